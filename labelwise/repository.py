@@ -1,0 +1,97 @@
+"""The Triton model repository on disk: its layout, and reading it without Triton.
+
+    scenes/          ensemble, encoded bytes -> outputs   config.pbtxt labels.txt tagger.json 1/tagger.json
+    scenes_decode/   bytes -> uint8 pixels                config.pbtxt 1/model.py 1/labelwise_image.py
+    scenes_model/    uint8 pixels -> outputs              config.pbtxt labels.txt tagger.json 1/model.onnx
+
+A version exists once the ensemble's numbered folder does; export renames that one into place last. The numbered
+folder's tagger.json belongs to that version, the one above it is a copy of the newest.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelwise.errors import RepositoryError, SpecError
+from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
+
+DECODE_SUFFIX = "_decode"
+MODEL_SUFFIX = "_model"
+WEIGHTS_FILE = "model.onnx"
+CONFIG_FILE = "config.pbtxt"
+
+
+@dataclass(frozen=True)
+class TaggerVersion:
+    """One servable version: its contract and its weights file."""
+
+    spec: TaggerSpec
+    weights: Path
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The taggers of a repository: name -> version number -> version, newest last."""
+
+    path: Path
+    taggers: dict[str, dict[int, TaggerVersion]]
+
+    @classmethod
+    def open(cls, path: Path) -> "Repository":
+        """Read and verify every tagger under `path`. RepositoryError or SpecError says what is missing or wrong."""
+        if not path.is_dir():
+            raise RepositoryError(f"There is no model repository at {path}; export a model there with `labelwise export`.")
+        names = sorted(folder.name for folder in path.iterdir() if _is_tagger(folder))
+        if not names:
+            raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")
+        return cls(path, {name: _read_tagger(path, name) for name in names})
+
+
+def version_folders(model: Path) -> dict[int, Path]:
+    """The numbered folders of a model, by number, ascending."""
+    if not model.is_dir():
+        return {}
+    found = {int(child.name): child for child in model.iterdir() if child.name.isdecimal() and child.is_dir()}
+    return dict(sorted(found.items()))
+
+
+def _is_tagger(folder: Path) -> bool:
+    """A model folder that is neither hidden nor a part of another tagger; half a tagger counts, to be reported."""
+    if not folder.is_dir() or folder.name.startswith("."):
+        return False
+    is_part = any(
+        folder.name.endswith(suffix) and folder.with_name(folder.name.removesuffix(suffix)).is_dir()
+        for suffix in (DECODE_SUFFIX, MODEL_SUFFIX)
+    )
+    return not is_part
+
+
+def _read_tagger(repository: Path, name: str) -> dict[int, TaggerVersion]:
+    ensemble = repository / name
+    versions = version_folders(ensemble)
+    if not versions:
+        raise RepositoryError(_incomplete(name, f"{name}/ has no version folder such as {name}/1"))
+    for part in (name, name + DECODE_SUFFIX, name + MODEL_SUFFIX):
+        if not (repository / part / CONFIG_FILE).is_file():
+            raise RepositoryError(_incomplete(name, f"{part}/{CONFIG_FILE} is missing"))
+    for copy in (ensemble, repository / (name + MODEL_SUFFIX)):
+        TaggerSpec.read(copy / SPEC_FILE)
+    return {number: _read_version(repository, name, number) for number in versions}
+
+
+def _read_version(repository: Path, name: str, number: int) -> TaggerVersion:
+    spec = TaggerSpec.read(repository / name / str(number) / SPEC_FILE)
+    if spec.name != name or spec.version != number:
+        raise SpecError(
+            f"{name}/{number}/{SPEC_FILE} is not a valid tagger: name, version: "
+            f"it says {spec.name!r} version {spec.version} but lies in the folder of {name!r} version {number}"
+        )
+    weights = repository / (name + MODEL_SUFFIX) / str(number) / WEIGHTS_FILE
+    if not weights.is_file():
+        raise RepositoryError(_incomplete(name, f"{name}{MODEL_SUFFIX}/{number}/{WEIGHTS_FILE} is missing"))
+    if sha256_of(weights) != spec.weights_sha256:
+        raise RepositoryError(_incomplete(name, f"{WEIGHTS_FILE} of version {number} is not the file that was exported"))
+    return TaggerVersion(spec, weights)
+
+
+def _incomplete(name: str, what: str) -> str:
+    return f"The tagger {name!r} is incomplete: {what}. Export it again with `labelwise export`."

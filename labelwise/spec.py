@@ -1,0 +1,142 @@
+"""TaggerSpec: the one contract between training, export and serving, stored as tagger.json beside every artefact."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from labelwise.errors import SpecError
+
+SPEC_FILE = "tagger.json"
+LABELS_FILE = "labels.txt"
+
+# What may stand in a URL, a folder name and a Triton configuration alike; no dots, so no path tricks.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Triple = tuple[float, float, float]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageSpec(_Frozen):
+    """How a photo becomes the model's input; `mean` and `std` are on the 0..1 scale and live inside the graph."""
+
+    height: int = Field(ge=8, le=4096)
+    width: int = Field(ge=8, le=4096)
+    resize: Literal["squash", "crop"] = "squash"
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+
+
+class TensorSpec(_Frozen):
+    """One tensor of the exported graph; `shape` leaves the batch dimension out."""
+
+    name: str = Field(min_length=1)
+    dtype: Literal["uint8", "float32"]
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+
+
+class DataSpec(_Frozen):
+    """What the tagger was trained on; `fingerprint` is a SHA-256 over the sorted file names, labels and splits."""
+
+    fingerprint: str
+    train_images: int = Field(ge=0)
+    val_images: int = Field(ge=0)
+    train_counts: dict[str, int]
+
+
+class TaggerSpec(_Frozen):
+    """Everything a consumer may know about a tagger. Nothing else in the code knows a size, a label or a tensor name."""
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    version: int = Field(ge=1)
+    labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    thresholds: tuple[Probability, ...]
+    image: ImageSpec
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    embedding_dim: int = Field(ge=1)
+    attention_grid: tuple[int, int]
+    max_batch: int = Field(ge=1, le=4096)
+    backbone: str
+    metrics: dict[str, float]
+    data: DataSpec
+    training: dict[str, JsonValue]
+    producer: str
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the weights file beside this one")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TaggerSpec":
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: each label may stand only once")
+        if any(not label.isprintable() or label != label.strip() for label in self.labels):
+            raise ValueError("labels: printable text without surrounding spaces is needed")
+        if len(self.thresholds) != len(self.labels):
+            raise ValueError(f"thresholds: {len(self.labels)} needed, one a label, not {len(self.thresholds)}")
+        if self.input.shape != (self.image.height, self.image.width, 3):
+            raise ValueError("input.shape: must be [image.height, image.width, 3]")
+        if self.outputs[0].name != "scores" or self.outputs[0].shape != (len(self.labels),):
+            raise ValueError("outputs: the first must be 'scores' with one value a label")
+        return self
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self.outputs)
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> "TaggerSpec":
+        """Read and validate `path`, a tagger.json or a folder that holds one. SpecError names the wrong field."""
+        file = path / SPEC_FILE if path.is_dir() else path
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecError(f"{file} cannot be read: {_reason(error)}") from error
+        return cls.parse(text, str(file))
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> "TaggerSpec":
+        """Validate JSON `text`; `source` is what an error calls it."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"]))
+            message = first["msg"].removeprefix("Value error, ")
+            raise SpecError(f"{source} is not a valid tagger: {f'{field}: ' if field else ''}{message}") from error
+
+    def write(self, folder: Path) -> None:
+        """Write tagger.json into `folder` atomically: readers see the old file or the new one."""
+        write_atomically(folder / SPEC_FILE, self.to_json().encode())
+
+
+def sha256_of(file: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Write aside, fsync, rename: after a crash at any point `file` is whole, old or new."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    with aside.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(file)
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
