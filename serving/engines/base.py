@@ -1,0 +1,55 @@
+"""The contract between the gateway and whatever runs the models; it fits on one screen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.spec import TaggerSpec
+
+Pixels = NDArray[np.uint8]  # [b, h, w, 3]
+Outputs = dict[str, NDArray[np.float32]]  # output name -> [b, ...]
+Catalogue = Mapping[str, Mapping[int, TaggerSpec]]  # model name -> version -> its contract, newest last
+
+
+class EngineError(Exception):
+    """The engine failed in a way the caller cannot mend. Subclasses say more; messages stay in the log."""
+
+
+class UnknownModel(EngineError):
+    """No such model or version; the gateway answers 404."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine does not answer now, though it may again; the gateway answers 503."""
+
+
+class EngineTimeout(EngineError):
+    """The engine did not answer before the deadline; the gateway answers 504."""
+
+
+class EngineOverloaded(EngineError):
+    """The engine's own queue is full; the gateway answers 429."""
+
+
+class Engine(Protocol):
+    """Runs the taggers of one repository. Methods are called on one event loop and must not block it."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The models this engine serves, known from `start` on."""
+
+    async def start(self) -> None:
+        """Load and warm up every model. Raises LabelwiseError when that is impossible."""
+
+    async def close(self) -> None:
+        """Finish what is running, then let go of everything. Safe to call twice."""
+
+    async def is_ready(self) -> bool:
+        """Whether `infer` would be answered now."""
+
+    async def infer(
+        self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float
+    ) -> Outputs:
+        """Run one batch of at most `max_batch` images; raises an EngineError, EngineTimeout after `timeout` seconds."""
