@@ -1,0 +1,1 @@
+"""Labelled photos in, a checkpoint out: data, model, losses and the two-stage loop. Needs the `train` extra."""
