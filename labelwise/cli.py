@@ -1,6 +1,7 @@
 """`labelwise <verb>`: each verb imports its stage only when it is called, so serving never loads torch."""
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,21 @@ import typer
 
 from labelwise import __version__
 from labelwise.errors import LabelwiseError
+
+
+class Backend(str, Enum):
+    """The Triton backend of an exported model."""
+
+    onnxruntime = "onnxruntime"
+    python = "python"
+
+
+class Engine(str, Enum):
+    """Who runs the model."""
+
+    embedded = "embedded"
+    triton = "triton"
+
 
 app = typer.Typer(
     name="labelwise",
@@ -80,3 +96,39 @@ def synth(
     from training.synth import draw_dataset
 
     draw_dataset(out, count, seed)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    to: Annotated[Path, typer.Option(help="Triton model repository to publish into.")],
+    name: Annotated[str, typer.Option(help="Name of the tagger there.")],
+    version: Annotated[int | None, typer.Option(min=1, help="Version number; by default the next one.")] = None,
+    backend: Annotated[
+        Backend, typer.Option(help="What runs the model by default; Triton can be told to use the other.")
+    ] = Backend.onnxruntime,
+) -> None:
+    """Export a run: ONNX, checked against PyTorch, published as a Triton repository."""
+    from export.run import export_run
+
+    result = export_run(run, to, name, version, backend.value)
+    for difference in result.differences:
+        typer.echo(f"{difference.output:<11} batch {difference.batch:<4} differs by at most {difference.value:.1e}")
+    typer.echo(f"Published {result.spec.name} version {result.spec.version} in {to}.")
+
+
+@app.command()
+def serve(
+    repository: Annotated[Path | None, typer.Option(help="Triton model repository. [default: model_repository]")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="Who runs the model. [default: embedded]")] = None,
+    triton_url: Annotated[
+        str | None, typer.Option(help="gRPC host:port of a running Triton; without it one is started and stopped here.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
+) -> None:
+    """Serve a model repository over HTTP, with a page to try it. More settings: LABELWISE_* in the environment."""
+    from serving.run import run
+    from serving.settings import load_settings
+
+    run(load_settings(repository=repository, engine=engine, triton_url=triton_url, host=host, port=port))

@@ -1,0 +1,44 @@
+# `make serve` and `make test` each do all the set-up: a virtual environment, and exactly the versions of constraints.txt.
+PYTHON ?= python3
+PORT ?= 8000
+ENGINE ?= embedded
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: serve test check lock clean
+
+serve: $(if $(filter triton,$(ENGINE)),$(VENV)/.triton,$(VENV)/.base)  ## serve the bundled model: PORT=8000 ENGINE=embedded|triton
+	$(BIN)/labelwise serve --engine $(ENGINE) --port $(PORT)
+
+test: $(VENV)/.dev  ## install everything and pass every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: $(VENV)/.dev  ## choose new versions for constraints.txt
+	$(PIP) uv
+	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate --no-header --extra dev \
+		pyproject.toml --output-file constraints.txt
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed: on Debian and Ubuntu, apt install python3-venv."; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.base: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.triton: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[triton]'
+	@touch $@ $(VENV)/.base
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.base $(VENV)/.triton

@@ -1,0 +1,129 @@
+"""Every failure a client can meet: one table of codes, and RFC 9457 problem+json as the only form."""
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from labelwise.image import ImageError
+from serving.engines.base import EngineError, EngineOverloaded, EngineTimeout, EngineUnavailable, UnknownModel
+
+logger = logging.getLogger("labelwise.gateway")
+
+PROBLEM_TYPE = "application/problem+json"
+
+# code -> status and title; the detail is said where the error arises.
+PROBLEMS: dict[str, tuple[int, str]] = {
+    "invalid_request": (422, "The request's parameters are not valid"),
+    "malformed_body": (400, "The request's body cannot be read"),
+    "not_found": (404, "There is nothing at this address"),
+    "method_not_allowed": (405, "This address does not answer this method"),
+    "unknown_model": (404, "There is no such model"),
+    "upload_timeout": (408, "The upload took too long"),
+    "body_too_large": (413, "The upload is too large"),
+    "image_too_many_pixels": (413, "The image has too many pixels"),
+    "image_format_unsupported": (415, "Not an accepted image format"),
+    "image_empty": (422, "The image is empty"),
+    "image_broken": (422, "The image cannot be decoded"),
+    "image_too_small": (422, "The image is too small"),
+    "overloaded": (429, "Too many requests at once"),
+    "internal": (500, "Something went wrong here"),
+    "engine_failed": (500, "The model could not be run"),
+    "engine_unavailable": (503, "The engine does not answer"),
+    "deadline_exceeded": (504, "The answer took too long"),
+}
+
+_ENGINE_CODES: dict[type[EngineError], tuple[str, str]] = {
+    UnknownModel: ("unknown_model", "This model or version is not served here; see /v1/models."),
+    EngineUnavailable: ("engine_unavailable", "The engine is down or starting; try again shortly."),
+    EngineTimeout: ("deadline_exceeded", "The model did not answer in time; try again, or send less at once."),
+    EngineOverloaded: ("overloaded", "The engine's queue is full; try again shortly."),
+}
+_RETRY_AFTER = {"overloaded": "1", "engine_unavailable": "2"}
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; `code` is stable, `detail` is one sentence for a person."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+
+
+class GatewayError(Exception):
+    """An error of the gateway's own; `code` is a key of PROBLEMS."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code, self.detail = code, detail
+
+
+def problem_response(request: Request, code: str, detail: str) -> JSONResponse:
+    """The answer for `code`; the request id is the one the middleware gave."""
+    status, title = PROBLEMS[code]
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    request.scope.setdefault("state", {})["problem"] = code
+    problem = Problem(title=title, status=status, detail=detail, code=code, request_id=request_id)
+    headers = {"Retry-After": _RETRY_AFTER[code]} if code in _RETRY_AFTER else None
+    return JSONResponse(problem.model_dump(), status, headers, media_type=PROBLEM_TYPE)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(GatewayError, _on_gateway_error)
+    app.add_exception_handler(ImageError, _on_image_error)
+    app.add_exception_handler(EngineError, _on_engine_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_anything_else)
+
+
+async def _on_gateway_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, GatewayError)
+    return problem_response(request, error.code, error.detail)
+
+
+async def _on_image_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ImageError)
+    return problem_response(request, error.code, str(error))
+
+
+async def _on_engine_error(request: Request, error: Exception) -> JSONResponse:
+    """What the engine said is for the log; the client gets our words."""
+    logger.warning("engine: %s: %s", type(error).__name__, error)
+    for kind, (code, detail) in _ENGINE_CODES.items():
+        if isinstance(error, kind):
+            return problem_response(request, code, detail)
+    return problem_response(request, "engine_failed", "The model failed on this input; the log here says why.")
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    return problem_response(request, "invalid_request", f"{field}: {first['msg']}.")
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's own: an unknown path, a wrong method, a malformed form."""
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, "malformed_body" if error.status_code < 500 else "internal")
+    response = problem_response(request, code, f"{request.method} {request.url.path}: {_phrase(error.status_code)}.")
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_anything_else(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours; Starlette logs the traceback after this answer."""
+    return problem_response(request, "internal", "The server failed; its log has the details under this request id.")
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase.lower()

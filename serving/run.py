@@ -1,0 +1,91 @@
+"""`labelwise serve`: the port first, then the engine, then the gateway; and the same in reverse at the end."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from types import FrameType
+
+import uvicorn
+
+from labelwise.errors import LabelwiseError
+from serving.app import create_app
+from serving.engines import create_engine
+from serving.settings import Settings
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM. LabelwiseError if it cannot start."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s")
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_serve(settings))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, announcing itself when it answers, and ending by returning, so that the engine is closed too."""
+
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(f"labelwise is ready: {self._url}", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+async def _serve(settings: Settings) -> None:
+    with _bind(settings.host, settings.port) as listener:
+        engine = create_engine(settings)
+        try:
+            with _cancelled_by_sigterm():
+                await asyncio.wait_for(engine.start(), settings.start_timeout)
+            config = uvicorn.Config(
+                create_app(settings, engine),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=int(settings.shutdown_timeout) or 1,
+            )
+            await _Server(config, _url(listener)).serve([listener])
+        except asyncio.TimeoutError as error:
+            raise LabelwiseError(f"The {settings.engine} engine was not ready in {settings.start_timeout:g} s.") from error
+        finally:
+            await engine.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A bound socket, before the slow part: a port in use is known at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or "not possible").lower()
+        raise LabelwiseError(f"Cannot listen on {host}:{port}: {reason}. Choose another with --port or --host.") from error
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+@contextlib.contextmanager
+def _cancelled_by_sigterm() -> Iterator[None]:
+    """Until uvicorn takes the signals over, SIGTERM must end the start and still close the engine."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)

@@ -1,0 +1,50 @@
+"""Everything an operator may set: by flags of `labelwise serve`, or by environment variables LABELWISE_*."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from labelwise.errors import LabelwiseError
+from labelwise.image import MAX_PIXELS
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="LABELWISE_", frozen=True, extra="forbid")
+
+    repository: Path = Path("model_repository")
+    engine: Literal["embedded", "triton"] = "embedded"
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+
+    triton_url: str | None = Field(None, description="host:port of a running Triton's gRPC; else one is started here")
+    triton_grpc_port: int = Field(8001, ge=1, le=65535)
+    triton_metrics_port: int = Field(8002, ge=1, le=65535)
+    start_timeout: float = Field(120, gt=0, description="how long an engine may take to become ready")
+
+    threads: int = Field(default_factory=_cores, ge=1, description="decoding at once, and embedded inferences at once")
+    session_threads: int = Field(1, ge=1, description="threads within one embedded inference")
+    max_requests: int = Field(64, ge=1, description="accepted at once; beyond it 429")
+    max_body: int = Field(20 * 2**20, ge=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
+    upload_timeout: float = Field(30, gt=0, description="how long a request's body may take to arrive")
+    request_timeout: float = Field(30, gt=0, description="from a complete upload to the answer")
+    shutdown_timeout: float = Field(10, gt=0, description="how long accepted requests may take to finish at the end")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from flags that are not None, then the environment, then defaults. LabelwiseError names a wrong one."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise LabelwiseError(f"The setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
