@@ -68,9 +68,10 @@ export class Photo {
     const { model, version, tags, scores } = this.answer;
     const chosen = new Set(tags.map((tag) => tag.label));
     const bars = scores.map((score) => bar(score, chosen.has(score.label)));
+    const lastChosen = scores.findLastIndex((score) => chosen.has(score.label));
     this.show("done", tags.length ? `Tagged by ${model}, version ${version}` : "No label reaches its threshold.");
     this.find(".tags").replaceChildren(...tags.map((tag) => make("li", "chip", tag.label)));
-    this.find(".scores").replaceChildren(...foldedList(bars, Math.max(BARS_SHOWN, tags.length), "bars"));
+    this.find(".scores").replaceChildren(...foldedList(bars, Math.max(BARS_SHOWN, lastChosen + 1), "bars"));
     const names = tags.map((tag) => `${tag.label} ${tag.score.toFixed(2)}`).join(", ");
     return `${this.file.name}: ${names || "no label reaches its threshold"}.`;
   }

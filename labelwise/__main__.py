@@ -1,0 +1,5 @@
+"""`python -m labelwise`: the same as the console script."""
+
+from labelwise.cli import main
+
+main()
