@@ -40,7 +40,7 @@ class Repository:
         """Read and verify every tagger under `path`. RepositoryError or SpecError says what is missing or wrong."""
         if not path.is_dir():
             raise RepositoryError(f"There is no model repository at {path}; export a model there with `labelwise export`.")
-        names = sorted(folder.name for folder in path.iterdir() if _is_tagger(folder))
+        names = sorted({_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")})
         if not names:
             raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")
         return cls(path, {name: _read_tagger(path, name) for name in names})
@@ -54,15 +54,9 @@ def version_folders(model: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _is_tagger(folder: Path) -> bool:
-    """A model folder that is neither hidden nor a part of another tagger; half a tagger counts, to be reported."""
-    if not folder.is_dir() or folder.name.startswith("."):
-        return False
-    is_part = any(
-        folder.name.endswith(suffix) and folder.with_name(folder.name.removesuffix(suffix)).is_dir()
-        for suffix in (DECODE_SUFFIX, MODEL_SUFFIX)
-    )
-    return not is_part
+def _tagger_name(folder: Path) -> str:
+    """Whose tagger.json lies in `folder`; that of the inner model betrays a tagger whose ensemble is gone."""
+    return folder.name.removesuffix(MODEL_SUFFIX)
 
 
 def _read_tagger(repository: Path, name: str) -> dict[int, TaggerVersion]:

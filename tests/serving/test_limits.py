@@ -1,0 +1,60 @@
+"""What one gateway takes at once, and how it says no."""
+
+import socket
+import threading
+import time
+
+import httpx
+
+from tests.conftest import ROOT, running_gateway
+
+PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
+
+
+def slow_upload(url: str) -> socket.socket:
+    """A request that holds its place: the headers and the first bytes, and then nothing."""
+    host, port = httpx.URL(url).host, httpx.URL(url).port
+    connection = socket.create_connection((host, port))
+    head = f"POST /v1/tag HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n\r\n"
+    connection.sendall(head.encode() + PHOTO[:100])
+    return connection
+
+
+def test_more_than_it_takes_is_refused_at_once_and_slow_uploads_are_cut() -> None:
+    with running_gateway(max_requests="2", upload_timeout="2") as (url, _):
+        held = [slow_upload(url) for _ in range(2)]
+        time.sleep(0.5)
+        refused = httpx.post(f"{url}/v1/tag", content=PHOTO)
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "1"
+        assert refused.json()["code"] == "overloaded"
+        for connection in held:
+            with connection:
+                assert connection.recv(4096).startswith(b"HTTP/1.1 408")
+        assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
+
+
+def test_clients_that_hang_up_free_their_place() -> None:
+    with running_gateway(max_requests="1") as (url, _):
+        slow_upload(url).close()
+        deadline = time.monotonic() + 5
+        while (response := httpx.post(f"{url}/v1/tag", content=PHOTO)).status_code == 429:
+            assert time.monotonic() < deadline
+        assert response.status_code == 200
+
+
+def test_every_request_of_a_crowd_is_answered_once() -> None:
+    statuses: list[int] = []
+    with running_gateway(max_requests="8") as (url, _):
+
+        def ask() -> None:
+            statuses.append(httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=60).status_code)
+
+        crowd = [threading.Thread(target=ask) for _ in range(40)]
+        for thread in crowd:
+            thread.start()
+        for thread in crowd:
+            thread.join()
+    assert len(statuses) == 40
+    assert set(statuses) <= {200, 429}
+    assert statuses.count(200) >= 8
