@@ -57,7 +57,7 @@ def check_compatible(repository: Path, spec: TaggerSpec) -> None:
     other = TaggerSpec.read(published)
     if (other.labels, other.input, other.outputs) != (spec.labels, spec.input, spec.outputs):
         raise RepositoryError(
-            f"{spec.name!r} is published with other labels or tensors, and versions must share them: use another --name."
+            f"{spec.name!r} is published with other labels or tensors, and versions must share them: change --name."
         )
 
 

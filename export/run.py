@@ -22,9 +22,7 @@ class Export:
     differences: list[Difference]
 
 
-def export_run(
-    run: Path, to: Path, name: str, version: int | None = None, backend: Backend = "onnxruntime"
-) -> Export:
+def export_run(run: Path, to: Path, name: str, version: int | None = None, backend: Backend = "onnxruntime") -> Export:
     """Export the checkpoint in `run` into the repository `to` under `name`; by default as the next version.
 
     Raises LabelwiseError: not a checkpoint, a wrong name, a repository that cannot be written, or a failed check.
@@ -46,4 +44,6 @@ def _check_name(name: str) -> None:
     if not re.match(NAME_PATTERN, name):
         raise LabelwiseError(f"{name!r} cannot name a model: use letters, digits, - and _, at most 64, no path.")
     if name.endswith((DECODE_SUFFIX, MODEL_SUFFIX)):
-        raise LabelwiseError(f"{name!r} cannot name a model: names ending in {DECODE_SUFFIX} and {MODEL_SUFFIX} are taken.")
+        raise LabelwiseError(
+            f"{name!r} cannot name a model: names ending in {DECODE_SUFFIX} and {MODEL_SUFFIX} are taken."
+        )

@@ -1,4 +1,4 @@
-"""config.pbtxt of the three models, built as Triton's own protobuf message, so that an unknown field cannot be written."""
+"""config.pbtxt of the three models, built as Triton's own protobuf message: an unknown field cannot be written."""
 
 from typing import Any, Literal
 

@@ -71,7 +71,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="A CSV, or a folder with labels.csv: image, a 0/1 column a label, split.")],
+    data: Annotated[
+        Path, typer.Argument(help="A CSV, or a folder with labels.csv: image, a 0/1 column a label, split.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, contract, history.")],
     set_: Annotated[
         list[str] | None,
@@ -119,7 +121,9 @@ def export(
 
 @app.command()
 def serve(
-    repository: Annotated[Path | None, typer.Option(help="Triton model repository. [default: model_repository]")] = None,
+    repository: Annotated[
+        Path | None, typer.Option(help="Triton model repository. [default: model_repository]")
+    ] = None,
     engine: Annotated[Engine | None, typer.Option(help="Who runs the model. [default: embedded]")] = None,
     triton_url: Annotated[
         str | None, typer.Option(help="gRPC host:port of a running Triton; without it one is started and stopped here.")

@@ -75,7 +75,7 @@ def load_pixels(
 
 
 def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
-    """Decode to an upright sRGB image; with `draft_side` a JPEG may come smaller, no side below it. Raises ImageError."""
+    """Decode to an upright sRGB image; with `draft_side` a JPEG may come smaller, no side below it. ImageError."""
     with _translated_errors(max_pixels):
         image = Image.open(io.BytesIO(data), formats=_accepted_formats())
         _check_size(image.size, max_pixels)
@@ -100,7 +100,9 @@ def _translated_errors(max_pixels: int) -> Iterator[None]:
     except MemoryError as error:
         raise ImageTooLargeError("The image needs more memory than there is; send a smaller one.") from error
     except Exception as error:  # Pillow's plugins raise anything, from SyntaxError to struct.error, on hostile bytes
-        raise BrokenImageError("The image is damaged or incomplete and cannot be decoded; send it again whole.") from error
+        raise BrokenImageError(
+            "The image is damaged or incomplete and cannot be decoded; send it again whole."
+        ) from error
 
 
 def _accepted_formats() -> tuple[str, ...]:

@@ -39,7 +39,9 @@ class Repository:
     def open(cls, path: Path) -> "Repository":
         """Read and verify every tagger under `path`. RepositoryError or SpecError says what is missing or wrong."""
         if not path.is_dir():
-            raise RepositoryError(f"There is no model repository at {path}; export a model there with `labelwise export`.")
+            raise RepositoryError(
+                f"There is no model repository at {path}; export a model there with `labelwise export`."
+            )
         names = sorted({_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")})
         if not names:
             raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")
@@ -83,7 +85,9 @@ def _read_version(repository: Path, name: str, number: int) -> TaggerVersion:
     if not weights.is_file():
         raise RepositoryError(_incomplete(name, f"{name}{MODEL_SUFFIX}/{number}/{WEIGHTS_FILE} is missing"))
     if sha256_of(weights) != spec.weights_sha256:
-        raise RepositoryError(_incomplete(name, f"{WEIGHTS_FILE} of version {number} is not the file that was exported"))
+        raise RepositoryError(
+            _incomplete(name, f"{WEIGHTS_FILE} of version {number} is not the file that was exported")
+        )
     return TaggerVersion(spec, weights)
 
 

@@ -52,7 +52,7 @@ class DataSpec(_Frozen):
 
 
 class TaggerSpec(_Frozen):
-    """Everything a consumer may know about a tagger. Nothing else in the code knows a size, a label or a tensor name."""
+    """All that a consumer may know about a tagger; nothing else in the code knows a size, a label or a tensor name."""
 
     format: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)

@@ -17,7 +17,9 @@ class Admission:
     def place(self) -> Iterator[None]:
         """Hold a place for the length of the block; GatewayError `overloaded` if there is none."""
         if self.taken >= self._places:
-            raise GatewayError("overloaded", "As many requests are being worked on as this server takes; try again shortly.")
+            raise GatewayError(
+                "overloaded", "As many requests are being worked on as this server takes; try again shortly."
+            )
         self.taken += 1
         try:
             yield

@@ -10,9 +10,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "labelwise_requests", "Answered requests.", ("route", "status"), registry=self.registry
-        )
+        self.requests = Counter("labelwise_requests", "Answered requests.", ("route", "status"), registry=self.registry)
         self.problems = Counter("labelwise_problems", "Error answers by code.", ("code",), registry=self.registry)
         self.request_seconds = Histogram(
             "labelwise_request_seconds",

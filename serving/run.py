@@ -54,7 +54,9 @@ async def _serve(settings: Settings) -> None:
             )
             await _Server(config, _url(listener)).serve([listener])
         except asyncio.TimeoutError as error:
-            raise LabelwiseError(f"The {settings.engine} engine was not ready in {settings.start_timeout:g} s.") from error
+            raise LabelwiseError(
+                f"The {settings.engine} engine was not ready in {settings.start_timeout:g} s."
+            ) from error
         finally:
             await engine.close()
 
@@ -69,7 +71,9 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = (error.strerror or "not possible").lower()
-        raise LabelwiseError(f"Cannot listen on {host}:{port}: {reason}. Choose another with --port or --host.") from error
+        raise LabelwiseError(
+            f"Cannot listen on {host}:{port}: {reason}. Choose another with --port or --host."
+        ) from error
     return listener
 
 

@@ -27,7 +27,8 @@ async def read_photo(request: Request, settings: Settings) -> bytes:
     is_form = kind == "multipart/form-data"
     if not is_form and kind not in _RAW_TYPES and not kind.startswith("image/"):
         raise GatewayError(
-            "image_format_unsupported", f"Send the photo itself as image/*, or a multipart form with it as `{FORM_FIELD}`."
+            "image_format_unsupported",
+            f"Send the photo itself as image/*, or a multipart form with it as `{FORM_FIELD}`.",
         )
     body = await _read_body(request, settings)
     photo = await _photo_of_form(request, body) if is_form else body

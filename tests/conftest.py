@@ -1,8 +1,11 @@
 """What every test may ask for: real photographs, the bundled repository, and a real gateway process on it."""
 
+import importlib.util
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,3 +65,17 @@ def gateway_url() -> Iterator[str]:
     """The gateway as a user starts it: the bundled model, the embedded engine."""
     with running_gateway() as (url, _):
         yield url
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def triton_arguments() -> dict[str, str]:
+    """Settings of a gateway that starts its own Triton on free ports; skips where there is no Triton."""
+    if not shutil.which("tritonserver") and not importlib.util.find_spec("pytriton"):
+        pytest.skip("no NVIDIA Triton here: the `triton` extra brings one for Python below 3.13 on x86-64 Linux")
+    return {"engine": "triton", "triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}

@@ -64,10 +64,14 @@ def save_weights(run: Path, model: nn.Module) -> str:
 def load_checkpoint(run: Path) -> tuple[Tagger, TaggerSpec]:
     """The trained model in evaluation mode with its contract. LabelwiseError if `run` holds no whole checkpoint."""
     if not (run / SPEC_FILE).is_file() or not (run / WEIGHTS_FILE).is_file():
-        raise LabelwiseError(f"{run} is not a trained run: it needs {WEIGHTS_FILE} and {SPEC_FILE} from `labelwise train`.")
+        raise LabelwiseError(
+            f"{run} is not a trained run: it needs {WEIGHTS_FILE} and {SPEC_FILE} from `labelwise train`."
+        )
     spec = TaggerSpec.read(run)
     if sha256_of(run / WEIGHTS_FILE) != spec.weights_sha256:
-        raise LabelwiseError(f"{run / WEIGHTS_FILE} is not the file its {SPEC_FILE} describes; train again or restore it.")
+        raise LabelwiseError(
+            f"{run / WEIGHTS_FILE} is not the file its {SPEC_FILE} describes; train again or restore it."
+        )
     config = ModelConfig.model_validate(spec.training["model"]).model_copy(update={"pretrained": False})
     model = Tagger(len(spec.labels), spec.image, config)
     try:

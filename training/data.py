@@ -91,7 +91,9 @@ def _targets(row: dict[str, str], labels: Sequence[str], file: Path, line: int) 
     try:
         return [_VALUES[(row[label] or "").strip()] for label in labels]
     except KeyError as error:
-        raise DataError(f"{file}, line {line}: a label must be 1, 0 or, if unknown, -1 or empty; not {error}.") from None
+        raise DataError(
+            f"{file}, line {line}: a label must be 1, 0 or, if unknown, -1 or empty; not {error}."
+        ) from None
 
 
 def _locate(names: Sequence[str], file: Path) -> tuple[Path, ...]:

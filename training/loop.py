@@ -201,7 +201,9 @@ class Trainer:
         if state is None:
             return
         if state["config"] != self.config.model_dump(mode="json"):
-            raise LabelwiseError(f"{self.out} was trained with other settings: resume with the same, or use a new --out.")
+            raise LabelwiseError(
+                f"{self.out} was trained with other settings: resume with the same, or use a new --out."
+            )
         if state["data"] != self.data.describe().fingerprint:
             raise LabelwiseError(f"{self.out} was trained on other data: resume with the same, or use a new --out.")
         # The optimizer to restore is that of the last finished epoch; at the seam stage 2 begins afresh in `run`.

@@ -1,4 +1,4 @@
-"""The tagger: backbone -> tokens -> label attention -> one embedding per image and label -> one classifier per label."""
+"""The tagger: backbone -> tokens -> label attention -> one embedding per image and label -> a classifier per label."""
 
 from typing import NamedTuple
 

@@ -18,7 +18,7 @@ _RING_WITH_STAR = 0.5
 
 
 def draw_dataset(out: Path, count: int, seed: int = 0) -> None:
-    """Write `count` pictures to out/images and their labels.csv with a split. Raises DataError if `out` has one already."""
+    """Write `count` pictures to out/images and their labels.csv with a split. DataError if `out` has one."""
     if (out / "labels.csv").exists():
         raise DataError(f"{out} already holds a data set: choose another folder.")
     (out / "images").mkdir(parents=True, exist_ok=True)

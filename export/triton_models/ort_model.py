@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -16,7 +17,7 @@ class TritonPythonModel:
         # All instances together use each core once.
         instances = sum(group.get("count", 1) for group in config["instance_group"])
         options.intra_op_num_threads = max(1, len(os.sched_getaffinity(0)) // instances)
-        file = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
+        file = Path(args["model_repository"], args["model_version"], "model.onnx")
         self._session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
     def execute(self, requests):
@@ -25,7 +26,7 @@ class TritonPythonModel:
         names = sorted({name for request in requests for name in request.requested_output_names()})
         outputs = self._session.run(names, {self._input: np.concatenate(batches)})
         ends = np.cumsum([len(batch) for batch in batches])[:-1]
-        shares = {name: np.split(output, ends) for name, output in zip(names, outputs)}
+        shares = {name: np.split(output, ends) for name, output in zip(names, outputs, strict=True)}
         return [
             pb_utils.InferenceResponse(
                 [pb_utils.Tensor(name, shares[name][index]) for name in request.requested_output_names()]

@@ -6,12 +6,19 @@ from serving.settings import Settings
 
 
 def create_engine(settings: Settings) -> Engine:
-    """The engine that `settings` names, on the repository it names. Raises LabelwiseError."""
+    """The engine that `settings` names, on the repository it names; not started. Raises LabelwiseError."""
     repository = Repository.open(settings.repository)
     if settings.engine == "embedded":
         from serving.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(repository, settings.threads, settings.session_threads)
-    from serving.engines.triton import create_triton_engine
+    from serving.engines.local_triton import LocalTriton
+    from serving.engines.triton import TritonEngine
 
-    return create_triton_engine(repository, settings)
+    triton = settings.triton_url or LocalTriton(
+        settings.repository,
+        grpc_port=settings.triton_grpc_port,
+        metrics_port=settings.triton_metrics_port,
+        start_timeout=settings.start_timeout,
+    )
+    return TritonEngine(repository, triton, max_in_flight=settings.max_requests, start_timeout=settings.start_timeout)

@@ -49,7 +49,5 @@ class Engine(Protocol):
     async def is_ready(self) -> bool:
         """Whether `infer` would be answered now."""
 
-    async def infer(
-        self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float
-    ) -> Outputs:
+    async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
         """Run one batch of at most `max_batch` images; raises an EngineError, EngineTimeout after `timeout` seconds."""

@@ -50,9 +50,7 @@ class EmbeddedEngine:
     async def is_ready(self) -> bool:
         return not self._closed and bool(self._sessions)
 
-    async def infer(
-        self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float
-    ) -> Outputs:
+    async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
         session = self._sessions.get((model, version))
         if session is None:
             raise UnknownModel(f"{model} version {version} is not loaded")
@@ -93,7 +91,7 @@ def _check_tensors(session: ort.InferenceSession, spec: TaggerSpec) -> None:
     wanted = {tensor.name: tensor.shape for tensor in (spec.input, *spec.outputs)}
     if found != wanted:
         raise RepositoryError(
-            f"{spec.name} version {spec.version}: its model has {found}, its tagger.json says {wanted}; export it again."
+            f"{spec.name} version {spec.version}: its model has {found}, its tagger.json says {wanted}; export again."
         )
 
 

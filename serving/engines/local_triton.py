@@ -2,28 +2,23 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import sys
-import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from asyncio.subprocess import Process
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
+from serving.engines.triton_install import TritonInstall, find_triton
 
 logger = logging.getLogger("labelwise.triton")
 
-_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-_STUB = "triton_python_backend_stub"
 _LONGEST_LOG_LINE = 1 << 20  # bytes
 _RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, doubled up to the last
 _STABLE_AFTER = 60.0  # seconds of life after which a crash counts as the first again
@@ -36,63 +31,18 @@ _LAUNCHER = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() == int(sys.argv[1]):  # otherwise the parent died before the line above
-    os.execv(sys.argv[2], sys.argv[2:])
+    try:
+        os.execv(sys.argv[2], sys.argv[2:])
+    except OSError as error:
+        sys.exit(f"error: {sys.argv[2]}: {error.strerror}")
 """
 
-_LOG_LINE = re.compile(r"([IWEF])\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] +(.*)")
+_LOG_LINE = re.compile(r"([IWEF])\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] *(.*)")
 _LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
-_NO_GPU = re.compile(r"pinned|NVML|DCGM|CudaDriverHelper|CUDA (memory pool disabled|driver version is insufficient)")
+_NO_GPU = re.compile(
+    r"pinned_memory_manager|NVML|DCGM|CudaDriverHelper|CUDA (memory pool disabled|driver version is insufficient)"
+)
 _PLAIN_ERROR = re.compile(r"error: |.*: unrecognized option|.*error while loading shared libraries")
-
-
-@dataclass(frozen=True)
-class TritonInstall:
-    """Where a Triton lies.
-
-    `libraries` are folders for the loader to search besides its own; `stub`, where given, is the Python backend's
-    helper for this Python, to be put beside that backend.
-    """
-
-    binary: Path
-    backends: Path
-    libraries: tuple[Path, ...] = ()
-    stub: Path | None = None
-
-    @property
-    def has_onnxruntime(self) -> bool:
-        return (self.backends / "onnxruntime").is_dir()
-
-    @property
-    def runs_this_python(self) -> bool:
-        """Whether its Python backend can import what is installed for this Python."""
-        stub = self.backends / "python" / _STUB
-        return self.stub is not None or (stub.is_file() and f"libpython{_PYTHON}.so".encode() in stub.read_bytes())
-
-
-def find_triton() -> TritonInstall:
-    """The `tritonserver` on PATH, or else the one inside the nvidia-pytriton wheel. LabelwiseError without either."""
-    return _on_path() or _in_wheel()
-
-
-def _on_path() -> TritonInstall | None:
-    found = shutil.which("tritonserver")
-    if found is None:
-        return None
-    beside = Path(found).resolve().parent.parent / "backends"
-    return TritonInstall(Path(found), beside if beside.is_dir() else Path("/opt/tritonserver/backends"))
-
-
-def _in_wheel() -> TritonInstall:
-    spec = importlib.util.find_spec("pytriton")  # found, not imported: the package starts things when imported
-    if spec is None or not spec.submodule_search_locations:
-        raise LabelwiseError("There is no Triton here: pip install 'labelwise[triton]', or pass --triton-url.")
-    package = Path(spec.submodule_search_locations[0])
-    server = package / "tritonserver"
-    stub = server / "python_backend_stubs" / _PYTHON / _STUB
-    if not stub.is_file():
-        raise LabelwiseError(f"The installed nvidia-pytriton does not support Python {_PYTHON}; pass --triton-url instead.")
-    libraries = (package.parent / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR")))
-    return TritonInstall(server / "bin" / "tritonserver", server / "backends", libraries, stub)
 
 
 class LocalTriton:
@@ -121,7 +71,9 @@ class LocalTriton:
         self._stop_timeout = stop_timeout
         self._install = install
         self._workspace: tempfile.TemporaryDirectory[str] | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
+        self._command: list[str] = []
+        self._environment: dict[str, str] = {}
         self._log: asyncio.Task[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._complaint = ""  # the first error in Triton's log since it was started, else the last line
@@ -137,20 +89,27 @@ class LocalTriton:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self) -> None:
-        """Start Triton and wait until it serves every model. Raises LabelwiseError with the decisive line of its log."""
-        install = self._install = self._install or find_triton()
+        """Start Triton and wait until it serves every model. LabelwiseError has the decisive line of its log."""
+        install = self._install or find_triton()
         _require_free(self._host, self._grpc_port, "gRPC")
         _require_free(self._host, self._metrics_port, "metrics")
         self._workspace = tempfile.TemporaryDirectory(prefix="labelwise-triton-")
-        backends = _lay_out_backends(install, Path(self._workspace.name))
-        command = [str(install.binary), *self._arguments(install, backends)]
         try:
-            await self._spawn(command, _environment(install))
-            await self._until_serving()
+            backends = install.lay_out_backends(Path(self._workspace.name))
+            self._command = [str(install.binary), *self._arguments(install, backends)]
+            self._environment = install.environment()
+            process = await self._spawn()
+            await self._until_serving(process)
         except BaseException:
             await self.stop()
             raise
-        self._supervisor = asyncio.create_task(self._supervise(command, _environment(install)))
+        self._supervisor = asyncio.create_task(self._supervise(process))
+
+    def restart(self) -> None:
+        """End a Triton that can no longer do its work; a new one is started after a second, as after a crash."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     async def stop(self) -> None:
         """Stop Triton and everything it started: ask first, kill after `stop_timeout` seconds. Safe to call twice."""
@@ -163,7 +122,7 @@ class LocalTriton:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
-                await _until(lambda: process.returncode is not None, self._stop_timeout)
+                await _ended(process, self._stop_timeout)
             await self._clear_away(process)
         if self._workspace is not None:
             self._workspace.cleanup()
@@ -191,42 +150,39 @@ class LocalTriton:
             arguments.append("--model-config-name=python")
         return arguments
 
-    async def _spawn(self, command: list[str], environment: dict[str, str]) -> None:
+    async def _spawn(self) -> Process:
         self._complaint = "nothing in its log"
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command),
-            env=environment,
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *self._command),
+            env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the gateway only, and one kill reaches the backends' processes too
             limit=_LONGEST_LOG_LINE,
         )
-        assert self._process.stdout is not None
-        self._log = asyncio.create_task(self._follow(self._process.stdout))
+        assert process.stdout is not None
+        self._process = process
+        self._log = asyncio.create_task(self._follow(process.stdout))
+        return process
 
-    async def _until_serving(self) -> None:
-        """Triton opens its ports once every model is loaded, the metrics' last; a half repository makes it exit."""
-        process, log = self._process, self._log
-        assert process is not None and log is not None
+    async def _until_serving(self, process: Process) -> None:
+        """Triton opens its ports once every model is loaded, the metrics' last; half a repository makes it exit."""
         deadline = time.monotonic() + self._start_timeout
         while not await _listens(self._host, self._metrics_port):
             if process.returncode is not None:
-                await asyncio.wait([log], timeout=1)
+                await self._clear_away(process)  # reads the log to its end
                 raise LabelwiseError(f"Triton did not start: {self._complaint}")
             if time.monotonic() > deadline:
                 raise LabelwiseError(f"Triton was not ready within {self._start_timeout:g} s: {self._complaint}")
             await asyncio.sleep(0.1)
 
-    async def _supervise(self, command: list[str], environment: dict[str, str]) -> None:
+    async def _supervise(self, process: Process) -> None:
         first, longest = _RESTART_DELAYS
         delay = first
         while True:
             started = time.monotonic()
-            process = self._process
-            assert process is not None
-            # Polled, because before Python 3.13 `wait` also waits for whoever else holds the pipe, such as a stub.
-            await _until(lambda: process.returncode is not None, float("inf"))
+            await _ended(process, float("inf"))
             await self._clear_away(process)
             if time.monotonic() - started > _STABLE_AFTER:
                 delay = first
@@ -234,18 +190,20 @@ class LocalTriton:
             await asyncio.sleep(delay)
             delay = min(2 * delay, longest)
             try:
-                await self._spawn(command, environment)
+                process = await self._spawn()
             except OSError as error:  # such as no memory for one more process: the next round tries again
                 logger.error("Triton cannot be started: %s", error.strerror)
 
-    async def _clear_away(self, process: asyncio.subprocess.Process) -> None:
+    async def _clear_away(self, process: Process) -> None:
         """Leave no process of Triton's group behind, nor its log unread."""
+        assert self._log is not None
         if process.returncode is not None:
-            await _until(lambda: not _group_exists(process.pid), _STUBS_LEAVE_WITHIN)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await _until(lambda: process.returncode is not None, _STUBS_LEAVE_WITHIN)
-        if self._log is not None:
+            # Stubs that leave by themselves remove their shared memory. The log ends when the last of them has left.
+            await asyncio.wait([self._log], timeout=_STUBS_LEAVE_WITHIN)
+        if not self._log.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await _ended(process, _STUBS_LEAVE_WITHIN)
             await asyncio.wait([self._log], timeout=1)
             self._log.cancel()
 
@@ -276,32 +234,6 @@ def _parse(line: str) -> tuple[int, str]:
     return level, message
 
 
-def _lay_out_backends(install: TritonInstall, folder: Path) -> Path:
-    """The folder for --backend-directory; the wheel keeps the Python backend's stub apart from the backend."""
-    if install.stub is None:
-        return install.backends
-    for backend in install.backends.iterdir():
-        (folder / backend.name).mkdir()
-        for file in backend.iterdir():
-            (folder / backend.name / file.name).symlink_to(file)
-    (folder / "python" / _STUB).symlink_to(install.stub)
-    return folder
-
-
-def _environment(install: TritonInstall) -> dict[str, str]:
-    environment = dict(os.environ)
-    additions = {"LD_LIBRARY_PATH": [str(folder) for folder in install.libraries]}
-    if install.runs_this_python:
-        additions["PATH"] = [str(Path(sys.executable).parent)]  # where the stub's Python looks for its own library
-        additions["PYTHONPATH"] = list(dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib")))
-    for name, folders in additions.items():
-        if before := environment.get(name):
-            folders = [*folders, before]
-        if folders:
-            environment[name] = os.pathsep.join(folders)
-    return environment
-
-
 def _require_free(host: str, port: int, use: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger do not count
@@ -322,18 +254,11 @@ async def _listens(host: str, port: int) -> bool:
     return True
 
 
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-async def _until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Wait until `condition` holds, at most `timeout` seconds; returns whether it does."""
-    deadline = time.monotonic() + timeout
-    while not condition():
+async def _ended(process: Process, within: float) -> bool:
+    """Whether `process` ended within so many seconds."""
+    deadline = time.monotonic() + within
+    # Polled, because `wait` may also wait for whoever else holds the process's output, such as a stub.
+    while process.returncode is None:
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(0.05)

@@ -18,7 +18,9 @@ export async function fetchModels() {
 /** Tag one file; without a model name the server takes its default. */
 export async function tagPhoto(file, model, signal) {
   const query = new URLSearchParams({ scores: "all", ...(model && { model }) });
-  const headers = { "Content-Type": file.type || "application/octet-stream" };
+  // The type is only a guess from the file's name: a wrong guess must not keep the server from looking at the bytes.
+  const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
+  const headers = { "Content-Type": type };
   const { response, answer } = await request(`/v1/tag?${query}`, { method: "POST", body: file, headers, signal });
   if (!Array.isArray(answer.tags) || !Array.isArray(answer.scores)) throw notUnderstood(response);
   return answer;
@@ -52,7 +54,7 @@ function refusal(response, problem) {
 }
 
 function notUnderstood(response) {
+  const sentence = `The server at ${location.host} gave an answer that this page does not understand`;
   const requestId = response.headers.get("X-Request-ID");
-  const sentence = `The server at ${location.host} gave an answer that this page does not understand (status ${response.status}).`;
-  return new ApiError(sentence, { requestId });
+  return new ApiError(`${sentence} (status ${response.status}).`, { requestId });
 }

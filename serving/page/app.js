@@ -152,7 +152,6 @@ function listenForFiles() {
 byId("destination").textContent = `This page sends them to ${location.host}, and nowhere else.`;
 byId("model-retry").addEventListener("click", loadModels);
 byId("picker").addEventListener("change", (event) => showModel(models[event.target.selectedIndex]));
-byId("only-tags").addEventListener("change", (event) => byId("cards").classList.toggle("only-tags", event.target.checked));
 byId("retry-failed").addEventListener("click", () => inState("failed").forEach(retry));
 byId("clear").addEventListener("click", clear);
 copyOnClick(byId("copy-json"), resultsAsJson);

@@ -1,6 +1,6 @@
 """Write pytorch_scores.json: what a checkpoint itself, in PyTorch, says of the photographs here.
 
-    python tests/assets/reference.py RUN
+python tests/assets/reference.py RUN
 """
 
 import json

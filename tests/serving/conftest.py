@@ -1,28 +1,11 @@
 """A gateway per engine, started once: whatever is asked of one is asked of the other."""
 
-import importlib.util
-import shutil
-import socket
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
 from tests.conftest import running_gateway
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@pytest.fixture(scope="session")
-def triton_arguments() -> dict[str, str]:
-    """Settings of a gateway that starts its own Triton on free ports; skips where there is no Triton."""
-    if not shutil.which("tritonserver") and not importlib.util.find_spec("pytriton"):
-        pytest.skip("no NVIDIA Triton here: the `triton` extra brings one for Python below 3.13 on x86-64 Linux")
-    return {"engine": "triton", "triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
 
 
 @pytest.fixture(scope="session")

@@ -54,9 +54,7 @@ def test_ensemble_answers_plain_triton_clients_alike(
     labels = httpx.get(f"{gateway_url}/v1/models/scenes").json()["labels"]
     for photo, row in zip(photos, scores, strict=True):
         response = httpx.post(f"{gateway_url}/v1/tag", content=photo.read_bytes(), params={"scores": "all"})
-        assert scores_of(response) == pytest.approx(
-            dict(zip(labels, map(float, row), strict=True)), abs=ENGINES_AGREE
-        )
+        assert scores_of(response) == pytest.approx(dict(zip(labels, map(float, row), strict=True)), abs=ENGINES_AGREE)
 
 
 def test_ensemble_names_the_broken_image(triton_gateway_url: str, triton_arguments: dict[str, str]) -> None:

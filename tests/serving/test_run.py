@@ -33,13 +33,22 @@ def broken(repository: Path, tmp_path: Path) -> Path:
 
 
 def test_no_repository(tmp_path: Path) -> None:
-    assert_one_line(serve("--repository", str(tmp_path / "nowhere")), "There is no model repository", "labelwise export")
+    assert_one_line(
+        serve("--repository", str(tmp_path / "nowhere")), "There is no model repository", "labelwise export"
+    )
     assert_one_line(serve("--repository", str(tmp_path)), "holds no tagger", "labelwise export")
 
 
 @pytest.mark.parametrize(
     "missing",
-    ["scenes_model", "scenes_decode", "scenes_model/1/model.onnx", "scenes/1", "scenes/config.pbtxt", "scenes/tagger.json"],
+    [
+        "scenes_model",
+        "scenes_decode",
+        "scenes_model/1/model.onnx",
+        "scenes/1",
+        "scenes/config.pbtxt",
+        "scenes/tagger.json",
+    ],
 )
 def test_half_a_repository(broken: Path, missing: str) -> None:
     path = broken / missing

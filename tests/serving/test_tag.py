@@ -138,7 +138,10 @@ def test_metrics_count_images_and_problems(client: httpx.Client, tag: Tag, photo
         lines = client.get("/metrics").text.splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(series)), 0)
 
-    images, problems = value('labelwise_images_total{model="scenes"}'), value('labelwise_problems_total{code="image_empty"}')
+    images, problems = (
+        value('labelwise_images_total{model="scenes"}'),
+        value('labelwise_problems_total{code="image_empty"}'),
+    )
     tag(photo)
     tag(b"")
     assert value('labelwise_images_total{model="scenes"}') == images + 1

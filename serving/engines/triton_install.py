@@ -1,0 +1,92 @@
+"""Where a Triton lies on this machine, and what it needs around it to run this Python's packages."""
+
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelwise.errors import LabelwiseError
+
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_STUB = "triton_python_backend_stub"  # the process in which the Python backend runs a model.py
+
+
+@dataclass(frozen=True)
+class TritonInstall:
+    """A Triton that can be started.
+
+    `libraries` are folders for the loader to search besides its own; `stub`, where given, is the Python backend's
+    helper for this Python, to be put beside that backend.
+    """
+
+    binary: Path
+    backends: Path
+    libraries: tuple[Path, ...] = ()
+    stub: Path | None = None
+
+    @property
+    def has_onnxruntime(self) -> bool:
+        return (self.backends / "onnxruntime").is_dir()
+
+    @property
+    def runs_this_python(self) -> bool:
+        """Whether its Python backend can import what is installed for this Python."""
+        stub = self.backends / "python" / _STUB
+        return self.stub is not None or (stub.is_file() and f"libpython{_PYTHON}.so".encode() in stub.read_bytes())
+
+    def lay_out_backends(self, folder: Path) -> Path:
+        """The folder for --backend-directory: the backends' own, or the empty `folder` filled with links."""
+        if self.stub is None:
+            return self.backends
+        for backend in self.backends.iterdir():
+            (folder / backend.name).mkdir()
+            for file in backend.iterdir():
+                (folder / backend.name / file.name).symlink_to(file)
+        (folder / "python" / _STUB).symlink_to(self.stub)
+        return folder
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment, extended by what Triton and its Python backend have to find."""
+        additions = {"LD_LIBRARY_PATH": [str(folder) for folder in self.libraries]}
+        if self.runs_this_python:
+            additions["PATH"] = [str(Path(sys.executable).parent)]  # where the stub's Python looks for its own library
+            additions["PYTHONPATH"] = list(
+                dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+            )
+        environment = dict(os.environ)
+        for name, folders in additions.items():
+            before = [environment[name]] if environment.get(name) else []
+            if folders:
+                environment[name] = os.pathsep.join([*folders, *before])
+        return environment
+
+
+def find_triton() -> TritonInstall:
+    """The `tritonserver` on PATH, or else the one inside the nvidia-pytriton wheel. LabelwiseError without either."""
+    return _on_path() or _in_wheel()
+
+
+def _on_path() -> TritonInstall | None:
+    found = shutil.which("tritonserver")
+    if found is None:
+        return None
+    beside = Path(found).resolve().parent.parent / "backends"
+    return TritonInstall(Path(found), beside if beside.is_dir() else Path("/opt/tritonserver/backends"))
+
+
+def _in_wheel() -> TritonInstall:
+    spec = importlib.util.find_spec("pytriton")  # found, not imported: it starts things when imported
+    if spec is None or not spec.submodule_search_locations:
+        raise LabelwiseError("There is no Triton here: pip install 'labelwise[triton]', or pass --triton-url.")
+    package = Path(spec.submodule_search_locations[0])
+    server = package / "tritonserver"
+    stub = server / "python_backend_stubs" / _PYTHON / _STUB
+    if not stub.is_file():
+        raise LabelwiseError(
+            f"The Triton of nvidia-pytriton has nothing for Python {_PYTHON}; pass --triton-url instead."
+        )
+    libraries = (package.parent / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR")))
+    return TritonInstall(server / "bin" / "tritonserver", server / "backends", libraries, stub)
