@@ -18,6 +18,14 @@ class Backend(str, Enum):
     python = "python"
 
 
+class Split(str, Enum):
+    """A part of a data set."""
+
+    train = "train"
+    val = "val"
+    all = "all"
+
+
 class Engine(str, Enum):
     """Who runs the model."""
 
@@ -86,6 +94,26 @@ def train(
     from training.run import train_run
 
     train_run(data, out, [*(set_ or []), f"seed={seed}"], resume)
+
+
+@app.command()
+def evaluate(
+    source: Annotated[Path, typer.Argument(help="Folder of a trained run, or a model repository.")],
+    data: Annotated[Path, typer.Argument(help="Labelled photos, as for train.")],
+    split: Annotated[Split, typer.Option(help="Which part of the data.")] = Split.val,
+) -> None:
+    """Measure a run or an exported tagger on labelled photos: mAP, label-ranking AP, each label at its threshold."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from training.evaluate import evaluate_tagger
+
+    evaluation = evaluate_tagger(source, data, split.value)
+    table = Table("label", "photos", "AP", "precision", "recall", "F1", "threshold")
+    for row in evaluation.labels:
+        values = (row.average_precision, row.precision, row.recall, row.f1, row.threshold)
+        table.add_row(row.label, str(row.photos), *(f"{value:.3f}" for value in values))
+    Console().print(table, "  ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items()))
 
 
 @app.command()

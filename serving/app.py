@@ -1,6 +1,7 @@
 """The gateway: create_app(settings, engine) builds the whole HTTP side, and nothing here knows which engine it is."""
 
 from pathlib import Path
+from typing import Any
 
 import fastapi_swagger
 from fastapi import FastAPI
@@ -27,6 +28,15 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+
+
+class _PageFiles(StaticFiles):
+    """The page's scripts and styles, never older than the page: a browser asks again each time, and gets a 304."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_PAGE_HEADERS)
+        return response
 
 
 def create_app(settings: Settings, engine: Engine) -> FastAPI:
@@ -64,5 +74,5 @@ def _add_pages(app: FastAPI) -> None:
             swagger_favicon_url="/docs/assets/favicon-32x32.png",
         )
 
-    app.mount("/page", StaticFiles(directory=_PAGE), "page")
+    app.mount("/page", _PageFiles(directory=_PAGE), "page")
     app.mount("/docs/assets", StaticFiles(directory=_SWAGGER), "docs-assets")

@@ -44,7 +44,7 @@ async def _serve(settings: Settings) -> None:
         engine = create_engine(settings)
         try:
             with _cancelled_by_sigterm():
-                await asyncio.wait_for(engine.start(), settings.start_timeout)
+                await engine.start()
             config = uvicorn.Config(
                 create_app(settings, engine),
                 log_level="warning",
@@ -53,10 +53,6 @@ async def _serve(settings: Settings) -> None:
                 timeout_graceful_shutdown=int(settings.shutdown_timeout) or 1,
             )
             await _Server(config, _url(listener)).serve([listener])
-        except asyncio.TimeoutError as error:
-            raise LabelwiseError(
-                f"The {settings.engine} engine was not ready in {settings.start_timeout:g} s."
-            ) from error
         finally:
             await engine.close()
 

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     triton_url: str | None = Field(None, description="host:port of a running Triton's gRPC; else one is started here")
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
-    start_timeout: float = Field(120, gt=0, description="how long an engine may take to become ready")
+    start_timeout: float = Field(120, gt=0, description="how long Triton may take to become ready")
 
     threads: int = Field(default_factory=_cores, ge=1, description="decoding at once, and embedded inferences at once")
     session_threads: int = Field(1, ge=1, description="threads within one embedded inference")

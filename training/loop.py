@@ -1,7 +1,6 @@
 """The two-stage loop: BCE, then BCE + label-level SupCon over two views; evaluated and saved after every epoch."""
 
 import json
-import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,30 +18,13 @@ from training.augment import OVERSIZE, make_transform, mixup
 from training.checkpoint import HISTORY_FILE, load_state, make_spec, save_state, save_weights
 from training.config import TrainConfig
 from training.data import LabelledData, Views, decode_all
+from training.device import pick_device, pick_precision, seed_everything
 from training.losses import label_supcon, masked_bce
 from training.metrics import evaluate, fit_thresholds
 from training.model import Tagger
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 EVAL_BATCH = 64
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise LabelwiseError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
-
-
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the processor computes it natively."""
-    if name == "auto":
-        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-        name = "bf16" if native else "fp32"
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[name]
 
 
 class Trainer:
@@ -52,7 +34,7 @@ class Trainer:
         self.config, self.data, self.out = config, data, out
         self.device = pick_device(config.device)
         self.precision = pick_precision(config.precision, self.device)
-        _seed_everything(config.seed)
+        seed_everything(config.seed)
         self.model = Tagger(len(data.labels), config.image, config.model).to(
             self.device, memory_format=torch.channels_last
         )
@@ -82,7 +64,7 @@ class Trainer:
 
     def _train_epoch(self) -> float:
         self.model.train()
-        _seed_everything(self.config.seed + 1 + self.epoch)  # so that a resumed epoch sees the same photos
+        seed_everything(self.config.seed + 1 + self.epoch)  # so that a resumed epoch sees the same photos
         title = f"Epoch {self.epoch + 1}/{self.config.total_epochs} (stage {1 + self._contrastive})"
         losses = [self._step(batch) for batch in _bar(title, len(self._loader))(self._loader)]
         return float(np.mean(losses))
@@ -241,12 +223,6 @@ def _parameter_groups(model: nn.Module, peak: float, config: TrainConfig) -> lis
         }
         for (is_backbone, decays), parameters in groups.items()
     ]
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def _bar(title: str, total: int) -> Any:

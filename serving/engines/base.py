@@ -38,7 +38,7 @@ class Engine(Protocol):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The models this engine serves, known from `start` on."""
+        """The models and versions this engine serves; settled by `start`, which may leave versions out."""
 
     async def start(self) -> None:
         """Load and warm up every model. Raises LabelwiseError when that is impossible."""
@@ -50,4 +50,8 @@ class Engine(Protocol):
         """Whether `infer` would be answered now."""
 
     async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
-        """Run one batch of at most `max_batch` images; raises an EngineError, EngineTimeout after `timeout` seconds."""
+        """Run one batch and return the asked outputs of that model.
+
+        Raises an EngineError, EngineTimeout after `timeout` seconds; ValueError for pixels that are not the model's
+        size, or more of them than its `max_batch`.
+        """

@@ -56,7 +56,10 @@ class EmbeddedEngine:
             raise UnknownModel(f"{model} version {version} is not loaded")
         if self._closed:
             raise EngineUnavailable("the engine is closed")
-        run = functools.partial(_run, session, self.catalogue[model][version], pixels, outputs)
+        spec = self.catalogue[model][version]
+        if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape:
+            raise ValueError(f"{model} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
+        run = functools.partial(_run, session, spec, pixels, outputs)
         try:
             # A timeout cancels what still waits for a thread; a running inference ends by itself, soon.
             return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._pool, run), timeout)

@@ -22,7 +22,8 @@ logger = logging.getLogger("labelwise.triton")
 _LONGEST_LOG_LINE = 1 << 20  # bytes
 _RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, doubled up to the last
 _STABLE_AFTER = 60.0  # seconds of life after which a crash counts as the first again
-_STUBS_LEAVE_WITHIN = 2.0  # seconds; they notice Triton's end by themselves and remove their shared memory
+_STUBS_LEAVE_WITHIN = 2.0  # seconds; the Python backend's processes notice Triton's end by themselves
+_SHARED_MEMORY = Path("/dev/shm")
 
 # Becomes Triton, after asking the kernel to kill it with its parent; PR_SET_PDEATHSIG (1) survives the exec. A
 # `preexec_fn` would run Python in a fork of a threaded process instead. "Parent" is the thread that started it: the
@@ -72,6 +73,7 @@ class LocalTriton:
         self._install = install
         self._workspace: tempfile.TemporaryDirectory[str] | None = None
         self._process: Process | None = None
+        self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # how its shared memory is called
         self._command: list[str] = []
         self._environment: dict[str, str] = {}
         self._log: asyncio.Task[None] | None = None
@@ -142,6 +144,7 @@ class LocalTriton:
             f"--metrics-address={self._host}",
             f"--metrics-port={self._metrics_port}",
             "--backend-config=python,shm-default-byte-size=4194304",
+            f"--backend-config=python,shm-region-prefix-name={self._regions}",
             # Nobody needs these over the network, so the key to them is thrown away.
             f"--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:key={secrets.token_hex()}",
         ]
@@ -195,10 +198,10 @@ class LocalTriton:
                 logger.error("Triton cannot be started: %s", error.strerror)
 
     async def _clear_away(self, process: Process) -> None:
-        """Leave no process of Triton's group behind, nor its log unread."""
+        """Leave no process of Triton's group behind, nor shared memory, nor its log unread."""
         assert self._log is not None
         if process.returncode is not None:
-            # Stubs that leave by themselves remove their shared memory. The log ends when the last of them has left.
+            # Its log ends when the last of the group has left.
             await asyncio.wait([self._log], timeout=_STUBS_LEAVE_WITHIN)
         if not self._log.done():
             with contextlib.suppress(ProcessLookupError):
@@ -206,6 +209,11 @@ class LocalTriton:
             await _ended(process, _STUBS_LEAVE_WITHIN)
             await asyncio.wait([self._log], timeout=1)
             self._log.cancel()
+        self._remove_regions()
+
+    def _remove_regions(self) -> None:
+        for region in _SHARED_MEMORY.glob(self._regions + "*"):  # of processes that were killed
+            region.unlink(missing_ok=True)
 
     async def _follow(self, output: asyncio.StreamReader) -> None:
         complained = False

@@ -26,7 +26,7 @@ from serving.engines.base import (
 )
 from serving.engines.local_triton import LocalTriton
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("labelwise.engine")
 
 _PROBE_TIMEOUT = 1.0  # seconds
 _PROBE_KEPT_FOR = 0.5  # seconds
@@ -261,7 +261,7 @@ class TritonEngine:
 
 def translated(error: InferenceServerException) -> EngineError:
     """Ours for one of tritonclient's; Triton's words go along for the log."""
-    message = str(error.message())
+    message = " ".join(str(error.message()).split())  # a Python model's traceback has lines
     for words, kind in _BY_MESSAGE:
         if words in message.lower():
             return kind(message)

@@ -1,0 +1,54 @@
+"""An untrained tagger's checkpoint, written as training writes it, and its graph."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.graph import write_onnx
+from labelwise.spec import DataSpec, ImageSpec, TaggerSpec
+from training.checkpoint import load_checkpoint, make_spec, save_weights
+from training.config import ModelConfig, TrainConfig
+from training.model import Tagger
+
+LABELS = ("cat", "großer Hund", "sea")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors on busy cores: threads would mostly wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    model = ModelConfig(backbone="test_resnet", feature_level=2, dim=16, heads=2, projection_dim=8)
+    config = TrainConfig(model=model, image=ImageSpec(height=32, width=48), max_batch=5)
+    torch.manual_seed(0)
+    tagger = Tagger(len(LABELS), config.image, model)
+    data = DataSpec(fingerprint="f", train_images=2, val_images=1, train_counts=dict.fromkeys(LABELS, 1))
+    digest = save_weights(folder, tagger)
+    make_spec(config, LABELS, tagger.grid, data, [0.25, 0.5, 0.75], {"mAP": 0.5}, digest).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tagger(checkpoint: Path) -> Tagger:
+    return load_checkpoint(checkpoint)[0]
+
+
+@pytest.fixture(scope="session")
+def spec(checkpoint: Path) -> TaggerSpec:
+    return load_checkpoint(checkpoint)[1].model_copy(update={"name": "pets"})
+
+
+@pytest.fixture(scope="session")
+def graph(tagger: Tagger, spec: TaggerSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("graph") / "model.onnx"
+    write_onnx(tagger, spec, file)
+    return file

@@ -1,0 +1,63 @@
+"""The ONNX file: the contract's names and types, any batch, and nothing in it but the tagger."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+
+from export.graph import OPSET, write_onnx
+from labelwise.spec import TaggerSpec
+from training.model import Tagger
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def dimensions(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [part.dim_param or part.dim_value for part in value.type.tensor_type.shape.dim]
+
+
+def test_it_is_what_the_contract_says(graph: Path, spec: TaggerSpec):
+    model = onnx.load(graph)
+    assert [opset.version for opset in model.opset_import if not opset.domain] == [OPSET]
+    (image,) = model.graph.input
+    assert (image.name, image.type.tensor_type.elem_type) == ("image", onnx.TensorProto.UINT8)
+    batch, *shape = dimensions(image)
+    assert isinstance(batch, str)
+    assert tuple(shape) == spec.input.shape
+    for output, tensor in zip(model.graph.output, spec.outputs, strict=True):
+        assert (output.name, dimensions(output)) == (tensor.name, [batch, *tensor.shape])
+        assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_it_scores_any_batch_as_the_checkpoint_does(graph: Path, tagger: Tagger, spec: TaggerSpec):
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).integers(0, 256, (7, *spec.input.shape), np.uint8)
+    with torch.inference_mode():
+        expected = tagger(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    for batch in (1, 2, 3, 7):
+        scores, embeddings, attention = session.run(list(spec.output_names), {"image": pixels[:batch]})
+        np.testing.assert_allclose(scores, expected.logits[:batch].sigmoid(), atol=1e-5)
+        np.testing.assert_allclose(embeddings, expected.embeddings[:batch], atol=1e-5)
+        np.testing.assert_allclose(attention, expected.attention[:batch], atol=1e-5)
+
+
+def test_it_speaks_for_itself_and_of_nothing_else(graph: Path, spec: TaggerSpec):
+    model = onnx.load(graph)
+    facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert facts["labelwise.labels"] == list(spec.labels)
+    assert facts["labelwise.thresholds"] == list(spec.thresholds)
+    assert facts["labelwise.image"]["width"] == 48
+    assert (model.graph.name, model.producer_name) == ("pets", "labelwise")
+    content = graph.read_bytes()
+    for trace in (str(ROOT), "site-packages", ".py", "pkg.torch"):  # where and how it was made is nobody's business
+        assert trace.encode() not in content
+
+
+def test_a_largest_batch_of_one_still_exports(tagger: Tagger, spec: TaggerSpec, tmp_path: Path):
+    write_onnx(tagger, spec.model_copy(update={"max_batch": 1}), tmp_path / "one.onnx")
+    session = ort.InferenceSession(tmp_path / "one.onnx", providers=["CPUExecutionProvider"])
+    assert session.run(["scores"], {"image": np.zeros((1, 32, 48, 3), np.uint8)})[0].shape == (1, 3)
+    assert [file.name for file in tmp_path.iterdir()] == ["one.onnx"]

@@ -1,0 +1,113 @@
+"""`labelwise <verb>` as a user types it: what is wrong is one line on stderr, and the verbs reach their stages."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from labelwise import __version__
+from labelwise.cli import main
+from labelwise.repository import Repository
+
+ROOT = Path(__file__).parent.parent.parent
+TINY = ["model.backbone=test_resnet", "model.feature_level=2", "model.dim=16", "model.heads=2", "model.projection_dim=8", "model.dropout=0", "image.height=32", "image.width=32", "epochs=1", "contrastive_epochs=0", "batch_size=8", "workers=0", "precision=fp32", "device=cpu", "max_batch=2"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors on busy cores: threads would mostly wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command's own entry point; returns its exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["labelwise", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code: object = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def assert_refused(answer: tuple[int, str, str], *words: str) -> None:
+    code, _, error = answer
+    assert code == 1
+    assert error.startswith("labelwise: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+
+
+def test_version_and_help(run):
+    assert run("--version") == (0, f"{__version__}\n", "")
+    code, out, error = run()
+    assert code == 2
+    for verb in ("train", "export", "serve", "synth"):
+        assert f" {verb} " in out + error
+
+
+def test_from_synth_to_a_repository(run, tmp_path: Path):
+    data, out, repository = tmp_path / "data", tmp_path / "run", tmp_path / "repository"
+    assert run("synth", data, "--count", 20, "--seed", 3)[0] == 0
+    assert_refused(run("synth", data), str(data), "already holds a data set")
+
+    train = ("train", data, "--out", out, *(part for setting in TINY for part in ("--set", setting)))
+    code, printed, error = run(*train, "--seed", 5)
+    assert (code, error) == (0, "")
+    assert "16 photos to train on, 4 for val, 6 labels" in printed
+    assert_refused(run(*train), "--resume")
+    assert run(*train, "--seed", 5, "--resume")[0] == 0
+    assert_refused(run(*train, "--seed", 6, "--resume"), "other settings")
+
+    export = ("export", out, "--to", repository, "--name", "shapes", "--backend", "python")
+    code, printed, error = run(*export, "--version", 4)
+    assert (code, error) == (0, "")
+    assert "scores      batch 2" in printed
+    assert f"Published shapes version 4 in {repository}." in printed.replace("\n", " ")
+    assert list(Repository.open(repository).taggers["shapes"]) == [4]
+    assert 'backend: "python"' in (repository / "shapes_model/config.pbtxt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "nowhere", "--out", "run"), ("no labelled data at nowhere",)),
+        (("train", "nowhere", "--out", "run", "--set", "epochs"), ("'epochs' is not key=value",)),
+        (("train", "nowhere", "--out", "run", "--set", "model.dims=8"), ("model.dims",)),
+        (("export", "nowhere", "--to", "repository", "--name", "shapes"), ("nowhere is not a trained run",)),
+        (("export", "nowhere", "--to", "repository", "--name", "a/b"), ("'a/b' cannot name a model",)),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    run, arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(run(*arguments), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seed_among_the_settings_counts(run, tmp_path: Path):
+    run("synth", tmp_path / "data", "--count", 10)
+    settings = [*TINY, "seed=9"]
+    run("train", tmp_path / "data", "--out", tmp_path / "run", *(part for s in settings for part in ("--set", s)))
+    assert '"seed": 9' in (tmp_path / "run/tagger.json").read_text()
+
+
+def test_a_base_install_names_the_extra_that_a_verb_needs(tmp_path: Path):
+    code = "import sys; sys.modules['torch'] = None; sys.argv = ['labelwise', 'train', '.', '--out', 'run']\n"
+    code += "from labelwise.cli import main; main()"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert_refused((answer.returncode, answer.stdout, answer.stderr), "'train' extra", "pip install 'labelwise[train]'")

@@ -1,0 +1,112 @@
+"""tagger.json: what is written is read back, and whatever is wrong is refused by its field's name."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from labelwise.errors import SpecError
+from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
+
+REQUIRED = [name for name, field in TaggerSpec.model_fields.items() if field.is_required()]
+
+WRONG = [
+    ("format", 2, "format"),
+    ("name", "../pets", "name"),
+    ("name", "pets\n", "name"),
+    ("version", 0, "version"),
+    ("version", "one", "version"),
+    ("labels", [], "labels"),
+    ("labels", ["cat", ""], "labels.1"),
+    ("labels", ["cat", "cat"], "labels"),
+    ("labels", ["cat", " dog"], "labels"),
+    ("labels", ["cat", "d\nog"], "labels"),
+    ("thresholds", [0.5, 1.5], "thresholds.1"),
+    ("thresholds", [0.5], "thresholds"),
+    ("image.height", 4, "image.height"),
+    ("image.height", 64, "input.shape"),
+    ("image.resize", "stretch", "image.resize"),
+    ("image.mean", [0.5, 0.5], "image.mean.2"),
+    ("image.colour", "sRGB", "image.colour"),
+    ("input.dtype", "int8", "input.dtype"),
+    ("input.shape", [32, 32, 3], "input.shape"),
+    ("outputs", [], "outputs"),
+    ("outputs.0.name", "logits", "outputs"),
+    ("outputs.0.shape", [3], "outputs"),
+    ("outputs.1.shape", [2, 0], "outputs.1.shape.1"),
+    ("metrics", {"mAP": "good"}, "metrics.mAP"),
+    ("data.train_images", -1, "data.train_images"),
+    ("weights_sha256", "abc", "weights_sha256"),
+    ("colour", "red", "colour"),
+]
+
+
+def changed(spec: TaggerSpec, path: str, value: Any) -> str:
+    content = json.loads(spec.to_json())
+    *parents, leaf = (int(part) if part.isdecimal() else part for part in path.split("."))
+    place = content
+    for parent in parents:
+        place = place[parent]
+    place[leaf] = value
+    return json.dumps(content)
+
+
+def test_what_is_written_is_read_back(spec: TaggerSpec, tmp_path: Path):
+    spec.model_copy(update={"version": 7}).write(tmp_path)
+    spec.write(tmp_path)
+    assert TaggerSpec.read(tmp_path) == TaggerSpec.read(tmp_path / SPEC_FILE) == spec
+    assert [file.name for file in tmp_path.iterdir()] == [SPEC_FILE]
+    assert spec.output_names == ("scores", "embeddings")
+
+
+@pytest.mark.parametrize(("path", "value", "field"), WRONG)
+def test_a_wrong_or_unknown_field_is_refused_by_name(spec: TaggerSpec, path: str, value: Any, field: str):
+    with pytest.raises(SpecError) as caught:
+        TaggerSpec.parse(changed(spec, path, value), "there/tagger.json")
+    assert str(caught.value).startswith(f"there/tagger.json is not a valid tagger: {field}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", REQUIRED)
+def test_a_missing_field_is_refused_by_name(spec: TaggerSpec, field: str):
+    content = json.loads(spec.to_json())
+    del content[field]
+    with pytest.raises(SpecError, match=f"is not a valid tagger: {field}: "):
+        TaggerSpec.parse(json.dumps(content), "tagger.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"name": "pets"', b"\xff\xfe"])
+def test_what_is_no_json_object_is_refused_by_file(content: bytes, tmp_path: Path):
+    (tmp_path / SPEC_FILE).write_bytes(content)
+    with pytest.raises(SpecError) as caught:
+        TaggerSpec.read(tmp_path)
+    assert str(tmp_path / SPEC_FILE) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused_by_path(tmp_path: Path):
+    with pytest.raises(SpecError, match=r"tagger\.json cannot be read: No such file"):
+        TaggerSpec.read(tmp_path / SPEC_FILE)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_contract_holds_a_number_that_json_cannot(spec: TaggerSpec, value: float):
+    content = spec.model_dump() | {"metrics": {"mAP": value}}
+    with pytest.raises(ValidationError, match=r"metrics\.mAP"):
+        TaggerSpec.model_validate(content)
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0])
+def test_a_deviation_to_divide_by_is_positive(spec: TaggerSpec, std: float):
+    with pytest.raises(SpecError, match=r"image\.std"):
+        TaggerSpec.parse(changed(spec, "image.std", [std, 1.0, 1.0]), "tagger.json")
+
+
+def test_sha256_of_a_file_longer_than_one_block(tmp_path: Path):
+    content = bytes(range(256)) * 5000
+    (tmp_path / "weights").write_bytes(content)
+    assert sha256_of(tmp_path / "weights") == hashlib.sha256(content).hexdigest()

@@ -1,0 +1,265 @@
+"""The child process, with the real Triton: started, watched, and never left behind."""
+
+import asyncio
+import importlib.util
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from labelwise.errors import LabelwiseError
+from serving.engines import triton_install
+from serving.engines.local_triton import LocalTriton, _parse
+from serving.engines.triton_install import TritonInstall, find_triton
+from tests.conftest import free_port
+
+try:
+    find_triton()
+    WHY_NOT = ""
+except LabelwiseError as error:
+    WHY_NOT = str(error)
+
+needs_triton = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+
+
+def local_triton(repository: Path, **options: float) -> LocalTriton:
+    ports = {"grpc_port": free_port(), "metrics_port": free_port()}
+    return LocalTriton(repository, **(ports | options))  # type: ignore[arg-type]
+
+
+def group(leader: int) -> dict[int, list[str]]:
+    """The living processes of a process group, with their command lines."""
+    members = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, process_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(process_group) == leader and state != "Z":
+                members[int(folder.name)] = (folder / "cmdline").read_text().split("\0")
+        except OSError:  # it ended meanwhile
+            continue
+    return members
+
+
+def shared_memory(members: dict[int, list[str]]) -> list[Path]:
+    """The files of the Python backend's processes; a stub is called with the name of its own."""
+    return [Path("/dev/shm", command[2]) for command in members.values() if command[0].endswith("_stub")]
+
+
+def comes_true(condition: Callable[[], bool], within: float) -> bool:
+    deadline = time.monotonic() + within
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+async def start_and_stop(triton: LocalTriton) -> None:
+    await triton.start()
+    await triton.stop()
+
+
+def assert_fails_in_one_line(triton: LocalTriton, *parts: str) -> None:
+    with pytest.raises(LabelwiseError) as failure:
+        asyncio.run(start_and_stop(triton))
+    message = str(failure.value)
+    assert "\n" not in message
+    assert "\\n" not in message
+    assert all(part in message for part in parts), message
+    assert triton.pid is None
+
+
+@needs_triton
+def test_stop_leaves_nothing_behind(repository: Path) -> None:
+    async def scenario() -> tuple[int, dict[int, list[str]], list[Path]]:
+        triton = local_triton(repository)
+        await triton.start()
+        assert triton.pid is not None
+        pid, members = triton.pid, group(triton.pid)
+        regions = shared_memory(members)
+        assert all(region.exists() for region in regions)
+        await triton.stop()
+        await triton.stop()
+        assert triton.pid is None
+        return pid, members, regions
+
+    pid, members, regions = asyncio.run(scenario())
+    assert len(members) > 1, "the decode model has a process of its own"
+    assert not group(pid)
+    assert not [region for region in regions if region.exists()]
+
+
+@needs_triton
+def test_killed_triton_is_started_again(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        triton = local_triton(repository)
+        await triton.start()
+        first = triton.pid
+        assert first is not None
+        regions = shared_memory(group(first))
+        try:
+            os.kill(first, signal.SIGKILL)
+            assert await asyncio.to_thread(comes_true, lambda: triton.pid not in (None, first), 10)
+            assert not group(first)
+            assert not [region for region in regions if region.exists()]
+        finally:
+            await triton.stop()
+
+    asyncio.run(scenario())
+    assert "exit status -9" in caplog.text
+
+
+@needs_triton
+def test_stop_while_restarting_leaves_nothing_behind(repository: Path) -> None:
+    async def scenario() -> tuple[int, int | None]:
+        triton = local_triton(repository)
+        await triton.start()
+        first = triton.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await asyncio.sleep(0.5)
+        await triton.stop()
+        return first, triton.pid
+
+    first, second = asyncio.run(scenario())
+    assert not group(first)
+    assert second is None
+
+
+@needs_triton
+def test_cancelled_start_leaves_nothing_behind(repository: Path) -> None:
+    async def scenario() -> int:
+        triton = local_triton(repository)
+        starting = asyncio.create_task(triton.start())
+        assert await asyncio.to_thread(comes_true, lambda: triton.pid is not None, 10)
+        pid = triton.pid
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        return pid
+
+    assert not group(asyncio.run(scenario()))
+
+
+@needs_triton
+def test_triton_dies_with_a_killed_parent(repository: Path, tmp_path: Path) -> None:
+    program = """
+import asyncio, sys
+from pathlib import Path
+from serving.engines.local_triton import LocalTriton
+
+async def main():
+    triton = LocalTriton(Path(sys.argv[1]), grpc_port=int(sys.argv[2]), metrics_port=int(sys.argv[3]))
+    await triton.start()
+    print(triton.pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+    arguments = [str(repository), str(free_port()), str(free_port())]
+    command = [sys.executable, "-c", program, *arguments]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert group(pid)
+        parent.kill()
+    assert comes_true(lambda: not group(pid), within=5)
+
+
+@needs_triton
+@pytest.mark.parametrize("use", ["grpc_port", "metrics_port"])
+def test_port_in_use(repository: Path, use: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert_fails_in_one_line(local_triton(repository, **{use: port}), str(port), "in use")
+
+
+@needs_triton
+@pytest.mark.parametrize("missing", ["config.pbtxt", "1"])
+def test_half_a_repository(repository: Path, tmp_path: Path, missing: str) -> None:
+    broken = shutil.copytree(repository, tmp_path / "repository")
+    model = next(broken.glob("*_model"))
+    shutil.rmtree(model / "configs", ignore_errors=True)
+    part = model / missing
+    shutil.rmtree(part) if part.is_dir() else part.unlink()
+    assert_fails_in_one_line(local_triton(broken), "Triton did not start", model.name)
+
+
+@needs_triton
+def test_model_that_cannot_be_loaded(repository: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(repository, tmp_path / "repository")
+    next(broken.glob("*_model/1/model.onnx")).write_bytes(b"not a model")
+    assert_fails_in_one_line(local_triton(broken), "Triton did not start", "model.onnx")
+
+
+@needs_triton
+def test_start_that_takes_too_long(repository: Path) -> None:
+    assert_fails_in_one_line(local_triton(repository, start_timeout=0.1), "not ready within 0.1 s")
+
+
+def test_binary_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "python").mkdir()
+    install = TritonInstall(tmp_path / "tritonserver", tmp_path)
+    triton = LocalTriton(tmp_path, grpc_port=free_port(), metrics_port=free_port(), install=install)
+    assert_fails_in_one_line(triton, "did not start", "tritonserver")
+
+
+def test_no_triton_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(LabelwiseError, match=r"pip install 'labelwise\[triton\]'.*--triton-url"):
+        find_triton()
+
+
+def test_wheel_without_this_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("pytriton") is None:
+        pytest.skip("nvidia-pytriton is not installed")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(triton_install, "_PYTHON", "3.99")
+    with pytest.raises(LabelwiseError, match=r"Python 3\.99"):
+        find_triton()
+
+
+def test_triton_on_path_brings_its_own_backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("bin", "backends/onnxruntime", "backends/python"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "bin/tritonserver").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("PYTHONPATH", "theirs")
+    install = find_triton()
+    assert install == TritonInstall(tmp_path / "bin/tritonserver", tmp_path / "backends")
+    assert install.has_onnxruntime
+    assert install.lay_out_backends(tmp_path) == tmp_path / "backends"
+    # A stub for another Python must not be given this one's packages.
+    (tmp_path / "backends/python/triton_python_backend_stub").write_bytes(b"libpython2.7.so.1.0")
+    assert install.environment()["PYTHONPATH"] == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("line", "level", "message"),
+    [
+        ('I1123 23:22:43.667660 85 lifecycle.cc:839] "successfully loaded"', logging.INFO, "successfully loaded"),
+        (
+            'E1123 23:22:43.667660 85 main.cc:245] "failed to start GRPC service"',
+            logging.ERROR,
+            "failed to start GRPC service",
+        ),
+        ('W1123 23:22:43.667660 85 metrics.cc:798] "DCGM unable to start"', logging.DEBUG, "DCGM unable to start"),
+        ("I1123 23:22:43.667660 85 server.cc:604] ", logging.DEBUG, ""),
+        ("| scenes | 1 | READY |", logging.DEBUG, "| scenes | 1 | READY |"),
+        ("Error: Failed to initialize NVML", logging.DEBUG, "Error: Failed to initialize NVML"),
+        ("error: creating server: Internal", logging.ERROR, "error: creating server: Internal"),
+        ("printed by a model", logging.INFO, "printed by a model"),
+    ],
+)
+def test_levels_of_its_log(line: str, level: int, message: str) -> None:
+    assert _parse(line.rstrip()) == (level, message)

@@ -1,0 +1,77 @@
+"""Imports go one way, training -> labelwise <- serving and export -> both, and the gateway stays free of torch."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("labelwise", "training", "export", "serving")
+ALLOWED = {("training", "labelwise"), ("export", "labelwise"), ("export", "training"), ("serving", "labelwise")}
+
+
+def imported_names(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
+    """Top-level package and line of every absolute import; a relative one stays in its own package."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield (node.module or "").partition(".")[0], node.lineno
+
+
+def outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(tree):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from outside_functions(child)
+
+
+def edges(package: str) -> Iterator[tuple[tuple[str, str], str]]:
+    for file in sorted((ROOT / package).rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        # The command line may reach every stage, but only once a verb is called.
+        nodes = outside_functions(tree) if file == ROOT / "labelwise/cli.py" else ast.walk(tree)
+        for name, line in imported_names(nodes):
+            if name in PACKAGES and name != package:
+                yield (package, name), f"{file.relative_to(ROOT)}:{line} imports {name}"
+
+
+def test_imports_go_one_way():
+    found = [edge for package in PACKAGES for edge in edges(package)]
+    assert [where for edge, where in found if edge not in ALLOWED] == []
+    assert {edge for edge, _ in found} == ALLOWED  # the walk does see imports
+
+
+def test_the_command_line_reaches_the_stages_inside_its_verbs():
+    tree = ast.parse((ROOT / "labelwise/cli.py").read_text(encoding="utf-8"))
+    assert {"training", "export", "serving"} <= {name for name, _ in imported_names(ast.walk(tree))}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "allowed"),
+    [
+        ("labelwise/image.py", {"numpy", "PIL"}),
+        (
+            "export/triton_models/[!_]*.py",
+            {"numpy", "onnxruntime", "triton_python_backend_utils", "labelwise_image"},
+        ),
+    ],
+)
+def test_what_export_copies_into_triton_needs_nothing_that_triton_lacks(pattern: str, allowed: set[str]):
+    files = list(ROOT.glob(pattern))
+    assert files
+    for file in files:
+        names = {name for name, _ in imported_names(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))}
+        assert names - set(sys.stdlib_module_names) <= allowed, file
+
+
+def test_the_gateway_loads_no_training_stack():
+    code = """
+import sys, serving.app
+print(*{"torch", "timm", "torchvision", "sklearn", "onnx", "training", "export"} & {*sys.modules})
+"""
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == []

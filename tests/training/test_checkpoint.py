@@ -1,0 +1,86 @@
+"""A run's folder: the same model comes back, and a folder that is not whole is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from labelwise.errors import LabelwiseError
+from labelwise.spec import SPEC_FILE, DataSpec, TaggerSpec
+from training.checkpoint import WEIGHTS_FILE, load_checkpoint, load_state, make_spec, save_state, save_weights
+from training.config import TrainConfig
+from training.model import Tagger
+
+LABELS = ("a", "b")
+
+
+def write_run(folder: Path, config: TrainConfig) -> Tagger:
+    torch.manual_seed(3)
+    tagger = Tagger(len(LABELS), config.image, config.model.model_copy(update={"pretrained": False}))
+    data = DataSpec(fingerprint="f", train_images=2, val_images=1, train_counts={"a": 1, "b": 1})
+    digest = save_weights(folder, tagger)
+    make_spec(config, LABELS, tagger.grid, data, [0.5, 0.5], {"mAP": 1.0}, digest).write(folder)
+    return tagger.eval()
+
+
+@pytest.mark.parametrize("pretrained", [False, True])  # loading must not ask timm's hub for weights it then replaces
+def test_the_same_model_comes_back(pretrained: bool, config: TrainConfig, tmp_path: Path):
+    config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": pretrained})})
+    tagger = write_run(tmp_path, config)
+    loaded, spec = load_checkpoint(tmp_path)
+    assert not loaded.training
+    assert TrainConfig.model_validate({**spec.training, "image": spec.image, "max_batch": spec.max_batch}) == config
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        for ours, theirs, tensor in zip(loaded(pixels), tagger(pixels), spec.outputs, strict=True):
+            assert torch.equal(ours, theirs)
+            assert ours.shape[1:] == tensor.shape
+    assert {file.name for file in tmp_path.iterdir()} == {WEIGHTS_FILE, SPEC_FILE}
+
+
+@pytest.mark.parametrize("gone", [WEIGHTS_FILE, SPEC_FILE])
+def test_half_a_run_is_refused(gone: str, config: TrainConfig, tmp_path: Path):
+    write_run(tmp_path, config)
+    (tmp_path / gone).unlink()
+    with pytest.raises(LabelwiseError, match="is not a trained run"):
+        load_checkpoint(tmp_path)
+
+
+def test_other_weights_than_the_contracts_are_refused(config: TrainConfig, tmp_path: Path):
+    write_run(tmp_path, config)
+    file = tmp_path / WEIGHTS_FILE
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(LabelwiseError, match=r"is not the file its tagger\.json describes"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"model": {"backbone": "test_resnet", "feature_level": 2, "dim": 24, "heads": 2}}, "does not fit"),
+        ({"model": {"dim": "wide"}}, "training.model.dim"),
+        ({}, "training.model"),
+    ],
+)
+def test_a_contract_of_another_model_is_refused(
+    training: dict[str, object], words: str, config: TrainConfig, tmp_path: Path
+):
+    write_run(tmp_path, config)
+    content = json.loads((tmp_path / SPEC_FILE).read_text())
+    TaggerSpec.model_validate(content | {"training": training}).write(tmp_path)
+    with pytest.raises(LabelwiseError) as caught:
+        load_checkpoint(tmp_path)
+    assert words in str(caught.value)
+
+
+def test_a_state_is_kept_when_the_next_one_cannot_be_written(tmp_path: Path):
+    assert load_state(tmp_path) is None
+    save_state(tmp_path, {"epoch": 1, "model": {"w": torch.ones(2)}})
+    with pytest.raises((AttributeError, TypeError, RuntimeError)):
+        save_state(tmp_path, {"epoch": lambda: 2})
+    state = load_state(tmp_path)
+    assert state is not None
+    assert state["epoch"] == 1
