@@ -79,3 +79,9 @@ def triton_arguments() -> dict[str, str]:
     if not shutil.which("tritonserver") and not importlib.util.find_spec("pytriton"):
         pytest.skip("no NVIDIA Triton here: the `triton` extra brings one for Python below 3.13 on x86-64 Linux")
     return {"engine": "triton", "triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
+
+
+@pytest.fixture(scope="session")
+def triton_gateway_url(triton_arguments: dict[str, str]) -> Iterator[str]:
+    with running_gateway(**triton_arguments) as (url, _):
+        yield url

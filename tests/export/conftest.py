@@ -1,4 +1,4 @@
-"""An untrained tagger's checkpoint, written as training writes it, and its graph."""
+"""An untrained tagger's checkpoint, written as training writes it, and its one true export: that takes seconds."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.graph import write_onnx
+from export.run import export_run
+from labelwise.repository import Repository
 from labelwise.spec import DataSpec, ImageSpec, TaggerSpec
 from training.checkpoint import load_checkpoint, make_spec, save_weights
 from training.config import ModelConfig, TrainConfig
@@ -43,12 +44,18 @@ def tagger(checkpoint: Path) -> Tagger:
 
 
 @pytest.fixture(scope="session")
-def spec(checkpoint: Path) -> TaggerSpec:
-    return load_checkpoint(checkpoint)[1].model_copy(update={"name": "pets"})
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the checkpoint's first version; not to be written to."""
+    folder = tmp_path_factory.mktemp("repository")
+    export_run(checkpoint, folder, "pets")
+    return folder
 
 
 @pytest.fixture(scope="session")
-def graph(tagger: Tagger, spec: TaggerSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("graph") / "model.onnx"
-    write_onnx(tagger, spec, file)
-    return file
+def spec(exported: Path) -> TaggerSpec:
+    return Repository.open(exported).taggers["pets"][1].spec
+
+
+@pytest.fixture(scope="session")
+def graph(exported: Path) -> Path:
+    return exported / "pets_model/1/model.onnx"

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from export.graph import OPSET, write_onnx
+from export.graph import OPSET
 from labelwise.spec import TaggerSpec
 from training.model import Tagger
 
@@ -54,10 +54,3 @@ def test_it_speaks_for_itself_and_of_nothing_else(graph: Path, spec: TaggerSpec)
     content = graph.read_bytes()
     for trace in (str(ROOT), "site-packages", ".py", "pkg.torch"):  # where and how it was made is nobody's business
         assert trace.encode() not in content
-
-
-def test_a_largest_batch_of_one_still_exports(tagger: Tagger, spec: TaggerSpec, tmp_path: Path):
-    write_onnx(tagger, spec.model_copy(update={"max_batch": 1}), tmp_path / "one.onnx")
-    session = ort.InferenceSession(tmp_path / "one.onnx", providers=["CPUExecutionProvider"])
-    assert session.run(["scores"], {"image": np.zeros((1, 32, 48, 3), np.uint8)})[0].shape == (1, 3)
-    assert [file.name for file in tmp_path.iterdir()] == ["one.onnx"]

@@ -92,7 +92,7 @@ def test_versions_that_cannot_share_a_config_are_refused(change: dict[str, objec
     add(tmp_path, spec)
     check_compatible(tmp_path, spec.model_copy(update={"version": 2, "thresholds": (0.1, 0.2, 0.3)}))
     check_compatible(tmp_path, spec.model_copy(update={"name": "cars", **change}))
-    with pytest.raises(RepositoryError, match="use another --name"):
+    with pytest.raises(RepositoryError, match="versions must share"):
         check_compatible(tmp_path, spec.model_copy(update={"version": 2, **change}))
 
 

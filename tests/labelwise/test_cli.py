@@ -10,10 +10,25 @@ import torch
 
 from labelwise import __version__
 from labelwise.cli import main
-from labelwise.repository import Repository
 
 ROOT = Path(__file__).parent.parent.parent
-TINY = ["model.backbone=test_resnet", "model.feature_level=2", "model.dim=16", "model.heads=2", "model.projection_dim=8", "model.dropout=0", "image.height=32", "image.width=32", "epochs=1", "contrastive_epochs=0", "batch_size=8", "workers=0", "precision=fp32", "device=cpu", "max_batch=2"]
+TINY = [
+    "model.backbone=test_resnet",
+    "model.feature_level=2",
+    "model.dim=16",
+    "model.heads=2",
+    "model.projection_dim=8",
+    "model.dropout=0",
+    "image.height=32",
+    "image.width=32",
+    "epochs=1",
+    "contrastive_epochs=0",
+    "batch_size=8",
+    "workers=0",
+    "precision=fp32",
+    "device=cpu",
+    "max_batch=2",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +74,8 @@ def test_version_and_help(run):
         assert f" {verb} " in out + error
 
 
-def test_from_synth_to_a_repository(run, tmp_path: Path):
-    data, out, repository = tmp_path / "data", tmp_path / "run", tmp_path / "repository"
+def test_from_synth_to_a_run_and_on_with_it(run, tmp_path: Path):
+    data, out = tmp_path / "data", tmp_path / "run"
     assert run("synth", data, "--count", 20, "--seed", 3)[0] == 0
     assert_refused(run("synth", data), str(data), "already holds a data set")
 
@@ -71,14 +86,6 @@ def test_from_synth_to_a_repository(run, tmp_path: Path):
     assert_refused(run(*train), "--resume")
     assert run(*train, "--seed", 5, "--resume")[0] == 0
     assert_refused(run(*train, "--seed", 6, "--resume"), "other settings")
-
-    export = ("export", out, "--to", repository, "--name", "shapes", "--backend", "python")
-    code, printed, error = run(*export, "--version", 4)
-    assert (code, error) == (0, "")
-    assert "scores      batch 2" in printed
-    assert f"Published shapes version 4 in {repository}." in printed.replace("\n", " ")
-    assert list(Repository.open(repository).taggers["shapes"]) == [4]
-    assert 'backend: "python"' in (repository / "shapes_model/config.pbtxt").read_text()
 
 
 @pytest.mark.parametrize(

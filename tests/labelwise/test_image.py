@@ -23,7 +23,7 @@ from labelwise.image import (
     open_rgb,
 )
 
-BLACK, GREY, WHITE = (0, 0, 0), (128, 128, 128), (255, 255, 255)
+BLACK, GREY, WHITE, PINK = (0, 0, 0), (128, 128, 128), (255, 255, 255), (255, 127, 127)
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 LOSSLESS = {
     "JPEG": {"quality": 100, "subsampling": 0},
@@ -111,7 +111,7 @@ def test_a_broken_exif_block_says_nothing_about_the_pixels():
 @pytest.mark.parametrize(
     ("data", "left", "right"),
     [
-        pytest.param(encode(halves((0, 255, 255, 0), (0, 0, 0, 255), "CMYK"), "JPEG", quality=95), RED, BLACK, id="CMYK-JPEG"),
+        pytest.param(encode(halves((0, 255, 255, 0), (0, 0, 0, 255), "CMYK"), "JPEG"), RED, BLACK, id="CMYK-JPEG"),
         pytest.param(encode(halves((0, 255, 255, 0), (0, 0, 0, 0), "CMYK"), "TIFF"), RED, WHITE, id="CMYK-TIFF"),
         pytest.param(grey16("I;16", "PNG"), GREY, WHITE, id="grey16-PNG"),
         pytest.param(grey16("I;16", "TIFF"), GREY, WHITE, id="grey16-TIFF"),
@@ -127,7 +127,7 @@ def test_a_broken_exif_block_says_nothing_about_the_pixels():
         pytest.param(palette(), WHITE, BLUE, id="palette-with-transparency"),
         pytest.param(encode(halves(RED, BLUE), "PNG", transparency=RED), WHITE, BLUE, id="transparent-colour"),
         pytest.param(encode(halves((0, 0), (128, 255), "LA"), "PNG"), WHITE, GREY, id="LA"),
-        pytest.param(encode(halves((255, 0, 0, 128), (0, 0, 255, 0), "RGBA"), "PNG"), (255, 127, 127), WHITE, id="RGBA"),
+        pytest.param(encode(halves((255, 0, 0, 128), (0, 0, 255, 0), "RGBA"), "PNG"), PINK, WHITE, id="RGBA"),
         pytest.param(encode(halves(0, 1, "1"), "PNG"), BLACK, WHITE, id="1-bit-PNG"),
         pytest.param(encode(halves(0, 1, "1"), "TIFF"), BLACK, WHITE, id="1-bit-TIFF"),
         pytest.param(frames("GIF"), RED, BLUE, id="animated-GIF"),

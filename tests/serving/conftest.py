@@ -5,14 +5,6 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.conftest import running_gateway
-
-
-@pytest.fixture(scope="session")
-def triton_gateway_url(triton_arguments: dict[str, str]) -> Iterator[str]:
-    with running_gateway(**triton_arguments) as (url, _):
-        yield url
-
 
 @pytest.fixture(scope="session", params=["embedded", "triton"])
 def engine_url(request: pytest.FixtureRequest) -> str:

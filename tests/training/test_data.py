@@ -71,6 +71,7 @@ def test_without_a_split_a_seeded_fifth_is_val(folder: Path):
         ('image,cat\n"0.jpg",1\n1.jpg,"\n0"\n2.jpg,2', "line 5: a label must be"),
         ("image,cat,split\n0.jpg,1,train\n1.jpg,1,train", "2 are train, 0 are val"),
         ("image,cat,split\n0.jpg,1,train\n1.jpg,1,val\n2.jpg,1,trian", "trian"),
+        ("image,cat,split\n0.jpg,1,train\n1.jpg,0,val", "val"),  # nothing to score by
         ("image,cat,split\n0.jpg,1,train\n1.jpg,1,val\n0.jpg,1,val", "0.jpg"),  # a photo in both splits
         ("image,cat,cat\n0.jpg,1,1\n1.jpg,0,0", "cat"),  # which of the two?
         ("cat,image\n1,0.jpg\n1\n0,1.jpg", "line 3"),  # a row without its photo
@@ -103,7 +104,7 @@ def test_missing_photos_are_named_at_once(folder: Path):
     text = "\n".join(["image,cat", *(f"gone{number}.jpg,1" for number in range(12))])
     with pytest.raises(DataError, match=r"12 photos .* gone9\.jpg and 2 more\."):
         read_data(write(folder, text))
-    with pytest.raises(DataError, match="no labelled data at .*nowhere"):
+    with pytest.raises(DataError, match=r"no labelled data at .*nowhere"):
         read_data(folder / "nowhere")
 
 

@@ -15,7 +15,7 @@ from labelwise.spec import TaggerSpec
 from training.checkpoint import HISTORY_FILE, STATE_FILE, WEIGHTS_FILE, load_checkpoint, load_state
 from training.config import TrainConfig
 from training.data import LabelledData, decode_all, read_data
-from training.loop import Trainer, pick_device, predict
+from training.loop import Trainer, predict
 from training.metrics import evaluate, fit_thresholds
 
 
@@ -155,21 +155,3 @@ def test_a_loss_that_is_no_number_stops_the_run(
 def test_unusual_settings_train(change: dict[str, Any], config: TrainConfig, data: LabelledData, tmp_path: Path):
     Trainer(config.model_copy(update=change), data, tmp_path).run()
     assert [entry["epoch"] for entry in history(tmp_path)] == [1]
-
-
-def test_no_epochs_at_all_is_refused_in_words(config: TrainConfig, data: LabelledData, tmp_path: Path):
-    with pytest.raises(LabelwiseError, match="epochs"):
-        Trainer(config.model_copy(update={"epochs": 0, "contrastive_epochs": 0}), data, tmp_path).run()
-
-
-def test_val_photos_without_any_label_are_refused_in_words(config: TrainConfig, data: LabelledData, tmp_path: Path):
-    bare = LabelledData(data.labels, data.train, data.val.subset([0, 1]))
-    bare.val.targets[:] = 0
-    with pytest.raises(LabelwiseError, match="val"):
-        Trainer(config, bare, tmp_path).run()
-
-
-@pytest.mark.parametrize("name", ["cuda:99", "abacus"])
-def test_a_device_that_is_not_there_is_named(name: str):
-    with pytest.raises(LabelwiseError, match=f"'{name}' cannot be used here"):
-        pick_device(name)

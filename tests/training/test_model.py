@@ -99,7 +99,6 @@ def test_any_family_of_backbones_gives_tokens(backbone: str, config: TrainConfig
         {"backbone": "no_such_network"},
         {"feature_level": 9},
         {"backbone": "vit_tiny_patch16_224"},  # takes 224x224 only
-        {"dim": 18, "heads": 4},
     ],
 )
 def test_what_cannot_be_made_is_one_line(change: dict[str, object], config: TrainConfig):

@@ -8,7 +8,21 @@ from labelwise.errors import DataError, LabelwiseError
 from training.config import TrainConfig
 from training.run import make_config, train_run
 
-TINY = ["model.backbone=test_resnet", "model.feature_level=2", "model.dim=16", "model.heads=2", "model.projection_dim=8", "image.height=32", "image.width=32", "epochs=1", "contrastive_epochs=0", "batch_size=8", "workers=0", "precision=fp32", "device=cpu"]
+TINY = [
+    "model.backbone=test_resnet",
+    "model.feature_level=2",
+    "model.dim=16",
+    "model.heads=2",
+    "model.projection_dim=8",
+    "image.height=32",
+    "image.width=32",
+    "epochs=1",
+    "contrastive_epochs=0",
+    "batch_size=8",
+    "workers=0",
+    "precision=fp32",
+    "device=cpu",
+]
 
 
 def test_settings_are_typed_nested_and_the_last_one_counts():
@@ -36,6 +50,7 @@ def test_settings_are_typed_nested_and_the_last_one_counts():
         (["epochs.more=3"], "epochs:"),
         (["epochs=3", "epochs.more=3"], "'epochs.more=3': epochs has no parts"),
         (["model=resnet10t"], "model:"),
+        (["epochs=0", "contrastive_epochs=0"], "epochs"),
         (["model.dim=18"], "heads"),  # 4 heads cannot share 18 channels
     ],
 )

@@ -1,0 +1,52 @@
+"""Triton goes away and comes back; the gateway says so, stays up, and answers again by itself."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import ROOT, free_port, running_gateway
+
+PHOTO = (ROOT / "tests/assets/photos/trees-forest-stream.jpg").read_bytes()
+
+
+def triton_below(gateway: int) -> int:
+    """The process id of the Triton that the gateway started."""
+    children = Path(f"/proc/{gateway}/task/{gateway}/children").read_text().split()
+    (triton,) = [int(pid) for pid in children if "tritonserver" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return triton
+
+
+def test_killed_triton_is_said_and_comes_back(triton_arguments: dict[str, str]) -> None:
+    ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
+    with running_gateway(**triton_arguments | ports) as (url, process), httpx.Client(base_url=url, timeout=60) as client:
+        before = client.post("/v1/tag", content=PHOTO).json()["tags"]
+        os.kill(triton_below(process.pid), signal.SIGKILL)
+        gone = client.post("/v1/tag", content=PHOTO)
+        assert (gone.status_code, gone.json()["code"]) == (503, "engine_unavailable")
+        assert gone.headers["retry-after"]
+        time.sleep(0.6)  # readiness may be half a second old
+        assert client.get("/v2/health/ready").status_code == 503
+        assert client.get("/v2/health/live").status_code == 200
+        deadline = time.monotonic() + 90
+        while (after := client.post("/v1/tag", content=PHOTO)).status_code == 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert after.json()["tags"] == before
+        assert client.get("/v2/health/ready").status_code == 200
+
+
+def test_triton_that_does_not_come_up() -> None:
+    url = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--engine", "triton", "--triton-url", url]
+    environment = os.environ | {"LABELWISE_START_TIMEOUT": "2"}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)
+    assert result.returncode == 1
+    *_, line = result.stderr.strip().splitlines()
+    assert line.startswith("labelwise: ")
+    assert url in line
+    assert "Traceback" not in result.stderr

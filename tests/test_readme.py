@@ -1,0 +1,65 @@
+"""README's code blocks do what they say. `sh` blocks set up or serve for good and are run by CI itself, not here."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def run(command: list[str], folder: Path) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_curl_answers_as_printed(gateway_url: str) -> None:
+    (command,) = [block for block in blocks("bash") if block.startswith("curl")]
+    answer = json.loads(run(["bash", "-c", command.replace("http://127.0.0.1:8000", gateway_url)], ROOT))
+    (printed,) = map(json.loads, blocks("json"))
+    assert [tag["label"] for tag in answer["tags"]] == [tag["label"] for tag in printed["tags"]]
+    for found, shown in zip(answer["tags"], printed["tags"], strict=True):
+        assert found["score"] == pytest.approx(shown["score"], abs=1e-3)
+        assert found["threshold"] == shown["threshold"]
+    assert answer.keys() == printed.keys()
+
+
+def test_the_way_from_labels_to_a_repository(tmp_path: Path) -> None:
+    (commands,) = [block for block in blocks("bash") if block.startswith("labelwise synth")]
+    printed = run(["bash", "-ec", commands], tmp_path)
+    assert "mAP" in printed
+    assert "Published shapes version 1" in printed
+    assert (tmp_path / "runs/repository/shapes_model/1/model.onnx").is_file()
+
+
+def test_plain_triton_client(triton_gateway_url: str, triton_arguments: dict[str, str]) -> None:
+    (program,) = blocks("python")
+    program = program.replace("127.0.0.1:8001", f"127.0.0.1:{triton_arguments['triton_grpc_port']}")
+    printed = run([sys.executable, "-c", program], ROOT)
+    assert ":sunset" in printed
+
+
+def test_every_file_it_links_to_is_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_every_make_target_is_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)", README)) <= targets
