@@ -50,12 +50,15 @@ def next_version(repository: Path, name: str) -> int:
 
 
 def check_compatible(repository: Path, spec: TaggerSpec) -> None:
-    """All versions of a model share one config.pbtxt, so they must share labels and tensors. RepositoryError if not."""
+    """All versions share one config.pbtxt, so they must share what is in it. RepositoryError if they do not."""
     published = repository / spec.name / SPEC_FILE
     if not published.is_file():
         return
+    if spec.version in version_folders(repository / spec.name):
+        raise RepositoryError(f"{spec.name!r} already has a version {spec.version}: choose another --version.")
     other = TaggerSpec.read(published)
-    if (other.labels, other.input, other.outputs) != (spec.labels, spec.input, spec.outputs):
+    shared = ("labels", "image", "input", "outputs", "max_batch")
+    if any(getattr(other, field) != getattr(spec, field) for field in shared):
         raise RepositoryError(
             f"{spec.name!r} is published with other labels or tensors, and versions must share them: change --name."
         )
@@ -76,24 +79,24 @@ def publish(repository: Path, stage: Path, weights: Path, spec: TaggerSpec, back
 def _write_model(folder: Path, weights: Path, spec: TaggerSpec, backend: Backend) -> None:
     version = _make_version(folder, spec)
     weights.rename(version / WEIGHTS_FILE)
-    (version / "model.py").write_text(_triton_model("ort_model.py"))
+    (version / "model.py").write_text(_triton_model("ort_model.py"), "utf-8")
     (folder / CUSTOM_CONFIGS).mkdir()
-    (folder / CUSTOM_CONFIGS / "python.pbtxt").write_text(model_config(spec, "python"))
-    (folder / CONFIG_FILE).write_text(model_config(spec, backend))
+    (folder / CUSTOM_CONFIGS / "python.pbtxt").write_text(model_config(spec, "python"), "utf-8")
+    (folder / CONFIG_FILE).write_text(model_config(spec, backend), "utf-8")
     _write_contract(folder, spec)
 
 
 def _write_decode(folder: Path, spec: TaggerSpec) -> None:
     version = _make_version(folder, spec)
-    (version / "model.py").write_text(_triton_model("decode_model.py"))
-    decoder = resources.files("labelwise").joinpath("image.py").read_text()
-    (version / "labelwise_image.py").write_text(decoder)
-    (folder / CONFIG_FILE).write_text(decode_config(spec))
+    (version / "model.py").write_text(_triton_model("decode_model.py"), "utf-8")
+    decoder = resources.files("labelwise").joinpath("image.py").read_text("utf-8")
+    (version / "labelwise_image.py").write_text(decoder, "utf-8")
+    (folder / CONFIG_FILE).write_text(decode_config(spec), "utf-8")
 
 
 def _write_ensemble(folder: Path, spec: TaggerSpec) -> None:
     spec.write(_make_version(folder, spec))
-    (folder / CONFIG_FILE).write_text(ensemble_config(spec))
+    (folder / CONFIG_FILE).write_text(ensemble_config(spec), "utf-8")
     _write_contract(folder, spec)
 
 
@@ -104,12 +107,12 @@ def _make_version(folder: Path, spec: TaggerSpec) -> Path:
 
 
 def _write_contract(folder: Path, spec: TaggerSpec) -> None:
-    (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in spec.labels))
+    (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in spec.labels), "utf-8")
     spec.write(folder)
 
 
 def _triton_model(name: str) -> str:
-    return resources.files("export").joinpath("triton_models", name).read_text()
+    return resources.files("export").joinpath("triton_models", name).read_text("utf-8")
 
 
 def _move_into_place(staged: Path, target: Path, version: str) -> None:

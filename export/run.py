@@ -8,6 +8,7 @@ from export.graph import write_onnx
 from export.parity import Difference, check_parity
 from export.publish import check_compatible, next_version, publish, staging
 from export.triton_config import Backend
+from labelwise import __version__
 from labelwise.errors import LabelwiseError
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE
 from labelwise.spec import NAME_PATTERN, TaggerSpec, sha256_of
@@ -30,7 +31,8 @@ def export_run(run: Path, to: Path, name: str, version: int | None = None, backe
     _check_name(name)
     tagger, trained = load_checkpoint(run)
     with staging(to) as stage:
-        spec = trained.model_copy(update={"name": name, "version": version or next_version(to, name)})
+        number = version or next_version(to, name)
+        spec = trained.model_copy(update={"name": name, "version": number, "producer": f"labelwise {__version__}"})
         check_compatible(to, spec)
         weights = stage / WEIGHTS_FILE
         write_onnx(tagger, spec, weights)
@@ -41,7 +43,7 @@ def export_run(run: Path, to: Path, name: str, version: int | None = None, backe
 
 
 def _check_name(name: str) -> None:
-    if not re.match(NAME_PATTERN, name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise LabelwiseError(f"{name!r} cannot name a model: use letters, digits, - and _, at most 64, no path.")
     if name.endswith((DECODE_SUFFIX, MODEL_SUFFIX)):
         raise LabelwiseError(

@@ -87,13 +87,14 @@ def train(
         list[str] | None,
         typer.Option("--set", help="A setting as key=value, e.g. --set epochs=10 --set model.dim=128; may repeat."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train a tagger: BCE, then BCE with the label-level contrastive loss."""
     from training.run import train_run
 
-    train_run(data, out, [*(set_ or []), f"seed={seed}"], resume)
+    seeds = [] if seed is None else [f"seed={seed}"]
+    train_run(data, out, [*(set_ or []), *seeds], resume)
 
 
 @app.command()

@@ -17,7 +17,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 8
 
-# A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target: finer detail is averaged away anyway.
+# A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target. What that changes is bounded by a test,
+# and the same in training, in the gateway and in Triton.
 _DRAFT_MARGIN = 2
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -76,24 +77,25 @@ def load_pixels(
 
 def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
     """Decode to an upright sRGB image; with `draft_side` a JPEG may come smaller, no side below it. ImageError."""
-    with _translated_errors(max_pixels):
+    if not data:
+        raise EmptyImageError("There are no bytes; send an image.")
+    with _translated_errors():
         image = Image.open(io.BytesIO(data), formats=_accepted_formats())
         _check_size(image.size, max_pixels)
         if draft_side is not None and image.format == "JPEG":
             image.draft(None, (draft_side, draft_side))
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        return _to_rgb(upright)
+        return _to_rgb(_upright(image))
 
 
 @contextmanager
-def _translated_errors(max_pixels: int) -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLargeError(_too_large(max_pixels)) from error
+        raise ImageTooLargeError("The image has more pixels than can be decoded here; send a smaller one.") from error
     except UnidentifiedImageError as error:
         names = ", ".join(_accepted_formats())
         raise UnsupportedImageError(f"The bytes are not an image of an accepted format ({names}).") from error
@@ -123,14 +125,24 @@ def _too_large(max_pixels: int) -> str:
     return f"send at most {max_pixels / 1e6:g} megapixels."
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """By its EXIF orientation; a broken EXIF block says nothing about the pixels, which decoded."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow's EXIF reader raises anything on hostile bytes
+        return image
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """In sRGB, over white."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _to_8_bit(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return _to_srgb(image) or image.convert("RGB")
+        return _to_8_bit(image).convert("RGB")
+    if not image.has_transparency_data:
+        return _to_srgb(image.convert("RGB") if image.mode == "P" else image)
+    rgba = image.convert("RGBA")
+    colours = _to_srgb(rgba.convert("RGB"))
+    white = Image.new("RGB", rgba.size, "white")
+    return Image.composite(colours, white, rgba.getchannel("A"))
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -140,21 +152,22 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         scale = 255 / max(float(np.nanmax(values, initial=0)), 1e-6) if np.nanmax(values, initial=0) > 1 else 255
     else:
         scale = 255 / 65535
-    return Image.fromarray(np.nan_to_num(values * scale).clip(0, 255).round().astype(np.uint8))
+    grey = np.nan_to_num(values * scale).clip(0, 255).round()
+    transparent = image.info.get("transparency")  # in a grey PNG one value, which is laid over white here
+    return Image.fromarray(np.where(values == transparent, 255, grey).astype(np.uint8))
 
 
-def _to_srgb(image: Image.Image) -> Image.Image | None:
-    """The image in sRGB if it carries another usable ICC profile, else None."""
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """To RGB, by way of the image's ICC profile where it has another than sRGB; a broken profile does not count."""
     profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "CMYK", "L"):
-        return None
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return None
-        return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return None  # a broken profile says nothing about the pixels, which decoded
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "srgb" not in ImageCms.getProfileDescription(source).lower():
+                return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            pass
+    return image.convert("RGB")
 
 
 def _centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:

@@ -42,7 +42,10 @@ class Repository:
             raise RepositoryError(
                 f"There is no model repository at {path}; export a model there with `labelwise export`."
             )
-        names = sorted({_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")})
+        found = sorted({_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")})
+        # What has no ensemble version is being published or was left by a killed export, and harms nobody; but a
+        # repository with nothing else is a broken one, and says so.
+        names = [name for name in found if version_folders(path / name)] or found
         if not names:
             raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")
         return cls(path, {name: _read_tagger(path, name) for name in names})
@@ -81,6 +84,8 @@ def _read_version(repository: Path, name: str, number: int) -> TaggerVersion:
             f"{name}/{number}/{SPEC_FILE} is not a valid tagger: name, version: "
             f"it says {spec.name!r} version {spec.version} but lies in the folder of {name!r} version {number}"
         )
+    if not (repository / (name + DECODE_SUFFIX) / str(number)).is_dir():
+        raise RepositoryError(_incomplete(name, f"{name}{DECODE_SUFFIX}/{number} is missing"))
     weights = repository / (name + MODEL_SUFFIX) / str(number) / WEIGHTS_FILE
     if not weights.is_file():
         raise RepositoryError(_incomplete(name, f"{name}{MODEL_SUFFIX}/{number}/{WEIGHTS_FILE} is missing"))

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     session_threads: int = Field(1, ge=1, description="threads within one embedded inference")
     max_requests: int = Field(64, ge=1, description="accepted at once; beyond it 429")
     max_body: int = Field(20 * 2**20, ge=1)
-    max_pixels: int = Field(MAX_PIXELS, ge=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_000_000, description="above it Pillow itself begins to refuse")
     upload_timeout: float = Field(30, gt=0, description="how long a request's body may take to arrive")
     request_timeout: float = Field(30, gt=0, description="from a complete upload to the answer")
     shutdown_timeout: float = Field(10, gt=0, description="how long accepted requests may take to finish at the end")

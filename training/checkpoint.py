@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from labelwise import __version__
-from labelwise.errors import LabelwiseError
+from labelwise.errors import LabelwiseError, SpecError
 from labelwise.spec import SPEC_FILE, DataSpec, TaggerSpec, TensorSpec, sha256_of, write_atomically
 from training.config import ModelConfig, TrainConfig
 from training.model import Tagger
@@ -72,13 +73,22 @@ def load_checkpoint(run: Path) -> tuple[Tagger, TaggerSpec]:
         raise LabelwiseError(
             f"{run / WEIGHTS_FILE} is not the file its {SPEC_FILE} describes; train again or restore it."
         )
-    config = ModelConfig.model_validate(spec.training["model"]).model_copy(update={"pretrained": False})
+    config = _model_config(spec, run).model_copy(update={"pretrained": False})
     model = Tagger(len(spec.labels), spec.image, config)
     try:
         model.load_state_dict(load_file(run / WEIGHTS_FILE))
     except RuntimeError as error:
         raise LabelwiseError(f"{run / WEIGHTS_FILE} does not fit the model its {SPEC_FILE} describes.") from error
     return model.eval(), spec
+
+
+def _model_config(spec: TaggerSpec, run: Path) -> ModelConfig:
+    try:
+        return ModelConfig.model_validate(spec.training.get("model"))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(["training.model", *map(str, first["loc"])])
+        raise SpecError(f"{run / SPEC_FILE} is not a valid tagger: {field}: {first['msg']}") from error
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:

@@ -2,15 +2,17 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from labelwise.spec import ImageSpec
 
 
-class ModelConfig(BaseModel):
-    """The network; lengths in channels."""
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class ModelConfig(_Settings):
+    """The network; lengths in channels."""
 
     backbone: str = Field("resnet18d", description="any timm model that supports features_only")
     feature_level: int = Field(3, ge=0, description="which of the backbone's feature maps becomes the tokens")
@@ -23,11 +25,15 @@ class ModelConfig(BaseModel):
     projection_dim: int = Field(128, ge=2, description="width of the contrastive embeddings")
     dropout: float = Field(0.1, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "ModelConfig":
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} cannot be shared by {self.heads} heads")
+        return self
 
-class AugmentConfig(BaseModel):
+
+class AugmentConfig(_Settings):
     """Random changes to training photos; the probabilities and ranges are per view."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_crop: float = Field(0.4, gt=0, le=1, description="smallest cropped share of the photo's area")
     randaugment_ops: int = Field(2, ge=0)
@@ -36,10 +42,8 @@ class AugmentConfig(BaseModel):
     mixup: float = Field(0.4, ge=0, description="alpha of stage 1's mixup; 0 switches it off")
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(_Settings):
     """One run. Stage 1 is BCE; stage 2 starts from its EMA weights: BCE + gamma * label-level SupCon on two views."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -63,6 +67,12 @@ class TrainConfig(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     workers: int = Field(1, ge=0, description="processes that augment photos")
+
+    @model_validator(mode="after")
+    def _trains_at_all(self) -> "TrainConfig":
+        if not self.total_epochs:
+            raise ValueError("epochs and contrastive_epochs cannot both be 0")
+        return self
 
     @property
     def total_epochs(self) -> int:

@@ -20,6 +20,7 @@ PRESENT, ABSENT, UNKNOWN = 1.0, 0.0, -1.0
 
 _PATH_COLUMNS = ("image", "path", "file", "filename")
 _VALUES = {"1": PRESENT, "0": ABSENT, "-1": UNKNOWN, "": UNKNOWN}
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
 _VAL_SHARE = 0.2
 _NAMED_AT_MOST = 10
 
@@ -69,30 +70,57 @@ def read_data(source: Path, seed: int = 0) -> LabelledData:
     drawn with `seed`, becomes val. Raises DataError.
     """
     file = source / "labels.csv" if source.is_dir() else source
-    if not file.is_file():
-        raise DataError(f"There is no labelled data at {file}: give a CSV, or a folder with a labels.csv.")
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows:
-        raise DataError(f"{file} lists no photos: a header and a row per photo are needed.")
-    path_column = next((name for name in _PATH_COLUMNS if name in rows[0]), None)
+    rows = _read_rows(file)
+    path_column = next((name for name in _PATH_COLUMNS if name in rows[0].cells), None)
     if path_column is None:
         raise DataError(f"{file} has no column with the photos' paths: name it `image`.")
-    labels = tuple(name for name in rows[0] if name and name not in (path_column, "split"))
+    labels = tuple(name for name in rows[0].cells if name not in (path_column, "split"))
     if not labels:
         raise DataError(f"{file} has no label columns: one column of 0 and 1 per label is needed.")
-    targets = np.array([_targets(row, labels, file, line) for line, row in enumerate(rows, 2)], dtype=np.float32)
-    photos = Photos(_locate([row[path_column] for row in rows], file), targets)
+    targets = np.array([_targets(row, labels, file) for row in rows], dtype=np.float32)
+    photos = Photos(_locate([row.cells[path_column] for row in rows], file), targets)
     train, val = _split_rows(rows, seed, file)
-    return LabelledData(labels, photos.subset(train), photos.subset(val))
+    data = LabelledData(labels, photos.subset(train), photos.subset(val))
+    _check_split(data, file)
+    return data
 
 
-def _targets(row: dict[str, str], labels: Sequence[str], file: Path, line: int) -> list[float]:
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    cells: dict[str, str]
+
+
+def _read_rows(file: Path) -> list[_Row]:
+    if not file.is_file():
+        raise DataError(f"There is no labelled data at {file}: give a CSV, or a folder with a labels.csv.")
     try:
-        return [_VALUES[(row[label] or "").strip()] for label in labels]
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream)
+            header = [name.strip() for name in next(reader, [])]
+            rows = [_read_row(header, cells, reader.line_num, file) for cells in reader if cells]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} is not a CSV in UTF-8: {error}.") from error
+    if not rows:
+        raise DataError(f"{file} lists no photos: a header and a row per photo are needed.")
+    twice = sorted({name for name in header if header.count(name) > 1 or not name})
+    if twice:
+        raise DataError(f"{file} has columns without a name of their own: {_some([repr(name) for name in twice])}.")
+    return rows
+
+
+def _read_row(header: Sequence[str], cells: Sequence[str], line: int, file: Path) -> _Row:
+    if len(cells) != len(header):
+        raise DataError(f"{file}, line {line}: {len(header)} values are needed, as in the header, not {len(cells)}.")
+    return _Row(line, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
+
+
+def _targets(row: _Row, labels: Sequence[str], file: Path) -> list[float]:
+    try:
+        return [_VALUES[row.cells[label]] for label in labels]
     except KeyError as error:
         raise DataError(
-            f"{file}, line {line}: a label must be 1, 0 or, if unknown, -1 or empty; not {error}."
+            f"{file}, line {row.line}: a label must be 1, 0 or, if unknown, -1 or empty; not {error}."
         ) from None
 
 
@@ -106,18 +134,28 @@ def _locate(names: Sequence[str], file: Path) -> tuple[Path, ...]:
     return tuple(path for path in found if path is not None)
 
 
-def _split_rows(rows: Sequence[dict[str, str]], seed: int, file: Path) -> tuple[list[int], list[int]]:
-    if "split" in rows[0]:
-        splits = [row["split"] for row in rows]
-        train = [index for index, split in enumerate(splits) if split == "train"]
-        val = [index for index, split in enumerate(splits) if split in ("val", "valid", "validation", "test")]
-    else:
+def _split_rows(rows: Sequence[_Row], seed: int, file: Path) -> tuple[list[int], list[int]]:
+    if "split" not in rows[0].cells:
         order = np.random.default_rng(seed).permutation(len(rows))
         count = max(1, round(len(rows) * _VAL_SHARE))
-        train, val = sorted(map(int, order[count:])), sorted(map(int, order[:count]))
-    if not train or not val:
-        raise DataError(f"{file} needs photos in both splits: {len(train)} are train, {len(val)} are val.")
-    return train, val
+        return sorted(map(int, order[count:])), sorted(map(int, order[:count]))
+    for row in rows:
+        if row.cells["split"] not in _SPLITS:
+            raise DataError(f"{file}, line {row.line}: split must be train or val, not {row.cells['split']!r}.")
+    is_val = [_SPLITS[row.cells["split"]] == "val" for row in rows]
+    return [index for index, val in enumerate(is_val) if not val], [index for index, val in enumerate(is_val) if val]
+
+
+def _check_split(data: LabelledData, file: Path) -> None:
+    """Both splits must hold photos, no photo may be in both, and val must be able to tell good from bad."""
+    if not len(data.train) or not len(data.val):
+        raise DataError(f"{file} needs photos in both splits: {len(data.train)} are train, {len(data.val)} are val.")
+    if both := sorted(file.name for file in {*data.train.files} & {*data.val.files}):
+        raise DataError(f"{file} has photos that are in train and in val: {_some(both)}.")
+    if not (data.val.targets == PRESENT).any():
+        raise DataError(
+            f"{file} has no label present in val, so that nothing could be scored: add photos that have one."
+        )
 
 
 def _some(names: Sequence[str]) -> str:

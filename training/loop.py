@@ -83,7 +83,7 @@ class Trainer:
         self._step_count += 1
         self.ema.update(self.model, step=self._step_count)
         if not torch.isfinite(loss):
-            raise LabelwiseError(f"The loss became {loss.item()} in epoch {self.epoch + 1}: lower `lr` and try again.")
+            raise self._diverged(f"loss became {loss.item()}", self.epoch + 1)
         return loss.item()
 
     def _loss(self, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -112,11 +112,12 @@ class Trainer:
         self._loader = self._make_loader(views=2 if contrastive else 1)
         groups = _parameter_groups(self.model, peak, config)
         self.optimizer = torch.optim.AdamW(groups, lr=peak)
+        steps = max(1, epochs * len(self._loader)) + 1
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             max_lr=[group["lr"] for group in groups],
-            total_steps=max(1, epochs * len(self._loader)) + 1,
-            pct_start=config.warmup,
+            total_steps=steps,
+            pct_start=min(1.0, max(config.warmup, 2 / steps)),  # a rise of one step would be a division by zero
             cycle_momentum=False,
         )
         self.ema = ModelEmaV3(self.model, decay=config.ema_decay, use_warmup=True, warmup_power=3 / 4)
@@ -145,6 +146,8 @@ class Trainer:
     def _evaluate_and_keep(self) -> dict[str, float]:
         """Score the EMA weights on val; save exactly these weights when they are the best so far (by mAP)."""
         scores = predict(self.ema.module, self._val_pixels, self.device)
+        if not np.isfinite(scores).all():
+            raise self._diverged("weights became useless", self.epoch)
         thresholds = fit_thresholds(scores, self.data.val.targets)
         metrics = evaluate(scores, self.data.val.targets, thresholds)
         if metrics["mAP"] > self.best:
@@ -155,6 +158,10 @@ class Trainer:
             )
             spec.write(self.out)
         return metrics
+
+    @staticmethod
+    def _diverged(what: str, epoch: int) -> LabelwiseError:
+        return LabelwiseError(f"The {what} in epoch {epoch}: lower `lr` and try again.")
 
     def _log(self, entry: dict[str, Any]) -> None:
         entry = {key: round(value, 4) if isinstance(value, float) else value for key, value in entry.items()}

@@ -21,7 +21,10 @@ def average_precisions(scores: Scores, targets: Targets) -> NDArray[np.float64]:
 
 
 def evaluate(scores: Scores, targets: Targets, thresholds: NDArray[np.float64]) -> dict[str, float]:
-    """The headline metrics: mAP (macro), label-ranking AP, and per-class and overall F1 (CF1, OF1) at `thresholds`."""
+    """The headline metrics: mAP (macro), per-class and overall F1 (CF1, OF1) at `thresholds`, and label-ranking AP.
+
+    LRAP counts the images whose every label is known, and is left out where there is none.
+    """
     known = targets >= 0
     fully_known = known.all(axis=1)
     predicted = (scores >= thresholds) & known
@@ -30,13 +33,14 @@ def evaluate(scores: Scores, targets: Targets, thresholds: NDArray[np.float64]) 
     # CF1 and OF1 as the field computes them: F1 of the mean precision and recall, and of the pooled counts.
     class_precision = np.mean(hits / np.maximum(predicted.sum(axis=0), 1))
     class_recall = np.mean(hits / np.maximum(actual.sum(axis=0), 1))
-    ranked = targets[fully_known], scores[fully_known]
-    return {
+    metrics = {
         "mAP": float(np.nanmean(average_precisions(scores, targets))),
-        "LRAP": float(label_ranking_average_precision_score(*ranked)) if fully_known.any() else float("nan"),
         "CF1": _harmonic(class_precision, class_recall),
         "OF1": _harmonic(hits.sum() / max(predicted.sum(), 1), hits.sum() / max(actual.sum(), 1)),
     }
+    if fully_known.any():
+        metrics["LRAP"] = float(label_ranking_average_precision_score(targets[fully_known], scores[fully_known]))
+    return metrics
 
 
 def fit_thresholds(scores: Scores, targets: Targets) -> NDArray[np.float64]:
@@ -53,7 +57,7 @@ def _best_threshold(scores: Scores, targets: Targets) -> float:
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(f1[:-1].argmax())
     below = cuts[best - 1] if best else 0.0
-    return float(np.round((cuts[best] + below) / 2, 4))
+    return float((cuts[best] + below) / 2)
 
 
 def _harmonic(precision: float, recall: float) -> float:

@@ -100,8 +100,9 @@ class Tagger(nn.Module):
     def __init__(self, labels: int, image: ImageSpec, config: ModelConfig) -> None:
         super().__init__()
         self.backbone = _make_backbone(config)
-        channels, self.grid = _feature_shape(self.backbone, image)
-        self.label_attention = LabelAttention(channels, self.grid, labels, config)
+        shape = _feature_shape(self.backbone, image, config)
+        self.grid, self.is_channels_last = shape.grid, shape.is_channels_last
+        self.label_attention = LabelAttention(shape.channels, self.grid, labels, config)
         self.classifier = nn.Parameter(torch.randn(labels, config.dim) * config.dim**-0.5)
         self.bias = nn.Parameter(torch.zeros(labels))
         self.projector = nn.Sequential(
@@ -112,8 +113,10 @@ class Tagger(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> TaggerOutput:
         """pixels [b, 3, h, w], uint8 or float on the 0..255 scale."""
-        features = self.backbone((pixels.float() - self.mean) / self.std)[0]  # b c th tw
-        tokens = features.flatten(2).transpose(1, 2)  # b c th tw -> b (th tw) c
+        features = self.backbone((pixels.float() - self.mean) / self.std)[0]
+        if not self.is_channels_last:
+            features = features.permute(0, 2, 3, 1)  # b c th tw -> b th tw c
+        tokens = features.flatten(1, 2)  # b th tw c -> b (th tw) c
         labels, attention = self.label_attention(tokens)
         logits = (labels * self.classifier).sum(dim=-1) + self.bias  # b l d -> b l
         embeddings = F.normalize(self.projector(labels), dim=-1)
@@ -121,25 +124,41 @@ class Tagger(nn.Module):
 
 
 def _make_backbone(config: ModelConfig) -> nn.Module:
-    extra = {"drop_path_rate": config.drop_path} if config.drop_path else {}
+    options = {"pretrained": config.pretrained, "features_only": True, "out_indices": (config.feature_level,)}
     try:
-        return timm.create_model(
-            config.backbone,
-            pretrained=config.pretrained,
-            features_only=True,
-            out_indices=(config.feature_level,),
-            **extra,
-        )
+        try:
+            return timm.create_model(config.backbone, **options, drop_path_rate=config.drop_path)
+        except TypeError:  # VGG and DenseNet know no stochastic depth
+            return timm.create_model(config.backbone, **options)
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise LabelwiseError(
-            f"timm cannot make {config.backbone!r} with feature level {config.feature_level}: {error}"
+            f"timm cannot make {config.backbone!r} with feature level {config.feature_level}: {_first_line(error)}"
         ) from error
 
 
+class FeatureShape(NamedTuple):
+    """Of the backbone's feature map for one image size."""
+
+    channels: int
+    grid: tuple[int, int]
+    is_channels_last: bool
+
+
 @torch.no_grad()
-def _feature_shape(backbone: nn.Module, image: ImageSpec) -> tuple[int, tuple[int, int]]:
-    """Channels and grid of the backbone's feature map; tried, because timm's figures ignore the image's size."""
+def _feature_shape(backbone: nn.Module, image: ImageSpec, config: ModelConfig) -> FeatureShape:
+    """Found by trying a blank image: timm's own figures ignore the image's size."""
     was_training = backbone.training
-    features = backbone.eval()(torch.zeros(1, 3, image.height, image.width))[0]
+    try:
+        _, *shape = backbone.eval()(torch.zeros(1, 3, image.height, image.width))[0].shape
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = f"{image.height}x{image.width}"
+        raise LabelwiseError(f"{config.backbone!r} cannot take {size} images: {_first_line(error)}") from error
     backbone.train(was_training)
-    return features.shape[1], (features.shape[2], features.shape[3])
+    channels = backbone.feature_info.channels()[0]
+    if shape[0] == channels:
+        return FeatureShape(channels, (shape[1], shape[2]), is_channels_last=False)
+    return FeatureShape(channels, (shape[0], shape[1]), is_channels_last=True)  # Swin and its kin
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

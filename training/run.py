@@ -17,7 +17,10 @@ def train_run(source: Path, out: Path, settings: list[str], resume: bool = False
     """Train on `source` into the folder `out`; returns the best epoch's val metrics."""
     config = make_config(settings)
     data = read_data(source, config.seed)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabelwiseError(f"{out} cannot be made a folder: {error.strerror}; choose another --out.") from error
     if (out / STATE_FILE).exists() and not resume:
         raise LabelwiseError(f"{out} already holds a run: add --resume to go on with it, or choose another --out.")
     rich_print(f"{len(data.train)} photos to train on, {len(data.val)} for val, {len(data.labels)} labels.")
@@ -29,10 +32,20 @@ def train_run(source: Path, out: Path, settings: list[str], resume: bool = False
 def make_config(settings: list[str]) -> TrainConfig:
     """A TrainConfig from `key=value` settings; LabelwiseError names a wrong one."""
     try:
-        return TrainConfig.model_validate(_nested(settings))
+        return TrainConfig.model_validate(_merged(TrainConfig().model_dump(), _nested(settings)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise LabelwiseError(f"The setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        name = ".".join(map(str, first["loc"])) or "of the run"
+        raise LabelwiseError(f"The setting {name}: {first['msg'].removeprefix('Value error, ')}.") from error
+
+
+def _merged(defaults: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """`defaults` with `settings` laid over them, section by section."""
+    merged = defaults | settings
+    for key, value in settings.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            merged[key] = _merged(defaults[key], value)
+    return merged
 
 
 def _nested(pairs: list[str]) -> dict[str, Any]:

@@ -23,7 +23,10 @@ def triton_below(gateway: int) -> int:
 
 def test_killed_triton_is_said_and_comes_back(triton_arguments: dict[str, str]) -> None:
     ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
-    with running_gateway(**triton_arguments | ports) as (url, process), httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        running_gateway(**triton_arguments | ports) as (url, process),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         before = client.post("/v1/tag", content=PHOTO).json()["tags"]
         os.kill(triton_below(process.pid), signal.SIGKILL)
         gone = client.post("/v1/tag", content=PHOTO)
