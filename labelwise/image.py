@@ -128,7 +128,7 @@ def _too_large(max_pixels: int) -> str:
 def _upright(image: Image.Image) -> Image.Image:
     """By its EXIF orientation; a broken EXIF block says nothing about the pixels, which decoded."""
     try:
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image) or image
     except Exception:  # Pillow's EXIF reader raises anything on hostile bytes
         return image
 
