@@ -128,7 +128,7 @@ def _too_large(max_pixels: int) -> str:
 def _upright(image: Image.Image) -> Image.Image:
     """By its EXIF orientation; a broken EXIF block says nothing about the pixels, which decoded."""
     try:
-        return ImageOps.exif_transpose(image) or image
+        return ImageOps.exif_transpose(image)
     except Exception:  # Pillow's EXIF reader raises anything on hostile bytes
         return image
 
@@ -164,7 +164,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "srgb" not in ImageCms.getProfileDescription(source).lower():
-                return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+                converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+                return converted or image.convert("RGB")
         except (ImageCms.PyCMSError, OSError):
             pass
     return image.convert("RGB")
