@@ -1,0 +1,179 @@
+"""Bytes to RGB uint8 pixels: the only decode and resize code of the project.
+
+Training's evaluation, the gateway, the clients and Triton's decode model all call `load_pixels`, so none of them can
+see a photo differently from the others. Export copies this file beside Triton's decode model, so it needs nothing but
+Pillow and NumPy.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 64_000_000
+MIN_SIDE = 8
+
+# A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target. What that changes is bounded by a test,
+# and the same in training, in the gateway and in Triton.
+_DRAFT_MARGIN = 2
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+class ImageError(ValueError):
+    """An image that cannot be tagged. `code` is stable; the message is one line for whoever sent the image."""
+
+    code = "image_invalid"
+
+
+class EmptyImageError(ImageError):
+    code = "image_empty"
+
+
+class UnsupportedImageError(ImageError):
+    code = "image_format_unsupported"
+
+
+class BrokenImageError(ImageError):
+    code = "image_broken"
+
+
+class ImageTooLargeError(ImageError):
+    code = "image_too_many_pixels"
+
+
+class ImageTooSmallError(ImageError):
+    code = "image_too_small"
+
+
+def load_pixels(
+    data: bytes,
+    height: int,
+    width: int,
+    resize: str = "squash",
+    interpolation: str = "bicubic",
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Decode an encoded photo and bring it to the model's size.
+
+    EXIF orientation is applied, ICC profiles are converted to sRGB, transparency is laid over white, and of an
+    animation the first frame counts. `squash` scales both sides to the target; `crop` scales the shorter side and
+    keeps the centre.
+
+    Returns uint8 [height, width, 3]; raises an ImageError.
+    """
+    image = open_rgb(data, max_pixels, draft_side=_DRAFT_MARGIN * max(height, width))
+    box = _centre_box(image.size, width / height) if resize == "crop" else None
+    return np.asarray(image.resize((width, height), _RESAMPLING[interpolation], box=box))
+
+
+def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
+    """Decode to an upright sRGB image; with `draft_side` a JPEG may come smaller, no side below it. ImageError."""
+    if not data:
+        raise EmptyImageError("There are no bytes; send an image.")
+    with _translated_errors():
+        image = Image.open(io.BytesIO(data), formats=_accepted_formats())
+        _check_size(image.size, max_pixels)
+        if draft_side is not None and image.format == "JPEG":
+            image.draft(None, (draft_side, draft_side))
+        image.load()
+        return _to_rgb(_upright(image))
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError("The image has more pixels than can be decoded here; send a smaller one.") from error
+    except UnidentifiedImageError as error:
+        names = ", ".join(_accepted_formats())
+        raise UnsupportedImageError(f"The bytes are not an image of an accepted format ({names}).") from error
+    except MemoryError as error:
+        raise ImageTooLargeError("The image needs more memory than there is; send a smaller one.") from error
+    except Exception as error:  # Pillow's plugins raise anything, from SyntaxError to struct.error, on hostile bytes
+        raise BrokenImageError(
+            "The image is damaged or incomplete and cannot be decoded; send it again whole."
+        ) from error
+
+
+def _accepted_formats() -> tuple[str, ...]:
+    """FORMATS this Pillow can open; HEIF joins where its plugin registered it."""
+    Image.init()
+    return tuple(name for name in (*FORMATS, "HEIF") if name in Image.OPEN)
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageTooLargeError(f"The image is {width}x{height} pixels: {_too_large(max_pixels)}")
+    if min(size) < MIN_SIDE:
+        raise ImageTooSmallError(f"The image is {width}x{height} pixels; send at least {MIN_SIDE}x{MIN_SIDE}.")
+
+
+def _too_large(max_pixels: int) -> str:
+    return f"send at most {max_pixels / 1e6:g} megapixels."
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """By its EXIF orientation; a broken EXIF block says nothing about the pixels, which decoded."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow's EXIF reader raises anything on hostile bytes
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """In sRGB, over white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _to_8_bit(image).convert("RGB")
+    if not image.has_transparency_data:
+        return _to_srgb(image.convert("RGB") if image.mode == "P" else image)
+    rgba = image.convert("RGBA")
+    colours = _to_srgb(rgba.convert("RGB"))
+    white = Image.new("RGB", rgba.size, "white")
+    return Image.composite(colours, white, rgba.getchannel("A"))
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit and float images to 8 bits over their full range; Pillow's own conversion clips at 255."""
+    values = np.asarray(image, dtype=np.float32)
+    if image.mode == "F":
+        scale = 255 / max(float(np.nanmax(values, initial=0)), 1e-6) if np.nanmax(values, initial=0) > 1 else 255
+    else:
+        scale = 255 / 65535
+    grey = np.nan_to_num(values * scale).clip(0, 255).round()
+    transparent = image.info.get("transparency")  # in a grey PNG one value, which is laid over white here
+    return Image.fromarray(np.where(values == transparent, 255, grey).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """To RGB, by way of the image's ICC profile where it has another than sRGB; a broken profile does not count."""
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "srgb" not in ImageCms.getProfileDescription(source).lower():
+                converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+                return converted or image.convert("RGB")
+        except (ImageCms.PyCMSError, OSError):
+            pass
+    return image.convert("RGB")
+
+
+def _centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:
+    """The largest centred box (left, top, right, bottom) of width/height `ratio` within `size`."""
+    width, height = size
+    box_width, box_height = min(width, height * ratio), min(height, width / ratio)
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return left, top, left + box_width, top + box_height
