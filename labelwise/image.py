@@ -153,8 +153,10 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     else:
         scale = 255 / 65535
     grey = np.nan_to_num(values * scale).clip(0, 255).round()
-    transparent = image.info.get("transparency")  # in a grey PNG one value, which is laid over white here
-    return Image.fromarray(np.where(values == transparent, 255, grey).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is not None:  # in a grey PNG one value, which is laid over white here
+        grey[values == transparent] = 255
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:

@@ -38,17 +38,10 @@ class Repository:
     @classmethod
     def open(cls, path: Path) -> "Repository":
         """Read and verify every tagger under `path`. RepositoryError or SpecError says what is missing or wrong."""
-        if not path.is_dir():
-            raise RepositoryError(
-                f"There is no model repository at {path}; export a model there with `labelwise export`."
-            )
-        found = sorted({_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")})
-        # What has no ensemble version is being published or was left by a killed export, and harms nobody; but a
-        # repository with nothing else is a broken one, and says so.
-        names = [name for name in found if version_folders(path / name)] or found
-        if not names:
-            raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")
-        return cls(path, {name: _read_tagger(path, name) for name in names})
+        try:
+            return cls(path, _read_taggers(path))
+        except OSError as error:
+            raise RepositoryError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
 def version_folders(model: Path) -> dict[int, Path]:
@@ -57,6 +50,18 @@ def version_folders(model: Path) -> dict[int, Path]:
         return {}
     found = {int(child.name): child for child in model.iterdir() if child.name.isdecimal() and child.is_dir()}
     return dict(sorted(found.items()))
+
+
+def _read_taggers(path: Path) -> dict[str, dict[int, TaggerVersion]]:
+    if not path.is_dir():
+        raise RepositoryError(f"There is no model repository at {path}; export a model there with `labelwise export`.")
+    found = sorted({_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")})
+    # What has no ensemble version is being published or was left by a killed export, and harms nobody; but a
+    # repository with nothing else is a broken one, and says so.
+    names = [name for name in found if version_folders(path / name)] or found
+    if not names:
+        raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")
+    return {name: _read_tagger(path, name) for name in names}
 
 
 def _tagger_name(folder: Path) -> str:

@@ -31,6 +31,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "image_broken": (422, "The image cannot be decoded"),
     "image_too_small": (422, "The image is too small"),
     "overloaded": (429, "Too many requests at once"),
+    "client_closed": (499, "The client hung up"),
     "internal": (500, "Something went wrong here"),
     "engine_failed": (500, "The model could not be run"),
     "engine_unavailable": (503, "The engine does not answer"),
@@ -96,7 +97,7 @@ async def _on_image_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_engine_error(request: Request, error: Exception) -> JSONResponse:
     """What the engine said is for the log; the client gets our words."""
-    logger.warning("engine: %s: %s", type(error).__name__, error)
+    logger.warning("request %s: %s: %s", request.state.request_id, type(error).__name__, error)
     for kind, (code, detail) in _ENGINE_CODES.items():
         if isinstance(error, kind):
             return problem_response(request, code, detail)
@@ -122,6 +123,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 async def _on_anything_else(request: Request, error: Exception) -> JSONResponse:
     """A fault of ours; Starlette logs the traceback after this answer."""
+    logger.error("request %s failed: %s", request.scope.get("state", {}).get("request_id"), type(error).__name__)
     return problem_response(request, "internal", "The server failed; its log has the details under this request id.")
 
 

@@ -15,6 +15,8 @@ from serving.app import create_app
 from serving.engines import create_engine
 from serving.settings import Settings
 
+_BACKLOG = 2048
+
 
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. LabelwiseError if it cannot start."""
@@ -54,7 +56,19 @@ async def _serve(settings: Settings) -> None:
             )
             await _Server(config, _url(listener)).serve([listener])
         finally:
-            await engine.close()
+            with _signals_ignored():
+                await engine.close()
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """A second SIGTERM or SIGINT must not cut the clean-up short, which is bounded by itself."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -64,6 +78,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # Linux lets two sockets bind to one port as long as neither listens
     except OSError as error:
         listener.close()
         reason = (error.strerror or "not possible").lower()

@@ -6,6 +6,7 @@ import anyio
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from serving.errors import GatewayError
 from serving.settings import Settings
@@ -48,6 +49,8 @@ async def _read_body(request: Request, settings: Settings) -> bytes:
                 body += chunk
                 if len(body) > settings.max_body:
                     raise _too_large(settings)
+    except ClientDisconnect:
+        raise GatewayError("client_closed", "The upload ended before its end.") from None
     except TimeoutError:
         raise GatewayError("upload_timeout", "The upload was too slow and was given up; try again.") from None
     return bytes(body)
@@ -59,7 +62,7 @@ async def _photo_of_form(request: Request, body: bytes) -> bytes:
 
     try:
         form = await _InMemoryParser(request.headers, stream(), max_files=1, max_fields=8).parse()
-    except (MultiPartException, KeyError, UnicodeDecodeError):
+    except (MultiPartException, KeyError, UnicodeError):
         raise GatewayError(
             "malformed_body", f"The multipart form cannot be read; send one file in the field `{FORM_FIELD}`."
         ) from None

@@ -79,7 +79,10 @@ class EmbeddedEngine:
             logger.debug("loading failed", exc_info=error)
             raise RepositoryError(f"{spec.name} version {spec.version}: ONNX Runtime cannot load its model.") from error
         _check_tensors(session, spec)
-        _run(session, spec, np.zeros((1, *spec.input.shape), np.uint8), spec.output_names)  # warm-up
+        try:
+            _run(session, spec, np.zeros((1, *spec.input.shape), np.uint8), spec.output_names)  # warm-up
+        except EngineError as error:
+            raise RepositoryError(str(error)) from error
         return session
 
 
