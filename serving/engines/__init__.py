@@ -20,5 +20,6 @@ def create_engine(settings: Settings) -> Engine:
         grpc_port=settings.triton_grpc_port,
         metrics_port=settings.triton_metrics_port,
         start_timeout=settings.start_timeout,
+        models=tuple(repository.taggers),
     )
     return TritonEngine(repository, triton, max_in_flight=settings.max_requests, start_timeout=settings.start_timeout)

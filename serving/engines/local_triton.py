@@ -47,7 +47,7 @@ _PLAIN_ERROR = re.compile(r"error: |.*: unrecognized option|.*error while loadin
 
 
 class LocalTriton:
-    """Triton serving `repository` on this machine for as long as this process wants it.
+    """Triton serving `repository` (all of it, or only `models`) on this machine for as long as this process wants it.
 
     gRPC and metrics listen on `host`; HTTP is off. A Triton that dies is started again, after 1, 2, 4 … 30 seconds.
     It is stopped by `stop`, and killed by the kernel where this process (or the event loop's thread) ends without.
@@ -63,6 +63,7 @@ class LocalTriton:
         start_timeout: float = 60.0,
         stop_timeout: float = 10.0,
         install: TritonInstall | None = None,
+        models: tuple[str, ...] = (),
     ) -> None:
         self._repository = repository.resolve()
         self._host = host
@@ -71,6 +72,7 @@ class LocalTriton:
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._install = install
+        self._models = models
         self._workspace: tempfile.TemporaryDirectory[str] | None = None
         self._process: Process | None = None
         self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # how its shared memory is called
@@ -130,11 +132,17 @@ class LocalTriton:
             self._workspace.cleanup()
             self._workspace = None
 
+    def _model_choice(self) -> list[str]:
+        """Only the models asked for, with the parts of an ensemble; or all there is, where none is named."""
+        if not self._models:
+            return ["--model-control-mode=none"]
+        return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in self._models)]
+
     def _arguments(self, install: TritonInstall, backends: Path) -> list[str]:
         arguments = [
             f"--model-repository={self._repository}",
             f"--backend-directory={backends}",
-            "--model-control-mode=none",
+            *self._model_choice(),
             "--disable-auto-complete-config",
             "--exit-on-error=true",
             f"--exit-timeout-secs={max(1, int(self._stop_timeout / 2))}",
