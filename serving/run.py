@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ async def _serve(settings: Settings) -> None:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=int(settings.shutdown_timeout) or 1,
+                timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
             )
             await _Server(config, _url(listener)).serve([listener])
         finally:

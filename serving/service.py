@@ -15,7 +15,7 @@ from serving.engines.base import Engine, Pixels
 from serving.errors import GatewayError
 from serving.metrics import Metrics
 from serving.settings import Settings
-from serving.tagging import TagAnswer, TagQuery, make_answer
+from serving.tagging import TagAnswer, TagQuery, make_answer, wanted_labels
 from serving.upload import read_photo
 
 
@@ -33,6 +33,7 @@ class TaggingService:
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
         """Tag the photo in the request's body. Raises GatewayError, ImageError or EngineError."""
         spec = self.find(query.model, query.version)
+        wanted_labels(spec, query)  # before the upload: a wrong query costs nobody anything
         with self.admission.place():
             photo = await read_photo(request, self.settings)
             deadline = time.monotonic() + self.settings.request_timeout

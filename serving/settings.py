@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from labelwise.errors import LabelwiseError
@@ -37,8 +37,14 @@ class Settings(BaseSettings):
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_000_000, description="above it Pillow itself begins to refuse")
     upload_timeout: float = Field(30, gt=0, description="how long a request's body may take to arrive")
     request_timeout: float = Field(30, gt=0, description="from a complete upload to the answer")
-    shutdown_timeout: float = Field(10, gt=0, description="how long accepted requests may take to finish at the end")
+    shutdown_timeout: float = Field(35, gt=0, description="how long accepted requests may take to finish at the end")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _a_url_needs_its_engine(self) -> "Settings":
+        if self.triton_url is not None and self.engine != "triton":
+            raise ValueError("it is used by the triton engine only: add --engine triton")
+        return self
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -47,4 +53,5 @@ def load_settings(**flags: Any) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise LabelwiseError(f"The setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        name = ".".join(map(str, first["loc"])) or "triton_url"
+        raise LabelwiseError(f"The setting {name}: {first['msg'].removeprefix('Value error, ')}.") from error

@@ -46,7 +46,7 @@ class TagAnswer(BaseModel):
 
 def make_answer(spec: TaggerSpec, scores: NDArray[np.float32], query: TagQuery, request_id: str) -> TagAnswer:
     """scores [l] of one photo -> the answer to `query`. Raises GatewayError for labels the model does not have."""
-    wanted = _wanted_labels(spec, query)
+    wanted = wanted_labels(spec, query)
     every = [
         Tag(
             label=label,
@@ -67,7 +67,8 @@ def make_answer(spec: TaggerSpec, scores: NDArray[np.float32], query: TagQuery, 
     )
 
 
-def _wanted_labels(spec: TaggerSpec, query: TagQuery) -> set[str]:
+def wanted_labels(spec: TaggerSpec, query: TagQuery) -> set[str]:
+    """The labels that `query` asks about. GatewayError for one the model does not have."""
     if query.labels is None:
         return set(spec.labels)
     wanted = {label.strip() for label in query.labels.split(",") if label.strip()}

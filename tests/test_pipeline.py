@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from labelwise.cli import app
 from labelwise.image import load_pixels
 from labelwise.spec import TaggerSpec
-from tests.conftest import running_gateway
+from tests.conftest import free_port, running_gateway
 from training.checkpoint import load_checkpoint
 
 # A minute on two cores: small pictures, a small backbone, both stages.
@@ -70,7 +70,10 @@ def test_training_learned_something_and_kept_its_history(folder: Path) -> None:
 def test_every_engine_answers_with_the_checkpoints_scores(
     folder: Path, pictures: list[Path], engine: str, request: pytest.FixtureRequest
 ) -> None:
-    settings = request.getfixturevalue("triton_arguments") if engine == "triton" else {}
+    settings = {}
+    if engine == "triton":  # on ports of its own: the session's Triton may be running
+        ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
+        settings = request.getfixturevalue("triton_arguments") | ports
     with running_gateway("--repository", str(folder / "repository"), **settings) as (url, _):
         for picture in pictures:
             answer = httpx.post(f"{url}/v1/tag", content=picture.read_bytes(), params={"scores": "all"}).json()

@@ -41,6 +41,7 @@ def test_clients_that_hang_up_free_their_place() -> None:
         while (response := httpx.post(f"{url}/v1/tag", content=PHOTO)).status_code == 429:
             assert time.monotonic() < deadline
         assert response.status_code == 200
+        assert 'status="500"' not in httpx.get(f"{url}/metrics").text
 
 
 def test_every_request_of_a_crowd_is_answered_once() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import ROOT, running_gateway
+from tests.conftest import ROOT, free_port, running_gateway
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -88,6 +88,7 @@ def test_port_in_use() -> None:
 
 def test_wrong_settings() -> None:
     assert_one_line(serve("--port", "99999"), "port")
+    assert_one_line(serve("--triton-url", "127.0.0.1:8001"), "triton_url", "--engine triton")
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -96,3 +97,12 @@ def test_signals_end_it_well(stop: signal.Signals) -> None:
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200
         process.send_signal(stop)
         assert process.wait(15) == 0
+
+
+def test_other_folders_in_the_repository_do_not_matter(broken: Path, triton_arguments: dict[str, str]) -> None:
+    (broken / "notes").mkdir()
+    (broken / ".staging-left-by-a-killed-export").mkdir()
+    ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
+    for settings in ({}, triton_arguments | ports):
+        with running_gateway("--repository", str(broken), **settings) as (url, _):
+            assert httpx.get(f"{url}/v2/health/ready").status_code == 200

@@ -232,7 +232,7 @@ def three_versions(repository: Path, spec: TaggerSpec, tmp_path: Path) -> Path:
     copy = shutil.copytree(repository, tmp_path / "repository")
     ensemble, model = copy / spec.name, copy / f"{spec.name}_model"
     for number in (spec.version + 1, spec.version + 2):
-        for part in (ensemble, model):
+        for part in (ensemble, model, copy / f"{spec.name}_decode"):
             shutil.copytree(part / str(spec.version), part / str(number))
         file = ensemble / str(number) / "tagger.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"version": number}))
