@@ -21,10 +21,12 @@ class ServingGraph(nn.Module):
         super().__init__()
         self.tagger = tagger
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """image uint8 [b, h, w, 3] -> scores [b, l] in 0..1, embeddings [b, l, p], attention [b, l, th, tw]."""
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """image uint8 [b, h, w, 3] -> scores [b, l] in 0..1; label-level taggers also give embeddings [b, l, p] and
+        attention [b, l, th, tw]."""
         output = self.tagger(image.permute(0, 3, 1, 2))  # b h w c -> b c h w
-        return output.logits.sigmoid(), output.embeddings, output.attention
+        scores = output.logits.sigmoid()
+        return (scores, output.embeddings, output.attention) if self.tagger.label_level else (scores,)
 
 
 def write_onnx(tagger: Tagger, spec: TaggerSpec, file: Path) -> None:

@@ -80,21 +80,44 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def train(
     data: Annotated[
-        Path, typer.Argument(help="A CSV, or a folder with labels.csv: image, a 0/1 column a label, split.")
+        str,
+        typer.Argument(
+            help="CSV, JSONL, COCO JSON, or a folder: with a labels.csv, VOC, NUS-WIDE, shards, one per label."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, contract, history.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, contract, history, report.")],
+    preset: Annotated[
+        str | None, typer.Option(help="tiny (CPU, minutes), small (the default) or paper (GPUs).")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings, over the preset's.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting as key=value, e.g. --set epochs=10 --set model.dim=128; may repeat."),
     ] = None,
+    method: Annotated[str | None, typer.Option(help="bce, supcon, label-bce or mulcon. [default: mulcon]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the model with torch.compile.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
+    drop_absent: Annotated[
+        bool, typer.Option("--drop-absent", help="Leave out labels that no photo to train on has.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
 ) -> None:
-    """Train a tagger: BCE, then BCE with the label-level contrastive loss."""
-    from training.run import train_run
+    """Train a tagger: classification, then with the label-level contrastive loss. Ctrl-C saves; --resume goes on."""
+    from training.loop import Stopped
+    from training.run import RunOptions, train_run
+    from training.settings import make_config
 
-    seeds = [] if seed is None else [f"seed={seed}"]
-    train_run(data, out, [*(set_ or []), *seeds], resume)
+    options = {"method": method, "seed": seed, "compile": compile_ or None}
+    settings = [*(set_ or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
+    try:
+        train_run(
+            data, out, make_config(settings, preset, config), RunOptions(resume, skip_broken, drop_absent, report)
+        )
+    except Stopped as stopped:
+        print(f"labelwise: {stopped}", file=sys.stderr)
+        raise typer.Exit(130) from stopped
 
 
 @app.command()
@@ -115,6 +138,34 @@ def evaluate(
         values = (row.average_precision, row.precision, row.recall, row.f1, row.threshold)
         table.add_row(row.label, str(row.photos), *(f"{value:.3f}" for value in values))
     Console().print(table, "  ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items()))
+
+
+@app.command()
+def compare(
+    data: Annotated[str, typer.Argument(help="Labelled photos, as for train.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs and results.{md,json,svg}.")],
+    methods: Annotated[
+        str, typer.Option(help="Names by commas: bce, supcon, label-bce, mulcon and more; a wrong one lists them all.")
+    ] = "bce,supcon,label-bce,mulcon",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 3,
+    preset: Annotated[str, typer.Option(help="The budget of every run.")] = "tiny",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="As for train; applies to every method.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, on the cores shared between them.")] = 1,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
+    drop_absent: Annotated[
+        bool, typer.Option("--drop-absent", help="Leave out labels that no photo to train on has.")
+    ] = False,
+) -> None:
+    """Train the methods under one budget and several seeds, and say what each step of the paper's method adds."""
+    from training.compare import Comparison, claims, table
+    from training.compare import compare as compare_methods
+    from training.run import RunOptions
+
+    options = RunOptions(resume=True, skip_broken=skip_broken, drop_absent=drop_absent, report=False, quiet=True)
+    names = tuple(name.strip() for name in methods.split(","))
+    comparison = Comparison(data, out, names, seeds, preset, tuple(set_ or ()), options)
+    runs = compare_methods(comparison, jobs)
+    typer.echo("\n".join([*table(runs), *claims(runs), f"Written to {out}: results.md, results.json, results.svg."]))
 
 
 @app.command()

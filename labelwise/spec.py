@@ -63,8 +63,8 @@ class TaggerSpec(_Frozen):
     image: ImageSpec
     input: TensorSpec
     outputs: tuple[TensorSpec, ...] = Field(min_length=1)
-    embedding_dim: int = Field(ge=1)
-    attention_grid: tuple[int, int]
+    embedding_dim: int | None = Field(ge=1, description="null for a tagger without label-level embeddings")
+    attention_grid: tuple[int, int] | None
     max_batch: int = Field(ge=1, le=4096)
     backbone: str
     metrics: dict[str, float]
@@ -132,11 +132,15 @@ def sha256_of(file: Path) -> str:
 def write_atomically(file: Path, content: bytes) -> None:
     """Write aside, fsync, rename: after a crash at any point `file` is whole, old or new."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
-    with aside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(file)
+    try:
+        with aside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(file)
+    except OSError:
+        aside.unlink(missing_ok=True)  # on a full disk the half-written file would only be in the way
+        raise
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

@@ -1,21 +1,23 @@
-"""A run's folder: model.safetensors with tagger.json (exactly what was scored), and state.pt to resume from."""
+"""A run's folder: model.safetensors with tagger.json (exactly what was scored), stage1.safetensors (the averaged weights
+that stage 2 began with), and state.pt to resume from."""
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
 
 from labelwise import __version__
 from labelwise.errors import LabelwiseError, SpecError
 from labelwise.spec import SPEC_FILE, DataSpec, TaggerSpec, TensorSpec, sha256_of, write_atomically
-from training.config import ModelConfig, TrainConfig
+from training.config import Method, ModelConfig, TrainConfig
 from training.model import Tagger
 
 WEIGHTS_FILE = "model.safetensors"
+STAGE_1_FILE = "stage1.safetensors"
 STATE_FILE = "state.pt"
 HISTORY_FILE = "history.jsonl"
 
@@ -23,14 +25,21 @@ HISTORY_FILE = "history.jsonl"
 def make_spec(
     config: TrainConfig,
     labels: tuple[str, ...],
-    grid: tuple[int, int],
+    grid: tuple[int, int] | None,
     data: DataSpec,
     thresholds: list[float],
     metrics: dict[str, float],
     weights_sha256: str,
 ) -> TaggerSpec:
-    """The contract of what `config` trains; its name and version are placeholders until export."""
+    """The contract of what `config` trains; its name and version are placeholders until export.
+
+    `grid` is that of the attention maps, None for a tagger that has nothing but scores.
+    """
     image, width = config.image, config.model.projection_dim
+    outputs = [TensorSpec(name="scores", dtype="float32", shape=(len(labels),))]
+    if grid is not None:
+        outputs.append(TensorSpec(name="embeddings", dtype="float32", shape=(len(labels), width)))
+        outputs.append(TensorSpec(name="attention", dtype="float32", shape=(len(labels), *grid)))
     return TaggerSpec(
         name="untitled",
         version=1,
@@ -38,12 +47,8 @@ def make_spec(
         thresholds=tuple(thresholds),
         image=image,
         input=TensorSpec(name="image", dtype="uint8", shape=(image.height, image.width, 3)),
-        outputs=(
-            TensorSpec(name="scores", dtype="float32", shape=(len(labels),)),
-            TensorSpec(name="embeddings", dtype="float32", shape=(len(labels), width)),
-            TensorSpec(name="attention", dtype="float32", shape=(len(labels), *grid)),
-        ),
-        embedding_dim=width,
+        outputs=tuple(outputs),
+        embedding_dim=width if grid is not None else None,
         attention_grid=grid,
         max_batch=config.max_batch,
         backbone=config.model.backbone,
@@ -55,49 +60,77 @@ def make_spec(
     )
 
 
-def save_weights(run: Path, model: nn.Module) -> str:
-    """Write the weights atomically; returns their SHA-256."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(run / WEIGHTS_FILE, save(state))
-    return sha256_of(run / WEIGHTS_FILE)
+def save_weights(file: Path, state: dict[str, torch.Tensor]) -> str:
+    """Write a model's state atomically; returns the SHA-256 of the file."""
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    _write(file, content)
+    return sha256_of(file)
 
 
-def load_checkpoint(run: Path) -> tuple[Tagger, TaggerSpec]:
-    """The trained model in evaluation mode with its contract. LabelwiseError if `run` holds no whole checkpoint."""
-    if not (run / SPEC_FILE).is_file() or not (run / WEIGHTS_FILE).is_file():
-        raise LabelwiseError(
-            f"{run} is not a trained run: it needs {WEIGHTS_FILE} and {SPEC_FILE} from `labelwise train`."
-        )
+def save_spec(run: Path, spec: TaggerSpec) -> None:
+    _write(run / SPEC_FILE, spec.to_json().encode())
+
+
+def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[Tagger, TaggerSpec]:
+    """The trained model in evaluation mode with its contract. LabelwiseError if `run` holds no whole checkpoint.
+
+    `weights` may be STAGE_1_FILE: the same model as it was before stage 2, uncalibrated.
+    """
+    if not (run / SPEC_FILE).is_file() or not (run / weights).is_file():
+        raise LabelwiseError(f"{run} is not a trained run: it needs {weights} and {SPEC_FILE} from `labelwise train`.")
     spec = TaggerSpec.read(run)
-    if sha256_of(run / WEIGHTS_FILE) != spec.weights_sha256:
-        raise LabelwiseError(
-            f"{run / WEIGHTS_FILE} is not the file its {SPEC_FILE} describes; train again or restore it."
-        )
-    config = _model_config(spec, run).model_copy(update={"pretrained": False})
-    model = Tagger(len(spec.labels), spec.image, config)
+    if weights == WEIGHTS_FILE and sha256_of(run / weights) != spec.weights_sha256:
+        raise LabelwiseError(f"{run / weights} is not the file its {SPEC_FILE} describes; train again or restore it.")
+    config, method = _model_of(spec, run)
+    model = Tagger(len(spec.labels), spec.image, config, method)
     try:
-        model.load_state_dict(load_file(run / WEIGHTS_FILE))
-    except RuntimeError as error:
-        raise LabelwiseError(f"{run / WEIGHTS_FILE} does not fit the model its {SPEC_FILE} describes.") from error
+        model.load_state_dict(load_file(run / weights))
+    except (RuntimeError, SafetensorError) as error:
+        raise LabelwiseError(
+            f"{run / weights} does not fit the model its {SPEC_FILE} describes; train again or restore it."
+        ) from error
     return model.eval(), spec
 
 
-def _model_config(spec: TaggerSpec, run: Path) -> ModelConfig:
+def _model_of(spec: TaggerSpec, run: Path) -> tuple[ModelConfig, Method]:
     try:
-        return ModelConfig.model_validate(spec.training.get("model"))
+        trained = _Trained.model_validate(spec.training)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(["training.model", *map(str, first["loc"])])
+        field = ".".join(["training", *map(str, first["loc"])])
         raise SpecError(f"{run / SPEC_FILE} is not a valid tagger: {field}: {first['msg']}") from error
+    # The checkpoint is the start now; the file or hub that the backbone came from is not needed any more.
+    return trained.model.model_copy(update={"pretrained": False, "weights": None}), trained.method
+
+
+class _Trained(BaseModel):
+    """What of a run's settings the network depends on."""
+
+    model: ModelConfig
+    method: Method = "mulcon"
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
     """Write everything a resumed run needs, atomically; any failure ends the run."""
-    aside = run / f".{STATE_FILE}.{os.getpid()}"
-    torch.save(state, aside)
-    aside.replace(run / STATE_FILE)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    _write(run / STATE_FILE, buffer.getvalue())
 
 
 def load_state(run: Path) -> dict[str, Any] | None:
     file = run / STATE_FILE
-    return torch.load(file, map_location="cpu", weights_only=True) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # an unpickler raises whatever the bytes lead it to
+        raise LabelwiseError(f"{file} is damaged: restore it, or train again into another --out.") from error
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        write_atomically(file, content)
+    except OSError as error:
+        raise LabelwiseError(
+            f"{file} cannot be written: {error.strerror}; make room or mend the folder, then go on with --resume."
+        ) from error

@@ -1,10 +1,17 @@
-"""Every choice a training run makes, in one frozen model; the CLI sets its fields and the checkpoint keeps them."""
+"""Every choice a training run makes, in one frozen model; presets and the CLI set its fields, the checkpoint keeps them."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from labelwise.spec import ImageSpec
+from training.metrics import parse_objective
+
+# bce: pooled features, the plain baseline. supcon: bce and a contrastive loss on the image's one vector (the paper's
+# negative result). label-bce: label attention without contrast. mulcon: label attention and label-level contrast.
+Method = Literal["bce", "supcon", "label-bce", "mulcon"]
+Optimizer = Literal["adamw", "sgd"]
 
 
 class _Settings(BaseModel):
@@ -17,18 +24,27 @@ class ModelConfig(_Settings):
     backbone: str = Field("resnet18d", description="any timm model that supports features_only")
     feature_level: int = Field(3, ge=0, description="which of the backbone's feature maps becomes the tokens")
     pretrained: bool = Field(False, description="start from timm's weights; needs access to its hub")
+    weights: Path | None = Field(None, description="start from a local .safetensors or .pth, timm or torchvision names")
     drop_path: float = Field(0.05, ge=0, lt=1)
+    head: Literal["label-attention", "ml-decoder"] = Field(
+        "label-attention",
+        description="of the label-level methods; ml-decoder is the rival, and takes thousands of labels",
+    )
     dim: int = Field(192, ge=8, description="width of tokens, label queries and label-level embeddings")
     heads: int = Field(4, ge=1)
     token_blocks: int = Field(1, ge=0, description="self-attention blocks over the tokens")
     label_blocks: int = Field(1, ge=0, description="self-attention blocks over the labels")
+    image_queries: bool = Field(True, description="add the photo's mean token to each label query")
+    groups: int = Field(0, ge=0, description="ml-decoder's queries, each for a group of labels; 0 is one a label")
     projection_dim: int = Field(128, ge=2, description="width of the contrastive embeddings")
     dropout: float = Field(0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _heads_share_the_width(self) -> "ModelConfig":
+    def _consistent(self) -> "ModelConfig":
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} cannot be shared by {self.heads} heads")
+        if self.pretrained and self.weights:
+            raise ValueError("pretrained and weights both name a start: choose one")
         return self
 
 
@@ -42,37 +58,69 @@ class AugmentConfig(_Settings):
     mixup: float = Field(0.4, ge=0, description="alpha of stage 1's mixup; 0 switches it off")
 
 
-class TrainConfig(_Settings):
-    """One run. Stage 1 is BCE; stage 2 starts from its EMA weights: BCE + gamma * label-level SupCon on two views."""
+class LossConfig(_Settings):
+    """What is minimised: classification + gamma * contrast, and what later work adds to either."""
 
+    classification: Literal["bce", "asymmetric"] = "bce"
+    gamma_present: float = Field(0.0, ge=0, description="asymmetric: focal power of present labels")
+    gamma_absent: float = Field(4.0, ge=0, description="asymmetric: focal power of absent labels")
+    clip: float = Field(0.05, ge=0, lt=1, description="asymmetric: absent labels scored below this cost nothing")
+    gamma: float = Field(0.5, ge=0, description="weight of the contrastive loss")
+    temperature: float = Field(0.2, gt=0)
+    absent_negatives: int = Field(0, ge=0, description="mulcon: absent labels' embeddings added to the denominator")
+    memory: int = Field(0, ge=0, description="mulcon: confident embeddings kept of each label, to contrast with")
+    memory_confidence: float = Field(0.8, ge=0, le=1, description="score from which an embedding is worth keeping")
+    prototype_weight: float = Field(0.0, ge=0, description="mulcon: weight of learned label prototypes; 0 is without")
+
+
+class TrainConfig(_Settings):
+    """One run. Stage 1 learns to classify; stage 2 starts from its EMA weights, sees two views, and may contrast them."""
+
+    method: Method = "mulcon"
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
     image: ImageSpec = ImageSpec(height=128, width=128)
     max_batch: int = Field(32, ge=1, description="largest batch the exported tagger accepts")
 
     epochs: int = Field(90, ge=0, description="of stage 1")
-    contrastive_epochs: int = Field(40, ge=0, description="of stage 2")
-    batch_size: int = Field(32, ge=1, description="images a step; stage 2 sees each in two views")
-    lr: float = Field(1e-3, gt=0, description="AdamW's peak in stage 1")
-    contrastive_lr: float = Field(3e-4, gt=0, description="AdamW's peak in stage 2")
+    contrastive_epochs: int = Field(40, ge=0, description="of stage 2; methods without contrast train on, on two views")
+    batch_size: int = Field(32, ge=1, description="images a step, over all processes; stage 2 sees each in two views")
+    accumulate: int = Field(
+        1, ge=1, description="parts that a step's images are computed in; contrast is within a part"
+    )
+    optimizer: Optimizer = "adamw"
+    contrastive_optimizer: Optimizer = "adamw"
+    lr: float = Field(1e-3, gt=0, description="peak in stage 1")
+    contrastive_lr: float = Field(3e-4, gt=0, description="peak in stage 2")
     backbone_lr_scale: float = Field(1.0, ge=0, description="0.1 suits a pretrained backbone")
+    attention_lr_scale: float = Field(1.0, ge=0, description="stage 2: of the head, but for classifier and projector")
     weight_decay: float = Field(0.05, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of a stage's steps spent rising to the peak rate")
-    gamma: float = Field(0.5, ge=0, description="weight of the contrastive loss")
-    temperature: float = Field(0.2, gt=0)
     ema_decay: float = Field(0.998, ge=0, lt=1)
     clip_norm: float = Field(5.0, gt=0)
 
-    seed: int = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    thresholds: str = Field("f1", description="what each label's is fitted for: f1, precision=0.9 or recall=0.9")
+    seed: int = Field(0, ge=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = Field(False, description="torch.compile the model")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    workers: int = Field(1, ge=0, description="processes that augment photos")
+    workers: int = Field(1, ge=0, description="processes that augment photos, per training process")
+    cache: Literal["auto", "memory", "none"] = Field("auto", description="keep decoded photos; auto is when they fit")
 
     @model_validator(mode="after")
-    def _trains_at_all(self) -> "TrainConfig":
+    def _consistent(self) -> "TrainConfig":
         if not self.total_epochs:
             raise ValueError("epochs and contrastive_epochs cannot both be 0")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} cannot be computed in {self.accumulate} equal parts")
         return self
+
+    @field_validator("thresholds")
+    @classmethod
+    def _known_objective(cls, text: str) -> str:
+        parse_objective(text)
+        return text
 
     @property
     def total_epochs(self) -> int:

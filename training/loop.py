@@ -1,236 +1,296 @@
-"""The two-stage loop: BCE, then BCE + label-level SupCon over two views; evaluated and saved after every epoch."""
+"""The two-stage loop: classification, then classification and contrast over two views; scored and saved every epoch."""
 
-import json
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.nn.parallel import DistributedDataParallel
 
 from labelwise.errors import LabelwiseError
-from training.augment import OVERSIZE, make_transform, mixup
-from training.checkpoint import HISTORY_FILE, load_state, make_spec, save_state, save_weights
+from training.augment import make_transform, mixup
+from training.checkpoint import STAGE_1_FILE, WEIGHTS_FILE, load_state, make_spec, save_spec, save_state, save_weights
 from training.config import TrainConfig
-from training.data import LabelledData, Views, decode_all
-from training.device import pick_device, pick_precision, seed_everything
-from training.losses import label_supcon, masked_bce
-from training.metrics import evaluate, fit_thresholds
-from training.model import Tagger
+from training.criterion import Criterion, Parts
+from training.data import EvalBatches, LabelledData, make_train_loader
+from training.device import pick_device, pick_precision, seed_everything, step_seed
+from training.distributed import World, any_of, broadcast_state, gather, gather_objects
+from training.metrics import parse_objective
+from training.model import Tagger, TaggerOutput
+from training.optim import make_optimizer, make_schedule
+from training.progress import RunLog
+from training.scoring import Scored, interleave, predict, score
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 EVAL_BATCH = 64
+_SAVE_EVERY = 600.0  # seconds
+_STATE_FORMAT = 2
+# What may differ when a run is resumed: it changes where and how fast the same numbers are computed.
+_FREE_SETTINGS = {"workers", "device", "cache"}
+
+
+class Stopped(LabelwiseError):
+    """The run was asked to stop, and has saved all it did."""
 
 
 class Trainer:
-    """One run on one device. `run()` trains from wherever the run's folder says it stopped."""
+    """One run. `run()` trains from wherever the run's folder says it stopped.
 
-    def __init__(self, config: TrainConfig, data: LabelledData, out: Path) -> None:
-        self.config, self.data, self.out = config, data, out
-        self.device = pick_device(config.device)
+    Everything random is a function of seed, epoch, step and photo, so a run may stop after any step and still end
+    where an uninterrupted one does.
+    """
+
+    def __init__(
+        self, config: TrainConfig, data: LabelledData, out: Path, world: World = World(), quiet: bool = False
+    ) -> None:
+        self.config, self.data, self.out, self.world = config, data, out, world
+        self.device = pick_device(config.device, world)
         self.precision = pick_precision(config.precision, self.device)
         seed_everything(config.seed)
-        self.model = Tagger(len(data.labels), config.image, config.model).to(
-            self.device, memory_format=torch.channels_last
+        self.model = Tagger(len(data.labels), config.image, config.model, config.method)
+        if self.device.type == "cuda" and world.size > 1:
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        self.model.to(self.device, memory_format=torch.channels_last)
+        width = config.model.projection_dim
+        self.criterion = Criterion(config.method, config.loss, len(data.labels), width).to(self.device)
+        self._compiled = torch.compile(self.model) if config.compile else self.model
+        self._loader = make_train_loader(
+            data.train,
+            config.image,
+            make_transform(config.augment, config.image),
+            batch_size=config.batch_size // world.size,
+            workers=config.workers,
+            seed=config.seed,
+            cache=config.cache,
+            pin_memory=self.device.type == "cuda",
+            rank=world.rank,
+            world=world.size,
         )
-        self.epoch = 0
-        self.best = -1.0
-        self._val_pixels = decode_all(data.val.files, config.image, progress=_bar("Reading val", len(data.val)))
-        self._train_pixels = decode_all(
-            data.train.files, config.image, OVERSIZE, progress=_bar("Reading train", len(data.train))
-        )
+        self._val = EvalBatches(data.val, config.image, EVAL_BATCH, world.rank, world.size, config.cache)
+        self.epoch, self.step, self._losses = 0, 0, {}
+        self.best, self._best_metrics = -1.0, {}
+        self._stop, self._quiet = False, quiet
         self._begin_stage()
 
     def run(self) -> dict[str, float]:
-        """Train the epochs that are left; returns the metrics of the best epoch, which is the one saved."""
+        """Train what is left; returns the metrics of the best epoch, which is the one saved. Raises Stopped."""
         self._resume()
-        while self.epoch < self.config.total_epochs:
-            if self.epoch == self.config.epochs:
-                self._enter_stage_2()
-            started = time.monotonic()
-            loss = self._train_epoch()
-            self.epoch += 1
-            metrics = self._evaluate_and_keep()
-            self._log({"epoch": self.epoch, "loss": loss, "seconds": time.monotonic() - started, **metrics})
-            save_state(self.out, self._state())
+        weights = [self._views(epoch) * len(self._loader) for epoch in range(self.config.total_epochs)]
+        with ExitStack() as stack:
+            self._log = stack.enter_context(RunLog(self.out, sum(weights), self.world.is_main, self._quiet))
+            stack.enter_context(self._stopping_on_signals())
+            while self.epoch < self.config.total_epochs:
+                if self.epoch == self.config.epochs and self.step == 0 and self.epoch:
+                    self._enter_stage_2()
+                title = f"Epoch {self.epoch + 1}/{self.config.total_epochs} (stage {1 + self._is_stage_2})"
+                self._log.begin_epoch(title, sum(weights[: self.epoch]) + self.step * self._views(self.epoch))
+                self._run_epoch()
         return self._best_metrics
 
     # -- one epoch ---------------------------------------------------------------------------------------------------
 
-    def _train_epoch(self) -> float:
-        self.model.train()
-        seed_everything(self.config.seed + 1 + self.epoch)  # so that a resumed epoch sees the same photos
-        title = f"Epoch {self.epoch + 1}/{self.config.total_epochs} (stage {1 + self._contrastive})"
-        losses = [self._step(batch) for batch in _bar(title, len(self._loader))(self._loader)]
-        return float(np.mean(losses))
+    def _run_epoch(self) -> None:
+        started = time.monotonic()
+        self._train_epoch()
+        rate = self._log.rate()
+        metrics = self._evaluate_and_keep()
+        parts = {name: total / len(self._loader) for name, total in self._losses.items()}
+        entry = {
+            "epoch": self.epoch + 1,
+            "stage": 1 + self._is_stage_2,
+            **parts,
+            "lr": self.scheduler.get_last_lr()[-1],
+        }
+        self.epoch, self.step, self._losses = self.epoch + 1, 0, {}
+        self._log.epoch(entry | {"seconds": time.monotonic() - started, "images_per_second": rate} | metrics)
+        self._save_state()
 
-    def _step(self, batch: Batch) -> float:
+    def _train_epoch(self) -> None:
+        self.model.train()
+        saved = time.monotonic()
+        views = self._views(self.epoch)
+        for batch in self._loader.epoch(self.epoch, views, skip=self.step):
+            seed_everything(step_seed(self.config.seed, self.epoch, self.step, self.world.rank))
+            parts = self._step(batch)
+            self.step += 1
+            for name, value in parts.items():
+                self._losses[name] = self._losses.get(name, 0.0) + value
+            self._log.step(parts["loss"], len(batch[1]) * self.world.size, views)
+            if any_of(self._stop, self.world, self.device):
+                self._save_state()
+                raise Stopped(f"Stopped in epoch {self.epoch + 1} after step {self.step}; go on with --resume.")
+            if time.monotonic() - saved > _SAVE_EVERY:
+                self._save_state()
+                saved = time.monotonic()
+
+    def _step(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimizer; returns the parts of its loss, and their sum as `loss`."""
         pixels, targets = (tensor.to(self.device, non_blocking=True) for tensor in batch)
-        views = pixels.shape[1]
-        pixels = pixels.transpose(0, 1).flatten(0, 1)  # b v c h w -> (v b) c h w
-        targets = targets.repeat(views, 1)  # b l -> (v b) l
-        loss = self._loss(pixels.contiguous(memory_format=torch.channels_last), targets)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        totals: dict[str, float] = {}
+        size = -(-len(targets) // self.config.accumulate)
+        micro_batches = list(zip(pixels.split(size), targets.split(size), strict=True))
+        for number, (part_pixels, part_targets) in enumerate(micro_batches, 1):
+            share = len(part_targets) / len(targets)
+            with self._synchronising(number == len(micro_batches)):
+                parts = self._losses_of(part_pixels, part_targets)
+                loss = sum(parts.values()) * share
+                self.scaler.scale(loss).backward()
+            for name, value in (parts | {"loss": sum(parts.values())}).items():
+                totals[name] = totals.get(name, 0.0) + value.item() * share
+        if not np.isfinite(totals["loss"]):
+            raise self._diverged(f"loss became {totals['loss']}")
+        self._update()
+        return totals
+
+    def _losses_of(self, pixels: torch.Tensor, targets: torch.Tensor) -> Parts:
+        """Of the joint batch of all processes. pixels uint8 [b, v, 3, h, w], targets [b, l]."""
+        views = pixels.shape[1]
+        pixels = pixels.transpose(0, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # -> (v b) c h w
+        targets = targets.repeat(views, 1)  # b l -> (v b) l
+        soft_targets = targets
+        if not self._is_stage_2 and self.config.augment.mixup:
+            pixels, soft_targets = mixup(pixels, targets, self.config.augment.mixup)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            output = self.network(pixels)
+        joint = TaggerOutput(*(None if x is None else gather(x.float(), self.world) for x in output[:2]), None)
+        targets, soft_targets = gather(targets, self.world), gather(soft_targets, self.world)
+        return self.criterion(joint, targets, soft_targets, contrast=self._is_stage_2)
+
+    def _update(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_([*self.model.parameters(), *self.criterion.parameters()], self.config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.scheduler.step()
         self._step_count += 1
         self.ema.update(self.model, step=self._step_count)
-        if not torch.isfinite(loss):
-            raise self._diverged(f"loss became {loss.item()}", self.epoch + 1)
-        return loss.item()
 
-    def _loss(self, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        config = self.config
-        soft_targets = targets
-        if not self._contrastive and config.augment.mixup:
-            pixels, soft_targets = mixup(pixels, targets, config.augment.mixup)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            output = self.model(pixels)
-        loss = masked_bce(output.logits.float(), soft_targets)
-        if self._contrastive:
-            loss = loss + config.gamma * label_supcon(output.embeddings.float(), targets, config.temperature)
-        return loss
+    def _synchronising(self, is_last: bool) -> Any:
+        """Gradients travel between processes once a step."""
+        return nullcontext() if is_last or self.world.size == 1 else self.network.no_sync()
 
     # -- stages ------------------------------------------------------------------------------------------------------
 
     @property
-    def _contrastive(self) -> bool:
+    def _is_stage_2(self) -> bool:
         return self.epoch >= self.config.epochs
 
+    def _views(self, epoch: int) -> int:
+        return 2 if epoch >= self.config.epochs else 1
+
     def _begin_stage(self) -> None:
-        """Fresh optimizer, schedule, EMA and loader for the stage that `epoch` lies in."""
-        config, contrastive = self.config, self._contrastive
-        peak = config.contrastive_lr if contrastive else config.lr
-        epochs = config.contrastive_epochs if contrastive else config.epochs
-        self._loader = self._make_loader(views=2 if contrastive else 1)
-        groups = _parameter_groups(self.model, peak, config)
-        self.optimizer = torch.optim.AdamW(groups, lr=peak)
-        steps = max(1, epochs * len(self._loader)) + 1
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            max_lr=[group["lr"] for group in groups],
-            total_steps=steps,
-            pct_start=min(1.0, max(config.warmup, 2 / steps)),  # a rise of one step would be a division by zero
-            cycle_momentum=False,
-        )
+        """Fresh optimizer, schedule and EMA for the stage that `epoch` lies in."""
+        config, is_stage_2 = self.config, self._is_stage_2
+        self.optimizer = make_optimizer(self.model, self.criterion, config, is_stage_2)
+        epochs = config.contrastive_epochs if is_stage_2 else config.epochs
+        self.scheduler = make_schedule(self.optimizer, epochs * len(self._loader), config.warmup)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.ema = ModelEmaV3(self.model, decay=config.ema_decay, use_warmup=True, warmup_power=3 / 4)
         self._step_count = 0
+        self.network = self._compiled
+        if self.world.size > 1:  # without contrast the projector gets no gradient, which DDP must expect
+            has_unused = not is_stage_2 or config.method not in ("supcon", "mulcon")
+            self.network = DistributedDataParallel(self._compiled, find_unused_parameters=has_unused)
 
     def _enter_stage_2(self) -> None:
         """Stage 2 starts from stage 1's EMA weights."""
-        self.model.load_state_dict(self.ema.module.state_dict())
+        state = self.ema.module.state_dict()
+        if self.world.is_main:
+            save_weights(self.out / STAGE_1_FILE, state)
+        self.model.load_state_dict(state)
         self._begin_stage()
-
-    def _make_loader(self, views: int) -> DataLoader[Batch]:
-        transform = make_transform(self.config.augment, self.config.image)
-        dataset = Views(self._train_pixels, self.data.train.targets, transform, views)
-        batch_size = min(self.config.batch_size, len(dataset))
-        return DataLoader(
-            dataset,
-            batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=self.config.workers,
-            pin_memory=self.device.type == "cuda",
-        )
 
     # -- evaluation and keeping --------------------------------------------------------------------------------------
 
     def _evaluate_and_keep(self) -> dict[str, float]:
-        """Score the EMA weights on val; save exactly these weights when they are the best so far (by mAP)."""
-        scores = predict(self.ema.module, self._val_pixels, self.device)
-        if not np.isfinite(scores).all():
-            raise self._diverged("weights became useless", self.epoch)
-        thresholds = fit_thresholds(scores, self.data.val.targets)
-        metrics = evaluate(scores, self.data.val.targets, thresholds)
-        if metrics["mAP"] > self.best:
-            self.best, self._best_metrics = metrics["mAP"], metrics
-            digest = save_weights(self.out, self.ema.module)
-            spec = make_spec(
-                self.config, self.data.labels, self.model.grid, self.data.describe(), list(thresholds), metrics, digest
-            )
-            spec.write(self.out)
-        return metrics
+        """Score the calibrated EMA weights on val; save exactly these when they are the best so far (by mAP)."""
+        broadcast_state(self.ema.module, self.world)  # processes keep batch statistics of their own
+        logits = interleave(gather_objects(predict(self.ema.module, self._val, self.device), self.world))
+        if not np.isfinite(logits).all():
+            raise self._diverged("weights became useless")
+        scored = score(logits, self.data.val.targets, parse_objective(self.config.thresholds))
+        if scored.metrics["mAP"] > self.best:
+            self.best, self._best_metrics = scored.metrics["mAP"], scored.metrics
+            if self.world.is_main:
+                self._save_best(scored)
+        return scored.metrics
 
-    @staticmethod
-    def _diverged(what: str, epoch: int) -> LabelwiseError:
-        return LabelwiseError(f"The {what} in epoch {epoch}: lower `lr` and try again.")
+    def _save_best(self, scored: Scored) -> None:
+        state = self.ema.module.state_dict() | {"temperature": torch.tensor(scored.temperature)}
+        digest = save_weights(self.out / WEIGHTS_FILE, state)
+        grid = self.model.grid if self.model.label_level else None
+        facts = (self.data.describe(), list(scored.thresholds), scored.metrics, digest)
+        save_spec(self.out, make_spec(self.config, self.data.labels, grid, *facts))
 
-    def _log(self, entry: dict[str, Any]) -> None:
-        entry = {key: round(value, 4) if isinstance(value, float) else value for key, value in entry.items()}
-        with (self.out / HISTORY_FILE).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
-        print("  ".join(f"{key} {value}" for key, value in entry.items()), flush=True)
+    def _diverged(self, what: str) -> LabelwiseError:
+        batch = min(self.step + 1, len(self._loader))
+        place = (
+            f"epoch {self.epoch + 1}, batch {batch} of {len(self._loader)} (step {self._step_count + 1} of the stage)"
+        )
+        return LabelwiseError(
+            f"The {what} in {place}. The last good state is kept: lower `lr` or `contrastive_lr`, and train anew."
+        )
 
-    # -- resuming ----------------------------------------------------------------------------------------------------
+    # -- stopping and resuming ---------------------------------------------------------------------------------------
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "data": self.data.describe().fingerprint,
-            "epoch": self.epoch,
-            "best": self.best,
-            "best_metrics": self._best_metrics,
-            "step_count": self._step_count,
-            "model": self.model.state_dict(),
-            "ema": self.ema.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-        }
+    @contextmanager
+    def _stopping_on_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after the step at hand; a second one ends it at once."""
+
+        def stop(number: int, _: object) -> None:
+            self._stop = True
+            signal.signal(number, before[number])
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in numbers}
+        try:
+            for number in numbers:
+                signal.signal(number, stop)
+        except ValueError:  # not the main thread, which alone gets signals
+            numbers = ()
+        try:
+            yield
+        finally:
+            for number in numbers:
+                signal.signal(number, before[number])
+
+    _PLAIN = ("epoch", "step", "best", "_best_metrics", "_losses", "_step_count")
+    _STATEFUL = ("model", "criterion", "optimizer", "scheduler", "scaler")
+
+    def _save_state(self) -> None:
+        if not self.world.is_main:
+            return
+        state = {name: getattr(self, name) for name in self._PLAIN}
+        state |= {name: getattr(self, name).state_dict() for name in self._STATEFUL}
+        state |= {"ema": self.ema.module.state_dict(), "settings": self._settings(), "format": _STATE_FORMAT}
+        save_state(self.out, state | {"data": self.data.describe().fingerprint})
+
+    def _settings(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json", exclude=_FREE_SETTINGS)
 
     def _resume(self) -> None:
         state = load_state(self.out)
         if state is None:
             return
-        if state["config"] != self.config.model_dump(mode="json"):
-            raise LabelwiseError(
-                f"{self.out} was trained with other settings: resume with the same, or use a new --out."
-            )
-        if state["data"] != self.data.describe().fingerprint:
-            raise LabelwiseError(f"{self.out} was trained on other data: resume with the same, or use a new --out.")
-        # The optimizer to restore is that of the last finished epoch; at the seam stage 2 begins afresh in `run`.
-        self.epoch = state["epoch"] - 1
+        for key, mine, what in (
+            ("format", _STATE_FORMAT, "by another version of labelwise"),
+            ("settings", self._settings(), "with other settings"),
+            ("data", self.data.describe().fingerprint, "on other data"),
+        ):
+            if state.get(key) != mine:
+                raise LabelwiseError(f"{self.out} was trained {what}: resume with the same, or use a new --out.")
+        # The optimizer to restore is that of the last step; at the seam stage 2 begins afresh in `run`.
+        self.epoch = state["epoch"] - (state["step"] == 0)
         self._begin_stage()
-        self.epoch = state["epoch"]
-        self.best, self._best_metrics = state["best"], state["best_metrics"]
-        self._step_count = state["step_count"]
-        self.model.load_state_dict(state["model"])
+        for name in self._PLAIN:
+            setattr(self, name, state[name])
+        for name in self._STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
         self.ema.module.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, pixels: np.ndarray, device: torch.device) -> np.ndarray:
-    """Scores float32 [n, l] of uint8 pixels [n, h, w, 3], in full precision."""
-    model.eval()
-    batches: Iterator[torch.Tensor] = torch.from_numpy(pixels).split(EVAL_BATCH)
-    scores = [model(batch.to(device).permute(0, 3, 1, 2)).logits.sigmoid().cpu() for batch in batches]
-    return torch.cat(scores).numpy()
-
-
-def _parameter_groups(model: nn.Module, peak: float, config: TrainConfig) -> list[dict[str, Any]]:
-    """Backbone and head at their own rates; norms, biases and other vectors without weight decay."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        key = (name.startswith("backbone."), parameter.ndim >= 2 and "queries" not in name and "position" not in name)
-        groups.setdefault(key, []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": peak * (config.backbone_lr_scale if is_backbone else 1),
-            "weight_decay": config.weight_decay if decays else 0.0,
-        }
-        for (is_backbone, decays), parameters in groups.items()
-    ]
-
-
-def _bar(title: str, total: int) -> Any:
-    return lambda items: track(items, description=title, total=total, transient=True)

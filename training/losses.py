@@ -1,34 +1,123 @@
-"""The two losses of the method; both ignore labels that are unknown (a target below 0)."""
+"""The losses of the method and of its rivals, as pure functions; all ignore labels that are unknown (a target below 0).
+
+Shapes: n images (views included), l labels, p the width of the contrastive embeddings, which are L2-normalised.
+"""
+
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 
 def masked_bce(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy, the mean over the known labels. logits, targets [b, l] -> scalar."""
-    known = targets >= 0
+    """Binary cross-entropy, the mean over the known labels. logits, targets [n, l] -> scalar."""
     losses = F.binary_cross_entropy_with_logits(logits, targets.clamp(min=0), reduction="none")
+    return _mean_of_known(losses, targets)
+
+
+def asymmetric_loss(
+    logits: torch.Tensor, targets: torch.Tensor, gamma_present: float, gamma_absent: float, clip: float
+) -> torch.Tensor:
+    """Asymmetric loss (Ridnik et al., ICCV 2021, equations 6 and 7), the mean over the known labels.
+
+    Both sides are focal with a power of their own, so that the many easily absent labels stop ruling the gradient;
+    an absent label scored below `clip` costs nothing. With powers and clip at 0 it is binary cross-entropy.
+    logits, targets [n, l] -> scalar.
+    """
+    soft = targets.clamp(min=0)
+    score = logits.sigmoid()
+    shifted = (score - clip).clamp(min=0)  # the paper's p_m
+    # log(1 - p_m) from the logits where it can be, for at p = 1 the plain form is log(0).
+    log_absent = F.logsigmoid(-logits) if clip == 0 else torch.log((1 - shifted).clamp(min=1e-8))
+    present = soft * (1 - score) ** gamma_present * F.logsigmoid(logits)
+    absent = (1 - soft) * shifted**gamma_absent * log_absent
+    return _mean_of_known(-(present + absent), targets)
+
+
+def _mean_of_known(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    known = targets >= 0
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
-def label_supcon(embeddings: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
+class Others(NamedTuple):
+    """Embeddings [m, p] that anchors are compared with but that are no anchors; label -1 is nobody's positive."""
+
+    embeddings: torch.Tensor
+    labels: torch.Tensor  # [m]
+
+
+def label_supcon(
+    embeddings: torch.Tensor, targets: torch.Tensor, temperature: float, others: Others | None = None
+) -> torch.Tensor:
     """Label-level supervised contrastive loss (arXiv 2107.11626, equations 6 and 7; SupCon's L_out).
 
     The anchors are the embeddings of *present* labels. Positives of an anchor are the other anchors of the same label,
     in other images and other views; its denominator runs over all other anchors, those of other labels of the same
-    image included. The mean over an anchor's positives, then the mean over all anchors; an anchor without a positive
-    counts as zero.
+    image included, and over `others`. The mean over an anchor's positives, then the mean over all anchors; an anchor
+    without a positive counts as zero.
 
-    embeddings [n, l, p], L2-normalised; targets [n, l] with 1 for present -> scalar.
+    embeddings [n, l, p], targets [n, l] with 1 for present -> scalar.
     """
     present = targets == 1
-    anchors = embeddings[present]  # n l p -> a p
-    labels = present.nonzero()[:, 1]  # a
-    if len(anchors) < 2:
-        return embeddings.sum() * 0
-    itself = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
-    similarity = (anchors @ anchors.T / temperature).masked_fill(itself, float("-inf"))  # a a
-    log_prob = similarity.log_softmax(dim=1).masked_fill(itself, 0)
-    positive = (labels[:, None] == labels[None]) & ~itself
-    per_anchor = -(log_prob * positive).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
+    return _supcon(embeddings[present], present.nonzero()[:, 1], temperature, others, targets.shape[1])
+
+
+def _supcon(
+    anchors: torch.Tensor, labels: torch.Tensor, temperature: float, others: Others | None, label_count: int
+) -> torch.Tensor:
+    """anchors [a, p] with labels [a] -> scalar.
+
+    The sum over an anchor's positives of z·z_p is z·(their sum), and that sum is one a label: only the denominator
+    needs all pairs, so just one matrix [a, a + m] is ever made.
+    """
+    compared, of_label = anchors, labels
+    if others is not None:
+        compared, of_label = torch.cat([anchors, others.embeddings]), torch.cat([labels, others.labels])
+    count = torch.bincount(of_label[of_label >= 0], minlength=label_count)[labels] - 1  # a: the anchor is its own label
+    if not len(anchors) or not (count > 0).any():
+        return anchors.sum() * 0
+    similarity = anchors @ compared.T / temperature  # a (a + m)
+    own = similarity.diagonal().clone()
+    similarity.diagonal().fill_(float("-inf"))
+    per_label = anchors.new_zeros(label_count, anchors.shape[1])
+    per_label = per_label.index_add(0, of_label.clamp(min=0), compared * (of_label >= 0).unsqueeze(1))  # l p
+    to_positives = (anchors * per_label[labels]).sum(dim=1) / temperature - own  # a
+    mean_positive = to_positives / count.clamp(min=1)
+    per_anchor = torch.where(count > 0, similarity.logsumexp(dim=1) - mean_positive, 0)
     return per_anchor.mean()
+
+
+def image_supcon(embeddings: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Contrastive loss applied directly to one vector per image: what the paper shows to hardly help.
+
+    Positives of an image are the images (and views) that share at least one present label with it; the denominator
+    runs over all other images. Means and images without a positive as in `label_supcon`.
+    embeddings [n, p], targets [n, l] with 1 for present -> scalar.
+    """
+    present = (targets == 1).to(embeddings.dtype)
+    positive = (present @ present.T > 0).fill_diagonal_(False)
+    if not positive.any():
+        return embeddings.sum() * 0
+    similarity = embeddings @ embeddings.T / temperature
+    itself = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
+    log_prob = similarity.masked_fill(itself, float("-inf")).log_softmax(dim=1).masked_fill(itself, 0)
+    return -((log_prob * positive).sum(dim=1) / positive.sum(dim=1).clamp(min=1)).mean()
+
+
+def prototype_loss(
+    embeddings: torch.Tensor, targets: torch.Tensor, prototypes: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Draws present labels' embeddings to their label's prototype, and pushes absent labels' away from it.
+
+    The prototype-to-sample loss of SADCL (Ma et al., ECAI 2023): per present embedding, minus the log of its
+    similarity's share among itself and the absent embeddings of the same label; the mean over the present ones.
+    embeddings [n, l, p], targets [n, l], prototypes [l, p], L2-normalised -> scalar.
+    """
+    present, absent = targets == 1, targets == 0
+    similarity = (embeddings * prototypes).sum(dim=-1) / temperature  # n l p -> n l
+    away = similarity.masked_fill(~absent, float("-inf")).logsumexp(dim=0, keepdim=True)  # 1 l
+    # logaddexp's gradient is NaN where both sides are -inf, so the cells that do not count are cut out first.
+    chosen, against = similarity[present], away.expand_as(similarity)[present]
+    lonely = torch.isneginf(against)  # no absent embedding of that label: nothing to be told apart from
+    cost = torch.where(lonely, 0, F.softplus(torch.where(lonely, 0, against - chosen)))
+    return cost.sum() / present.sum().clamp(min=1)

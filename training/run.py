@@ -1,65 +1,79 @@
-"""`labelwise train`: settings and paths checked before anything slow, then the loop."""
+"""`labelwise train`: settings, data and paths checked before anything slow, then the loop, then the report."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
+import numpy as np
 from rich import print as rich_print
 
-from labelwise.errors import LabelwiseError
+from labelwise.errors import DataError, LabelwiseError
 from training.checkpoint import STATE_FILE
 from training.config import TrainConfig
-from training.data import read_data
+from training.data import PRESENT, LabelledData, check_photos, read_data
+from training.distributed import joined_world
 from training.loop import Trainer
+from training.report import write_report
 
 
-def train_run(source: Path, out: Path, settings: list[str], resume: bool = False) -> dict[str, float]:
-    """Train on `source` into the folder `out`; returns the best epoch's val metrics."""
-    config = make_config(settings)
-    data = read_data(source, config.seed)
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does beside training; none of it changes what is learned from a photo."""
+
+    resume: bool = False
+    skip_broken: bool = False
+    drop_absent: bool = False
+    report: bool = True
+    quiet: bool = False
+
+
+def train_run(
+    source: str | Path, out: Path, config: TrainConfig, options: RunOptions = RunOptions()
+) -> dict[str, float]:
+    """Train on `source` into the folder `out`; returns the best epoch's val metrics. Raises LabelwiseError."""
+    with joined_world() as world:
+        quiet = options.quiet or not world.is_main
+        data = prepare_data(source, config.seed, options, quiet)
+        _prepare_folder(out, options.resume)
+        if config.batch_size % (world.size * config.accumulate):
+            raise LabelwiseError(
+                f"batch_size {config.batch_size} cannot be shared by {world.size} processes in {config.accumulate} "
+                "parts each: choose a multiple."
+            )
+        _say(f"{len(data.train)} photos to train on, {len(data.val)} for val, {len(data.labels)} labels.", quiet)
+        metrics = Trainer(config, data, out, world, quiet=options.quiet).run()
+        if world.is_main and options.report:
+            write_report(out, data)
+    headline = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("mAP", "LRAP", "CF1", "OF1") if name in metrics)
+    _say(f"Best epoch: {headline}. Saved in {out}{', with report.html' if options.report else ''}.", quiet)
+    return metrics
+
+
+def prepare_data(source: str | Path, seed: int, options: RunOptions, quiet: bool = False) -> LabelledData:
+    """Read `source` and check all of it: every file, and that each label can be learned. Raises DataError."""
+    data = check_photos(read_data(source, seed), skip_broken=options.skip_broken, quiet=quiet)
+    present = (data.train.targets == PRESENT).any(axis=0)
+    absent = [label for label, is_present in zip(data.labels, present, strict=True) if not is_present]
+    if absent and not options.drop_absent:
+        more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
+        raise DataError(
+            f"No photo to train on has the label {', '.join(absent[:10])}{more}: add some, take the label out, or "
+            "leave out all such labels with --drop-absent."
+        )
+    if absent:
+        _say(f"Left out, for no photo to train on has them: {', '.join(absent)}.", quiet)
+        data = data.select(tuple(np.array(data.labels)[present]))
+    return data
+
+
+def _prepare_folder(out: Path, resume: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LabelwiseError(f"{out} cannot be made a folder: {error.strerror}; choose another --out.") from error
     if (out / STATE_FILE).exists() and not resume:
         raise LabelwiseError(f"{out} already holds a run: add --resume to go on with it, or choose another --out.")
-    rich_print(f"{len(data.train)} photos to train on, {len(data.val)} for val, {len(data.labels)} labels.")
-    metrics = Trainer(config, data, out).run()
-    rich_print(f"Best epoch: {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}. Saved in {out}.")
-    return metrics
 
 
-def make_config(settings: list[str]) -> TrainConfig:
-    """A TrainConfig from `key=value` settings; LabelwiseError names a wrong one."""
-    try:
-        return TrainConfig.model_validate(_merged(TrainConfig().model_dump(), _nested(settings)))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"])) or "of the run"
-        raise LabelwiseError(f"The setting {name}: {first['msg'].removeprefix('Value error, ')}.") from error
-
-
-def _merged(defaults: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """`defaults` with `settings` laid over them, section by section."""
-    merged = defaults | settings
-    for key, value in settings.items():
-        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
-            merged[key] = _merged(defaults[key], value)
-    return merged
-
-
-def _nested(pairs: list[str]) -> dict[str, Any]:
-    """`a.b=1` pairs to a nested dict; values stay text, which pydantic converts."""
-    nested: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise LabelwiseError(f"The setting {pair!r} is not key=value.")
-        *parents, leaf = key.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise LabelwiseError(f"The setting {pair!r}: {parent} has no parts.")
-        place[leaf] = value
-    return nested
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        rich_print(text)

@@ -1,0 +1,36 @@
+"""Run by test_distributed.py, alone or under torchrun: one step's loss and gradients for each of some settings, on this
+process's share of a fixed batch. Arguments: data set, file to write, settings as JSON lines."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from training.config import TrainConfig
+from training.data import LabelledData, read_data
+from training.distributed import World, joined_world
+from training.loop import Trainer
+
+
+def gradients(config: TrainConfig, data: LabelledData, out: Path, world: World) -> dict[str, torch.Tensor]:
+    trainer = Trainer(config, data, out, world)
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (8, 2, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    targets = torch.randint(-1, 2, (8, len(data.labels)), generator=generator).float()
+    trainer.model.train()
+    for _ in range(2):  # the second time, the memory bank has something in it
+        trainer.optimizer.zero_grad()
+        parts = trainer._losses_of(pixels[world.rank :: world.size], targets[world.rank :: world.size])
+        sum(parts.values()).backward()
+    named = [*trainer.model.named_parameters(), *trainer.criterion.named_parameters()]
+    found = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+    return found | {name: value.detach() for name, value in parts.items()}
+
+
+torch.set_num_threads(1)
+source, file = Path(sys.argv[1]), Path(sys.argv[2])
+with joined_world() as world:
+    configs = [TrainConfig.model_validate_json(text) for text in sys.argv[3:]]
+    results = [gradients(config, read_data(source), file.parent, world) for config in configs]
+    if world.is_main:
+        torch.save(results, file)

@@ -1,0 +1,79 @@
+"""timm backbones as feature extractors, from scratch, from timm's hub, or from a file."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from torch import nn
+
+from labelwise.errors import LabelwiseError
+from labelwise.spec import ImageSpec
+from training.config import ModelConfig
+
+
+def make_backbone(config: ModelConfig) -> nn.Module:
+    """The backbone of `config`, which gives a list of one feature map. LabelwiseError names what is wrong with it."""
+    options = _weight_options(config) | {"features_only": True, "out_indices": (config.feature_level,)}
+    try:
+        try:
+            return timm.create_model(config.backbone, **options, drop_path_rate=config.drop_path)
+        except TypeError:  # VGG and DenseNet know no stochastic depth
+            return timm.create_model(config.backbone, **options)
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        raise LabelwiseError(
+            f"timm cannot make {config.backbone!r} with feature level {config.feature_level}: {first_line(error)}"
+        ) from error
+
+
+def _weight_options(config: ModelConfig) -> dict[str, Any]:
+    if config.weights is None:
+        return {"pretrained": config.pretrained}
+    _check_weights(config.weights, config.backbone)
+    # The file's classifier has another number of classes, and is not wanted anyway.
+    return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(config.weights)}}
+
+
+def _check_weights(file: Path, backbone: str) -> None:
+    """Say what is wrong with a weights file before timm does; it would load what fits and keep silent on the rest."""
+    if not file.is_file():
+        raise LabelwiseError(f"There are no weights at {file}: give a .safetensors or .pth file.")
+    try:
+        state = timm.models.load_state_dict(str(file), use_ema=False)
+    except Exception as error:  # an unpickler raises whatever the bytes lead it to
+        raise LabelwiseError(f"{file} cannot be read as weights: {first_line(error)}") from error
+    wanted = timm.create_model(backbone, num_classes=0).state_dict()
+    missing = [name for name, tensor in wanted.items() if name not in state or state[name].shape != tensor.shape]
+    if missing:
+        raise LabelwiseError(
+            f"{file} does not fit {backbone!r}: {len(missing)} of {len(wanted)} tensors are missing or of another "
+            f"shape, such as {missing[0]}."
+        )
+
+
+class FeatureShape(NamedTuple):
+    """Of the backbone's feature map for one image size."""
+
+    channels: int
+    grid: tuple[int, int]
+    is_channels_last: bool
+
+
+@torch.no_grad()
+def feature_shape(backbone: nn.Module, image: ImageSpec, config: ModelConfig) -> FeatureShape:
+    """Found by trying a blank image: timm's own figures ignore the image's size."""
+    was_training = backbone.training
+    try:
+        _, *shape = backbone.eval()(torch.zeros(1, 3, image.height, image.width))[0].shape
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = f"{image.height}x{image.width}"
+        raise LabelwiseError(f"{config.backbone!r} cannot take {size} images: {first_line(error)}") from error
+    backbone.train(was_training)
+    channels = backbone.feature_info.channels()[0]
+    if shape[0] == channels:
+        return FeatureShape(channels, (shape[1], shape[2]), is_channels_last=False)
+    return FeatureShape(channels, (shape[0], shape[1]), is_channels_last=True)  # Swin and its kin
+
+
+def first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

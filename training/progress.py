@@ -1,0 +1,86 @@
+"""What a person sees of a run: a bar with rate and time left, a line an epoch, history.jsonl, TensorBoard."""
+
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.checkpoint import HISTORY_FILE
+
+TENSORBOARD_FOLDER = "tensorboard"
+_IN_LINE = ("epoch", "loss", "mAP", "LRAP", "CF1", "OF1", "images_per_second")
+
+
+class RunLog:
+    """Follows a run of `total` steps, each weighted by its views; use as a context manager.
+
+    Only the main process writes, and only it shows anything, unless `quiet`.
+    """
+
+    def __init__(self, out: Path, total: int, is_main: bool = True, quiet: bool = False) -> None:
+        self._history = out / HISTORY_FILE
+        self._folder = out / TENSORBOARD_FOLDER
+        self._is_main = is_main
+        self._mean_ap = "–"
+        self._images = 0
+        self._started = time.monotonic()
+        self._console = Console(soft_wrap=True, quiet=quiet)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=quiet or not is_main,
+        )
+        self._task = self._bar.add_task("", total=total, facts="")
+        self._board: Any = None
+
+    def __enter__(self) -> "RunLog":
+        if self._is_main:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # tensorboard's own imports
+                from torch.utils.tensorboard import SummaryWriter
+            self._board = SummaryWriter(str(self._folder))
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        if self._board is not None:
+            self._board.close()
+
+    def begin_epoch(self, title: str, done: int) -> None:
+        """`done`: weighted steps finished before this epoch goes on."""
+        self._images, self._started = 0, time.monotonic()
+        self._bar.update(self._task, description=title, completed=done)
+
+    def step(self, loss: float, images: int, weight: int) -> None:
+        """One step is done: `images` photos over all processes."""
+        self._images += images
+        facts = f"loss {loss:.3f}  mAP {self._mean_ap}  {self.rate():.0f} images/s"
+        self._bar.update(self._task, advance=weight, facts=facts)
+
+    def rate(self) -> float:
+        """Photos a second since the epoch began or was resumed; views of the same photo do not count twice."""
+        return self._images / max(time.monotonic() - self._started, 1e-9)
+
+    def epoch(self, entry: dict[str, Any]) -> None:
+        """Keep one epoch's numbers; `entry` has at least epoch and mAP."""
+        if not self._is_main:
+            return
+        self._mean_ap = f"{entry['mAP']:.3f}"
+        entry = {key: round(value, 5) if isinstance(value, float) else value for key, value in entry.items()}
+        with self._history.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        for name, value in entry.items():
+            if isinstance(value, int | float) and name != "epoch":
+                self._board.add_scalar(name, value, entry["epoch"])
+        shown = {key: entry[key] for key in _IN_LINE if key in entry}
+        self._console.print("  ".join(f"{key} {value:g}" for key, value in shown.items()), highlight=False)

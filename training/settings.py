@@ -1,0 +1,78 @@
+"""A run's settings, in layers: the defaults, a preset, a file of one's own, and `key=value` from the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from labelwise.errors import LabelwiseError
+from training.config import TrainConfig
+
+_PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_names() -> list[str]:
+    return sorted(file.stem for file in _PRESETS.glob("*.yaml"))
+
+
+def make_config(settings: list[str], preset: str | None = None, file: Path | None = None) -> TrainConfig:
+    """A TrainConfig from the layers, the later ones winning; LabelwiseError names a wrong setting."""
+    layers = [TrainConfig().model_dump(exclude_unset=True)]
+    if preset is not None:
+        layers.append(_read_preset(preset))
+    if file is not None:
+        layers.append(_read_yaml(file))
+    merged: dict[str, Any] = {}
+    for layer in (*layers, _nested(settings)):
+        merged = _merged(merged, layer)
+    try:
+        return TrainConfig.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"])) or "of the run"
+        raise LabelwiseError(f"The setting {name}: {first['msg'].removeprefix('Value error, ')}.") from error
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    if name not in preset_names():
+        raise LabelwiseError(f"There is no preset {name!r}: choose one of {', '.join(preset_names())}.")
+    return _read_yaml(_PRESETS / f"{name}.yaml")
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise LabelwiseError(f"{file} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LabelwiseError(f"{file} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise LabelwiseError(f"{file} must hold settings, as `epochs: 10`; see training/presets.")
+    return content
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below` with `above` laid over it, section by section."""
+    merged = below | above
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            merged[key] = _merged(below[key], value)
+    return merged
+
+
+def _nested(pairs: list[str]) -> dict[str, Any]:
+    """`a.b=1` pairs to a nested dict; values stay text, which pydantic converts."""
+    nested: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise LabelwiseError(f"The setting {pair!r} is not key=value.")
+        *parents, leaf = key.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise LabelwiseError(f"The setting {pair!r}: {parent} has no parts.")
+        place[leaf] = value
+    return nested
