@@ -1,64 +1,184 @@
-"""What a tagger is judged by, and the thresholds that turn its scores into tags."""
+"""What a tagger is judged by, and the thresholds that turn its scores into tags.
+
+Targets are 1 present, 0 absent, below 0 unknown; what is unknown takes part in nothing. A score at its threshold counts
+as a tag. A label without a known positive has no average precision and no recall: it is left out of every mean over
+labels (mAP, CP, CR and so CF1), but tags of it that are known to be wrong do count in what pools all decisions (OP,
+hamming). A label that is never predicted has precision 0, as in the authors' code.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, label_ranking_average_precision_score, precision_recall_curve
+from sklearn.metrics import label_ranking_average_precision_score, precision_recall_curve
 
 Scores = NDArray[np.float32]  # [n, l], 0..1
 Targets = NDArray[np.float32]  # [n, l], 1 present, 0 absent, below 0 unknown
 
+HEADLINE = ("mAP", "CF1", "OF1", "LRAP")
+TAG_METRICS = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+AT_HALF, AT_TOP_3 = "@0.5", "@top3"
+
 _DEFAULT_THRESHOLD = 0.5
 
 
-def average_precisions(scores: Scores, targets: Targets) -> NDArray[np.float64]:
-    """Average precision per label [l] over the images where it is known; NaN where a label is never present."""
-    result = np.full(scores.shape[1], np.nan)
-    for label in range(scores.shape[1]):
-        known = targets[:, label] >= 0
-        if (targets[known, label] == 1).any():
-            result[label] = average_precision_score(targets[known, label], scores[known, label])
-    return result
+class LabelCounts(NamedTuple):
+    """Per label [l], over the images where it is known: how often it is tagged, present, and both (hits)."""
+
+    hits: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    present: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a threshold is chosen for: the best F1, or precision or recall of at least `value`."""
+
+    goal: Literal["f1", "precision", "recall"] = "f1"
+    value: float = 0.0
+
+    def __str__(self) -> str:
+        return self.goal if self.goal == "f1" else f"{self.goal}={self.value:g}"
+
+
+BEST_F1 = Objective()
+
+
+def parse_objective(text: str) -> Objective:
+    """`f1`, `precision=P` or `recall=R` with 0 < P, R <= 1. Raises ValueError."""
+    if text == "f1":
+        return BEST_F1
+    goal, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if goal not in ("precision", "recall") or not 0 < value <= 1:
+        raise ValueError(f"{text!r} is none of f1, precision=0.9 and recall=0.9 (any share above 0 and up to 1)")
+    return Objective(goal, value)
 
 
 def evaluate(scores: Scores, targets: Targets, thresholds: NDArray[np.float64]) -> dict[str, float]:
-    """The headline metrics: mAP (macro), per-class and overall F1 (CF1, OF1) at `thresholds`, and label-ranking AP.
+    """The metrics of the field, each 0..1 but for coverage; what the data cannot tell is left out, so none is NaN.
 
-    LRAP counts the images whose every label is known, and is left out where there is none.
+    mAP: the mean of `average_precisions`.
+    CP, CR, CF1: the means over labels of precision and of recall, and the F1 of these two means.
+    OP, OR, OF1: precision, recall and F1 of all decisions pooled.
+    Those six are at `thresholds` [l]; with `@0.5` at 0.5 for every label; with `@top3` only the three highest scores of
+    an image that also reach 0.5, as in ML-GCN's and MulCon's code (so with up to three labels the same as `@0.5`; of
+    equal scores the first label wins; what is unknown has no rank). Unlike that code, a label that is never predicted
+    adds nothing to OP's denominator.
+    hamming: the share of decisions at `thresholds` that are wrong.
+    LRAP, coverage: label-ranking average precision, and how many of an image's labels one must go down by score to
+    meet all present ones (Tsoumakas et al. 2010; scikit-learn's definitions, by which an image without any counts 1
+    and 0). Both are means over the images whose every label is known.
     """
     known = targets >= 0
-    fully_known = known.all(axis=1)
-    predicted = (scores >= thresholds) & known
-    actual = (targets == 1) & known
-    hits = (predicted & actual).sum(axis=0)
-    # CF1 and OF1 as the field computes them: F1 of the mean precision and recall, and of the pooled counts.
-    class_precision = np.mean(hits / np.maximum(predicted.sum(axis=0), 1))
-    class_recall = np.mean(hits / np.maximum(actual.sum(axis=0), 1))
+    predicted = scores >= thresholds
     metrics = {
-        "mAP": float(np.nanmean(average_precisions(scores, targets))),
-        "CF1": _harmonic(class_precision, class_recall),
-        "OF1": _harmonic(hits.sum() / max(predicted.sum(), 1), hits.sum() / max(actual.sum(), 1)),
+        "mAP": _mean_defined(average_precisions(scores, targets)),
+        **_tag_metrics(predicted, targets, ""),
+        **_ranking_metrics(scores[known.all(axis=1)], targets[known.all(axis=1)]),
+        "hamming": _mean_defined((predicted != (targets == 1))[known]),
+        **_tag_metrics(scores >= _DEFAULT_THRESHOLD, targets, AT_HALF),
+        **_tag_metrics(_top_3(scores, known) & (scores >= _DEFAULT_THRESHOLD), targets, AT_TOP_3),
     }
-    if fully_known.any():
-        metrics["LRAP"] = float(label_ranking_average_precision_score(targets[fully_known], scores[fully_known]))
-    return metrics
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
 
-def fit_thresholds(scores: Scores, targets: Targets) -> NDArray[np.float64]:
-    """Per label [l] the threshold with the highest F1, midway between the two scores it separates."""
-    return np.array([_best_threshold(scores[:, label], targets[:, label]) for label in range(scores.shape[1])])
+def average_precisions(scores: Scores, targets: Targets) -> NDArray[np.float64]:
+    """Average precision per label [l] over the images where it is known; NaN where none has it.
+
+    Not interpolated: the mean, over the images that have the label, of the precision among all that score at least as
+    high. So equal scores share the last of their ranks, as in scikit-learn; the authors' code, the same otherwise,
+    ranks them in whatever order its sort leaves them.
+    """
+    columns = zip(scores.T, targets.T, strict=True)
+    return np.array([_average_precision(column[known >= 0], known[known >= 0] == 1) for column, known in columns])
 
 
-def _best_threshold(scores: Scores, targets: Targets) -> float:
+def label_counts(predicted: NDArray[np.bool_], targets: Targets) -> LabelCounts:
+    """predicted, targets [n, l] -> counts [l]."""
+    known, present = targets >= 0, targets == 1
+    return LabelCounts((predicted & present).sum(axis=0), (predicted & known).sum(axis=0), present.sum(axis=0))
+
+
+def fit_thresholds(scores: Scores, targets: Targets, objective: Objective = BEST_F1) -> NDArray[np.float64]:
+    """Per label [l] the threshold that serves `objective` best on these images; 0.5 for a label none is known to have.
+
+    f1: the highest F1. precision=p: the lowest threshold with precision of at least p, so with the highest recall; if
+    none has it, that of the highest precision. recall=r: the highest threshold with recall of at least r. Each lies
+    midway between the two scores it separates.
+    """
+    columns = zip(scores.T, targets.T, strict=True)
+    return np.array([_fit_threshold(column, known, objective) for column, known in columns])
+
+
+def f1_score(precision: float, recall: float) -> float:
+    """Their harmonic mean; 0 where both are."""
+    return float(2 * precision * recall / max(precision + recall, 1e-12))
+
+
+def _average_precision(scores: Scores, present: NDArray[np.bool_]) -> float:
+    order = np.argsort(-scores, kind="stable")
+    scores, present = scores[order], present[order]
+    ranks = np.searchsorted(-scores, -scores, side="right")  # how many score at least as high
+    precision = np.cumsum(present)[ranks - 1] / ranks
+    return _mean_defined(precision[present])
+
+
+def _tag_metrics(predicted: NDArray[np.bool_], targets: Targets, suffix: str) -> dict[str, float]:
+    hits, tagged, present = label_counts(predicted, targets)
+    counted = present > 0
+    precision = _mean_defined((hits / np.maximum(tagged, 1))[counted])
+    recall = _mean_defined(hits[counted] / present[counted])
+    pooled_precision = hits.sum() / max(tagged.sum(), 1)
+    pooled_recall = hits.sum() / present.sum() if counted.any() else np.nan
+    values = (
+        *(precision, recall, f1_score(precision, recall)),
+        *(pooled_precision, pooled_recall, f1_score(pooled_precision, pooled_recall)),
+    )
+    return {name + suffix: float(value) for name, value in zip(TAG_METRICS, values, strict=True)}
+
+
+def _top_3(scores: Scores, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    order = np.argsort(np.where(known, -scores, np.inf), axis=1, kind="stable")
+    top = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(top, order[:, :3], True, axis=1)
+    return top
+
+
+def _ranking_metrics(scores: Scores, targets: Targets) -> dict[str, float]:
+    if not len(scores):
+        return {}
+    lowest_present = np.where(targets == 1, scores, np.inf).min(axis=1, keepdims=True)
+    return {
+        "LRAP": float(label_ranking_average_precision_score(targets, scores)),
+        "coverage": float((scores >= lowest_present).sum(axis=1).mean()),
+    }
+
+
+def _fit_threshold(scores: Scores, targets: Targets, objective: Objective) -> float:
     known = targets >= 0
-    scores, targets = scores[known], targets[known]
     if not (targets == 1).any():
         return _DEFAULT_THRESHOLD
-    precision, recall, cuts = precision_recall_curve(targets, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best = int(f1[:-1].argmax())
+    precision, recall, cuts = precision_recall_curve(targets[known], scores[known].astype(np.float64))
+    best = _best_cut(precision[:-1], recall[:-1], objective)  # without the curve's end, where nothing is predicted
     below = cuts[best - 1] if best else 0.0
     return float((cuts[best] + below) / 2)
 
 
-def _harmonic(precision: float, recall: float) -> float:
-    return float(2 * precision * recall / max(precision + recall, 1e-12))
+def _best_cut(precision: NDArray[np.float64], recall: NDArray[np.float64], objective: Objective) -> int:
+    """The index of the cut to take; the cuts ascend, so recall falls along them."""
+    if objective.goal == "recall":
+        return int(np.flatnonzero(recall >= objective.value)[-1])
+    if objective.goal == "precision":
+        return int(np.argmax(precision >= min(objective.value, precision.max())))
+    return int(np.argmax(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
+
+
+def _mean_defined(values: NDArray) -> float:
+    """The mean of what is not NaN; NaN where nothing is left."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")
