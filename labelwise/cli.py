@@ -125,19 +125,21 @@ def evaluate(
     source: Annotated[Path, typer.Argument(help="Folder of a trained run, or a model repository.")],
     data: Annotated[Path, typer.Argument(help="Labelled photos, as for train.")],
     split: Annotated[Split, typer.Option(help="Which part of the data.")] = Split.val,
+    thresholds: Annotated[
+        str | None, typer.Option(help="Fit them anew on these photos: f1, precision=0.9 or recall=0.9.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Store the new thresholds in the run's tagger.json.")] = False,
+    json_: Annotated[Path | None, typer.Option("--json", help="Also write everything into this file.")] = None,
 ) -> None:
-    """Measure a run or an exported tagger on labelled photos: mAP, label-ranking AP, each label at its threshold."""
+    """Measure a run or an exported tagger on labelled photos, each label and all together."""
     from rich.console import Console
-    from rich.table import Table
 
-    from training.evaluate import evaluate_tagger
+    from training.evaluate import evaluate_tagger, headline, label_table, metric_table, write_json
 
-    evaluation = evaluate_tagger(source, data, split.value)
-    table = Table("label", "photos", "AP", "precision", "recall", "F1", "threshold")
-    for row in evaluation.labels:
-        values = (row.average_precision, row.precision, row.recall, row.f1, row.threshold)
-        table.add_row(row.label, str(row.photos), *(f"{value:.3f}" for value in values))
-    Console().print(table, "  ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items()))
+    evaluation = evaluate_tagger(source, data, split.value, thresholds, write)
+    Console().print(label_table(evaluation), metric_table(evaluation), headline(evaluation))
+    if json_:
+        write_json(evaluation, json_)
 
 
 @app.command()

@@ -1,89 +1,199 @@
 """`labelwise evaluate`: a trained run or an exported repository against labelled photos, label by label."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
+from rich.table import Table
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.repository import Repository
-from labelwise.spec import SPEC_FILE, TaggerSpec
+from labelwise.spec import SPEC_FILE, TaggerSpec, write_atomically
+from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint
-from training.data import LabelledData, Photos, decode_all, read_data
+from training.data import PRESENT, LabelledData, Photos, decode_all, read_data
 from training.device import pick_device
 from training.loop import EVAL_BATCH, predict
-from training.metrics import average_precisions, evaluate
+from training.metrics import (
+    AT_HALF,
+    AT_TOP_3,
+    TAG_METRICS,
+    Objective,
+    average_precisions,
+    evaluate,
+    f1_score,
+    fit_thresholds,
+    label_counts,
+    parse_objective,
+)
+
+Scoring = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # [n, h, w, 3] -> [n, l]
 
 
 @dataclass(frozen=True)
 class LabelScore:
-    """One label at its threshold."""
+    """One label at its threshold; what a label without a present photo cannot have is None."""
 
     label: str
     photos: int
-    average_precision: float
+    average_precision: float | None
     precision: float
-    recall: float
-    f1: float
+    recall: float | None
+    f1: float | None
     threshold: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
+    """`metrics` as in training.metrics.evaluate, with ECE; `labels` in the tagger's order."""
+
+    split: str
+    photos: int
     metrics: dict[str, float]
     labels: list[LabelScore]
 
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
-def evaluate_tagger(source: Path, data: Path, split: str = "val") -> Evaluation:
-    """Score a run or a repository's only tagger on `split` (train, val or all) of `data`. Raises LabelwiseError."""
-    labelled = read_data(data)
-    photos = _choose(labelled, split)
+
+def evaluate_tagger(
+    source: Path, data: Path, split: str = "val", thresholds: str | None = None, write: bool = False
+) -> Evaluation:
+    """Score a run or a repository's only tagger on `split` (train, val or all) of `data`. Raises LabelwiseError.
+
+    Thresholds are the tagger's own, or, if `thresholds` names an objective, fitted to it on these photos; `write` then
+    stores them, with the metrics measured at them, in the run's tagger.json.
+    """
     is_run = (source / SPEC_FILE).is_file() and (source / WEIGHTS_FILE).is_file()
-    spec, scores = (_score_run if is_run else _score_repository)(source, photos)
-    if spec.labels != labelled.labels:
-        raise DataError(f"{data} has the labels {', '.join(labelled.labels)}; the tagger {', '.join(spec.labels)}.")
-    thresholds = np.array(spec.thresholds)
-    return Evaluation(
-        evaluate(scores, photos.targets, thresholds), list(_per_label(spec, scores, photos.targets, thresholds))
-    )
+    objective = _objective(thresholds)
+    if write:
+        _check_writable(is_run, objective, source)
+    spec, score = (_open_run if is_run else _open_repository)(source)
+    labelled = read_data(data, _split_seed(spec))
+    photos = _choose(labelled, split, spec.labels, data)
+    if write and split != "val" and labelled.describe().fingerprint == spec.data.fingerprint:
+        raise LabelwiseError(f"{source} was trained on {split} of this data: thresholds to write are fitted on val.")
+    scores = score(decode_all(photos.files, spec.image))
+    if objective:
+        fitted = fit_thresholds(scores, photos.targets, objective)
+        spec = spec.model_copy(update={"thresholds": tuple(map(float, fitted))})
+    evaluation = _measure(spec, scores, photos.targets, split)
+    if write:
+        spec.model_copy(update={"metrics": spec.metrics | evaluation.metrics}).write(source)
+    return evaluation
 
 
-def _choose(data: LabelledData, split: str) -> Photos:
-    if split == "all":
-        files = (*data.train.files, *data.val.files)
-        return Photos(files, np.concatenate([data.train.targets, data.val.targets]))
-    return data.train if split == "train" else data.val
+def write_json(evaluation: Evaluation, file: Path) -> None:
+    try:
+        write_atomically(file, evaluation.to_json().encode())
+    except OSError as error:
+        raise LabelwiseError(f"{file} cannot be written: {error.strerror}; choose another file.") from error
 
 
-def _score_run(run: Path, photos: Photos) -> tuple[TaggerSpec, NDArray[np.float32]]:
+def _objective(text: str | None) -> Objective | None:
+    try:
+        return None if text is None else parse_objective(text)
+    except ValueError as error:
+        raise LabelwiseError(f"The thresholds: {error}.") from error
+
+
+def _check_writable(is_run: bool, objective: Objective | None, source: Path) -> None:
+    if objective is None:
+        raise LabelwiseError("Only newly fitted thresholds can be written: add --thresholds, for example f1.")
+    if not is_run:
+        raise LabelwiseError(
+            f"{source} is not a run, and published versions never change: write into the run, then export it again."
+        )
+
+
+def _split_seed(spec: TaggerSpec) -> int:
+    """Data without a split column is split as it was for training, so that no photo of val was trained on."""
+    seed = spec.training.get("seed")
+    return seed if isinstance(seed, int) else 0
+
+
+def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: Path) -> Photos:
+    """The photos of `split`, with targets for `labels` in their order; what else the data labels is left out."""
+    missing = [label for label in labels if label not in data.labels]
+    if missing:
+        raise DataError(f"{source} has no column for what the tagger knows as {', '.join(missing)}: add one.")
+    parts = {"train": [data.train], "val": [data.val], "all": [data.train, data.val]}[split]
+    columns = [data.labels.index(label) for label in labels]
+    targets = np.concatenate([part.targets for part in parts])[:, columns]
+    if not (targets == PRESENT).any():
+        raise DataError(f"{source} has no label of the tagger present in {split}, so that nothing can be scored.")
+    return Photos(tuple(file for part in parts for file in part.files), targets)
+
+
+def _open_run(run: Path) -> tuple[TaggerSpec, Scoring]:
     tagger, spec = load_checkpoint(run)
     device = pick_device("auto")
-    return spec, predict(tagger.to(device), decode_all(photos.files, spec.image), device)
+    return spec, lambda pixels: predict(tagger.to(device), pixels, device)
 
 
-def _score_repository(path: Path, photos: Photos) -> tuple[TaggerSpec, NDArray[np.float32]]:
+def _open_repository(path: Path) -> tuple[TaggerSpec, Scoring]:
     taggers = Repository.open(path).taggers
     if len(taggers) > 1:
         raise LabelwiseError(f"{path} holds several taggers ({', '.join(taggers)}): give a repository with one.")
     (versions,) = taggers.values()
     version = versions[max(versions)]
     session = ort.InferenceSession(version.weights, providers=["CPUExecutionProvider"])
-    pixels = decode_all(photos.files, version.spec.image)
     size = min(EVAL_BATCH, version.spec.max_batch)
-    batches = (pixels[start : start + size] for start in range(0, len(pixels), size))
-    scores = [session.run(["scores"], {version.spec.input.name: batch})[0] for batch in batches]
-    return version.spec, np.concatenate(scores)
+
+    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batches = (pixels[start : start + size] for start in range(0, len(pixels), size))
+        return np.concatenate([session.run(["scores"], {version.spec.input.name: batch})[0] for batch in batches])
+
+    return version.spec, score
 
 
-def _per_label(spec: TaggerSpec, scores: NDArray, targets: NDArray, thresholds: NDArray) -> list[LabelScore]:
-    rows = []
-    for index, precision in enumerate(average_precisions(scores, targets)):
-        known = targets[:, index] >= 0
-        actual, predicted = targets[known, index] == 1, scores[known, index] >= thresholds[index]
-        at_threshold = precision_recall_fscore_support(actual, predicted, average="binary", zero_division=0)[:3]
-        values = [float(precision), *map(float, at_threshold), spec.thresholds[index]]
-        rows.append(LabelScore(spec.labels[index], int(actual.sum()), *values))
-    return rows
+def _measure(spec: TaggerSpec, scores: NDArray[np.float32], targets: NDArray[np.float32], split: str) -> Evaluation:
+    thresholds = np.array(spec.thresholds)
+    metrics = evaluate(scores, targets, thresholds) | {"ECE": expected_calibration_error(scores, targets)}
+    counts = zip(*label_counts(scores >= thresholds, targets), strict=True)
+    precisions = average_precisions(scores, targets)
+    rows = zip(spec.labels, precisions, counts, spec.thresholds, strict=True)
+    return Evaluation(split, len(scores), metrics, [_label_score(*row) for row in rows])
+
+
+def _label_score(
+    label: str, average_precision: float, counts: tuple[np.int64, np.int64, np.int64], threshold: float
+) -> LabelScore:
+    hits, predicted, present = map(int, counts)
+    precision = hits / max(predicted, 1)
+    if not present:
+        return LabelScore(label, 0, None, precision, None, None, threshold)
+    recall = hits / present
+    f1 = f1_score(precision, recall)
+    return LabelScore(label, present, float(average_precision), precision, recall, f1, threshold)
+
+
+def label_table(evaluation: Evaluation) -> Table:
+    table = Table("label", "photos", "AP", "precision", "recall", "F1", "threshold")
+    for row in evaluation.labels:
+        values = (row.average_precision, row.precision, row.recall, row.f1, row.threshold)
+        table.add_row(row.label, str(row.photos), *map(_number, values))
+    return table
+
+
+def metric_table(evaluation: Evaluation) -> Table:
+    """Of the metrics that depend on what counts as a tag."""
+    table = Table("", "at the thresholds", "at 0.5", "top 3")
+    for name in TAG_METRICS:
+        table.add_row(name, *(_number(evaluation.metrics.get(name + suffix)) for suffix in ("", AT_HALF, AT_TOP_3)))
+    return table
+
+
+def headline(evaluation: Evaluation) -> str:
+    """How many photos were scored, and the metrics that `metric_table` has no place for."""
+    others = {name: value for name, value in evaluation.metrics.items() if name.partition("@")[0] not in TAG_METRICS}
+    photos = f"{evaluation.photos} photos ({evaluation.split})"
+    return "  ".join([photos, *(f"{name} {value:.4f}" for name, value in others.items())])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

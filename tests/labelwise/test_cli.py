@@ -1,5 +1,6 @@
 """`labelwise <verb>` as a user types it: what is wrong is one line on stderr, and the verbs reach their stages."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,26 @@ def test_from_synth_to_a_run_and_on_with_it(run, tmp_path: Path):
     assert_refused(run(*train), "--resume")
     assert run(*train, "--seed", 5, "--resume")[0] == 0
     assert_refused(run(*train, "--seed", 6, "--resume"), "other settings")
+
+
+def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
+    data, out, file = tmp_path / "data", tmp_path / "run", tmp_path / "evaluation.json"
+    run("synth", data, "--count", 20)
+    run("train", data, "--out", out, *(part for setting in TINY for part in ("--set", setting)))
+    code, printed, error = run("evaluate", out, data, "--json", file)
+    assert (code, error) == (0, "")
+    for word in ("circle", "threshold", "OF1", "top 3", "mAP", "ECE"):
+        assert word in printed
+    before = json.loads(file.read_text())
+
+    assert run("evaluate", out, data, "--thresholds", "recall=0.9", "--write", "--json", file)[0] == 0
+    after = json.loads(file.read_text())
+    assert after["metrics"]["CR"] >= 0.9
+    assert after["metrics"]["mAP"] == before["metrics"]["mAP"]
+    written = json.loads((out / "tagger.json").read_text())
+    assert written["thresholds"] == [label["threshold"] for label in after["labels"]]
+    assert_refused(run("evaluate", out, data, "--write"), "--thresholds")
+    assert_refused(run("evaluate", out, data, "--thresholds", "best"), "'best' is none of f1")
 
 
 @pytest.mark.parametrize(

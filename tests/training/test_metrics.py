@@ -1,12 +1,20 @@
-"""The metrics against scikit-learn and by hand, and thresholds against every threshold there is."""
+"""The metrics against scikit-learn, the authors' formulas and by hand; thresholds against every threshold there is."""
 
 import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, label_ranking_average_precision_score
+from sklearn.metrics import (
+    average_precision_score,
+    coverage_error,
+    f1_score,
+    hamming_loss,
+    label_ranking_average_precision_score,
+    precision_score,
+    recall_score,
+)
 
-from training.metrics import average_precisions, evaluate, fit_thresholds
+from training.metrics import Objective, average_precisions, evaluate, fit_thresholds, parse_objective
 
 
 def random_case(seed: int, unknown: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -22,12 +30,76 @@ def f1(actual: np.ndarray, predicted: np.ndarray) -> float:
     return 2 * (actual * predicted).sum() / (actual.sum() + predicted.sum())
 
 
-def test_everything_known_is_what_scikit_learn_says():
+def authors_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
+    """As MulCon's and ML-GCN's code has it: down the ranking, the precision whenever a present one is met."""
+    hits, total = 0, 0.0
+    for rank, image in enumerate(sorted(range(len(scores)), key=lambda image: -scores[image]), 1):
+        if targets[image] == 1:
+            hits += 1
+            total += hits / rank
+    return total / hits
+
+
+def authors_six(scores: np.ndarray, targets: np.ndarray, top: int) -> dict[str, float]:
+    """CP to OF1 as MulCon's code has them for sigmoids: of an image's `top` highest those of at least 0.5."""
+    images, labels = scores.shape
+    hits, predicted, present = [0] * labels, [0] * labels, [0] * labels
+    for image in range(images):
+        ranked = sorted(range(labels), key=lambda label: -scores[image, label])[:top]
+        for label in range(labels):
+            tagged = label in ranked and scores[image, label] >= 0.5
+            predicted[label] += tagged
+            present[label] += targets[image, label] == 1
+            hits[label] += tagged and targets[image, label] == 1
+    cp = sum(hit / max(count, 1) for hit, count in zip(hits, predicted, strict=True)) / labels
+    cr = sum(hit / count for hit, count in zip(hits, present, strict=True)) / labels
+    op, over = sum(hits) / sum(predicted), sum(hits) / sum(present)
+    f1s = [2 * p * r / (p + r) for p, r in ((cp, cr), (op, over))]
+    return {"CP": cp, "CR": cr, "CF1": f1s[0], "OP": op, "OR": over, "OF1": f1s[1]}
+
+
+@pytest.mark.parametrize("thresholds", [[0.5] * 5, [0.1, 0.3, 0.5, 0.7, 1.1]])
+def test_everything_known_is_what_scikit_learn_says(thresholds: list[float]):
     scores, targets = random_case(0)
-    metrics = evaluate(scores, targets, np.full(5, 0.5))
+    predicted = scores >= thresholds
+    metrics = evaluate(scores, targets, np.array(thresholds))
     assert metrics["mAP"] == pytest.approx(average_precision_score(targets, scores, average="macro"))
     assert metrics["LRAP"] == pytest.approx(label_ranking_average_precision_score(targets, scores))
-    assert metrics["OF1"] == pytest.approx(f1_score(targets, scores >= 0.5, average="micro"))
+    assert metrics["coverage"] == pytest.approx(coverage_error(targets, scores))
+    assert metrics["hamming"] == pytest.approx(hamming_loss(targets, predicted))
+    for prefix, average in (("C", "macro"), ("O", "micro")):
+        options = {"average": average, "zero_division": 0}  # at 1.1 the last label is never predicted
+        assert metrics[prefix + "P"] == pytest.approx(precision_score(targets, predicted, **options))
+        assert metrics[prefix + "R"] == pytest.approx(recall_score(targets, predicted, **options))
+    assert metrics["OF1"] == pytest.approx(f1_score(targets, predicted, average="micro"))
+
+
+@pytest.mark.parametrize("digits", [7, 1])
+def test_average_precision_is_scikit_learns_with_ties_too(digits: int):
+    scores, targets = random_case(4)
+    scores = scores.round(digits)
+    expected = average_precision_score(targets, scores, average=None)
+    assert average_precisions(scores, targets) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_ties_the_metrics_are_the_authors(seed: int):
+    scores, targets = random_case(seed)
+    scores = scores + np.float32(0.2)  # so that more than three reach 0.5, and top 3 differs from all
+    expected = [authors_average_precision(*pair) for pair in zip(scores.T, targets.T, strict=True)]
+    assert average_precisions(scores, targets) == pytest.approx(expected)
+    metrics = evaluate(scores, targets, np.full(5, 0.9))
+    all_of_them, top = authors_six(scores, targets, 5), authors_six(scores, targets, 3)
+    assert {name: metrics[f"{name}@0.5"] for name in all_of_them} == pytest.approx(all_of_them)
+    assert {name: metrics[f"{name}@top3"] for name in top} == pytest.approx(top)
+    assert top["OR"] < all_of_them["OR"]
+
+
+def test_the_names_that_tagger_json_keeps():
+    scores, targets = random_case(0)
+    six = ["CP", "CR", "CF1", "OP", "OR", "OF1"]
+    expected = ["mAP", *six, "LRAP", "coverage", "hamming", *(f"{n}@0.5" for n in six), *(f"{n}@top3" for n in six)]
+    assert list(evaluate(scores, targets, np.full(5, 0.5))) == expected
 
 
 def test_f1_by_hand():
@@ -65,6 +137,62 @@ def test_no_metric_is_nan_where_every_photo_has_an_unknown_label():
     assert [name for name, value in metrics.items() if not math.isfinite(value)] == []
 
 
+def test_top_3_by_hand():
+    scores = np.array([[0.9, 0.8, 0.7, 0.6, 0.1], [0.9, 0.4, 0.3, 0.2, 0.1]], np.float32)
+    targets = np.array([[1, 0, 1, 1, 0], [1, 1, 0, 0, 1]], np.float32)
+    metrics = evaluate(scores, targets, np.full(5, 0.05))
+    # Tags: labels 0, 1, 2 of the first image, label 0 of the second; 3 of these 4 are right, of 6 present.
+    assert (metrics["OP@top3"], metrics["OR@top3"]) == pytest.approx((3 / 4, 3 / 6))
+    targets[0, 1] = -1  # then label 3 moves up
+    metrics = evaluate(scores, targets, np.full(5, 0.05))
+    assert (metrics["OP@top3"], metrics["OR@top3"]) == pytest.approx((4 / 4, 4 / 6))
+    equal = evaluate(np.full((1, 5), 0.8, np.float32), np.array([[1, 1, 1, 0, 0]], np.float32), np.full(5, 0.5))
+    assert equal["OP@top3"] == 1  # the first labels win
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_top_3_of_fewer_labels_is_all_of_them(labels: int):
+    scores, targets = (values[:, :labels] for values in random_case(5))
+    metrics = evaluate(scores, targets, np.full(labels, 0.3))
+    assert metrics["OF1@0.5"] > 0
+    for name in ("CP", "CR", "CF1", "OP", "OR", "OF1"):
+        assert metrics[f"{name}@top3"] == metrics[f"{name}@0.5"]
+
+
+def test_ranking_metrics_of_images_without_labels_are_scikit_learns():
+    scores, targets = random_case(6)
+    targets[:10] = 0
+    metrics = evaluate(scores, targets, np.full(5, 0.5))
+    assert metrics["LRAP"] == pytest.approx(label_ranking_average_precision_score(targets, scores))
+    assert metrics["coverage"] == pytest.approx(coverage_error(targets, scores))
+
+
+def test_a_label_without_a_positive_is_in_no_mean_over_labels_but_its_tags_are_wrong():
+    scores = np.array([[0.9, 0.9, 0.1], [0.2, 0.9, 0.9], [0.1, 0.1, 0.9]], np.float32)
+    targets = np.array([[1, 0, 0], [1, 0, 0], [0, -1, -1]], np.float32)
+    metrics = evaluate(scores, targets, np.full(3, 0.5))
+    assert (metrics["mAP"], metrics["CP"], metrics["CR"]) == (1, 1, 0.5)  # of the first label alone
+    assert (metrics["OP"], metrics["OR"]) == (1 / 4, 1 / 2)  # three wrong tags that are known to be wrong
+    assert metrics["hamming"] == pytest.approx(4 / 7)
+    assert np.isnan(average_precisions(scores, np.full((3, 3), -1, np.float32))).all()
+
+
+def test_a_label_never_predicted_has_precision_0_and_no_part_in_op():
+    scores, targets = np.array([[0.9, 0.1], [0.1, 0.1]], np.float32), np.array([[1, 1], [0, 0]], np.float32)
+    metrics = evaluate(scores, targets, np.full(2, 0.5))
+    assert (metrics["CP"], metrics["CR"]) == (0.5, 0.5)
+    assert (metrics["OP"], metrics["OR"]) == (1, 0.5)
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_where_nothing_is_present_only_what_can_be_told_is_told(value: int):
+    scores = random_case(7)[0]
+    metrics = evaluate(scores, np.full(scores.shape, value, np.float32), np.full(5, 0.5))
+    assert not {"mAP", "CP", "CR", "CF1", "OR", "OF1"} & metrics.keys()
+    assert ("hamming" in metrics) == (value == 0)
+    assert all(map(math.isfinite, metrics.values()))
+
+
 def test_a_label_never_present_has_no_average_precision_and_the_usual_threshold():
     scores, targets = random_case(3)
     targets[:, 2] = 0
@@ -89,3 +217,64 @@ def test_no_other_threshold_has_a_better_f1(seed: int, scale: float):
 def test_a_threshold_lies_midway_between_what_it_separates():
     scores = np.array([[0.1], [0.3], [0.7], [0.9]], np.float32)
     assert fit_thresholds(scores, np.array([[0], [0], [1], [1]], np.float32)) == pytest.approx([0.5])
+
+
+def test_a_threshold_separates_scores_that_are_neighbours():
+    low = np.float32(0.3)
+    scores = np.array([[low], [np.nextafter(low, np.float32(1))]], np.float32)
+    thresholds = fit_thresholds(scores, np.array([[0], [1]], np.float32))
+    assert (scores >= thresholds).tolist() == [[False], [True]]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_precision_and_recall_that_were_asked_for(seed: int, share: float):
+    scores, targets = random_case(seed, unknown=0.2)
+    scores = np.round(scores, 2 if seed % 2 else 7)  # with ties and without
+    precise = fit_thresholds(scores, targets, Objective("precision", share))
+    complete = fit_thresholds(scores, targets, Objective("recall", share))
+    for label in range(5):
+        known = targets[:, label] >= 0
+        actual, values = targets[known, label], scores[known, label]
+        every = [(values >= cut, cut) for cut in np.unique(values)]
+        precisions = {cut: (actual * predicted).sum() / predicted.sum() for predicted, cut in every}
+        recalls = {cut: (actual * predicted).sum() / actual.sum() for predicted, cut in every}
+        wanted = min(share, max(precisions.values()))
+        assert_cuts_at(precise[label], values, min(cut for cut, value in precisions.items() if value >= wanted))
+        assert_cuts_at(complete[label], values, max(cut for cut, value in recalls.items() if value >= share))
+
+
+def assert_cuts_at(threshold: float, values: np.ndarray, cut: float) -> None:
+    assert ((values >= threshold) == (values >= cut)).all()
+
+
+def test_thresholds_for_precision_and_recall_by_hand():
+    scores = np.array([[0.9], [0.8], [0.6], [0.4], [0.2]], np.float32)
+    targets = np.array([[0], [1], [1], [0], [1]], np.float32)
+    # Precision from the highest score down: 0, 1/2, 2/3, 1/2, 3/5; recall: 0, 1/3, 2/3, 2/3, 1.
+    for text, expected in {
+        "precision=0.65": 0.5,  # between 0.4 and 0.6
+        "precision=0.6": 0.1,  # lower still, and reached again
+        "precision=0.9": 0.5,  # out of reach: the best there is
+        "recall=0.6": 0.5,
+        "recall=0.7": 0.1,
+        "recall=0.3": 0.7,
+    }.items():
+        assert fit_thresholds(scores, targets, parse_objective(text)) == pytest.approx([expected]), text
+
+
+def test_an_objective_is_what_was_written():
+    assert [str(parse_objective(text)) for text in ("f1", "precision=0.90", "recall=1")] == [
+        "f1",
+        "precision=0.9",
+        "recall=1",
+    ]
+    assert parse_objective("precision=0.9") == Objective("precision", 0.9)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "F1", "f1=0.5", "precision", "precision=", "precision=high", "recall=0", "recall=1.1", "recall=nan"]
+)
+def test_what_is_no_objective_is_refused(text: str):
+    with pytest.raises(ValueError, match=r"none of f1, precision=0\.9 and recall=0\.9"):
+        parse_objective(text)
