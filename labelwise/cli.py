@@ -63,6 +63,7 @@ _EXTRA_OF = {
     "torchvision": "train",
     "sklearn": "train",
     "safetensors": "train",
+    "webdataset": "train",
     "onnx": "export",
     "onnxscript": "export",
     "google": "export",
@@ -115,6 +116,21 @@ def evaluate(
         values = (row.average_precision, row.precision, row.recall, row.f1, row.threshold)
         table.add_row(row.label, str(row.photos), *(f"{value:.3f}" for value in values))
     Console().print(table, "  ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items()))
+
+
+@app.command()
+def shards(
+    data: Annotated[Path, typer.Argument(help="Labelled photos, as for train.")],
+    to: Annotated[Path, typer.Option(help="New folder for the shards and their dataset.json.")],
+    shard_mb: Annotated[int, typer.Option(min=1, help="About how large a shard becomes, in megabytes.")] = 256,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out photos that are missing or broken.")
+    ] = False,
+) -> None:
+    """Write labelled photos as WebDataset shards, which train streams: for more than a disk holds."""
+    from training.data.shards import make_shards
+
+    make_shards(data, to, shard_mb * 1_000_000, skip_broken)
 
 
 @app.command()
