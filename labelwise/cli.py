@@ -63,6 +63,7 @@ _EXTRA_OF = {
     "torchvision": "train",
     "sklearn": "train",
     "safetensors": "train",
+    "webdataset": "train",
     "onnx": "export",
     "onnxscript": "export",
     "google": "export",
@@ -168,6 +169,21 @@ def compare(
     comparison = Comparison(data, out, names, seeds, preset, tuple(set_ or ()), options)
     runs = compare_methods(comparison, jobs)
     typer.echo("\n".join([*table(runs), *claims(runs), f"Written to {out}: results.md, results.json, results.svg."]))
+
+
+@app.command()
+def shards(
+    data: Annotated[Path, typer.Argument(help="Labelled photos, as for train.")],
+    to: Annotated[Path, typer.Option(help="New folder for the shards and their dataset.json.")],
+    shard_mb: Annotated[int, typer.Option(min=1, help="About how large a shard becomes, in megabytes.")] = 256,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out photos that are missing or broken.")
+    ] = False,
+) -> None:
+    """Write labelled photos as WebDataset shards, which train streams: for more than a disk holds."""
+    from training.data.shards import make_shards
+
+    make_shards(data, to, shard_mb * 1_000_000, skip_broken)
 
 
 @app.command()

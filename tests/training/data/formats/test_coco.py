@@ -1,0 +1,112 @@
+"""COCO instances: the official files and photos where they are at hand, and made ones for the edges."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from labelwise.errors import DataError
+from tests.conftest import SHARED
+from training.data import check_photos, read_data
+
+CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+
+
+@pytest.fixture(scope="session")
+def coco_tiny() -> Path:
+    if not (SHARED / "coco_tiny/annotations").is_dir():
+        pytest.skip("the COCO photographs are not beside the project")
+    return SHARED / "coco_tiny"
+
+
+def write(folder: Path, name: str, photos: dict[int, str], found: list[tuple[int, int, int]], **more: Any) -> Path:
+    """`found` holds (image, category, iscrowd)."""
+    content = {
+        "images": [{"id": image, "file_name": file} for image, file in photos.items()],
+        "annotations": [{"image_id": i, "category_id": c, "iscrowd": crowd} for i, c, crowd in found],
+        "categories": CATEGORIES,
+        **more,
+    }
+    (folder / "annotations").mkdir(exist_ok=True)
+    file = folder / "annotations" / name
+    file.write_text(json.dumps(content))
+    return file
+
+
+def touch(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+def test_the_official_files(coco_tiny: Path):
+    data = read_data(coco_tiny)
+    assert (len(data.labels), data.labels[0], data.labels[-1]) == (80, "person", "toothbrush")
+    assert (len(data.train), len(data.val)) == (80, 80)
+    official = json.loads((coco_tiny / "annotations/instances_val2017.json").read_text())
+    names = {entry["id"]: entry["name"] for entry in official["categories"]}
+    for entry in official["images"]:
+        row = data.val.files.index(coco_tiny / "val2017" / entry["file_name"])
+        expected = {names[a["category_id"]] for a in official["annotations"] if a["image_id"] == entry["id"]}
+        assert {data.labels[column] for column in np.flatnonzero(data.val.targets[row])} == expected
+    assert set(np.unique(data.train.targets)) == {0, 1}
+
+
+def test_the_official_photos_decode(coco_tiny: Path):
+    data = read_data(coco_tiny)
+    assert check_photos(data).describe() == data.describe()
+
+
+def test_a_single_file_is_split_by_the_seed(coco_tiny: Path):
+    data = read_data(coco_tiny / "annotations/instances_train2017.json", seed=1)
+    assert (len(data.train), len(data.val)) == (64, 16)
+    assert all(file.is_file() and file.parent.name == "train2017" for file in data.train.files)
+
+
+def test_labels_come_by_id_crowds_count_and_photos_without_instances_have_none(tmp_path: Path):
+    write(tmp_path, "instances_train2017.json", {1: "a.jpg", 2: "b.jpg"}, [(1, 7, 1), (1, 7, 0)])
+    write(tmp_path, "instances_val2017.json", {1: "c.jpg"}, [(1, 3, 0)])
+    touch(tmp_path / "train2017", "a.jpg", "b.jpg")
+    touch(tmp_path / "images/val2017", "c.jpg")
+    data = read_data(tmp_path)
+    assert data.labels == ("cat", "dog")
+    assert data.train.targets.tolist() == [[0, 1], [0, 0]]
+    assert data.val.targets.tolist() == [[1, 0]]
+    assert data.val.files == (tmp_path / "images/val2017/c.jpg",)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"annotations": [{"image_id": 9, "category_id": 3}]}, "images that it does not list: 9"),
+        ({"annotations": [{"image_id": 1, "category_id": 4}]}, "categories that it does not list: 4"),
+        ({"images": []}, "lists no photos"),
+        ({"images": [{"id": 1}]}, "there is no 'file_name'"),
+        ({"categories": 3}, "no COCO instances file"),
+        ({"categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "cat"}]}, "more than once: cat"),
+    ],
+)
+def test_what_is_wrong_is_named(change: dict[str, Any], words: str, tmp_path: Path):
+    touch(tmp_path, "a.jpg", "b.jpg")
+    file = write(tmp_path, "instances_all.json", {1: "a.jpg", 2: "b.jpg"}, [(1, 3, 0), (2, 3, 0)], **change)
+    with pytest.raises(DataError) as caught:
+        read_data(file)
+    assert words in str(caught.value)
+    assert "instances_all.json" in str(caught.value)
+
+
+def test_two_files_that_disagree_or_have_no_split_are_refused(tmp_path: Path):
+    touch(tmp_path / "images", "a.jpg", "b.jpg")
+    write(tmp_path, "instances_train.json", {1: "a.jpg"}, [(1, 3, 0)])
+    write(tmp_path, "instances_val.json", {1: "b.jpg"}, [], categories=[{"id": 3, "name": "fox"}])
+    with pytest.raises(DataError, match="category 3 'fox', another file 'cat'"):
+        read_data(tmp_path)
+    (tmp_path / "annotations/instances_val.json").unlink()
+    write(tmp_path, "instances_more.json", {1: "b.jpg"}, [(1, 3, 0)])
+    with pytest.raises(DataError, match=r"instances_more\.json is of no known split"):
+        read_data(tmp_path)
+    (tmp_path / "annotations/instances_more.json").write_text("{,}")
+    with pytest.raises(DataError, match=r"instances_more\.json is not JSON"):
+        read_data(tmp_path)

@@ -1,0 +1,42 @@
+"""A folder per label, with and without splits; a photo in several folders has several labels."""
+
+from pathlib import Path
+
+import pytest
+
+from labelwise.errors import DataError
+from training.data import read_data
+
+
+def write(root: Path, **files: str) -> Path:
+    """`cat_1="x"` writes x into cat/1.jpg."""
+    for name, content in files.items():
+        file = root / (name.replace("_", "/") + ".jpg")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    return root
+
+
+def test_the_same_file_under_several_labels_is_one_photo(tmp_path: Path):
+    write(tmp_path, train_cat_1="both", train_dog_1="both", train_cat_2="a cat", train_dog_2="a dog", val_cat_3="c")
+    (tmp_path / "train/dog/notes.txt").touch()
+    data = read_data(tmp_path)
+    assert data.labels == ("cat", "dog")
+    found = {
+        str(f.relative_to(tmp_path)): t.tolist() for f, t in zip(data.train.files, data.train.targets, strict=True)
+    }
+    assert found == {"train/cat/1.jpg": [1, 1], "train/cat/2.jpg": [1, 0], "train/dog/2.jpg": [0, 1]}
+    assert data.val.targets.tolist() == [[1, 0]]
+
+
+def test_without_splits_a_seeded_fifth_is_val(tmp_path: Path):
+    write(tmp_path, **{f"{label}_{number}": label for label in ("cat", "dog") for number in range(5)})
+    data = read_data(tmp_path, seed=3)
+    assert (len(data.train), len(data.val)) == (8, 2)
+    assert data.describe() == read_data(str(tmp_path), seed=3).describe()
+
+
+@pytest.mark.parametrize("files", [{}, {"images_1": "x"}, {"train_images_1": "x", "val_images_2": "y"}])
+def test_one_folder_of_photos_is_no_labelled_data(files: dict[str, str], tmp_path: Path):
+    with pytest.raises(DataError, match="no labelled data at"):
+        read_data(write(tmp_path, **files))

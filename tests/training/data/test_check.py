@@ -1,0 +1,105 @@
+"""The check before the first epoch: every photo that cannot be used is named at once, or left out."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelwise.errors import DataError
+from labelwise.image import load_pixels
+from labelwise.spec import ImageSpec
+from training.data import check_photos, decode_all, read_data
+
+IMAGE = ImageSpec(height=24, width=32, resize="crop", interpolation="bilinear")
+FAULTY = {"00010.jpg", "00012.jpg", "00001.jpg"}
+
+
+@pytest.fixture
+def faulty(dataset: Path, tmp_path: Path) -> Path:
+    """One photo is no image, one is cut short, one (of val) is not there."""
+    folder = shutil.copytree(dataset, tmp_path / "faulty")
+    (folder / "images/00010.jpg").write_bytes(b"no photo")
+    whole = (folder / "images/00012.jpg").read_bytes()
+    (folder / "images/00012.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "images/00001.jpg").unlink()
+    return folder
+
+
+def test_training_sees_what_serving_sees(dataset: Path):
+    image = ImageSpec(height=24, width=32, resize="crop", interpolation="bilinear")
+    files = read_data(dataset).val.files
+    pixels = decode_all(files, image)
+    for file, decoded in zip(files, pixels, strict=True):
+        assert np.array_equal(decoded, load_pixels(file.read_bytes(), 24, 32, "crop", "bilinear"))
+    assert decode_all(files, image, scale=1.25).shape == (4, 30, 40, 3)
+
+
+@pytest.mark.parametrize("image", [None, IMAGE])
+def test_missing_and_broken_photos_are_named_at_once(image: ImageSpec | None, faulty: Path):
+    with pytest.raises(DataError) as caught:
+        check_photos(read_data(faulty), image=image)
+    message = str(caught.value)
+    assert message.startswith("3 photos cannot be decoded: 00010.jpg (")
+    assert "00012.jpg (The image is damaged" in message
+    assert "00001.jpg (missing)" in message
+    assert "--skip-broken" in message
+    assert "\n" not in message
+    with pytest.raises(DataError, match=r"2 photos cannot be decoded: 00010\.jpg \(.*00012\.jpg \("):
+        decode_all(read_data(faulty).train.files, IMAGE)
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_or_left_out_and_said(cache: str, faulty: Path, capsys: pytest.CaptureFixture[str]):
+    data = read_data(faulty)
+    passed: list[object] = []
+    checked = check_photos(
+        data,
+        skip_broken=True,
+        image=IMAGE,
+        cache=cache,
+        progress=lambda items: (passed.append(item) or item for item in items),
+    )
+    assert "Left out: 3 photos" in capsys.readouterr().out
+    assert len(passed) == 20
+    for before, after in ((data.train, checked.train), (data.val, checked.val)):
+        rows = [row for row, file in enumerate(before.files) if file.name not in FAULTY]
+        assert after.files == before.subset(rows).files
+        assert np.array_equal(after.targets, before.targets[rows])
+    assert (len(checked.train), len(checked.val)) == (14, 3)
+    assert checked.describe() != data.describe()
+    if cache == "none":
+        assert checked.train.pixels is checked.val.pixels is None
+    else:
+        assert np.array_equal(checked.train.pixels, decode_all(checked.train.files, IMAGE, scale=1.25))
+        assert np.array_equal(checked.val.pixels, decode_all(checked.val.files, IMAGE))
+
+
+def test_a_whole_set_stays_as_it_is(dataset: Path):
+    data = read_data(dataset)
+    checked = check_photos(data)
+    assert checked.describe() == data.describe()
+    assert checked.train.pixels is None
+
+
+def test_namesakes_are_told_apart_and_ten_are_named(dataset: Path, tmp_path: Path):
+    photo = next(dataset.glob("images/*.jpg"))
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        shutil.copy(photo, tmp_path / label / "whole.jpg")
+        for number in range(6):
+            (tmp_path / label / f"{number}.jpg").write_text(f"{label} {number}")
+    with pytest.raises(DataError) as caught:
+        check_photos(read_data(tmp_path))
+    assert "12 photos" in str(caught.value)
+    assert "cat/1.jpg (" in str(caught.value) or "dog/1.jpg (" in str(caught.value)
+    assert str(caught.value).count(".jpg (") == 10
+    assert "and 2 more" in str(caught.value)
+
+
+def test_a_split_that_loses_every_photo_is_refused(dataset: Path, tmp_path: Path):
+    folder = shutil.copytree(dataset, tmp_path / "data")
+    for file in read_data(folder).val.files:
+        file.unlink()
+    with pytest.raises(DataError, match="none of val"):
+        check_photos(read_data(folder), skip_broken=True)

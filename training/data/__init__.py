@@ -1,0 +1,29 @@
+"""Labelled photos, from whatever layout they come in to the batches a training step takes."""
+
+from training.data.check import check_photos, decode_all
+from training.data.evaluation import EvalBatches
+from training.data.formats import read_data
+from training.data.labelled import ABSENT, PRESENT, UNKNOWN, LabelledData, Photos
+from training.data.loader import TrainLoader
+from training.data.sharded import ShardedPhotos
+from training.data.shards import write_shards
+from training.data.stream import StreamLoader, make_train_loader
+from training.data.views import Views
+
+__all__ = [
+    "ABSENT",
+    "PRESENT",
+    "UNKNOWN",
+    "EvalBatches",
+    "LabelledData",
+    "Photos",
+    "ShardedPhotos",
+    "StreamLoader",
+    "TrainLoader",
+    "Views",
+    "check_photos",
+    "decode_all",
+    "make_train_loader",
+    "read_data",
+    "write_shards",
+]

@@ -1,0 +1,152 @@
+"""Every photo decoded once before the first epoch; all that are missing or broken are named at once."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from labelwise.errors import DataError
+from labelwise.image import ImageError, open_rgb
+from labelwise.spec import ImageSpec
+from training.augment import OVERSIZE
+from training.data.decode import Pixels, decode, fault, fits_in_memory, ordered_map, scaled
+from training.data.labelled import LabelledData, Photos, some
+from training.data.sharded import ShardedPhotos, check_shards
+
+Cache = Literal["auto", "memory", "none"]
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+# A JPEG is checked at reduced size: all its bytes are read, but fewer pixels computed.
+_CHECK_SIDE = 256
+
+
+def check_photos(
+    data: LabelledData,
+    *,
+    skip_broken: bool = False,
+    progress: Progress = iter,
+    image: ImageSpec | None = None,
+    cache: Cache = "none",
+) -> LabelledData:
+    """Decode every photo once, in threads. Returns `data`, with `skip_broken` less what is missing or broken.
+
+    Given `image`, and if `cache` allows, the decoded pixels are kept for the loaders: train at OVERSIZE times the
+    model's size, val at its size. `progress` wraps one pass over train and val together. Raises a DataError that names
+    the photos that are missing or broken, or says that a split lost all of its photos. Of shards, whose photos were
+    decoded when they were written, it checks that they are there.
+    """
+    if isinstance(data.train, ShardedPhotos) or isinstance(data.val, ShardedPhotos):
+        check_shards(data)
+        return data
+    splits = ((data.train, OVERSIZE), (data.val, 1.0))
+    keeps = image is not None and _keeps(sum(_bytes(len(photos), image, scale) for photos, scale in splits), cache)
+    jobs = [(file, image, scale) for photos, scale in splits for file in photos.files]
+    results = iter(progress(ordered_map(_try_decode, jobs)))
+    checked, faults = [], []
+    for photos, scale in splits:
+        store = _empty(len(photos), image, scale) if keeps and image else None
+        good, bad = _collect(islice(results, len(photos)), photos, store)
+        checked.append(good)
+        faults += bad
+    for _ in results:  # none is left, but a progress bar ends only when it has seen so
+        pass
+    _report(faults, skip_broken)
+    train, val = checked
+    if not len(train) or not len(val):
+        raise DataError("No photo of train or none of val can be decoded: look at the files.")
+    return replace(data, train=train, val=val)
+
+
+def keep_pixels(
+    photos: Photos,
+    image: ImageSpec,
+    scale: float,
+    *,
+    cache: Cache,
+    processes: int = 1,
+    skip_broken: bool = False,
+    progress: Progress = iter,
+) -> Photos:
+    """`photos` with their pixels at `scale`, if they have them already or `cache` allows; else without any.
+
+    "auto" keeps what `processes` of this machine can keep in a quarter of its free memory. DataError as `check_photos`.
+    """
+    if photos.pixels is not None and photos.pixels.shape[1:3] == scaled(image, scale) and cache != "none":
+        return photos
+    if not _keeps(_bytes(len(photos), image, scale), cache, processes):
+        return replace(photos, pixels=None)
+    results = ordered_map(_try_decode, [(file, image, scale) for file in photos.files])
+    good, faults = _collect(iter(progress(results)), photos, _empty(len(photos), image, scale))
+    _report(faults, skip_broken)
+    return good
+
+
+def decode_all(files: Sequence[Path], image: ImageSpec, scale: float = 1.0, progress: Progress = iter) -> Pixels:
+    """Decode every file as serving does, at `scale` times the model's size.
+
+    Returns uint8 [n, h * scale, w * scale, 3]; raises one DataError that names every file that cannot be decoded.
+    """
+    photos = Photos(tuple(files), np.empty((len(files), 0), np.float32))
+    pixels = keep_pixels(photos, image, scale, cache="memory", progress=progress).pixels
+    assert pixels is not None
+    return pixels
+
+
+def _keeps(size: int, cache: Cache, processes: int = 1) -> bool:
+    return cache == "memory" or (cache == "auto" and fits_in_memory(size, processes))
+
+
+def _bytes(count: int, image: ImageSpec, scale: float) -> int:
+    height, width = scaled(image, scale)
+    return count * height * width * 3
+
+
+def _empty(count: int, image: ImageSpec, scale: float) -> Pixels:
+    return np.empty((count, *scaled(image, scale), 3), np.uint8)
+
+
+def _try_decode(job: tuple[Path, ImageSpec | None, float]) -> Pixels | str | None:
+    """The pixels, where a size is given, or why there are none."""
+    file, image, scale = job
+    try:
+        if image is not None:
+            return decode(file.read_bytes(), image, scale)
+        open_rgb(file.read_bytes(), draft_side=_CHECK_SIDE)
+        return None
+    except (ImageError, OSError) as error:
+        return fault(error)
+
+
+def _collect(results: Iterator[Pixels | str | None], photos: Photos, store: Pixels | None) -> tuple[Photos, list[str]]:
+    """The photos that decoded, their pixels in `store` if there is one, and the faults of the others."""
+    good: list[int] = []
+    bad: dict[int, str] = {}
+    for row, result in enumerate(results):
+        if isinstance(result, str):
+            bad[row] = result
+            continue
+        if store is not None and result is not None:
+            store[len(good)] = result
+        good.append(row)
+    kept = photos.subset(good) if bad else photos
+    root = _common_folder(photos.files) if bad else ""
+    faults = [f"{photos.files[row].relative_to(root)} ({reason})" for row, reason in bad.items()]
+    return replace(kept, pixels=None if store is None else store[: len(good)]), faults
+
+
+def _report(faults: Sequence[str], skip_broken: bool) -> None:
+    if not faults:
+        return
+    found = f"{len(faults)} photos cannot be decoded: {some(faults)}."
+    if not skip_broken:
+        raise DataError(f"{found} Mend them, or leave them out with --skip-broken.")
+    print(f"Left out: {found}", flush=True)
+
+
+def _common_folder(files: Sequence[Path]) -> str:
+    """What a fault's name is relative to: so it is short, and still tells cat/1.jpg from dog/1.jpg."""
+    return os.path.commonpath([file.parent for file in files]) if files else ""

@@ -1,0 +1,29 @@
+"""Reading a layout's own files, and finding the photos they name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from labelwise.errors import DataError
+from training.data.labelled import some
+
+
+def read_text(file: Path, kind: str) -> str:
+    """The text of `file`; a DataError says that it is no `kind` in UTF-8, or why it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not {kind} in UTF-8: {error}.") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Path]:
+    """Where each photo lies: in the first of `roots` that has it, and if none has, where it should lie in the first.
+
+    Photos may be missing, which `check_photos` reports; DataError if all are, for then it is the place that is wrong.
+    """
+    found = [next((root / name for root in roots if (root / name).is_file()), None) for name in names]
+    if names and not any(found):
+        places = " or ".join(dict.fromkeys(map(str, roots)))
+        raise DataError(f"All {len(names)} photos of {source} are missing: {some(names)}. They should lie in {places}.")
+    return [path or roots[0] / name for name, path in zip(names, found, strict=True)]

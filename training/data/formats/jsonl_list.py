@@ -1,0 +1,35 @@
+"""JSON lines: {"image": …, "labels": ["a", "b"], "unknown": ["c"], "split": "train"}, or a key per label."""
+
+import json
+from pathlib import Path
+
+from labelwise.errors import DataError
+from training.data.formats.files import read_text
+from training.data.formats.table import Row, read_table
+from training.data.labelled import LabelledData
+
+LAYOUT = "a JSONL, or a folder with labels.jsonl (the same as keys)"
+
+
+def recognises(source: Path) -> bool:
+    return (source.suffix.lower() == ".jsonl" and source.is_file()) or (source / "labels.jsonl").is_file()
+
+
+def read(source: Path, seed: int) -> LabelledData:
+    file = source / "labels.jsonl" if source.is_dir() else source
+    lines = enumerate(read_text(file, "JSON lines").split("\n"), 1)
+    rows = [_read_row(line, text, file) for line, text in lines if text.strip()]
+    if not rows:
+        raise DataError(f"{file} lists no photos: a JSON object per line is needed.")
+    columns = list(dict.fromkeys(name for row in rows for name in row.cells))
+    return read_table(rows, columns, file, seed)
+
+
+def _read_row(line: int, text: str, file: Path) -> Row:
+    try:
+        cells = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}, line {line} is not JSON: {error.msg}.") from error
+    if not isinstance(cells, dict):
+        raise DataError(f"{file}, line {line} must be a JSON object, not {text[:40]!r}.")
+    return Row(line, cells)

@@ -1,0 +1,156 @@
+"""Labelled photos: which files, which labels, which split, and the rules that hold for every layout they come in."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.errors import DataError
+from labelwise.spec import DataSpec
+
+PRESENT, ABSENT, UNKNOWN = 1.0, 0.0, -1.0
+# What a split may be called, in a list or as a folder's name.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
+
+_VAL_SHARE = 0.2
+_NAMED_AT_MOST = 10
+_TARGET_NAMES = {PRESENT: "1", ABSENT: "0", UNKNOWN: "-1"}
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Files with their labels: `targets` float32 [n, l] of PRESENT, ABSENT or UNKNOWN.
+
+    `pixels` uint8 [n, h, w, 3] is there when the decoded photos are kept in memory.
+    """
+
+    files: tuple[Path, ...]
+    targets: NDArray[np.float32]
+    pixels: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def subset(self, rows: Sequence[int]) -> "Photos":
+        """The photos at `rows`; pixels in memory are left behind."""
+        return Photos(tuple(self.files[row] for row in rows), self.targets[list(rows)])
+
+    def with_columns(self, columns: Sequence[int]) -> "Photos":
+        return Photos(self.files, self.targets[:, list(columns)], self.pixels)
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A data set split in two; no file is in both."""
+
+    labels: tuple[str, ...]
+    train: Photos
+    val: Photos
+
+    def select(self, labels: Sequence[str]) -> "LabelledData":
+        """Only these labels, in this order. DataError names a label that the data does not have."""
+        columns = label_columns(self.labels, labels)
+        return LabelledData(tuple(labels), self.train.with_columns(columns), self.val.with_columns(columns))
+
+    def describe(self) -> DataSpec:
+        return self._description
+
+    @cached_property
+    def _description(self) -> DataSpec:
+        lines = [
+            f"{split}\t{file.name}\t{','.join([_TARGET_NAMES[value] for value in target])}"
+            for split, photos in (("train", self.train), ("val", self.val))
+            for file, target in zip(photos.files, photos.targets.tolist(), strict=True)
+        ]
+        digest = hashlib.sha256("\n".join([*self.labels, *sorted(lines)]).encode())
+        return DataSpec(
+            fingerprint=digest.hexdigest(),
+            train_images=len(self.train),
+            val_images=len(self.val),
+            train_counts=count_present(self.labels, self.train.targets),
+        )
+
+
+def assemble(
+    labels: Sequence[str],
+    files: Sequence[Path],
+    targets: NDArray[np.float32],
+    splits: Sequence[str] | None,
+    seed: int,
+    source: Path,
+) -> LabelledData:
+    """What every reader ends in: checked labels, and both splits, each with photos.
+
+    `splits` holds "train" or "val" for each file; without it a fifth of the photos, drawn with `seed`, becomes val.
+    `source` is what errors call the data. Raises DataError.
+    """
+    _check_labels(labels, source)
+    if splits is None:
+        order = np.random.default_rng(seed).permutation(len(files)).tolist()
+        count = max(1, round(len(files) * _VAL_SHARE))
+        train, val = sorted(order[count:]), sorted(order[:count])
+    else:
+        train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", "val"))
+    photos = Photos(tuple(files), targets)
+    data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val))
+    _check_split(data, source)
+    return data
+
+
+def targets_of_names(
+    labels: Sequence[str], present: Sequence[Collection[str]], unknown: Sequence[Collection[str]]
+) -> NDArray[np.float32]:
+    """Targets float32 [n, l] from the names of each photo's present and unknown labels; all others are absent."""
+    column = {label: index for index, label in enumerate(labels)}
+    targets = np.full((len(present), len(labels)), ABSENT, np.float32)
+    for row, (there, perhaps) in enumerate(zip(present, unknown, strict=True)):
+        targets[row, [column[name] for name in perhaps]] = UNKNOWN
+        targets[row, [column[name] for name in there]] = PRESENT
+    return targets
+
+
+def count_present(labels: Sequence[str], targets: NDArray[np.float32]) -> dict[str, int]:
+    counts = (targets == PRESENT).sum(axis=0)
+    return {label: int(count) for label, count in zip(labels, counts, strict=True)}
+
+
+def label_columns(labels: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where the `wanted` labels stand among `labels`; DataError names those that do not."""
+    if missing := [label for label in wanted if label not in labels]:
+        raise DataError(f"The data has no label {some(missing)}; its labels are {', '.join(labels)}.")
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise DataError("Choose at least one label, and each only once.")
+    return [labels.index(label) for label in wanted]
+
+
+def some(names: Sequence[str]) -> str:
+    """The first ten, and how many more there are."""
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def _check_labels(labels: Sequence[str], source: Path) -> None:
+    """tagger.json refuses these as well, but only after the first epoch."""
+    if not labels:
+        raise DataError(f"{source} names no labels.")
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
+        raise DataError(f"{source} has labels that stand more than once: {some(twice)}.")
+    if odd := [repr(label) for label in labels if not label or not label.isprintable() or label != label.strip()]:
+        raise DataError(f"{source} has labels that are not printable text without spaces around it: {some(odd)}.")
+
+
+def _check_split(data: LabelledData, source: Path) -> None:
+    """Both splits must hold photos, no photo may be in both, and val must be able to tell good from bad."""
+    if not len(data.train) or not len(data.val):
+        raise DataError(f"{source} needs photos in both splits: {len(data.train)} are train, {len(data.val)} are val.")
+    if both := sorted(file.name for file in {*data.train.files} & {*data.val.files}):
+        raise DataError(f"{source} has photos that are in train and in val: {some(both)}.")
+    if not (data.val.targets == PRESENT).any():
+        raise DataError(
+            f"{source} has no label present in val, so that nothing could be scored: add photos that have one."
+        )
