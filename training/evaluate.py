@@ -15,9 +15,8 @@ from labelwise.repository import Repository
 from labelwise.spec import SPEC_FILE, TaggerSpec, write_atomically
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint
-from training.data import PRESENT, LabelledData, Photos, decode_all, read_data
+from training.data import PRESENT, EvalBatches, LabelledData, Photos, read_data
 from training.device import pick_device
-from training.loop import EVAL_BATCH, predict
 from training.metrics import (
     AT_HALF,
     AT_TOP_3,
@@ -30,8 +29,9 @@ from training.metrics import (
     label_counts,
     parse_objective,
 )
+from training.scoring import EVAL_BATCH, predict, sigmoid
 
-Scoring = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # [n, h, w, 3] -> [n, l]
+Scoring = Callable[[Photos], NDArray[np.float32]]  # n photos -> scores [n, l]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def evaluate_tagger(
     photos = _choose(labelled, split, spec.labels, data)
     if write and split != "val" and labelled.describe().fingerprint == spec.data.fingerprint:
         raise LabelwiseError(f"{source} was trained on {split} of this data: thresholds to write are fitted on val.")
-    scores = score(decode_all(photos.files, spec.image))
+    scores = score(photos)
     if objective:
         fitted = fit_thresholds(scores, photos.targets, objective)
         spec = spec.model_copy(update={"thresholds": tuple(map(float, fitted))})
@@ -132,7 +132,9 @@ def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: Pat
 def _open_run(run: Path) -> tuple[TaggerSpec, Scoring]:
     tagger, spec = load_checkpoint(run)
     device = pick_device("auto")
-    return spec, lambda pixels: predict(tagger.to(device), pixels, device)
+    return spec, lambda photos: sigmoid(
+        predict(tagger.to(device), EvalBatches(photos, spec.image, EVAL_BATCH, cache="none"), device)
+    )
 
 
 def _open_repository(path: Path) -> tuple[TaggerSpec, Scoring]:
@@ -144,8 +146,8 @@ def _open_repository(path: Path) -> tuple[TaggerSpec, Scoring]:
     session = ort.InferenceSession(version.weights, providers=["CPUExecutionProvider"])
     size = min(EVAL_BATCH, version.spec.max_batch)
 
-    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        batches = (pixels[start : start + size] for start in range(0, len(pixels), size))
+    def score(photos: Photos) -> NDArray[np.float32]:
+        batches = EvalBatches(photos, version.spec.image, size, cache="none")
         return np.concatenate([session.run(["scores"], {version.spec.input.name: batch})[0] for batch in batches])
 
     return version.spec, score

@@ -25,10 +25,9 @@ from training.metrics import parse_objective
 from training.model import Tagger, TaggerOutput
 from training.optim import make_optimizer, make_schedule
 from training.progress import RunLog
-from training.scoring import Scored, interleave, predict, score
+from training.scoring import EVAL_BATCH, Scored, predict, score
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-EVAL_BATCH = 64
 _SAVE_EVERY = 600.0  # seconds
 _STATE_FORMAT = 2
 # What may differ when a run is resumed: it changes where and how fast the same numbers are computed.
@@ -212,7 +211,7 @@ class Trainer:
     def _evaluate_and_keep(self) -> dict[str, float]:
         """Score the calibrated EMA weights on val; save exactly these when they are the best so far (by mAP)."""
         broadcast_state(self.ema.module, self.world)  # processes keep batch statistics of their own
-        logits = interleave(gather_objects(predict(self.ema.module, self._val, self.device), self.world))
+        logits = np.concatenate(gather_objects(predict(self.ema.module, self._val, self.device), self.world))
         if not np.isfinite(logits).all():
             raise self._diverged("weights became useless")
         scored = score(logits, self.data.val.targets, parse_objective(self.config.thresholds))

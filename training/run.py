@@ -1,10 +1,12 @@
 """`labelwise train`: settings, data and paths checked before anything slow, then the loop, then the report."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich import print as rich_print
+from rich.progress import track
 
 from labelwise.errors import DataError, LabelwiseError
 from training.checkpoint import STATE_FILE
@@ -32,7 +34,7 @@ def train_run(
     """Train on `source` into the folder `out`; returns the best epoch's val metrics. Raises LabelwiseError."""
     with joined_world() as world:
         quiet = options.quiet or not world.is_main
-        data = prepare_data(source, config.seed, options, quiet)
+        data = prepare_data(source, config, options, quiet)
         _prepare_folder(out, options.resume)
         if config.batch_size % (world.size * config.accumulate):
             raise LabelwiseError(
@@ -48,9 +50,12 @@ def train_run(
     return metrics
 
 
-def prepare_data(source: str | Path, seed: int, options: RunOptions, quiet: bool = False) -> LabelledData:
+def prepare_data(source: str | Path, config: TrainConfig, options: RunOptions, quiet: bool = False) -> LabelledData:
     """Read `source` and check all of it: every file, and that each label can be learned. Raises DataError."""
-    data = check_photos(read_data(source, seed), skip_broken=options.skip_broken, quiet=quiet)
+    data = read_data(source, config.seed)
+    count = len(data.train) + len(data.val)
+    bar = partial(track, description="Reading photos", total=count, transient=True, disable=quiet)
+    data = check_photos(data, skip_broken=options.skip_broken, progress=bar, image=config.image, cache=config.cache)
     present = (data.train.targets == PRESENT).any(axis=0)
     absent = [label for label, is_present in zip(data.labels, present, strict=True) if not is_present]
     if absent and not options.drop_absent:

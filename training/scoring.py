@@ -11,6 +11,8 @@ from training.calibration import expected_calibration_error, fit_temperature
 from training.data import EvalBatches
 from training.metrics import Objective, Targets, evaluate, fit_thresholds
 
+EVAL_BATCH = 64
+
 Logits = NDArray[np.float32]  # [n, l]
 
 
@@ -47,11 +49,3 @@ def predict(model: nn.Module, batches: EvalBatches, device: torch.device) -> Log
     model.eval()
     logits = [model(torch.as_tensor(batch).to(device).permute(0, 3, 1, 2)).logits.cpu() for batch in batches]
     return torch.cat(logits).numpy()
-
-
-def interleave(parts: list[Logits]) -> Logits:
-    """Undo the dealing of rows to processes: part r holds rows r, r + size, r + 2 * size, …"""
-    joined = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
-    for rank, part in enumerate(parts):
-        joined[rank :: len(parts)] = part
-    return joined
