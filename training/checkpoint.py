@@ -1,5 +1,5 @@
-"""A run's folder: model.safetensors with tagger.json (exactly what was scored), stage1.safetensors (the averaged weights
-that stage 2 began with), and state.pt to resume from."""
+"""A run's folder: model.safetensors with tagger.json (exactly what was scored), state.pt to resume from, and
+stage1.safetensors (the averaged weights that stage 2 began with)."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every choice a training run makes, in one frozen model; presets and the CLI set its fields, the checkpoint keeps them."""
+"""Every choice a training run makes, in one frozen model; presets and the CLI set its fields, checkpoints keep them."""
 
 from pathlib import Path
 from typing import Literal
@@ -74,7 +74,7 @@ class LossConfig(_Settings):
 
 
 class TrainConfig(_Settings):
-    """One run. Stage 1 learns to classify; stage 2 starts from its EMA weights, sees two views, and may contrast them."""
+    """One run. Stage 1 learns to classify; stage 2 starts from its EMA weights, on two views, and may contrast them."""
 
     method: Method = "mulcon"
     model: ModelConfig = ModelConfig()

@@ -1,84 +1,73 @@
-"""`labelwise train`: settings from text, and nothing slow or lasting before they and the data are right."""
+"""`labelwise train`: nothing slow or lasting before settings, data and paths are right."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from labelwise.errors import DataError, LabelwiseError
+from labelwise.spec import TaggerSpec
 from training.config import TrainConfig
-from training.run import make_config, train_run
-
-TINY = [
-    "model.backbone=test_resnet",
-    "model.feature_level=2",
-    "model.dim=16",
-    "model.heads=2",
-    "model.projection_dim=8",
-    "image.height=32",
-    "image.width=32",
-    "epochs=1",
-    "contrastive_epochs=0",
-    "batch_size=8",
-    "workers=0",
-    "precision=fp32",
-    "device=cpu",
-]
+from training.run import RunOptions, train_run
 
 
-def test_settings_are_typed_nested_and_the_last_one_counts():
-    config = make_config(
-        ["epochs=3", "model.pretrained=true", "augment.mixup=0", "lr=1e-2", "image.resize=crop", "epochs=4"]
-    )
-    assert (config.epochs, config.lr, config.image.resize) == (4, 0.01, "crop")
-    assert config.model.pretrained is True
-    assert config.augment.mixup == 0
-    assert make_config(["model.pretrained=False"]) == make_config([]) == TrainConfig()
+@pytest.fixture
+def short(config: TrainConfig) -> TrainConfig:
+    return config.model_copy(update={"epochs": 1, "contrastive_epochs": 0})
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        (["epochs"], "'epochs' is not key=value"),
-        (["=3"], "'=3' is not key=value"),
-        (["epoch=3"], "epoch:"),
-        (["model.dims=8"], "model.dims:"),
-        (["model.dim=wide"], "model.dim:"),
-        (["epochs=-1"], "epochs:"),
-        (["precision=fp16"], "precision:"),
-        (["lr=nan"], "lr:"),
-        (["gamma=inf"], "gamma:"),
-        (["epochs.more=3"], "epochs:"),
-        (["epochs=3", "epochs.more=3"], "'epochs.more=3': epochs has no parts"),
-        (["model=resnet10t"], "model:"),
-        (["epochs=0", "contrastive_epochs=0"], "epochs"),
-        (["model.dim=18"], "heads"),  # 4 heads cannot share 18 channels
-    ],
-)
-def test_a_wrong_setting_is_named(settings: list[str], words: str):
-    with pytest.raises(LabelwiseError) as caught:
-        make_config(settings)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_nothing_is_made_for_wrong_settings_or_data(dataset: Path, tmp_path: Path):
-    with pytest.raises(LabelwiseError, match="epoch:"):
-        train_run(dataset, tmp_path / "run", ["epoch=3"])
+def test_nothing_is_made_for_wrong_data(short: TrainConfig, tmp_path: Path):
     with pytest.raises(DataError):
-        train_run(tmp_path / "nowhere", tmp_path / "run", TINY)
+        train_run(tmp_path / "nowhere", tmp_path / "run", short)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_is_not_trained_over_but_resumed(dataset: Path, tmp_path: Path):
-    metrics = train_run(dataset, tmp_path / "run", TINY)
+def test_a_run_is_reported_and_not_trained_over_but_resumed(dataset: Path, short: TrainConfig, tmp_path: Path):
+    metrics = train_run(dataset, tmp_path / "run", short)
+    assert (tmp_path / "run/report.html").is_file()
     before = (tmp_path / "run/model.safetensors").read_bytes()
     with pytest.raises(LabelwiseError, match="already holds a run: add --resume"):
-        train_run(dataset, tmp_path / "run", TINY)
-    assert train_run(dataset, tmp_path / "run", TINY, resume=True) == metrics
+        train_run(dataset, tmp_path / "run", short)
+    assert train_run(dataset, tmp_path / "run", short, RunOptions(resume=True, report=False)) == metrics
     assert (tmp_path / "run/model.safetensors").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(dataset: Path, tmp_path: Path):
+def test_a_damaged_state_is_one_line(dataset: Path, short: TrainConfig, tmp_path: Path):
+    train_run(dataset, tmp_path / "run", short, RunOptions(report=False))
+    state = tmp_path / "run/state.pt"
+    whole = state.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"junk"):
+        state.write_bytes(content)
+        with pytest.raises(LabelwiseError, match=r"state\.pt is damaged: restore it"):
+            train_run(dataset, tmp_path / "run", short, RunOptions(resume=True))
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(dataset: Path, short: TrainConfig, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(LabelwiseError, match="file"):
-        train_run(dataset, tmp_path / "file", TINY)
+        train_run(dataset, tmp_path / "file", short)
+
+
+def test_a_label_that_never_occurs_is_named_or_left_out(dataset: Path, short: TrainConfig, tmp_path: Path):
+    data = shutil.copytree(dataset, tmp_path / "data")
+    rows = (data / "labels.csv").read_text().splitlines()
+    text = "\n".join(f"{row},{'unicorn' if not number else 0}" for number, row in enumerate(rows))
+    (data / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=r"No photo to train on has the label unicorn: .*--drop-absent"):
+        train_run(data, tmp_path / "run", short)
+    assert not (tmp_path / "run").exists()
+    train_run(data, tmp_path / "run", short, RunOptions(drop_absent=True, report=False))
+    assert "unicorn" not in TaggerSpec.read(tmp_path / "run").labels
+
+
+def test_broken_photos_are_named_or_left_out(
+    dataset: Path, short: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = shutil.copytree(dataset, tmp_path / "data")
+    (data / "images/00010.jpg").write_bytes(b"no photo")
+    (data / "images/00011.jpg").unlink()
+    with pytest.raises(DataError, match=r"2 photos cannot be decoded: 00010\.jpg .*00011\.jpg .*--skip-broken"):
+        train_run(data, tmp_path / "run", short)
+    train_run(data, tmp_path / "run", short, RunOptions(skip_broken=True, report=False))
+    assert TaggerSpec.read(tmp_path / "run").data.train_images == 14
+    assert "00011.jpg" in capsys.readouterr().out

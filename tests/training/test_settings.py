@@ -1,0 +1,75 @@
+"""Settings in layers: typed, nested, the later layer wins, and a wrong one is named."""
+
+from pathlib import Path
+
+import pytest
+
+from labelwise.errors import LabelwiseError
+from training.config import TrainConfig
+from training.settings import make_config, preset_names
+
+
+def test_settings_are_typed_nested_and_the_last_one_counts():
+    config = make_config(
+        ["epochs=3", "model.pretrained=true", "augment.mixup=0", "lr=1e-2", "image.resize=crop", "epochs=4"]
+    )
+    assert (config.epochs, config.lr, config.image.resize) == (4, 0.01, "crop")
+    assert config.model.pretrained is True
+    assert config.augment.mixup == 0
+    assert make_config(["model.pretrained=False"]) == make_config([]) == TrainConfig()
+
+
+def test_the_presets():
+    assert preset_names() == ["paper", "small", "tiny"]
+    assert make_config([], "small") == TrainConfig()  # the default, said in full
+    tiny, paper = make_config([], "tiny"), make_config([], "paper")
+    assert (tiny.image.height, tiny.model.backbone) == (64, "resnet10t")
+    assert (paper.image.height, paper.model.backbone, paper.model.dim, paper.epochs) == (448, "resnet101", 1024, 25)
+    assert (paper.contrastive_optimizer, paper.contrastive_lr, paper.loss.gamma) == ("sgd", 0.01, 0.5)
+
+
+def test_a_file_lies_over_the_preset_and_the_command_line_over_both(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("epochs: 5\nmodel: {dim: 64}\nlr: 0.01\n")
+    config = make_config(["lr=0.02"], "tiny", tmp_path / "mine.yaml")
+    assert (config.epochs, config.lr, config.model.dim, config.model.backbone) == (5, 0.02, 64, "resnet10t")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["epochs"], "'epochs' is not key=value"),
+        (["=3"], "'=3' is not key=value"),
+        (["epoch=3"], "epoch:"),
+        (["model.dims=8"], "model.dims:"),
+        (["model.dim=wide"], "model.dim:"),
+        (["epochs=-1"], "epochs:"),
+        (["precision=fp8"], "precision:"),
+        (["method=magic"], "method:"),
+        (["lr=nan"], "lr:"),
+        (["loss.gamma=inf"], "loss.gamma:"),
+        (["thresholds=best"], "thresholds:"),
+        (["epochs.more=3"], "epochs:"),
+        (["epochs=3", "epochs.more=3"], "'epochs.more=3': epochs has no parts"),
+        (["model=resnet10t"], "model:"),
+        (["epochs=0", "contrastive_epochs=0"], "epochs"),
+        (["model.dim=18"], "heads"),  # 4 heads cannot share 18 channels
+        (["batch_size=32", "accumulate=3"], "3 equal parts"),
+        (["model.pretrained=true", "model.weights=x.pth"], "choose one"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: list[str], words: str):
+    with pytest.raises(LabelwiseError) as caught:
+        make_config(settings)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_preset_or_file_is_named(tmp_path: Path):
+    with pytest.raises(LabelwiseError, match="no preset 'huge': choose one of paper, small, tiny"):
+        make_config([], "huge")
+    with pytest.raises(LabelwiseError, match=r"none\.yaml cannot be read"):
+        make_config([], file=tmp_path / "none.yaml")
+    for text, words in (("epochs: [", "is not YAML"), ("- 3", "must hold settings"), ("epochs: many", "epochs:")):
+        (tmp_path / "wrong.yaml").write_text(text)
+        with pytest.raises(LabelwiseError, match=words):
+            make_config([], file=tmp_path / "wrong.yaml")
