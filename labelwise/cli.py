@@ -63,6 +63,8 @@ _EXTRA_OF = {
     "torchvision": "train",
     "sklearn": "train",
     "safetensors": "train",
+    "matplotlib": "train",
+    "jinja2": "train",
     "onnx": "export",
     "onnxscript": "export",
     "google": "export",
@@ -115,6 +117,17 @@ def evaluate(
         values = (row.average_precision, row.precision, row.recall, row.f1, row.threshold)
         table.add_row(row.label, str(row.photos), *(f"{value:.3f}" for value in values))
     Console().print(table, "  ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items()))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    data: Annotated[Path, typer.Argument(help="The photos it was trained with.")],
+) -> None:
+    """Write a run's report.html: curves, each label, the worst mistakes as pictures, the embeddings in the plane."""
+    from training.report import report_run
+
+    typer.echo(f"Wrote {report_run(run, data)}.")
 
 
 @app.command()
