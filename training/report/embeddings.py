@@ -64,6 +64,10 @@ def embedding_panel(
     scored: Scored,
     best_stage: int | None,
 ) -> EmbeddingPanel:
+    """The run's saved `model`, already `scored` at `places`, beside its weights of the end of stage 1.
+
+    `best_stage` is the stage that the saved weights are from. LabelwiseError if the earlier weights do not fit.
+    """
     if scored.embeddings is None:
         return EmbeddingPanel([], [], ["This model has no label-level embeddings, so there is no picture of them."])
     labels, points = np.unique(places[:, 1], return_counts=True)

@@ -30,7 +30,7 @@ _MARKERS = ("o", "^")  # after ten labels the colours come again, with another s
 
 _LOSSES = ("loss", "bce", "contrast")
 _METRICS = ("mAP", "LRAP", "CF1", "OF1")
-_PANEL = (4.6, 2.9)  # inches, of which the page makes what fits
+_PANEL = (4.0, 2.7)  # inches, of which the page makes what fits
 _SQUARE = (4.2, 4.2)
 _SMALL = (1.75, 1.6)
 
@@ -59,7 +59,15 @@ def _draw_course(axes: Axes, history: History, keys: Sequence[str], best_epoch: 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
     if len(keys) > 1:
-        axes.legend(frameon=False, ncols=len(keys), loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderaxespad=0)
+        axes.legend(
+            frameon=False,
+            ncols=len(keys),
+            handlelength=1.2,
+            columnspacing=1.2,
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            borderaxespad=0,
+        )
 
 
 def precision_recall(scores: NDArray[np.float32], targets: NDArray[np.float32], row: LabelRow) -> Markup:

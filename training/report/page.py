@@ -67,13 +67,11 @@ def write_report(run: Path, data: LabelledData) -> Path:
         course=figures.course(history, best_epoch),
         rows=rows,
         curves=_curves(rows, scored.scores, data.val.targets),
-        curve_labels=sum(row.has_curve for row in rows),
         worst_curves=_WORST_CURVES,
         best_curves=_BEST_CURVES,
         calibration=bins,
         reliability=figures.reliability(bins),
         mistakes={"missed": missed, "alarms": alarms},
-        has_attention=any(mistake.overlay for mistake in missed.worst + alarms.worst),
         embeddings=embedding_panel(run, model, spec, data.val, places, scored, history.stage_of(best_epoch)),
     )
     return _write(run / REPORT_FILE, page)
