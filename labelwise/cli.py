@@ -64,6 +64,10 @@ _EXTRA_OF = {
     "sklearn": "train",
     "safetensors": "train",
     "webdataset": "train",
+    "matplotlib": "train",
+    "jinja2": "train",
+    "tensorboard": "train",
+    "yaml": "train",
     "onnx": "export",
     "onnxscript": "export",
     "google": "export",
@@ -184,6 +188,17 @@ def shards(
     from training.data.shards import make_shards
 
     make_shards(data, to, shard_mb * 1_000_000, skip_broken)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    data: Annotated[Path, typer.Argument(help="The photos it was trained with.")],
+) -> None:
+    """Write a run's report.html: curves, each label, the worst mistakes as pictures, the embeddings in the plane."""
+    from training.report import report_run
+
+    typer.echo(f"Wrote {report_run(run, data)}.")
 
 
 @app.command()

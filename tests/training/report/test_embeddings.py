@@ -1,0 +1,45 @@
+"""Which embeddings are drawn, how separate they are, and what is said where there are none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.checkpoint import load_checkpoint
+from training.data import PRESENT, LabelledData
+from training.report.embeddings import MAX_LABELS, MAX_POINTS, embedding_panel, project, sample_places
+from training.report.scoring import score_photos
+
+
+def test_points_are_few_enough_and_of_the_most_frequent_labels():
+    targets = (np.random.default_rng(0).random((400, 30)) < np.linspace(0.1, 0.9, 30)).astype(np.float32)
+    places = sample_places(targets)
+    assert len(places) == MAX_POINTS
+    assert set(places[:, 1]) == set(np.argsort(targets.sum(axis=0))[-MAX_LABELS:])
+    assert (targets[places[:, 0], places[:, 1]] == PRESENT).all()
+    assert (places == sample_places(targets)).all()
+
+
+def test_separate_labels_have_a_high_silhouette_and_equal_points_no_picture():
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 5)
+    vectors = np.eye(4, dtype=np.float32)[labels] + random.normal(0, 0.01, (10, 4)).astype(np.float32)
+    found = project(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), labels)
+    assert found.points.shape == (10, 2)
+    assert found.silhouette > 0.95
+    assert project(vectors, np.zeros(10, int)).silhouette is None
+    assert project(np.ones((10, 4), np.float32), labels) is None
+
+
+@pytest.mark.parametrize(("best_stage", "title"), [(2, "After stage 2"), (1, "The saved model")])
+def test_the_second_picture_says_which_weights_it_shows(best_stage: int, title: str, run: Path, data: LabelledData):
+    model, spec = load_checkpoint(run)
+    places = sample_places(data.val.targets)
+    scored = score_photos(model, data.val.files, spec.image, places)
+    panel = embedding_panel(run, model, spec, data.val, places, scored, best_stage)
+    assert [picture.title for picture in panel.pictures] == ["Before stage 2", title]
+    assert bool(panel.notes) == (best_stage == 1)
+    assert sum(entry.points for entry in panel.legend) == len(places)
+    assert panel.pictures[0].svg != panel.pictures[1].svg
+    again = score_photos(model, data.val.files, spec.image, places)
+    np.testing.assert_array_equal(again.embeddings, scored.embeddings)  # the saved model keeps its weights

@@ -1,0 +1,147 @@
+"""Label-level embeddings as a picture: one point per photo and label that is on it."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+from torch import nn
+
+from labelwise.errors import LabelwiseError
+from labelwise.spec import TaggerSpec
+from training.checkpoint import STAGE_1_FILE
+from training.data import PRESENT, Photos
+from training.report import figures
+from training.report.scoring import Places, Scored, score_photos
+
+MAX_POINTS = 1500
+MAX_LABELS = 20
+
+_MIN_POINTS = 5
+_PCA_WIDTH = 50  # what van der Maaten & Hinton (2008) reduce to before t-SNE
+_PERPLEXITY = 30.0
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class EmbeddingPicture:
+    title: str
+    svg: Markup
+    silhouette: float | None
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    label: str
+    points: int
+    colour: str
+    marker: str
+
+
+@dataclass(frozen=True)
+class EmbeddingPanel:
+    """Two pictures, or one, or none; `notes` say why not two, and what to know about them."""
+
+    pictures: list[EmbeddingPicture]
+    legend: list[LegendEntry]
+    notes: list[str]
+
+
+def embedding_panel(
+    run: Path,
+    model: nn.Module,
+    spec: TaggerSpec,
+    photos: Photos,
+    places: Places,
+    scored: Scored,
+    best_stage: int | None,
+) -> EmbeddingPanel:
+    """The run's saved `model`, already `scored` at `places`, beside its weights of the end of stage 1.
+
+    `best_stage` is the stage that the saved weights are from. LabelwiseError if the earlier weights do not fit.
+    """
+    if scored.embeddings is None:
+        return EmbeddingPanel([], [], ["This model has no label-level embeddings, so there is no picture of them."])
+    labels, points = np.unique(places[:, 1], return_counts=True)
+    group_of = {int(label): group for group, label in enumerate(labels[np.argsort(-points, kind="stable")])}
+    groups = np.array([group_of[int(label)] for label in places[:, 1]])
+    before, note = _embeddings_before(run, model, spec, photos, places)
+    notes = [note] if note else []
+    title = "The saved model"
+    if before is not None and best_stage == 1:
+        notes.append("The best epoch lies in stage 1, so the saved model is from before stage 2, too.")
+    elif before is not None:
+        title = "After stage 2"
+    pictures = []
+    for name, heading, embeddings in (("before", "Before stage 2", before), ("after", title, scored.embeddings)):
+        projection = None if embeddings is None else project(embeddings, groups)
+        if projection is not None:
+            svg = figures.scatter(name, projection.points, groups)
+            pictures.append(EmbeddingPicture(heading, svg, projection.silhouette))
+        elif embeddings is not None:
+            notes.append(f"{heading}: too few points, or all the same, to lay out in the plane.")
+    legend = [
+        LegendEntry(spec.labels[label], int((groups == group).sum()), figures.css_colour(group), figures.marker(group))
+        for label, group in group_of.items()
+    ]
+    return EmbeddingPanel(pictures, legend if pictures else [], notes)
+
+
+def _embeddings_before(
+    run: Path, model: nn.Module, spec: TaggerSpec, photos: Photos, places: Places
+) -> tuple[NDArray[np.float32] | None, str]:
+    """Embeddings [k, p] at the end of stage 1, or None with the reason."""
+    if not (run / STAGE_1_FILE).is_file():
+        return None, f"The run keeps no {STAGE_1_FILE}, so only the saved model can be shown."
+    earlier = copy.deepcopy(model)
+    try:
+        earlier.load_state_dict(load_file(run / STAGE_1_FILE))
+    except (RuntimeError, SafetensorError) as error:
+        raise LabelwiseError(f"{run / STAGE_1_FILE} does not fit the run's model: remove it, or restore it.") from error
+    rows, inverse = np.unique(places[:, 0], return_inverse=True)
+    files = [photos.files[row] for row in rows]
+    here = np.stack([inverse, places[:, 1]], axis=1)
+    return score_photos(earlier, files, spec.image, here).embeddings, ""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Points [k, 2] in the plane, and how separate the labels lie in the embedding space itself.
+
+    `silhouette` is None where it is not defined: for one label, or where each point has a label of its own.
+    """
+
+    points: NDArray[np.float32]
+    silhouette: float | None
+
+
+def sample_places(targets: NDArray[np.float32]) -> Places:
+    """Photo and label of at most MAX_POINTS present labels, of the MAX_LABELS most frequent; sorted by photo."""
+    present = targets == PRESENT
+    frequent = np.argsort(-present.sum(axis=0), kind="stable")[:MAX_LABELS]
+    places = np.argwhere(present)
+    places = places[np.isin(places[:, 1], frequent)]
+    if len(places) > MAX_POINTS:
+        chosen = np.random.default_rng(_SEED).choice(len(places), MAX_POINTS, replace=False)
+        places = places[np.sort(chosen)]
+    return places
+
+
+def project(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> Projection | None:
+    """PCA, then t-SNE, of L2-normalised embeddings [k, p] with their labels [k]; None for too few or equal points."""
+    count, width = embeddings.shape
+    if count < _MIN_POINTS or np.ptp(embeddings, axis=0).max() < 1e-6:
+        return None
+    reduced = PCA(min(_PCA_WIDTH, count, width), random_state=_SEED).fit_transform(embeddings)
+    perplexity = min(_PERPLEXITY, (count - 1) / 3)  # the points have to outnumber it
+    points = TSNE(perplexity=perplexity, random_state=_SEED).fit_transform(reduced)
+    is_defined = 2 <= len(np.unique(labels)) < count
+    silhouette = float(silhouette_score(embeddings, labels, metric="cosine")) if is_defined else None
+    return Projection(points, silhouette)

@@ -1,0 +1,86 @@
+"""The per-label table, and how well the scores are calibrated."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.spec import TaggerSpec
+from training.data import ABSENT, PRESENT, LabelledData
+from training.metrics import average_precisions
+
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One label on val at its threshold; a value without a meaning, such as the AP of no photos, is NaN."""
+
+    index: int
+    label: str
+    train_support: int
+    val_support: int
+    val_unknown: int
+    average_precision: float
+    precision: float
+    recall: float
+    f1: float
+    threshold: float
+
+    @property
+    def has_curve(self) -> bool:
+        return not math.isnan(self.average_precision)
+
+
+def label_rows(spec: TaggerSpec, data: LabelledData, scores: NDArray[np.float32]) -> list[LabelRow]:
+    """`scores` [n, l] of val; unknown targets count nowhere but in `val_unknown`."""
+    targets = data.val.targets
+    present, known = targets == PRESENT, (targets == PRESENT) | (targets == ABSENT)
+    raised = (scores >= np.array(spec.thresholds)) & known
+    hits, support, alarms = (raised & present).sum(axis=0), present.sum(axis=0), raised.sum(axis=0)
+    precisions = average_precisions(scores, targets)
+    return [
+        LabelRow(
+            index=index,
+            label=label,
+            train_support=int((data.train.targets[:, index] == PRESENT).sum()),
+            val_support=int(support[index]),
+            val_unknown=int((~known[:, index]).sum()),
+            average_precision=float(precisions[index]),
+            precision=_share(hits[index], alarms[index]),
+            recall=_share(hits[index], support[index]),
+            f1=_share(2 * hits[index], alarms[index] + support[index]),
+            threshold=spec.thresholds[index],
+        )
+        for index, label in enumerate(spec.labels)
+    ]
+
+
+def _share(part: int, whole: int) -> float:
+    return float(part / whole) if whole else math.nan
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Bins of the scores of all labels together; `error` is the expected calibration error (Guo et al. 2017)."""
+
+    mean_score: list[float]
+    frequency: list[float]
+    edges: list[float]
+    counts: list[int]
+    error: float
+
+
+def calibration(scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Calibration:
+    """`scores` and `targets` [n, l], in bins of equal width; `mean_score` and `frequency` leave empty ones out."""
+    known = targets >= 0
+    values, present = scores[known], targets[known] == PRESENT
+    edges = np.linspace(0, 1, _BINS + 1)
+    bins = np.digitize(values, edges[1:-1])
+    counts = np.bincount(bins, minlength=_BINS)
+    filled = counts > 0
+    mean_score = np.bincount(bins, values, _BINS)[filled] / counts[filled]
+    frequency = np.bincount(bins, present, _BINS)[filled] / counts[filled]
+    error = float(np.average(np.abs(mean_score - frequency), weights=counts[filled]))
+    return Calibration(mean_score.tolist(), frequency.tolist(), edges.tolist(), counts.tolist(), error)

@@ -1,0 +1,132 @@
+"""From a run's folder and its data to report.html."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from labelwise.errors import DataError, LabelwiseError
+from labelwise.spec import write_atomically
+from training.checkpoint import load_checkpoint
+from training.data import LabelledData, read_data
+from training.device import pick_device
+from training.metrics import evaluate
+from training.report import figures
+from training.report.embeddings import embedding_panel, sample_places
+from training.report.history import read_history
+from training.report.labels import LabelRow, calibration, label_rows
+from training.report.mistakes import find_mistakes
+from training.report.scoring import score_photos
+
+REPORT_FILE = "report.html"
+
+_HEADLINES = ("mAP", "LRAP", "CF1", "OF1")
+_WORST_CURVES, _BEST_CURVES = 12, 4
+
+
+def report_run(run: Path, source: Path) -> Path:
+    """`write_report` on the data at `source`, split as the run split it. Raises LabelwiseError."""
+    _, spec = load_checkpoint(run)
+    seed = spec.training.get("seed", 0)
+    return write_report(run, read_data(source, seed if isinstance(seed, int) else 0).select(spec.labels))
+
+
+def write_report(run: Path, data: LabelledData) -> Path:
+    """Score the run's best epoch on val and write run/report.html, one file with everything inside; returns its path.
+
+    Raises LabelwiseError if `run` holds no checkpoint, DataError if `data` has other labels or photos that cannot be
+    decoded.
+    """
+    model, spec = load_checkpoint(run)
+    if spec.labels != data.labels:
+        raise DataError(f"The data has the labels {', '.join(data.labels)}; the run {', '.join(spec.labels)}.")
+    model = model.to(pick_device("auto"))
+    places = sample_places(data.val.targets)
+    scored = score_photos(model, data.val.files, spec.image, places)
+    missed, alarms = find_mistakes(model, spec, data.val, scored.scores)
+    history = read_history(run, spec)
+    best_epoch = history.best_epoch(spec.metrics)
+    rows = label_rows(spec, data, scored.scores)
+    bins = calibration(scored.scores, data.val.targets)
+    metrics = evaluate(scored.scores, data.val.targets, np.array(spec.thresholds))
+    page = _template().render(
+        run_name=run.resolve().name,
+        spec=spec,
+        data=data,
+        is_other_data=data.describe().fingerprint != spec.data.fingerprint,
+        headlines={name: metrics[name] for name in _HEADLINES if name in metrics},
+        other_metrics={name: value for name, value in metrics.items() if name not in _HEADLINES},
+        settings=list(_flatten(spec.training)),
+        history=history,
+        best_epoch=best_epoch,
+        course=figures.course(history, best_epoch),
+        rows=rows,
+        curves=_curves(rows, scored.scores, data.val.targets),
+        worst_curves=_WORST_CURVES,
+        best_curves=_BEST_CURVES,
+        calibration=bins,
+        reliability=figures.reliability(bins),
+        mistakes={"missed": missed, "alarms": alarms},
+        embeddings=embedding_panel(run, model, spec, data.val, places, scored, history.stage_of(best_epoch)),
+    )
+    return _write(run / REPORT_FILE, page)
+
+
+def _write(file: Path, page: str) -> Path:
+    try:
+        # A photo's name may hold bytes that are no text, which UTF-8 would refuse.
+        write_atomically(file, page.encode("utf-8", errors="backslashreplace"))
+    except OSError as error:
+        raise LabelwiseError(f"{file} cannot be written: {error.strerror}; make room, or make it writable.") from error
+    return file
+
+
+def _curves(
+    rows: list[LabelRow], scores: NDArray[np.float32], targets: NDArray[np.float32]
+) -> list[tuple[LabelRow, Markup]]:
+    """Precision-recall of every label, or of the worst and the best of many; the lowest average precision first."""
+    ranked = sorted((row for row in rows if row.has_curve), key=lambda row: row.average_precision)
+    if len(ranked) > _WORST_CURVES + _BEST_CURVES:
+        ranked = ranked[:_WORST_CURVES] + ranked[-_BEST_CURVES:]
+    return [(row, figures.precision_recall(scores[:, row.index], targets[:, row.index], row)) for row in ranked]
+
+
+def _template() -> Any:
+    folder = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": _number, "probability": _probability, "duration": _duration}
+    return environment.get_template("page.html.j2")
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _probability(value: float) -> str:
+    """Neither 0 nor 1 for what only lies near."""
+    if 0 < value < 0.001:
+        return "< 0.001"
+    return "> 0.999" if 0.999 < value < 1 else f"{value:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    if hours >= 1:
+        return f"{int(hours)} h {int(minutes % 60)} min"
+    return f"{int(minutes)} min {int(seconds % 60)} s" if minutes >= 1 else f"{seconds:.1f} s"
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as `a.b`, the way --set takes them."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
