@@ -127,6 +127,21 @@ def test_what_is_wrong_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_shards_of_a_data_set(run, tmp_path: Path):
+    run("synth", tmp_path / "data", "--count", 10)
+    shards = ("shards", tmp_path / "data", "--to", tmp_path / "shards", "--shard-mb", 1)
+    code, printed, error = run(*shards)
+    assert (code, error) == (0, "")
+    assert "8 photos to train on and 2 for val" in " ".join(printed.split())
+    assert sorted(file.name for file in (tmp_path / "shards").glob("*.tar")) == ["train-000000.tar", "val-000000.tar"]
+    assert_refused(run(*shards), "not an empty folder")
+
+    (tmp_path / "data/images/00005.jpg").unlink()
+    other = (*shards[:3], tmp_path / "other")
+    assert_refused(run(*other), "1 photos cannot be decoded: 00005.jpg (missing)", "--skip-broken")
+    assert run(*other, "--skip-broken")[0] == 0
+
+
 def test_a_seed_among_the_settings_counts(run, tmp_path: Path):
     run("synth", tmp_path / "data", "--count", 10)
     settings = [*TINY, "seed=9"]

@@ -97,7 +97,7 @@ def batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
         batches = iter(loader)
     for batch in batches:
         if isinstance(batch, DataError):
-            raise batch
+            raise DataError(str(batch))  # a new one, or its traceback would keep this frame and so the workers
         yield batch
 
 

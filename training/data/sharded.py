@@ -177,7 +177,7 @@ def read_rows(shards: Sequence[Shard], start: int, stop: int) -> Iterator[Sample
     """The photos `start` to `stop` of the shards laid end to end; only shards that hold some of them are opened."""
     first = 0
     for shard in shards:
-        if first < stop and first + shard.photos > start:
+        if max(first, start) < min(first + shard.photos, stop):
             with closing(_read_shard(shard)) as samples:
                 for row, sample in enumerate(samples, first):
                     if row >= stop:

@@ -1,0 +1,85 @@
+"""What the training loader reaches: images per second of random views, from files, from memory and from shards.
+
+    python benchmarks/loader.py DATA [--size 128] [--batch 32] [--seconds 5]
+
+Nothing else is done with the batches, so a device that trains slower than this is not starved. Each row counts from its
+first batch on, when the workers run. Prints a Markdown table.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+from labelwise.spec import ImageSpec
+from training.augment import make_transform
+from training.config import AugmentConfig
+from training.data import (
+    EvalBatches,
+    LabelledData,
+    StreamLoader,
+    TrainLoader,
+    check_photos,
+    make_train_loader,
+    read_data,
+    write_shards,
+)
+
+WORKERS = (0, 1, 2)
+
+
+def training_rate(loader: TrainLoader | StreamLoader, seconds: float) -> float:
+    """Images per second over as many epochs as it takes."""
+    images, started = 0, 0.0
+    for number in count():
+        for _, targets in loader.epoch(number, views=1):
+            now = time.perf_counter()
+            if not started:
+                started = now
+                continue
+            images += len(targets)
+            if now - started >= seconds:
+                return images / (now - started)
+    raise AssertionError
+
+
+def rate(images: int, work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return images / (time.perf_counter() - started)
+
+
+def measure(data: LabelledData, image: ImageSpec, batch: int, seconds: float, shards: Path) -> None:
+    transform = make_transform(AugmentConfig(), image)
+    total = len(data.train) + len(data.val)
+    print("| | workers | images/s |\n|---|---|---|")
+    print(f"| check before the first epoch | threads | {rate(total, lambda: check_photos(data)):.0f} |")
+    decoding = rate(len(data.val), lambda: list(EvalBatches(data.val, image, batch, cache="none")))
+    print(f"| val, decoded | threads | {decoding:.0f} |")
+    write_shards(data, shards, 8_000_000)
+    for name, photos, cache in (
+        ("train, from files", data.train, "none"),
+        ("train, from memory", check_photos(data, image=image, cache="memory").train, "memory"),
+        ("train, from shards", read_data(shards).train, "none"),
+    ):
+        for workers in WORKERS:
+            loader = make_train_loader(photos, image, transform, batch_size=batch, workers=workers, seed=0, cache=cache)
+            print(f"| {name} | {workers} | {training_rate(loader, seconds):.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=5)
+    arguments = parser.parse_args()
+    image = ImageSpec(height=arguments.size, width=arguments.size)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(read_data(arguments.data), image, arguments.batch, arguments.seconds, Path(folder) / "shards")
+
+
+if __name__ == "__main__":
+    main()

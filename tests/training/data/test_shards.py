@@ -1,0 +1,80 @@
+"""Writing shards: everything that was in the data is in them, byte for byte, and nothing is written over."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelwise.errors import DataError
+from tests.training.data.conftest import by_name
+from training.data import LabelledData, read_data, write_shards
+from training.data.shards import make_shards
+
+
+def members(folder: Path, split: str) -> dict[str, bytes]:
+    found = {}
+    for file in sorted(folder.glob(f"{split}-*.tar")):
+        with tarfile.open(file) as tar:
+            found |= {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    return found
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_shards_hold_the_original_bytes_and_labels(split: str, shards: Path, labelled: LabelledData):
+    photos = getattr(labelled, split)
+    expected = by_name(labelled.labels, [file.name for file in photos.files], photos.targets)
+    content = members(shards, split)
+    assert len(content) == 2 * len(photos)
+    found = {}
+    for key, data in content.items():
+        if key.endswith(".json"):
+            told = json.loads(data)
+            original = next(file for file in photos.files if file.name == told["image"])
+            assert content[key.replace(".json", ".jpg")] == original.read_bytes()
+            value = dict.fromkeys(told["labels"], 1.0) | dict.fromkeys(told["unknown"], -1.0)
+            found[told["image"]] = {label: value.get(label, 0.0) for label in labelled.labels}
+    assert found == expected
+
+
+def test_dataset_json_tells_what_there_is(shards: Path, labelled: LabelledData):
+    index = json.loads((shards / "dataset.json").read_text())
+    assert tuple(index["labels"]) == labelled.labels
+    assert index["fingerprint"] == labelled.describe().fingerprint
+    assert index["train"]["present"] == labelled.describe().train_counts
+    assert len(index["train"]["shards"]) > 3
+    assert sum(shard["photos"] for shard in index["train"]["shards"]) == 16
+    listed = {shard["file"]: shard["bytes"] for split in ("train", "val") for shard in index[split]["shards"]}
+    assert listed == {file.name: file.stat().st_size for file in shards.glob("*.tar")}
+    stored = np.load(shards / "train-targets.npy")
+    assert stored.dtype == np.int8
+    assert not np.array_equal(stored, labelled.train.targets)  # shuffled, so that one shard is like another
+    assert np.array_equal(np.sort(stored.sum(axis=1)), np.sort(labelled.train.targets.sum(axis=1)))
+
+
+def test_the_same_data_makes_the_same_shards(labelled: LabelledData, shards: Path, tmp_path: Path):
+    (tmp_path / "odd %d:name").mkdir()
+    write_shards(labelled, tmp_path / "odd %d:name", 6_000)
+    again = {file.name: file.read_bytes() for file in (tmp_path / "odd %d:name").iterdir()}
+    assert again == {file.name: file.read_bytes() for file in shards.iterdir()}
+
+
+def test_nothing_is_written_over(labelled: LabelledData, shards: Path, dataset: Path, tmp_path: Path):
+    for place in (shards, dataset / "labels.csv"):
+        with pytest.raises(DataError, match="is not an empty folder"):
+            write_shards(labelled, place, 6_000)
+    with pytest.raises(DataError, match="in shards already"):
+        make_shards(shards, tmp_path / "new", 6_000)
+
+
+def test_broken_photos_do_not_get_in(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = shutil.copytree(dataset, tmp_path / "data")
+    (folder / "images/00010.jpg").write_bytes(b"no photo")
+    with pytest.raises(DataError, match=r"1 photos cannot be decoded: 00010\.jpg"):
+        make_shards(folder, tmp_path / "shards", 10**6)
+    assert not (tmp_path / "shards").exists()
+    make_shards(folder, tmp_path / "shards", 10**6, skip_broken=True)
+    assert "15 photos to train on and 4 for val" in " ".join(capsys.readouterr().out.split())
+    assert len(read_data(tmp_path / "shards").train) == 15
