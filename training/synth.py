@@ -24,6 +24,7 @@ _ROOM = 12  # so many objects still find a place in a picture
 
 _TWICE = 0.4  # probability that a label is in its picture a second time
 _SMALLEST, _LARGEST = 0.14, 0.34  # an object's width, as a share of the picture's side
+_TRIES = 60  # to find a place, before an object lies on another
 _TURN, _STRETCH = 25.0, 0.15  # at most so many degrees either way; at most so much narrower or wider
 _CLUTTER = (2, 8)
 _OVERSAMPLING = 2  # drawn so much larger, then reduced: Pillow's polygons have hard edges
@@ -35,9 +36,7 @@ Colour = tuple[int, int, int]
 Points = NDArray[np.float64]  # [n, 2], x to the right and y down, within the unit circle
 
 
-def draw_dataset(
-    out: Path, count: int, seed: int = 0, labels: int = 24, side: int = 128, unknown: float = 0.0
-) -> None:
+def draw_dataset(out: Path, count: int, seed: int = 0, labels: int = 24, side: int = 128, unknown: float = 0.0) -> None:
     """Write `count` square pictures, `side` pixels wide, to out/images, and labels.csv with 1, 0, -1 and a split.
 
     The labels are the first `labels` of CATALOGUE. The share `unknown` of the labels' cells becomes -1; the pictures
@@ -124,7 +123,8 @@ def _draw_unknown(
 
 
 def _draw_picture(random: np.random.Generator, labels: NDArray[np.int64], side: int) -> Image.Image:
-    canvas = _ground(random, side * _OVERSAMPLING)
+    large = (side * _OVERSAMPLING, side * _OVERSAMPLING)
+    canvas = _ground(random, side).resize(large, Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(canvas)
     for _ in range(random.integers(*_CLUTTER)):
         _draw_clutter(random, draw, canvas.width)
@@ -142,8 +142,8 @@ def _ground(random: np.random.Generator, side: int) -> Image.Image:
     """Greyish, with broad and with fine stains."""
     tint = random.uniform(75, 155) + random.uniform(-20, 20, 3)
     broad, fine = (
-        Image.fromarray(np.uint8(tint + random.uniform(-spread, spread, (cells, cells, 3)))).resize((side, side), 3)
-        for cells, spread in ((4, 45), (random.integers(12, 40), 45))
+        Image.fromarray(np.uint8(tint + random.uniform(-45, 45, (cells, cells, 3)))).resize((side, side))
+        for cells in (4, random.integers(12, 40))
     )
     return Image.blend(broad, fine, random.uniform(0.2, 0.6))
 
@@ -163,15 +163,15 @@ def _draw_clutter(random: np.random.Generator, draw: ImageDraw.ImageDraw, side: 
 def _find_place(
     random: np.random.Generator, side: int, taken: list[tuple[float, float, float]]
 ) -> tuple[float, float, float]:
-    """Centre and radius of an object that hardly touches those before it; the less room, the smaller."""
-    radius = random.uniform(_SMALLEST, _LARGEST) * side / 2
-    while True:
+    """Centre and radius of an object that hardly touches those before it; the longer the search, the smaller."""
+    smallest, largest = _SMALLEST * side / 2, _LARGEST * side / 2
+    radius = random.uniform(smallest, largest)
+    for _ in range(_TRIES):
         x, y = random.uniform(radius, side - radius, 2)
-        if radius < _SMALLEST * side / 2 or all(
-            math.hypot(x - other_x, y - other_y) > 0.9 * (radius + other) for other_x, other_y, other in taken
-        ):
-            return x, y, max(radius, _SMALLEST * side / 2)
-        radius *= 0.97
+        if all(math.hypot(x - other_x, y - other_y) > 0.9 * (radius + other) for other_x, other_y, other in taken):
+            break
+        radius = max(smallest, 0.97 * radius)
+    return x, y, radius
 
 
 def _varied(random: np.random.Generator, points: Points) -> Points:

@@ -134,9 +134,7 @@ def test_it_is_not_drawn_over_another(dataset: Path, tmp_path: Path):
         (30, 80, "draw 31 or more"),
     ],
 )
-def test_impossible_numbers_are_refused_before_anything_is_written(
-    count: int, labels: int, words: str, tmp_path: Path
-):
+def test_impossible_numbers_are_refused_before_anything_is_written(count: int, labels: int, words: str, tmp_path: Path):
     with pytest.raises(DataError, match=words):
         draw_dataset(tmp_path / "data", count, labels=labels)
     assert not (tmp_path / "data").exists()
