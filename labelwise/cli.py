@@ -205,12 +205,16 @@ def report(
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to write images/ and labels.csv into.")],
     count: Annotated[int, typer.Option(min=10, help="Number of pictures.")] = 500,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
+    labels: Annotated[int, typer.Option(help="Number of labels, 2 to 80: shapes in colours.")] = 24,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the square pictures, in pixels.")] = 128,
+    unknown: Annotated[float, typer.Option(min=0, max=0.95, help="Share of the labels' cells to leave unknown.")] = 0,
 ) -> None:
     """Draw a procedural multi-label data set in seconds: for a first try, and for tests."""
     from training.synth import draw_dataset
 
-    draw_dataset(out, count, seed)
+    draw_dataset(out, count, seed, labels, size, unknown)
+    typer.echo(f"Drew {count} pictures with {labels} labels in {out}.")
 
 
 @app.command()

@@ -83,7 +83,7 @@ def test_from_synth_to_a_run_and_on_with_it(run, tmp_path: Path):
     train = ("train", data, "--out", out, *(part for setting in TINY for part in ("--set", setting)))
     code, printed, error = run(*train, "--seed", 5)
     assert (code, error) == (0, "")
-    assert "16 photos to train on, 4 for val, 6 labels" in printed
+    assert "16 photos to train on, 4 for val, 24 labels" in printed
     assert_refused(run(*train), "--resume")
     assert run(*train, "--seed", 5, "--resume")[0] == 0
     assert_refused(run(*train, "--seed", 6, "--resume"), "other settings")
