@@ -128,7 +128,7 @@ def train(
 @app.command()
 def evaluate(
     source: Annotated[Path, typer.Argument(help="Folder of a trained run, or a model repository.")],
-    data: Annotated[Path, typer.Argument(help="Labelled photos, as for train.")],
+    data: Annotated[str, typer.Argument(help="Labelled photos, as for train.")],
     split: Annotated[Split, typer.Option(help="Which part of the data.")] = Split.val,
     thresholds: Annotated[
         str | None, typer.Option(help="Fit them anew on these photos: f1, precision=0.9 or recall=0.9.")
@@ -193,7 +193,7 @@ def shards(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
-    data: Annotated[Path, typer.Argument(help="The photos it was trained with.")],
+    data: Annotated[str, typer.Argument(help="The photos it was trained with.")],
 ) -> None:
     """Write a run's report.html: curves, each label, the worst mistakes as pictures, the embeddings in the plane."""
     from training.report import report_run

@@ -61,7 +61,7 @@ class Evaluation:
 
 
 def evaluate_tagger(
-    source: Path, data: Path, split: str = "val", thresholds: str | None = None, write: bool = False
+    source: Path, data: str | Path, split: str = "val", thresholds: str | None = None, write: bool = False
 ) -> Evaluation:
     """Score a run or a repository's only tagger on `split` (train, val or all) of `data`. Raises LabelwiseError.
 
@@ -74,14 +74,15 @@ def evaluate_tagger(
         _check_writable(is_run, objective, source)
     spec, score = (_open_run if is_run else _open_repository)(source)
     labelled = read_data(data, _split_seed(spec))
-    photos = _choose(labelled, split, spec.labels, data)
+    parts = _choose(labelled, split, spec.labels, data)
     if write and split != "val" and labelled.describe().fingerprint == spec.data.fingerprint:
         raise LabelwiseError(f"{source} was trained on {split} of this data: thresholds to write are fitted on val.")
-    scores = score(photos)
+    scores = np.concatenate([score(part) for part in parts])
+    targets = np.concatenate([part.targets for part in parts])
     if objective:
-        fitted = fit_thresholds(scores, photos.targets, objective)
+        fitted = fit_thresholds(scores, targets, objective)
         spec = spec.model_copy(update={"thresholds": tuple(map(float, fitted))})
-    evaluation = _measure(spec, scores, photos.targets, split)
+    evaluation = _measure(spec, scores, targets, split)
     if write:
         spec.model_copy(update={"metrics": spec.metrics | evaluation.metrics}).write(source)
     return evaluation
@@ -116,17 +117,16 @@ def _split_seed(spec: TaggerSpec) -> int:
     return seed if isinstance(seed, int) else 0
 
 
-def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: Path) -> Photos:
+def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str | Path) -> list[Photos]:
     """The photos of `split`, with targets for `labels` in their order; what else the data labels is left out."""
     missing = [label for label in labels if label not in data.labels]
     if missing:
         raise DataError(f"{source} has no column for what the tagger knows as {', '.join(missing)}: add one.")
+    data = data.select(labels)
     parts = {"train": [data.train], "val": [data.val], "all": [data.train, data.val]}[split]
-    columns = [data.labels.index(label) for label in labels]
-    targets = np.concatenate([part.targets for part in parts])[:, columns]
-    if not (targets == PRESENT).any():
+    if not any((part.targets == PRESENT).any() for part in parts):
         raise DataError(f"{source} has no label of the tagger present in {split}, so that nothing can be scored.")
-    return Photos(tuple(file for part in parts for file in part.files), targets)
+    return parts
 
 
 def _open_run(run: Path) -> tuple[TaggerSpec, Scoring]:

@@ -5,7 +5,7 @@ from training.data.evaluation import EvalBatches
 from training.data.formats import read_data
 from training.data.labelled import ABSENT, PRESENT, UNKNOWN, LabelledData, Photos
 from training.data.loader import TrainLoader
-from training.data.sharded import ShardedPhotos
+from training.data.sharded import ShardedPhotos, in_files
 from training.data.shards import write_shards
 from training.data.stream import StreamLoader, make_train_loader
 from training.data.views import Views
@@ -23,6 +23,7 @@ __all__ = [
     "Views",
     "check_photos",
     "decode_all",
+    "in_files",
     "make_train_loader",
     "read_data",
     "write_shards",

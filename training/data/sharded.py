@@ -10,10 +10,11 @@ import io
 import json
 import re
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from labelwise.errors import DataError
 from labelwise.spec import DataSpec
 from training.data.decode import ordered_map
-from training.data.labelled import LabelledData, label_columns, some
+from training.data.labelled import LabelledData, Photos, label_columns, some
 
 INDEX_FILE = "dataset.json"
 
@@ -185,6 +186,20 @@ def read_rows(shards: Sequence[Shard], start: int, stop: int) -> Iterator[Sample
                     if row >= start:
                         yield sample
         first += shard.photos
+
+
+@contextmanager
+def in_files(photos: Photos | ShardedPhotos) -> Iterator[Photos]:
+    """`photos` as files, for who has to come back to single ones; those of shards lie in a folder that is then removed."""
+    if isinstance(photos, Photos):
+        yield photos
+        return
+    with tempfile.TemporaryDirectory(prefix="labelwise-") as folder:
+        files = []
+        for sample in read_rows(photos.shards, 0, len(photos)):
+            files.append(Path(folder) / f"{sample.index:09d}-{Path(sample.name.split(' in ')[0]).name}")
+            files[-1].write_bytes(sample.data)
+        yield Photos(tuple(files), photos.targets)
 
 
 def _read_shard(shard: Shard) -> Iterator[Sample]:

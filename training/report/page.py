@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError, LabelwiseError
-from labelwise.spec import write_atomically
+from labelwise.spec import TaggerSpec, write_atomically
 from training.checkpoint import load_checkpoint
-from training.data import LabelledData, read_data
+from training.data import LabelledData, in_files, read_data
 from training.device import pick_device
 from training.metrics import evaluate
+from training.model import Tagger
 from training.report import figures
 from training.report.embeddings import embedding_panel, sample_places
 from training.report.history import read_history
@@ -29,7 +31,7 @@ _HEADLINES = ("mAP", "LRAP", "CF1", "OF1")
 _WORST_CURVES, _BEST_CURVES = 12, 4
 
 
-def report_run(run: Path, source: Path) -> Path:
+def report_run(run: Path, source: str | Path) -> Path:
     """`write_report` on the data at `source`, split as the run split it. Raises LabelwiseError."""
     _, spec = load_checkpoint(run)
     seed = spec.training.get("seed", 0)
@@ -45,7 +47,12 @@ def write_report(run: Path, data: LabelledData) -> Path:
     model, spec = load_checkpoint(run)
     if spec.labels != data.labels:
         raise DataError(f"The data has the labels {', '.join(data.labels)}; the run {', '.join(spec.labels)}.")
-    model = model.to(pick_device("auto"))
+    with in_files(data.val) as val:
+        page = _render(run, model.to(pick_device("auto")), spec, replace(data, val=val))
+    return _write(run / REPORT_FILE, page)
+
+
+def _render(run: Path, model: Tagger, spec: TaggerSpec, data: LabelledData) -> str:
     places = sample_places(data.val.targets)
     scored = score_photos(model, data.val.files, spec.image, places)
     missed, alarms = find_mistakes(model, spec, data.val, scored.scores)
@@ -54,7 +61,7 @@ def write_report(run: Path, data: LabelledData) -> Path:
     rows = label_rows(spec, data, scored.scores)
     bins = calibration(scored.scores, data.val.targets)
     metrics = evaluate(scored.scores, data.val.targets, np.array(spec.thresholds))
-    page = _template().render(
+    return _template().render(
         run_name=run.resolve().name,
         spec=spec,
         data=data,
@@ -74,7 +81,6 @@ def write_report(run: Path, data: LabelledData) -> Path:
         mistakes={"missed": missed, "alarms": alarms},
         embeddings=embedding_panel(run, model, spec, data.val, places, scored, history.stage_of(best_epoch)),
     )
-    return _write(run / REPORT_FILE, page)
 
 
 def _write(file: Path, page: str) -> Path:
