@@ -3,7 +3,8 @@
     python benchmarks/loader.py DATA [--size 128] [--batch 32] [--seconds 5]
 
 Nothing else is done with the batches, so a device that trains slower than this is not starved. Each row counts from its
-first batch on, when the workers run. Prints a Markdown table.
+first batch on, when the workers run. Without workers it also says what one core does in a second of its own time, which
+other work on the machine does not change. Prints a Markdown table.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+
+import torch
 
 from labelwise.spec import ImageSpec
 from training.augment import make_transform
@@ -30,18 +33,15 @@ from training.data import (
 WORKERS = (0, 1, 2)
 
 
-def training_rate(loader: TrainLoader | StreamLoader, seconds: float) -> float:
-    """Images per second over as many epochs as it takes."""
-    images, started = 0, 0.0
-    for number in count():
-        for _, targets in loader.epoch(number, views=1):
-            now = time.perf_counter()
-            if not started:
-                started = now
-                continue
-            images += len(targets)
-            if now - started >= seconds:
-                return images / (now - started)
+def training_rate(loader: TrainLoader | StreamLoader, seconds: float) -> tuple[float, float]:
+    """Images per second, and per second of this process's own time, over as many epochs as it takes."""
+    batches = (batch for number in count() for batch in loader.epoch(number, views=1))
+    next(batches)
+    images, started, own = 0, time.perf_counter(), time.process_time()
+    for _, targets in batches:
+        images += len(targets)
+        if (elapsed := time.perf_counter() - started) >= seconds:
+            return images / elapsed, images / (time.process_time() - own)
     raise AssertionError
 
 
@@ -54,10 +54,10 @@ def rate(images: int, work: Callable[[], object]) -> float:
 def measure(data: LabelledData, image: ImageSpec, batch: int, seconds: float, shards: Path) -> None:
     transform = make_transform(AugmentConfig(), image)
     total = len(data.train) + len(data.val)
-    print("| | workers | images/s |\n|---|---|---|")
-    print(f"| check before the first epoch | threads | {rate(total, lambda: check_photos(data)):.0f} |")
+    print("| | workers | images/s | images/s of one core |\n|---|---|---|---|")
+    print(f"| check before the first epoch | threads | {rate(total, lambda: check_photos(data)):.0f} | |")
     decoding = rate(len(data.val), lambda: list(EvalBatches(data.val, image, batch, cache="none")))
-    print(f"| val, decoded | threads | {decoding:.0f} |")
+    print(f"| val, decoded | threads | {decoding:.0f} | |")
     write_shards(data, shards, 8_000_000)
     for name, photos, cache in (
         ("train, from files", data.train, "none"),
@@ -66,7 +66,8 @@ def measure(data: LabelledData, image: ImageSpec, batch: int, seconds: float, sh
     ):
         for workers in WORKERS:
             loader = make_train_loader(photos, image, transform, batch_size=batch, workers=workers, seed=0, cache=cache)
-            print(f"| {name} | {workers} | {training_rate(loader, seconds):.0f} |", flush=True)
+            images, own = training_rate(loader, seconds)
+            print(f"| {name} | {workers} | {images:.0f} | {'' if workers else f'{own:.0f}'} |", flush=True)
 
 
 def main() -> None:
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=5)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # as in a worker
     image = ImageSpec(height=arguments.size, width=arguments.size)
     with tempfile.TemporaryDirectory() as folder:
         measure(read_data(arguments.data), image, arguments.batch, arguments.seconds, Path(folder) / "shards")
