@@ -104,7 +104,7 @@ class LabelAttention(nn.Module):
         for block in self.token_blocks:
             tokens, _ = block(tokens)
         tokens = self.token_norm(tokens)
-        queries = self.queries.expand(len(tokens), -1, -1)  # 1 l d -> b l d
+        queries = self.queries.expand(tokens.shape[0], -1, -1)  # 1 l d -> b l d
         if self.image_queries:
             queries = queries + tokens.mean(dim=1, keepdim=True)
         labels, attention = self.cross(queries, tokens)
@@ -146,7 +146,7 @@ class GroupDecoder(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> HeadOutput:
         """tokens [b, t, c] -> logits [b, l]; embeddings [b, l, p] and attention [b, l, t] with one group a label."""
-        queries = self.query_norm(2 * self.queries).expand(len(tokens), -1, -1)  # b g d; twice: the paper's residual
+        queries = self.query_norm(2 * self.queries).expand(tokens.shape[0], -1, -1)  # b g d; twice: the paper's residual
         attended, attention = self.attention(queries, self.embed(tokens))
         groups = self.norm(queries + self.dropout(attended))
         groups = self.mlp_norm(groups + self.dropout(self.mlp(groups)))

@@ -1,5 +1,6 @@
 """A run's settings, in layers: the defaults, a preset, a file of one's own, and `key=value` from the command line."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,14 @@ def preset_names() -> list[str]:
 
 def make_config(settings: list[str], preset: str | None = None, file: Path | None = None) -> TrainConfig:
     """A TrainConfig from the layers, the later ones winning; LabelwiseError names a wrong setting."""
-    layers = [TrainConfig().model_dump(exclude_unset=True)]
+    layers = [TrainConfig().model_dump()]
     if preset is not None:
         layers.append(_read_preset(preset))
     if file is not None:
         layers.append(_read_yaml(file))
-    merged: dict[str, Any] = {}
-    for layer in (*layers, _nested(settings)):
-        merged = _merged(merged, layer)
+    layers.append(_nested(settings))
     try:
-        return TrainConfig.model_validate(merged)
+        return TrainConfig.model_validate(functools.reduce(_merged, layers))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"])) or "of the run"

@@ -9,7 +9,7 @@ import torch
 from export.run import export_run
 from labelwise.repository import Repository
 from labelwise.spec import DataSpec, ImageSpec, TaggerSpec
-from training.checkpoint import load_checkpoint, make_spec, save_weights
+from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
 from training.config import ModelConfig, TrainConfig
 from training.model import Tagger
 
@@ -33,7 +33,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     tagger = Tagger(len(LABELS), config.image, model)
     data = DataSpec(fingerprint="f", train_images=2, val_images=1, train_counts=dict.fromkeys(LABELS, 1))
-    digest = save_weights(folder, tagger)
+    digest = save_weights(folder / WEIGHTS_FILE, tagger.state_dict())
     make_spec(config, LABELS, tagger.grid, data, [0.25, 0.5, 0.75], {"mAP": 0.5}, digest).write(folder)
     return folder
 

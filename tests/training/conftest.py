@@ -23,7 +23,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("synth") / "data"
-    draw_dataset(folder, 20, seed=0)
+    draw_dataset(folder, 20, seed=0, labels=6)
     return folder
 
 

@@ -19,7 +19,7 @@ def write_run(folder: Path, config: TrainConfig) -> Tagger:
     torch.manual_seed(3)
     tagger = Tagger(len(LABELS), config.image, config.model.model_copy(update={"pretrained": False}))
     data = DataSpec(fingerprint="f", train_images=2, val_images=1, train_counts={"a": 1, "b": 1})
-    digest = save_weights(folder, tagger)
+    digest = save_weights(folder / WEIGHTS_FILE, tagger.state_dict())
     make_spec(config, LABELS, tagger.grid, data, [0.5, 0.5], {"mAP": 1.0}, digest).write(folder)
     return tagger.eval()
 

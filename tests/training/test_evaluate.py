@@ -14,7 +14,7 @@ from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec
 from tests.conftest import ROOT
 from training.calibration import expected_calibration_error
-from training.checkpoint import load_checkpoint, make_spec, save_weights
+from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
 from training.config import TrainConfig
 from training.data import decode_all, read_data
 from training.evaluate import Evaluation, evaluate_tagger, headline, label_table, metric_table, write_json
@@ -33,7 +33,7 @@ def run(dataset: Path, config: TrainConfig, tmp_path: Path) -> Path:
     tagger = Tagger(len(data.labels), config.image, config.model)
     out = tmp_path / "run"
     out.mkdir()
-    digest = save_weights(out, tagger)
+    digest = save_weights(out / WEIGHTS_FILE, tagger.state_dict())
     metrics = {"mAP": -1.0, "temperature": 1.0}
     make_spec(config, data.labels, tagger.grid, data.describe(), THRESHOLDS, metrics, digest).write(out)
     return out

@@ -268,7 +268,7 @@ def test_every_method_trains_both_stages(
 
 
 def test_accumulated_parts_make_the_gradient_of_the_whole(config: TrainConfig, data: LabelledData, tmp_path: Path):
-    """Of the classification loss; contrast rightly sees one part at a time. A layer norm, for batch norm sees it too."""
+    """Of the classification loss and with layer norms; contrast and batch norms rightly see one part at a time."""
     model = config.model.model_copy(update={"backbone": "test_convnext", "dropout": 0.0, "drop_path": 0.0})
     plain = config.model_copy(update={"model": model, "method": "label-bce", "epochs": 0, "clip_norm": 1e9})
     pixels = torch.randint(0, 256, (8, 2, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -87,7 +87,7 @@ def test_every_parameter_learns(config: TrainConfig, pixels: torch.Tensor):
 def test_any_family_of_backbones_gives_tokens(backbone: str, config: TrainConfig, pixels: torch.Tensor):
     model = Tagger(LABELS, WIDE, config.model.model_copy(update={"backbone": backbone})).eval()
     (channels,) = model.backbone.feature_info.channels()
-    assert model.label_attention.embed.in_features == channels
+    assert model.head.embed.in_features == channels
     assert model.grid[1] == 2 * model.grid[0]
     with torch.inference_mode():
         assert model(pixels).attention.shape == (4, LABELS, *model.grid)

@@ -190,7 +190,7 @@ def read_rows(shards: Sequence[Shard], start: int, stop: int) -> Iterator[Sample
 
 @contextmanager
 def in_files(photos: Photos | ShardedPhotos) -> Iterator[Photos]:
-    """`photos` as files, for who has to come back to single ones; those of shards lie in a folder that is then removed."""
+    """`photos` as files, to come back to single ones; those of shards lie in a folder that is removed afterwards."""
     if isinstance(photos, Photos):
         yield photos
         return

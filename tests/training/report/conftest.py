@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.checkpoint import make_spec, save_weights
+from training.checkpoint import WEIGHTS_FILE, make_spec, save_weights
 from training.config import TrainConfig
 from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, Photos, read_data
 from training.loop import Trainer
@@ -24,22 +24,14 @@ def run(config: TrainConfig, data: LabelledData, tmp_path_factory: pytest.TempPa
     """A trained one, with the weights that stage 2 began from."""
     folder = tmp_path_factory.mktemp("run")
     Trainer(config, data, folder).run()
-    if not (folder / "stage1.safetensors").exists():
-        save_stage_1(config, data, folder)
     return folder
-
-
-def save_stage_1(config: TrainConfig, data: LabelledData, folder: Path) -> None:
-    (folder / "aside").mkdir()
-    save_weights(folder / "aside", Tagger(len(data.labels), config.image, config.model))
-    (folder / "aside/model.safetensors").rename(folder / "stage1.safetensors")
 
 
 def untrained_run(folder: Path, config: TrainConfig, data: LabelledData, threshold: float = 0.5) -> Path:
     torch.manual_seed(0)
     folder.mkdir(exist_ok=True)
     model = Tagger(len(data.labels), config.image, config.model)
-    digest = save_weights(folder, model)
+    digest = save_weights(folder / WEIGHTS_FILE, model.state_dict())
     thresholds = [threshold] * len(data.labels)
     make_spec(config, data.labels, model.grid, data.describe(), thresholds, {}, digest).write(folder)
     return folder

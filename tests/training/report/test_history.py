@@ -9,7 +9,7 @@ from training.report.history import History, read_history
 
 
 def test_history_copes_with_crashes_and_absent_keys(run: Path, tmp_path: Path):
-    spec = TaggerSpec.read(run).model_copy(update={"metrics": {"mAP": 0.50004, "OF1": 0.25}})
+    spec = TaggerSpec.read(run).model_copy(update={"metrics": {"mAP": 0.500004, "OF1": 0.25}})
     entries = [
         {"epoch": 1, "loss": 1.0, "mAP": 0.4},
         {"epoch": 2, "loss": 0.9, "mAP": 0.9},
