@@ -43,7 +43,7 @@ def labelwise(*arguments: object) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data, run and repository of one go through the command line."""
     folder = tmp_path_factory.mktemp("pipeline")
-    labelwise("synth", folder / "data", "--count", 500, "--seed", 1)
+    labelwise("synth", folder / "data", "--count", 500, "--labels", 6, "--seed", 1)
     settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
     labelwise("train", folder / "data", "--out", folder / "run", *settings)
     labelwise("export", folder / "run", "--to", folder / "repository", "--name", "shapes")
