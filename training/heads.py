@@ -146,7 +146,9 @@ class GroupDecoder(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> HeadOutput:
         """tokens [b, t, c] -> logits [b, l]; embeddings [b, l, p] and attention [b, l, t] with one group a label."""
-        queries = self.query_norm(2 * self.queries).expand(tokens.shape[0], -1, -1)  # b g d; twice: the paper's residual
+        queries = self.query_norm(2 * self.queries).expand(
+            tokens.shape[0], -1, -1
+        )  # b g d; twice: the paper's residual
         attended, attention = self.attention(queries, self.embed(tokens))
         groups = self.norm(queries + self.dropout(attended))
         groups = self.mlp_norm(groups + self.dropout(self.mlp(groups)))

@@ -1,14 +1,23 @@
 """`labelwise train`: nothing slow or lasting before settings, data and paths are right."""
 
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec
+from training.checkpoint import load_state
 from training.config import TrainConfig
 from training.run import RunOptions, train_run
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -58,6 +67,29 @@ def test_a_label_that_never_occurs_is_named_or_left_out(dataset: Path, short: Tr
     assert not (tmp_path / "run").exists()
     train_run(data, tmp_path / "run", short, RunOptions(drop_absent=True, report=False))
     assert "unicorn" not in TaggerSpec.read(tmp_path / "run").labels
+
+
+def test_ctrl_c_in_a_terminal_saves_and_exits(dataset: Path, config: TrainConfig, tmp_path: Path):
+    """To the whole process group, workers included, as a terminal sends it."""
+    settings = tmp_path / "long.yaml"
+    settings.write_text(config.model_copy(update={"epochs": 500, "workers": 1}).model_dump_json(), encoding="utf-8")
+    command = [sys.executable, "-m", "labelwise", "train", str(dataset), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [*command, "--config", str(settings), "--no-report"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run/state.pt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.fullmatch(r"labelwise: Stopped in epoch \d+ after step \d; go on with --resume\.\n", errors)
+    assert load_state(tmp_path / "run")["step"] > 0
 
 
 def test_broken_photos_are_named_or_left_out(

@@ -8,7 +8,6 @@ from training.data.loader import TrainLoader
 from training.data.sharded import ShardedPhotos, in_files
 from training.data.shards import write_shards
 from training.data.stream import StreamLoader, make_train_loader
-from training.data.views import Views
 
 __all__ = [
     "ABSENT",
@@ -20,7 +19,6 @@ __all__ = [
     "ShardedPhotos",
     "StreamLoader",
     "TrainLoader",
-    "Views",
     "check_photos",
     "decode_all",
     "in_files",

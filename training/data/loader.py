@@ -1,5 +1,6 @@
 """Batches of random views, the same for any number of workers: every draw depends on run, epoch and photo alone."""
 
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ class TrainLoader:
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
             multiprocessing_context=worker_context(workers),
+            worker_init_fn=begin_worker,
             generator=torch.Generator(),  # so that starting an epoch draws nothing from the global one
         )
 
@@ -82,6 +84,12 @@ def share_of(count: int, batch_size: int, world: int) -> tuple[int, int]:
     if not size:
         raise DataError(f"{count} photos cannot be shared by {world} processes: use fewer processes.")
     return size, count // (size * world)
+
+
+def begin_worker(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; when to stop is for the one that trains to say."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
 
 
 def worker_context(workers: int) -> str | None:

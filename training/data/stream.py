@@ -15,7 +15,7 @@ from training.augment import OVERSIZE
 from training.data.check import Cache, Progress
 from training.data.decode import decode, fault
 from training.data.labelled import Photos, targets_of_names
-from training.data.loader import Batch, TrainLoader, batches_of, share_of, worker_context
+from training.data.loader import Batch, TrainLoader, batches_of, begin_worker, share_of, worker_context
 from training.data.seeding import derive_seed
 from training.data.sharded import Sample, ShardedPhotos, read_rows
 from training.data.views import Transform, draw_views
@@ -65,6 +65,7 @@ class StreamLoader:
             num_workers=self._workers,
             pin_memory=self._pin_memory,
             multiprocessing_context=worker_context(self._workers),
+            worker_init_fn=begin_worker,
             generator=torch.Generator(),
         )
         yield from batches_of(loader)
