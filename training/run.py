@@ -1,14 +1,19 @@
 """`labelwise train`: settings, data and paths checked before anything slow, then the loop, then the report."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich import print as rich_print
 from rich.progress import track
+from torch._dynamo.exc import TorchDynamoException
 
 from labelwise.errors import DataError, LabelwiseError
+from training.backbone import first_line
 from training.checkpoint import STATE_FILE
 from training.config import TrainConfig
 from training.data import PRESENT, LabelledData, check_photos, read_data
@@ -32,7 +37,7 @@ def train_run(
     source: str | Path, out: Path, config: TrainConfig, options: RunOptions = RunOptions()
 ) -> dict[str, float]:
     """Train on `source` into the folder `out`; returns the best epoch's val metrics. Raises LabelwiseError."""
-    with joined_world() as world:
+    with joined_world() as world, _explained():
         quiet = options.quiet or not world.is_main
         data = prepare_data(source, config, options, quiet)
         _prepare_folder(out, options.resume)
@@ -68,6 +73,19 @@ def prepare_data(source: str | Path, config: TrainConfig, options: RunOptions, q
         _say(f"Left out, for no photo to train on has them: {', '.join(absent)}.", quiet)
         data = data.select(tuple(np.array(data.labels)[present]))
     return data
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What torch says of a machine that cannot do what was asked, in one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise LabelwiseError(
+            "The device has no memory left: lower batch_size, raise accumulate, or choose a smaller image or model."
+        ) from error
+    except TorchDynamoException as error:
+        raise LabelwiseError(f"torch.compile fails here ({first_line(error)}): leave out --compile.") from error
 
 
 def _prepare_folder(out: Path, resume: bool) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from torch._inductor.config import cpp
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec
@@ -67,6 +68,14 @@ def test_a_label_that_never_occurs_is_named_or_left_out(dataset: Path, short: Tr
     assert not (tmp_path / "run").exists()
     train_run(data, tmp_path / "run", short, RunOptions(drop_absent=True, report=False))
     assert "unicorn" not in TaggerSpec.read(tmp_path / "run").labels
+
+
+def test_a_machine_that_cannot_compile_is_one_line(
+    dataset: Path, short: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cpp, "cxx", (None, "/nowhere/c++"))
+    with pytest.raises(LabelwiseError, match=r"torch\.compile fails here \(.*compiler.*\): leave out --compile\."):
+        train_run(dataset, tmp_path / "run", short.model_copy(update={"compile": True}))
 
 
 def test_ctrl_c_in_a_terminal_saves_and_exits(dataset: Path, config: TrainConfig, tmp_path: Path):

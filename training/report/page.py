@@ -16,7 +16,7 @@ from labelwise.spec import TaggerSpec, write_atomically
 from training.checkpoint import load_checkpoint
 from training.data import LabelledData, in_files, read_data
 from training.device import pick_device
-from training.metrics import evaluate
+from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
 from training.model import Tagger
 from training.report import figures
 from training.report.embeddings import embedding_panel, sample_places
@@ -28,6 +28,8 @@ from training.report.scoring import score_photos
 REPORT_FILE = "report.html"
 
 _HEADLINES = ("mAP", "LRAP", "CF1", "OF1")
+_OTHERS = ("coverage", "hamming")
+_COUNTED = {"thresholds": "", "0.5": AT_HALF, "top 3": AT_TOP_3}
 _WORST_CURVES, _BEST_CURVES = 12, 4
 
 
@@ -67,7 +69,11 @@ def _render(run: Path, model: Tagger, spec: TaggerSpec, data: LabelledData) -> s
         data=data,
         is_other_data=data.describe().fingerprint != spec.data.fingerprint,
         headlines={name: metrics[name] for name in _HEADLINES if name in metrics},
-        other_metrics={name: value for name, value in metrics.items() if name not in _HEADLINES},
+        other_metrics={name: metrics[name] for name in _OTHERS if name in metrics},
+        tag_metrics=TAG_METRICS,
+        tag_counts={
+            title: [metrics.get(name + suffix, math.nan) for name in TAG_METRICS] for title, suffix in _COUNTED.items()
+        },
         settings=list(_flatten(spec.training)),
         history=history,
         best_epoch=best_epoch,
