@@ -137,9 +137,8 @@ def table(runs: list[Run]) -> Iterator[str]:
     yield "|---" * (len(_METRICS) + 3) + "|"
     for method, group in _by_method(runs).items():
         cells = [_mean_and_deviation([100 * run.metrics[name] for run in group]) for name in _METRICS]
-        minutes = statistics.mean(run.seconds for run in group) / 60
-        parameters = group[0].parameters / 1e6
-        yield f"| {method} | {' | '.join(cells)} | {minutes:.1f} min | {parameters:.2f} M |"
+        minutes = _mean_and_deviation([run.seconds / 60 for run in group])
+        yield f"| {method} | {' | '.join(cells)} | {minutes} min | {group[0].parameters / 1e6:.2f} M |"
 
 
 def claims(runs: list[Run]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from training.checkpoint import HISTORY_FILE
 
 TENSORBOARD_FOLDER = "tensorboard"
-_IN_LINE = ("epoch", "loss", "mAP", "LRAP", "CF1", "OF1", "images_per_second")
+_IN_LINE = ("loss", "mAP", "LRAP", "CF1", "OF1")
 
 
 class RunLog:
@@ -82,5 +82,6 @@ class RunLog:
         for name, value in entry.items():
             if isinstance(value, int | float) and name != "epoch":
                 self._board.add_scalar(name, value, entry["epoch"])
-        shown = {key: entry[key] for key in _IN_LINE if key in entry}
-        self._console.print("  ".join(f"{key} {value:g}" for key, value in shown.items()), highlight=False)
+        shown = [f"{key} {entry[key]:.4f}" for key in _IN_LINE if key in entry]
+        line = "  ".join([f"epoch {entry['epoch']}", *shown, f"{entry['images_per_second']:.0f} images/s"])
+        self._console.print(line, highlight=False)

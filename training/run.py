@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich import print as rich_print
 from rich.progress import track
 from torch._dynamo.exc import TorchDynamoException
 
@@ -39,7 +38,7 @@ def train_run(
     """Train on `source` into the folder `out`; returns the best epoch's val metrics. Raises LabelwiseError."""
     with joined_world() as world, _explained():
         quiet = options.quiet or not world.is_main
-        data = prepare_data(source, config, options, quiet)
+        data = prepare_data(source, config, options, quiet, world.size)
         _prepare_folder(out, options.resume)
         if config.batch_size % (world.size * config.accumulate):
             raise LabelwiseError(
@@ -55,12 +54,22 @@ def train_run(
     return metrics
 
 
-def prepare_data(source: str | Path, config: TrainConfig, options: RunOptions, quiet: bool = False) -> LabelledData:
+def prepare_data(
+    source: str | Path, config: TrainConfig, options: RunOptions, quiet: bool = False, processes: int = 1
+) -> LabelledData:
     """Read `source` and check all of it: every file, and that each label can be learned. Raises DataError."""
     data = read_data(source, config.seed)
     count = len(data.train) + len(data.val)
     bar = partial(track, description="Reading photos", total=count, transient=True, disable=quiet)
-    data = check_photos(data, skip_broken=options.skip_broken, progress=bar, image=config.image, cache=config.cache)
+    data = check_photos(
+        data,
+        skip_broken=options.skip_broken,
+        progress=bar,
+        image=config.image,
+        cache=config.cache,
+        processes=processes,
+        say=partial(_say, quiet=quiet),
+    )
     present = (data.train.targets == PRESENT).any(axis=0)
     absent = [label for label, is_present in zip(data.labels, present, strict=True) if not is_present]
     if absent and not options.drop_absent:
@@ -99,4 +108,4 @@ def _prepare_folder(out: Path, resume: bool) -> None:
 
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
-        rich_print(text)
+        print(text, flush=True)

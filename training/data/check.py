@@ -31,11 +31,14 @@ def check_photos(
     progress: Progress = iter,
     image: ImageSpec | None = None,
     cache: Cache = "none",
+    processes: int = 1,
+    say: Callable[[str], None] = print,
 ) -> LabelledData:
     """Decode every photo once, in threads. Returns `data`, with `skip_broken` less what is missing or broken.
 
     Given `image`, and if `cache` allows, the decoded pixels are kept for the loaders: train at OVERSIZE times the
-    model's size, val at its size. `progress` wraps one pass over train and val together. Raises a DataError that names
+    model's size, val at its size; "auto" as in `keep_pixels`. `progress` wraps one pass over train and val together,
+    and `say` tells what was left out. Raises a DataError that names
     the photos that are missing or broken, or says that a split lost all of its photos. Of shards, whose photos were
     decoded when they were written, it checks that they are there.
     """
@@ -43,7 +46,9 @@ def check_photos(
         check_shards(data)
         return data
     splits = ((data.train, OVERSIZE), (data.val, 1.0))
-    keeps = image is not None and _keeps(sum(_bytes(len(photos), image, scale) for photos, scale in splits), cache)
+    keeps = image is not None and _keeps(
+        sum(_bytes(len(photos), image, scale) for photos, scale in splits), cache, processes
+    )
     jobs = [(file, image, scale) for photos, scale in splits for file in photos.files]
     results = iter(progress(ordered_map(_try_decode, jobs)))
     checked, faults = [], []
@@ -54,7 +59,7 @@ def check_photos(
         faults += bad
     for _ in results:  # none is left, but a progress bar ends only when it has seen so
         pass
-    _report(faults, skip_broken)
+    _report(faults, skip_broken, say)
     train, val = checked
     if not len(train) or not len(val):
         raise DataError("No photo of train or none of val can be decoded: look at the files.")
@@ -138,13 +143,13 @@ def _collect(results: Iterator[Pixels | str | None], photos: Photos, store: Pixe
     return replace(kept, pixels=None if store is None else store[: len(good)]), faults
 
 
-def _report(faults: Sequence[str], skip_broken: bool) -> None:
+def _report(faults: Sequence[str], skip_broken: bool, say: Callable[[str], None] = print) -> None:
     if not faults:
         return
     found = f"{len(faults)} photos cannot be decoded: {some(faults)}."
     if not skip_broken:
         raise DataError(f"{found} Mend them, or leave them out with --skip-broken.")
-    print(f"Left out: {found}", flush=True)
+    say(f"Left out: {found}")
 
 
 def _common_folder(files: Sequence[Path]) -> str:
