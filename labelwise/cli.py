@@ -135,13 +135,14 @@ def evaluate(
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Store the new thresholds in the run's tagger.json.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Also write everything into this file.")] = None,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
 ) -> None:
     """Measure a run or an exported tagger on labelled photos, each label and all together."""
     from rich.console import Console
 
     from training.evaluate import evaluate_tagger, headline, label_table, metric_table, write_json
 
-    evaluation = evaluate_tagger(source, data, split.value, thresholds, write)
+    evaluation = evaluate_tagger(source, data, split.value, thresholds, write, skip_broken)
     Console().print(label_table(evaluation), metric_table(evaluation), headline(evaluation))
     if json_:
         write_json(evaluation, json_)
@@ -194,11 +195,12 @@ def shards(
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     data: Annotated[str, typer.Argument(help="The photos it was trained with.")],
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
 ) -> None:
     """Write a run's report.html: curves, each label, the worst mistakes as pictures, the embeddings in the plane."""
     from training.report import report_run
 
-    typer.echo(f"Wrote {report_run(run, data)}.")
+    typer.echo(f"Wrote {report_run(run, data, skip_broken)}.")
 
 
 @app.command()

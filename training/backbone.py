@@ -20,9 +20,15 @@ def make_backbone(config: ModelConfig) -> nn.Module:
             return timm.create_model(config.backbone, **options, drop_path_rate=config.drop_path)
         except TypeError:  # VGG and DenseNet know no stochastic depth
             return timm.create_model(config.backbone, **options)
+    except OSError as error:  # of the hub's client, when it cannot be reached
+        raise LabelwiseError(
+            f"The weights of {config.backbone!r} cannot be fetched: give a file with model.weights=FILE, or start from "
+            "scratch with model.pretrained=false."
+        ) from error
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise LabelwiseError(
-            f"timm cannot make {config.backbone!r} with feature level {config.feature_level}: {first_line(error)}"
+            f"timm cannot make {config.backbone!r} with feature level {config.feature_level} ({first_line(error)}): "
+            "choose another model.backbone or model.feature_level."
         ) from error
 
 
@@ -42,7 +48,10 @@ def _check_weights(file: Path, backbone: str) -> None:
         state = timm.models.load_state_dict(str(file), use_ema=False)
     except Exception as error:  # an unpickler raises whatever the bytes lead it to
         raise LabelwiseError(f"{file} cannot be read as weights: {first_line(error)}") from error
-    wanted = timm.create_model(backbone, num_classes=0).state_dict()
+    try:
+        wanted = timm.create_model(backbone, num_classes=0).state_dict()
+    except (RuntimeError, ValueError) as error:
+        raise LabelwiseError(f"timm knows no {backbone!r}: choose another model.backbone.") from error
     missing = [name for name, tensor in wanted.items() if name not in state or state[name].shape != tensor.shape]
     if missing:
         raise LabelwiseError(

@@ -1,7 +1,12 @@
 """A run's folder: model.safetensors with tagger.json (exactly what was scored), state.pt to resume from, and
 stage1.safetensors (the averaged weights that stage 2 began with)."""
 
+import hashlib
 import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from training.model import Tagger
 WEIGHTS_FILE = "model.safetensors"
 STAGE_1_FILE = "stage1.safetensors"
 STATE_FILE = "state.pt"
+_PREVIOUS_FILE = ".previous.safetensors"
 HISTORY_FILE = "history.jsonl"
 
 
@@ -62,13 +68,31 @@ def make_spec(
 
 def save_weights(file: Path, state: dict[str, torch.Tensor]) -> str:
     """Write a model's state atomically; returns the SHA-256 of the file."""
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    content = _serialised(state)
     _write(file, content)
-    return sha256_of(file)
+    return hashlib.sha256(content).hexdigest()
 
 
-def save_spec(run: Path, spec: TaggerSpec) -> None:
-    _write(run / SPEC_FILE, spec.to_json().encode())
+def save_checkpoint(run: Path, state: dict[str, torch.Tensor], make: Callable[[str], TaggerSpec]) -> None:
+    """Write weights and contract so that a crash between the two, or a full disk, leaves a whole checkpoint.
+
+    `make` gives the contract of weights with a certain SHA-256. The old weights stay, under another name, until the new
+    contract is in place; `load_checkpoint` takes whichever the contract describes.
+    """
+    content = _serialised(state)
+    file, previous = run / WEIGHTS_FILE, run / _PREVIOUS_FILE
+    spec = make(hashlib.sha256(content).hexdigest())
+    with explained(file):
+        if file.is_file():
+            previous.unlink(missing_ok=True)
+            os.link(file, previous)
+        write_atomically(file, content)
+        write_atomically(run / SPEC_FILE, spec.to_json().encode())
+        previous.unlink(missing_ok=True)
+
+
+def _serialised(state: dict[str, torch.Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
 
 
 def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[Tagger, TaggerSpec]:
@@ -79,17 +103,26 @@ def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[Tagger, Tag
     if not (run / SPEC_FILE).is_file() or not (run / weights).is_file():
         raise LabelwiseError(f"{run} is not a trained run: it needs {weights} and {SPEC_FILE} from `labelwise train`.")
     spec = TaggerSpec.read(run)
-    if weights == WEIGHTS_FILE and sha256_of(run / weights) != spec.weights_sha256:
-        raise LabelwiseError(f"{run / weights} is not the file its {SPEC_FILE} describes; train again or restore it.")
+    file = _described_weights(run, spec) if weights == WEIGHTS_FILE else run / weights
     config, method = _model_of(spec, run)
     model = Tagger(len(spec.labels), spec.image, config, method)
     try:
-        model.load_state_dict(load_file(run / weights))
+        model.load_state_dict(load_file(file))
     except (RuntimeError, SafetensorError) as error:
         raise LabelwiseError(
             f"{run / weights} does not fit the model its {SPEC_FILE} describes; train again or restore it."
         ) from error
     return model.eval(), spec
+
+
+def _described_weights(run: Path, spec: TaggerSpec) -> Path:
+    """The weights that the contract describes: after a crash amid saving, those from before."""
+    for file in (run / WEIGHTS_FILE, run / _PREVIOUS_FILE):
+        if file.is_file() and sha256_of(file) == spec.weights_sha256:
+            return file
+    raise LabelwiseError(
+        f"{run / WEIGHTS_FILE} is not the file its {SPEC_FILE} describes: restore it, or go on with `train --resume`."
+    )
 
 
 def _model_of(spec: TaggerSpec, run: Path) -> tuple[ModelConfig, Method]:
@@ -122,15 +155,28 @@ def load_state(run: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # an unpickler raises whatever the bytes lead it to
-        raise LabelwiseError(f"{file} is damaged: restore it, or train again into another --out.") from error
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()  # torch itself compares no checksums
+        state = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # an unpickler raises whatever the bytes lead it to
+        state = None
+    if not isinstance(state, dict):
+        raise LabelwiseError(f"{file} is damaged: restore it, or train again into another --out.")
+    return state
+
+
+@contextmanager
+def explained(file: Path) -> Iterator[None]:
+    """What the file system says while `file` is written, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise LabelwiseError(
+            f"{file} cannot be written: {error.strerror or error}; make room or mend the folder, then go on with "
+            "--resume."
+        ) from error
 
 
 def _write(file: Path, content: bytes) -> None:
-    try:
+    with explained(file):
         write_atomically(file, content)
-    except OSError as error:
-        raise LabelwiseError(
-            f"{file} cannot be written: {error.strerror}; make room or mend the folder, then go on with --resume."
-        ) from error

@@ -67,7 +67,7 @@ class LossConfig(_Settings):
     clip: float = Field(0.05, ge=0, lt=1, description="asymmetric: absent labels scored below this cost nothing")
     gamma: float = Field(0.5, ge=0, description="weight of the contrastive loss")
     temperature: float = Field(0.2, gt=0)
-    absent_negatives: int = Field(0, ge=0, description="mulcon: absent labels' embeddings added to the denominator")
+    absent_negatives: int = Field(0, ge=0, description="mulcon: so many absent embeddings join the denominator")
     memory: int = Field(0, ge=0, description="mulcon: confident embeddings kept of each label, to contrast with")
     memory_confidence: float = Field(0.8, ge=0, le=1, description="score from which an embedding is worth keeping")
     prototype_weight: float = Field(0.0, ge=0, description="mulcon: weight of learned label prototypes; 0 is without")
@@ -101,10 +101,10 @@ class TrainConfig(_Settings):
     clip_norm: float = Field(5.0, gt=0)
 
     thresholds: str = Field("f1", description="what each label's is fitted for: f1, precision=0.9 or recall=0.9")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = Field(False, description="torch.compile the model")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     workers: int = Field(1, ge=0, description="processes that augment photos, per training process")
     cache: Literal["auto", "memory", "none"] = Field("auto", description="keep decoded photos; auto is when they fit")
 

@@ -24,13 +24,16 @@ class World:
 
 
 @contextmanager
-def joined_world() -> Iterator[World]:
-    """The world that torchrun describes in the environment; without torchrun, this process alone."""
+def joined_world(device: str = "auto") -> Iterator[World]:
+    """The world that torchrun describes in the environment; without torchrun, this process alone.
+
+    `device` is the setting of that name: processes on GPUs talk through NCCL, all others through gloo.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    has_gpu = torch.cuda.is_available()
+    has_gpu = torch.cuda.is_available() and device != "cpu"
     if has_gpu:
         torch.cuda.set_device(local_rank)
     distributed.init_process_group("nccl" if has_gpu else "gloo")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.table import Table
 
 from labelwise.errors import DataError, LabelwiseError
@@ -15,7 +16,7 @@ from labelwise.repository import Repository
 from labelwise.spec import SPEC_FILE, TaggerSpec, write_atomically
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint
-from training.data import PRESENT, EvalBatches, LabelledData, Photos, read_data
+from training.data import PRESENT, EvalBatches, LabelledData, Photos, check_photos, read_data
 from training.device import pick_device
 from training.metrics import (
     AT_HALF,
@@ -61,7 +62,12 @@ class Evaluation:
 
 
 def evaluate_tagger(
-    source: Path, data: str | Path, split: str = "val", thresholds: str | None = None, write: bool = False
+    source: Path,
+    data: str | Path,
+    split: str = "val",
+    thresholds: str | None = None,
+    write: bool = False,
+    skip_broken: bool = False,
 ) -> Evaluation:
     """Score a run or a repository's only tagger on `split` (train, val or all) of `data`. Raises LabelwiseError.
 
@@ -73,7 +79,7 @@ def evaluate_tagger(
     if write:
         _check_writable(is_run, objective, source)
     spec, score = (_open_run if is_run else _open_repository)(source)
-    labelled = read_data(data, _split_seed(spec))
+    labelled = check_photos(read_data(data, _split_seed(spec)), skip_broken=skip_broken)
     parts = _choose(labelled, split, spec.labels, data)
     if write and split != "val" and labelled.describe().fingerprint == spec.data.fingerprint:
         raise LabelwiseError(f"{source} was trained on {split} of this data: thresholds to write are fitted on val.")
@@ -178,7 +184,7 @@ def label_table(evaluation: Evaluation) -> Table:
     table = Table("label", "photos", "AP", "precision", "recall", "F1", "threshold")
     for row in evaluation.labels:
         values = (row.average_precision, row.precision, row.recall, row.f1, row.threshold)
-        table.add_row(row.label, str(row.photos), *map(_number, values))
+        table.add_row(escape(row.label), str(row.photos), *map(_number, values))
     return table
 
 

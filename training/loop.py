@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,20 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from labelwise.errors import LabelwiseError
+from labelwise.errors import DataError, LabelwiseError
 from training.augment import make_transform, mixup
-from training.checkpoint import STAGE_1_FILE, WEIGHTS_FILE, load_state, make_spec, save_spec, save_state, save_weights
+from training.checkpoint import (
+    STAGE_1_FILE,
+    WEIGHTS_FILE,
+    load_state,
+    make_spec,
+    save_checkpoint,
+    save_state,
+    save_weights,
+)
 from training.config import TrainConfig
 from training.criterion import Criterion, Parts
-from training.data import EvalBatches, LabelledData, make_train_loader
+from training.data import EvalBatches, LabelledData, ShardedPhotos, make_train_loader
 from training.device import pick_device, pick_precision, seed_everything, step_seed
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
 from training.metrics import parse_objective
@@ -29,6 +38,7 @@ from training.scoring import EVAL_BATCH, Scored, predict, score
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 _SAVE_EVERY = 600.0  # seconds
+_ONE_SIGNAL = 2.0  # seconds within which several signals are one: launchers pass on what the terminal sent already
 _STATE_FORMAT = 2
 # What may differ when a run is resumed: it changes where and how fast the same numbers are computed.
 _FREE_SETTINGS = {"workers", "device", "cache"}
@@ -82,7 +92,8 @@ class Trainer:
         self._resume()
         weights = [self._views(epoch) * len(self._loader) for epoch in range(self.config.total_epochs)]
         with ExitStack() as stack:
-            self._log = stack.enter_context(RunLog(self.out, sum(weights), self.world.is_main, self._quiet))
+            log = RunLog(self.out, sum(weights), self.epoch, self.world.is_main, self._quiet)
+            self._log = stack.enter_context(log)
             stack.enter_context(self._stopping_on_signals())
             while self.epoch < self.config.total_epochs:
                 if self.epoch == self.config.epochs and self.step == 0 and self.epoch:
@@ -114,7 +125,7 @@ class Trainer:
         self.model.train()
         saved = time.monotonic()
         views = self._views(self.epoch)
-        for batch in self._loader.epoch(self.epoch, views, skip=self.step):
+        for batch in self._batches(views):
             seed_everything(step_seed(self.config.seed, self.epoch, self.step, self.world.rank))
             parts = self._step(batch)
             self.step += 1
@@ -127,6 +138,14 @@ class Trainer:
             if time.monotonic() - saved > _SAVE_EVERY:
                 self._save_state()
                 saved = time.monotonic()
+
+    def _batches(self, views: int) -> Iterator[Batch]:
+        """Those that the epoch still has; a photo that cannot be read any more loses nothing."""
+        try:
+            yield from self._loader.epoch(self.epoch, views, skip=self.step)
+        except DataError as error:
+            self._save_state()
+            raise DataError(f"{error} Mend it, then go on with --resume.") from error
 
     def _step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimizer; returns the parts of its loss, and their sum as `loss`."""
@@ -211,7 +230,8 @@ class Trainer:
     def _evaluate_and_keep(self) -> dict[str, float]:
         """Score the calibrated EMA weights on val; save exactly these when they are the best so far (by mAP)."""
         broadcast_state(self.ema.module, self.world)  # processes keep batch statistics of their own
-        logits = np.concatenate(gather_objects(predict(self.ema.module, self._val, self.device), self.world))
+        parts = gather_objects(predict(self.ema.module, self._val, self.device), self.world)
+        logits = np.concatenate([part for part in parts if len(part)])  # a process may have had no photo
         if not np.isfinite(logits).all():
             raise self._diverged("weights became useless")
         scored = score(logits, self.data.val.targets, parse_objective(self.config.thresholds))
@@ -223,29 +243,34 @@ class Trainer:
 
     def _save_best(self, scored: Scored) -> None:
         state = self.ema.module.state_dict() | {"temperature": torch.tensor(scored.temperature)}
-        digest = save_weights(self.out / WEIGHTS_FILE, state)
         grid = self.model.grid if self.model.label_level else None
-        facts = (self.data.describe(), list(scored.thresholds), scored.metrics, digest)
-        save_spec(self.out, make_spec(self.config, self.data.labels, grid, *facts))
+        facts = (self.data.describe(), list(scored.thresholds), scored.metrics)
+        make = partial(make_spec, self.config, self.data.labels, grid, *facts)
+        save_checkpoint(self.out, state, make)
 
     def _diverged(self, what: str) -> LabelwiseError:
         batch = min(self.step + 1, len(self._loader))
+        kept = "What was saved before stays. Lower" if self.epoch else "Lower"
         place = (
             f"epoch {self.epoch + 1}, batch {batch} of {len(self._loader)} (step {self._step_count + 1} of the stage)"
         )
-        return LabelwiseError(
-            f"The {what} in {place}. The last good state is kept: lower `lr` or `contrastive_lr`, and train anew."
-        )
+        return LabelwiseError(f"The {what} in {place}. {kept} `lr` or `contrastive_lr`, and train into a new --out.")
 
     # -- stopping and resuming ---------------------------------------------------------------------------------------
 
     @contextmanager
     def _stopping_on_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the step at hand; a second one ends it at once."""
+        """Ctrl-C and SIGTERM end the run after the step at hand; another one a while later ends it at once."""
+        first = float("inf")
 
-        def stop(number: int, _: object) -> None:
+        def stop(number: int, frame: Any) -> None:
+            nonlocal first
+            now = time.monotonic()
+            first = min(first, now)
             self._stop = True
-            signal.signal(number, before[number])
+            if now - first > _ONE_SIGNAL:
+                signal.signal(number, before[number])
+                signal.raise_signal(number)
 
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.getsignal(number) for number in numbers}
@@ -272,12 +297,16 @@ class Trainer:
         save_state(self.out, state | {"data": self.data.describe().fingerprint})
 
     def _settings(self) -> dict[str, Any]:
-        return self.config.model_dump(mode="json", exclude=_FREE_SETTINGS)
+        # The order of a stream depends on who reads it.
+        free = _FREE_SETTINGS - ({"workers"} if isinstance(self.data.train, ShardedPhotos) else set())
+        return self.config.model_dump(mode="json", exclude=free)
 
     def _resume(self) -> None:
         state = load_state(self.out)
         if state is None:
             return
+        if not (self.out / WEIGHTS_FILE).is_file() and state.get("epoch"):
+            raise LabelwiseError(f"{self.out} has lost its {WEIGHTS_FILE}: restore it, or train into a new --out.")
         for key, mine, what in (
             ("format", _STATE_FORMAT, "by another version of labelwise"),
             ("settings", self._settings(), "with other settings"),

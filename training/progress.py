@@ -9,19 +9,20 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from training.checkpoint import HISTORY_FILE
+from training.checkpoint import HISTORY_FILE, explained
 
 TENSORBOARD_FOLDER = "tensorboard"
 _IN_LINE = ("loss", "mAP", "LRAP", "CF1", "OF1")
 
 
 class RunLog:
-    """Follows a run of `total` steps, each weighted by its views; use as a context manager.
+    """Follows a run of `total` steps, each weighted by its views, from `epoch` on; use as a context manager.
 
     Only the main process writes, and only it shows anything, unless `quiet`.
     """
 
-    def __init__(self, out: Path, total: int, is_main: bool = True, quiet: bool = False) -> None:
+    def __init__(self, out: Path, total: int, epoch: int = 0, is_main: bool = True, quiet: bool = False) -> None:
+        self._epoch = epoch
         self._history = out / HISTORY_FILE
         self._folder = out / TENSORBOARD_FOLDER
         self._is_main = is_main
@@ -47,7 +48,8 @@ class RunLog:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # tensorboard's own imports
                 from torch.utils.tensorboard import SummaryWriter
-            self._board = SummaryWriter(str(self._folder))
+            with explained(self._folder):
+                self._board = SummaryWriter(str(self._folder), purge_step=self._epoch + 1)
         self._bar.start()
         return self
 
@@ -77,7 +79,7 @@ class RunLog:
             return
         self._mean_ap = f"{entry['mAP']:.3f}"
         entry = {key: round(value, 5) if isinstance(value, float) else value for key, value in entry.items()}
-        with self._history.open("a", encoding="utf-8") as stream:
+        with explained(self._history), self._history.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
         for name, value in entry.items():
             if isinstance(value, int | float) and name != "epoch":

@@ -45,7 +45,7 @@ def sigmoid(logits: Logits, temperature: float = 1.0) -> NDArray[np.float32]:
 
 @torch.inference_mode()
 def predict(model: nn.Module, batches: EvalBatches, device: torch.device) -> Logits:
-    """Logits float32 [n, l] of uint8 batches [b, h, w, 3], in full precision."""
+    """Logits float32 [n, l] of uint8 batches [b, h, w, 3], in full precision; [0, 0] of none."""
     model.eval()
     logits = [model(torch.as_tensor(batch).to(device).permute(0, 3, 1, 2)).logits.cpu() for batch in batches]
-    return torch.cat(logits).numpy()
+    return torch.cat(logits).numpy() if logits else np.empty((0, 0), np.float32)

@@ -44,7 +44,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise LabelwiseError(f"{file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: dates that are none, bytes that no text
         raise LabelwiseError(f"{file} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
         raise LabelwiseError(f"{file} must hold settings, as `epochs: 10`; see training/presets.")

@@ -1,14 +1,25 @@
 """A run's folder: the same model comes back, and a folder that is not whole is refused."""
 
+import errno
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+import training.checkpoint
 from labelwise.errors import LabelwiseError
-from labelwise.spec import SPEC_FILE, DataSpec, TaggerSpec
-from training.checkpoint import WEIGHTS_FILE, load_checkpoint, load_state, make_spec, save_state, save_weights
+from labelwise.spec import SPEC_FILE, DataSpec, TaggerSpec, write_atomically
+from training.checkpoint import (
+    WEIGHTS_FILE,
+    load_checkpoint,
+    load_state,
+    make_spec,
+    save_checkpoint,
+    save_state,
+    save_weights,
+)
 from training.config import TrainConfig
 from training.model import Tagger
 
@@ -84,3 +95,34 @@ def test_a_state_is_kept_when_the_next_one_cannot_be_written(tmp_path: Path):
     state = load_state(tmp_path)
     assert state is not None
     assert state["epoch"] == 1
+
+
+@pytest.mark.parametrize("place", ["weights", "contract"])
+def test_dying_amid_saving_leaves_a_whole_checkpoint(
+    place: str, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    torch.manual_seed(0)
+    data = DataSpec(fingerprint="f", train_images=2, val_images=1, train_counts={"a": 1, "b": 1})
+    make = partial(make_spec, config, LABELS, (4, 4), data, [0.5, 0.5], {"mAP": 1.0})
+    first, second = (Tagger(len(LABELS), config.image, config.model).state_dict() for _ in range(2))
+    save_checkpoint(tmp_path, first, make)
+    writes = {"weights": WEIGHTS_FILE, "contract": SPEC_FILE}
+
+    def dies(file: Path, content: bytes) -> None:
+        if file.name == writes[place]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(file, content)
+
+    monkeypatch.setattr(training.checkpoint, "write_atomically", dies)
+    with pytest.raises(LabelwiseError, match="No space left on device; make room"):
+        save_checkpoint(tmp_path, second, make)
+    monkeypatch.undo()
+    assert_weights(tmp_path, first)
+    save_checkpoint(tmp_path, second, make)
+    assert_weights(tmp_path, second)
+    assert {file.name for file in tmp_path.iterdir()} == {WEIGHTS_FILE, SPEC_FILE}
+
+
+def assert_weights(run: Path, expected: dict[str, torch.Tensor]) -> None:
+    loaded = load_checkpoint(run)[0].state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())

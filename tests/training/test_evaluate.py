@@ -16,11 +16,11 @@ from tests.conftest import ROOT
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
 from training.config import TrainConfig
-from training.data import decode_all, read_data
+from training.data import EvalBatches, Photos, read_data
 from training.evaluate import Evaluation, evaluate_tagger, headline, label_table, metric_table, write_json
-from training.loop import predict
 from training.metrics import evaluate, fit_thresholds, parse_objective
 from training.model import Tagger
+from training.scoring import predict, sigmoid
 
 THRESHOLDS = [0.1, 0.3, 0.4, 0.5, 0.6, 0.9]
 
@@ -54,7 +54,8 @@ def write_rows(file: Path, columns: list[str], rows: list[dict[str, str]]) -> Pa
 
 def scores_of(run: Path, files: tuple[Path, ...]) -> np.ndarray:
     tagger, spec = load_checkpoint(run)
-    return predict(tagger, decode_all(files, spec.image), torch.device("cpu"))
+    photos = Photos(tuple(files), np.zeros((len(files), len(spec.labels)), np.float32))
+    return sigmoid(predict(tagger, EvalBatches(photos, spec.image, 3), torch.device("cpu")))
 
 
 def shown(*parts: object) -> str:

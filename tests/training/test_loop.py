@@ -204,7 +204,7 @@ def test_resuming_with_other_settings_or_data_is_refused(finished: Path, config:
 def test_a_loss_that_is_no_number_stops_the_run(
     change: dict[str, Any], place: str, config: TrainConfig, data: LabelledData, tmp_path: Path
 ):
-    with pytest.raises(LabelwiseError, match=f"The {place}.*lower `lr`"):
+    with pytest.raises(LabelwiseError, match=f"The {place}.*Lower `lr`"):
         Trainer(TrainConfig.model_validate(config.model_dump() | change), data, tmp_path).run()
     assert [file.name for file in tmp_path.iterdir()] == [TENSORBOARD_FOLDER]
 

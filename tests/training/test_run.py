@@ -1,5 +1,7 @@
 """`labelwise train`: nothing slow or lasting before settings, data and paths are right."""
 
+import fcntl
+import io
 import os
 import re
 import shutil
@@ -7,16 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from torch._inductor.config import cpp
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec
-from training.checkpoint import load_state
+from training.checkpoint import load_checkpoint, load_state
 from training.config import TrainConfig
-from training.run import RunOptions, train_run
+from training.data import read_data
+from training.loop import Trainer
+from training.run import RunOptions, prepare_data, train_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +53,11 @@ def test_a_damaged_state_is_one_line(dataset: Path, short: TrainConfig, tmp_path
     train_run(dataset, tmp_path / "run", short, RunOptions(report=False))
     state = tmp_path / "run/state.pt"
     whole = state.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"junk"):
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    other = io.BytesIO()
+    torch.save([1, 2], other)
+    for content in (whole[: len(whole) // 2], b"", b"junk", bytes(flipped), other.getvalue()):
         state.write_bytes(content)
         with pytest.raises(LabelwiseError, match=r"state\.pt is damaged: restore it"):
             train_run(dataset, tmp_path / "run", short, RunOptions(resume=True))
@@ -78,8 +89,9 @@ def test_a_machine_that_cannot_compile_is_one_line(
         train_run(dataset, tmp_path / "run", short.model_copy(update={"compile": True}))
 
 
-def test_ctrl_c_in_a_terminal_saves_and_exits(dataset: Path, config: TrainConfig, tmp_path: Path):
-    """To the whole process group, workers included, as a terminal sends it."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_exits(number: signal.Signals, dataset: Path, config: TrainConfig, tmp_path: Path):
+    """To the whole process group, workers included, as terminals and torchrun send it; and twice, as launchers do."""
     settings = tmp_path / "long.yaml"
     settings.write_text(config.model_copy(update={"epochs": 500, "workers": 1}).model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "labelwise", "train", str(dataset), "--out", str(tmp_path / "run")]
@@ -94,7 +106,8 @@ def test_ctrl_c_in_a_terminal_saves_and_exits(dataset: Path, config: TrainConfig
     deadline = time.monotonic() + 60
     while not (tmp_path / "run/state.pt").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
+    os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.fullmatch(r"labelwise: Stopped in epoch \d+ after step \d; go on with --resume\.\n", errors)
@@ -112,3 +125,63 @@ def test_broken_photos_are_named_or_left_out(
     train_run(data, tmp_path / "run", short, RunOptions(skip_broken=True, report=False))
     assert TaggerSpec.read(tmp_path / "run").data.train_images == 14
     assert "00011.jpg" in capsys.readouterr().out
+
+
+def test_a_broken_photo_amid_a_run_loses_nothing(dataset: Path, short: TrainConfig, tmp_path: Path):
+    data = shutil.copytree(dataset, tmp_path / "data")
+    uncached = short.model_copy(update={"epochs": 2, "cache": "none"})
+    photo = data / "images/00010.jpg"
+    whole = photo.read_bytes()
+    trainer = Trainer(uncached, read_data(data), tmp_path)
+    photo.write_bytes(b"no photo")
+    with pytest.raises(DataError, match=r"00010\.jpg .* go on with --resume"):
+        trainer.run()
+    photo.write_bytes(whole)
+    assert load_state(tmp_path)["epoch"] == 0
+    metrics = Trainer(uncached, read_data(data), tmp_path).run()
+    untouched = tmp_path / "untouched"
+    untouched.mkdir()
+    assert Trainer(uncached, read_data(data), untouched).run() == metrics
+
+
+def test_two_processes_do_not_train_in_one_folder(dataset: Path, short: TrainConfig, tmp_path: Path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with pytest.raises(LabelwiseError, match="is being trained by another process"):
+        train_run(dataset, tmp_path, short)
+    os.close(folder)
+    train_run(dataset, tmp_path, short, RunOptions(report=False))
+
+
+def test_a_report_that_fails_does_not_hide_the_run(
+    dataset: Path, short: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "run/report.html").mkdir(parents=True)  # in the report's way
+    with pytest.raises(LabelwiseError, match=r"The run is whole, but its report failed: .* labelwise report "):
+        train_run(dataset, tmp_path / "run", short)
+    assert "Saved in" in capsys.readouterr().out
+    assert load_checkpoint(tmp_path / "run")[1].metrics["mAP"] > 0
+
+
+def test_labels_that_val_lacks_are_said_or_refused(
+    dataset: Path, short: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = read_data(dataset)
+    rare = np.where(data.val.targets == 1, 0, data.val.targets)
+    rare[0, 0] = 1
+    prepare_data(replace(data, val=replace(data.val, targets=rare)), short, RunOptions())
+    assert f"no photo of val has them: {', '.join(data.labels[1:])}." in capsys.readouterr().out
+    nothing = replace(data, val=replace(data.val, targets=np.zeros_like(rare)))
+    with pytest.raises(DataError, match="No photo of val has any of the labels"):
+        prepare_data(nothing, short, RunOptions())
+
+
+def test_what_needs_no_data_is_checked_first(short: TrainConfig, tmp_path: Path):
+    hub = short.model.model_copy(update={"backbone": "hf-hub:nobody/nothing"})
+    for change, words in (
+        ({"accumulate": 3}, "choose a multiple"),
+        ({"device": "cuda:7"}, "cannot be used here"),
+        ({"model": hub}, r"cannot be fetched: give a file with model\.weights=FILE"),
+    ):
+        with pytest.raises(LabelwiseError, match=words):
+            train_run(tmp_path / "nowhere", tmp_path / "run", short.model_copy(update=change))

@@ -87,8 +87,9 @@ def share_of(count: int, batch_size: int, world: int) -> tuple[int, int]:
 
 
 def begin_worker(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; when to stop is for the one that trains to say."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals reach every process of a terminal or of torchrun; when to stop is for the one that trains to say."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec, write_atomically
 from training.checkpoint import load_checkpoint
-from training.data import LabelledData, in_files, read_data
+from training.data import LabelledData, check_photos, in_files, read_data
 from training.device import pick_device
 from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
 from training.model import Tagger
@@ -33,11 +33,12 @@ _COUNTED = {"thresholds": "", "0.5": AT_HALF, "top 3": AT_TOP_3}
 _WORST_CURVES, _BEST_CURVES = 12, 4
 
 
-def report_run(run: Path, source: str | Path) -> Path:
+def report_run(run: Path, source: str | Path, skip_broken: bool = False) -> Path:
     """`write_report` on the data at `source`, split as the run split it. Raises LabelwiseError."""
     _, spec = load_checkpoint(run)
     seed = spec.training.get("seed", 0)
-    return write_report(run, read_data(source, seed if isinstance(seed, int) else 0).select(spec.labels))
+    data = read_data(source, seed if isinstance(seed, int) else 0).select(spec.labels)
+    return write_report(run, check_photos(data, skip_broken=skip_broken))
 
 
 def write_report(run: Path, data: LabelledData) -> Path:
