@@ -10,9 +10,9 @@ import onnxruntime as ort
 import pytest
 import torch
 
-import export.run
+import export.graph
 from export.parity import ParityError
-from export.run import export_run
+from export.run import Target, export_run
 from labelwise import LabelwiseError
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
@@ -36,7 +36,7 @@ def ready_graph(graph: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calla
             change(model)
             onnx.save_model(model, file)
 
-        monkeypatch.setattr(export.run, "write_onnx", write)
+        monkeypatch.setattr(export.graph, "write_onnx", write)
 
     return prepare
 
@@ -65,7 +65,7 @@ def describe(model: onnx.ModelProto) -> None:
 def test_the_next_version_lies_beside_the_first(repository: Path, checkpoint: Path, ready_graph):
     ready_graph(describe)
     before = content(repository)
-    result = export_run(checkpoint, repository, "pets", backend="python")
+    result = export_run(checkpoint, Target(repository, "pets", backend="python"))
     assert result.spec.version == 2
     assert {difference.batch for difference in result.differences} == {1, 2, 5}
     taggers = Repository.open(repository).taggers
@@ -82,13 +82,13 @@ def test_the_next_version_lies_beside_the_first(repository: Path, checkpoint: Pa
 def test_a_wrong_name_is_refused(name: str, checkpoint: Path, tmp_path: Path, ready_graph):
     ready_graph(describe)
     with pytest.raises(LabelwiseError, match="cannot name a model"):
-        export_run(checkpoint, tmp_path / "repository", name)
+        export_run(checkpoint, Target(tmp_path / "repository", name))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_checkpoint_makes_no_repository(tmp_path: Path):
     with pytest.raises(LabelwiseError, match="is not a trained run"):
-        export_run(tmp_path, tmp_path / "repository", "pets")
+        export_run(tmp_path, Target(tmp_path / "repository", "pets"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,11 +98,11 @@ def test_other_labels_or_a_taken_version_leave_the_repository_untouched(
     ready_graph(describe)
     before = content(repository)
     with pytest.raises(RepositoryError, match="already has a version 1"):
-        export_run(checkpoint, repository, "pets", version=1)
+        export_run(checkpoint, Target(repository, "pets", version=1))
     other = shutil.copytree(checkpoint, tmp_path / "run")
     TaggerSpec.read(other).model_copy(update={"labels": ("cat", "dog", "sea")}).write(other)
     with pytest.raises(RepositoryError, match="other labels or tensors"):
-        export_run(other, repository, "pets")
+        export_run(other, Target(repository, "pets"))
     assert content(repository) == before
 
 
@@ -114,7 +114,7 @@ def test_a_graph_that_fails_its_check_leaves_the_repository_untouched(repository
 
     ready_graph(tamper)
     before = content(repository)
-    with pytest.raises(ParityError, match="differs from the checkpoint"):
-        export_run(checkpoint, repository, "pets")
+    with pytest.raises(ParityError, match="differs from the checkpoint: scores at batch 1 by .* on test picture"):
+        export_run(checkpoint, Target(repository, "pets"))
     assert content(repository) == before
     assert {path.name for path in repository.iterdir()} == {"pets", "pets_decode", "pets_model"}
