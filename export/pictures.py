@@ -42,10 +42,10 @@ class Pictures:
 
 def pictures_for(spec: TaggerSpec, images: Path | None) -> Pictures:
     """Photos in the folder or list `images`, at most 64 of them; without it test pictures. DataError."""
-    return test_pictures(spec.image, min(spec.max_batch, _AT_MOST)) if images is None else _read(images, spec.image)
+    return drawn_pictures(spec.image, min(spec.max_batch, _AT_MOST)) if images is None else _read(images, spec.image)
 
 
-def test_pictures(image: ImageSpec, count: int) -> Pictures:
+def drawn_pictures(image: ImageSpec, count: int) -> Pictures:
     """Reproducible pictures with coarse and fine structure; flat noise would excite too little."""
     random = np.random.default_rng(0)
     height, width = image.height, image.width

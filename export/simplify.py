@@ -98,7 +98,8 @@ def _merge_transposes(model: onnx.ModelProto) -> bool:
 
 def _remove_expands(model: onnx.ModelProto) -> bool:
     """Where the other operand already has the shape that is expanded to, x / Expand(y) is x / y."""
-    shapes = {value.name: shape_of(value) for value in model.graph.value_info}
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    shapes = {value.name: shape_of(value) for value in values}
     shapes |= {weights.name: list(weights.dims) for weights in model.graph.initializer}
     outputs = {value.name for value in model.graph.output}
     for node in model.graph.node:

@@ -48,7 +48,9 @@ def _check(repository: Path, evidence: Evidence, run: Path | None) -> list[Findi
     findings += check_configs(repository, {version.spec.name: version.spec for version in versions})  # the newest stays
     origin, compared = _origin(run, versions)
     if origin is not None and not compared:
-        findings.append(finding("repository", "parity with the run", "", [f"nothing here has the labels and image of {run}"]))
+        findings.append(
+            finding("repository", "parity with the run", "", [f"nothing here has the labels and image of {run}"])
+        )
     for version in versions:
         findings += check_files(repository, version)
         findings += _check_version(version, evidence, origin if version in compared else None)

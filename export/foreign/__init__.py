@@ -21,7 +21,7 @@ from export.onnx_file import (
     save_model,
     session_runner,
 )
-from export.pictures import test_pictures
+from export.pictures import drawn_pictures
 from labelwise.errors import SpecError
 from labelwise.spec import DataSpec, TaggerSpec, TensorSpec, sha256_of
 
@@ -44,7 +44,7 @@ def open_foreign(file: Path, spec_file: Path) -> Foreign:
     session = open_session(model.SerializeToString())
     form = read_input(model, foreign.image)
     outputs = read_outputs(model, session, form, foreign)
-    spec = _contract(foreign, outputs, sha256_of(file))
+    spec = _contract(foreign, outputs, sha256_of(file), str(spec_file))
     if complete is not None and {*complete.outputs} - {*spec.outputs}:
         wanted, found = (", ".join(f"{out.name} {list(out.shape)}" for out in s.outputs) for s in (complete, spec))
         raise SpecError(f"{spec_file} does not fit the graph: outputs: it says {wanted}, the graph gives {found}.")
@@ -59,9 +59,9 @@ def open_foreign(file: Path, spec_file: Path) -> Foreign:
     return Foreign(spec, write, original_runner(session, form, outputs, foreign.image))
 
 
-def _contract(foreign: ForeignSpec, outputs: dict[str, OutputForm], sha256: str) -> TaggerSpec:
+def _contract(foreign: ForeignSpec, outputs: dict[str, OutputForm], sha256: str, source: str) -> TaggerSpec:
     image, grid = foreign.image, outputs["attention"].shape[1:] if "attention" in outputs else None
-    return TaggerSpec(
+    unchecked = TaggerSpec.model_construct(
         name="untitled",
         version=1,
         labels=foreign.labels,
@@ -79,11 +79,12 @@ def _contract(foreign: ForeignSpec, outputs: dict[str, OutputForm], sha256: str)
         producer="unknown",
         weights_sha256=sha256,
     )
+    return TaggerSpec.parse(unchecked.to_json(), source)  # which names the wrong field
 
 
 def _check_batches(form: InputForm, spec: TaggerSpec, file: Path) -> None:
     """Whether the batch, which was fixed, is free now; the numbers are compared later."""
-    pictures = test_pictures(spec.image, 3).pixels
+    pictures = drawn_pictures(spec.image, 3).pixels
     try:
         run = session_runner(open_session(file), spec)
         is_free = all(len(run(pictures[:size])["scores"]) == size for size in (1, 2, 3))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from export.foreign.signature import InputForm
 from export.foreign.spec import ForeignSpec
 from export.onnx_file import GraphError, Outputs, Pixels, Runner, one_line
-from export.pictures import test_pictures
+from export.pictures import drawn_pictures
 from labelwise.errors import SpecError
 from labelwise.spec import ImageSpec
 
@@ -35,7 +35,7 @@ def read_outputs(
 
     SpecError where labels or logits do not fit, GraphError where the graph does not run.
     """
-    pictures = test_pictures(spec.image, _TRIAL).pixels
+    pictures = drawn_pictures(spec.image, _TRIAL).pixels
     found = run_original(session, form, spec.image, pictures)
     if broken := [name for name, values in found.items() if not np.isfinite(values).all()]:
         raise GraphError(f"The graph's {', '.join(broken)} is not finite on the test pictures.")

@@ -12,6 +12,7 @@ from export.foreign.outputs import OutputForm
 from export.foreign.signature import InputForm
 from export.onnx_file import graph_inputs
 from export.simplify import remove_unused, rename_input, simplify
+from export.tolerances import precision_of
 from labelwise.spec import TaggerSpec
 
 _BATCH = "batch"
@@ -92,7 +93,12 @@ def _free_batch(model: onnx.ModelProto, batch: int) -> None:
 
 
 def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Constants folded and batch norms fused by ONNX Runtime's basic optimisations, which stay standard ONNX."""
+    """Constants folded and batch norms fused by ONNX Runtime's basic optimisations, which stay standard ONNX.
+
+    Not in lower precisions, which the runtime rewrites for the processor that it runs on here.
+    """
+    if precision_of(model) != "fp32":
+        return model
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
