@@ -1,5 +1,6 @@
 """The checkpoint as an ONNX graph: uint8 pixels in, scores out, everything in between inside."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def write_onnx(tagger: Tagger, spec: TaggerSpec, file: Path) -> None:
     `spec.weights_sha256` is still that of the checkpoint. Raises GraphError; OSError where the disk will not take it.
     """
     example = torch.zeros(2, *spec.input.shape, dtype=torch.uint8)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node that it does not fold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.onnx deprecates its own internals, which no caller can mend
         program = torch.onnx.export(

@@ -21,6 +21,7 @@ Runner = Callable[[Pixels], Outputs]
 
 ONNX_TYPES = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
 _LARGEST = 2**31 - 1  # protobuf's limit for one message
+_LONGEST = 400  # characters of another library's error
 _RUNTIME = f"ONNX Runtime {ort.__version__}"
 
 
@@ -72,10 +73,10 @@ def open_session(model: Path | bytes) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own unrelated classes
-        message = one_line(error)
-        if opset := re.search(r"[Oo]pset (\d+) is under development", message):
+        message, text = one_line(error), str(error)
+        if opset := re.search(r"[Oo]pset (\d+) is under development", text):
             message = f"it needs opset {opset[1]}, which {_RUNTIME} does not know: export it with opset {OPSET}"
-        elif version := re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", message):
+        elif version := re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", text):
             message = f"its IR version is {version[1]}, and {_RUNTIME} knows none after {version[2]}"
         raise GraphError(f"ONNX Runtime cannot load the graph: {message}.") from error
 
@@ -127,7 +128,9 @@ def external_files(model: onnx.ModelProto) -> list[str]:
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+    """What it says, on one line of bearable length: an invalid graph has an error for each node after the first."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def _check_size(model: onnx.ModelProto) -> None:

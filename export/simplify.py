@@ -127,7 +127,8 @@ def _is_copy(node: onnx.NodeProto, kinds: dict[str, int]) -> bool:
         return True
     if node.op_type == "Transpose":
         return bool(_perm(node)) and _perm(node) == sorted(_perm(node))
-    return node.op_type == "Cast" and kinds.get(node.input[0]) == node.attribute[0].i
+    target = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
+    return node.op_type == "Cast" and target is not None and kinds.get(node.input[0]) == target
 
 
 def _perm(node: onnx.NodeProto) -> list[int]:

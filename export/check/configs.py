@@ -1,6 +1,7 @@
 """config.pbtxt, read with Triton's own schema and held against the contract."""
 
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,9 @@ def _label_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator[st
         yield "scores has no label_filename"
     elif (folder / named).is_file():
         lines = (folder / named).read_text("utf-8", errors="replace").splitlines()
-        if lines != list(spec.labels):
-            yield f"{named} says {', '.join(lines[:5])}…, the contract {', '.join(spec.labels[:5])}…"
+        pairs = enumerate(zip_longest(lines, spec.labels), 1)
+        if wrong := next(((line, pair) for line, pair in pairs if pair[0] != pair[1]), None):
+            yield f"line {wrong[0]} of {named} is {wrong[1][0]!r}, the contract says {wrong[1][1]!r}"
 
 
 def _wanted(*tensors: TensorSpec) -> dict[str, tuple[str, list[int]]]:

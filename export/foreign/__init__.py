@@ -8,7 +8,7 @@ import onnx
 import onnx.inliner
 
 from export.foreign.outputs import OutputForm, original_runner, read_outputs
-from export.foreign.signature import InputForm, read_input
+from export.foreign.signature import read_input
 from export.foreign.spec import ForeignSpec, read_foreign_spec
 from export.foreign.surgery import adapt
 from export.metadata import describe
@@ -52,9 +52,10 @@ def open_foreign(file: Path, spec_file: Path) -> Foreign:
     def write(spec: TaggerSpec, target: Path) -> None:
         adapted = adapt(model, form, outputs, spec)
         describe(adapted, spec, source_sha256=spec.weights_sha256, versions={})
-        save_model(adapted, target)
-        if form.batch is not None:
-            _check_batches(form, spec, target)
+        if form.batch is None:
+            save_model(adapted, target)
+        else:
+            _save_freed(adapted, form.batch, spec, target)
 
     return Foreign(spec, write, original_runner(session, form, outputs, foreign.image))
 
@@ -82,16 +83,17 @@ def _contract(foreign: ForeignSpec, outputs: dict[str, OutputForm], sha256: str,
     return TaggerSpec.parse(unchecked.to_json(), source)  # which names the wrong field
 
 
-def _check_batches(form: InputForm, spec: TaggerSpec, file: Path) -> None:
-    """Whether the batch, which was fixed, is free now; the numbers are compared later."""
+def _save_freed(model: onnx.ModelProto, batch: int, spec: TaggerSpec, file: Path) -> None:
+    """Save a graph whose batch was fixed, if it is free now; the numbers are compared later."""
     pictures = drawn_pictures(spec.image, 3).pixels
     try:
+        save_model(model, file)
         run = session_runner(open_session(file), spec)
         is_free = all(len(run(pictures[:size])["scores"]) == size for size in (1, 2, 3))
     except GraphError:
         is_free = False
     if not is_free:
         raise GraphError(
-            f"The graph's batch is fixed at {form.batch} in more than its input: export it again with a dynamic batch "
+            f"The graph's batch is fixed at {batch} in more than its input: export it again with a dynamic batch "
             f"(torch.onnx.export(…, dynamo=True, opset_version={OPSET}, dynamic_shapes=…))."
         )

@@ -83,7 +83,13 @@ def _free_batch(model: onnx.ModelProto, batch: int) -> None:
         for node in model.graph.node
         if node.op_type == "Constant" and node.attribute[0].name == "value"
     }
-    for node in [node for node in model.graph.node if node.op_type == "Reshape" and node.input[1] in constants]:
+    batched = {value.name for value in graph_inputs(model)}
+    for node in model.graph.node:  # they stand in the order of computation
+        if not batched & {*node.input}:
+            continue  # what is made of weights alone has no batch
+        batched.update(node.output)
+        if node.op_type != "Reshape" or node.input[1] not in constants:
+            continue
         shape = numpy_helper.to_array(constants[node.input[1]])
         if shape.size > 1 and shape[0] == batch and not any(attribute.i for attribute in node.attribute):
             name = f"{node.output[0]}_shape"

@@ -151,8 +151,8 @@ def test_check_shows_everything_and_fails_with_what_is_wrong(run, tmp_path: Path
     (broken / "scenes_model/labels.txt").write_text("sea\n")
     code, printed, error = run("check", broken)
     assert (code, error) == (1, "")
-    assert "1 failed" in printed
-    assert "failed: scenes_model: config.pbtxt: labels.txt says sea" in printed
+    assert "2 failed" in printed
+    assert "failed: scenes_model: config.pbtxt: line 1 of labels.txt is 'sea', the contract says 'desert'" in printed
 
 
 def test_shards_of_a_data_set(run, tmp_path: Path):

@@ -54,7 +54,7 @@ def test_everything_wrong_is_named_at_once(repository: Path, failures: Failures)
     lines = summary(found).splitlines()
     assert "failed" in lines[0]
     for words in (
-        "labels.txt says cat, dog",
+        "line 2 of labels.txt is 'dog', the contract says 'großer Hund'",
         "max_batch_size is 6",
         "labelwise_image.py is missing",
         "the contract says",

@@ -158,6 +158,21 @@ def test_a_batch_that_cannot_be_freed_is_said(tmp_path: Path):
     assert list((tmp_path / "repository").iterdir()) == []
 
 
+def test_weights_keep_their_shape_when_the_batch_is_freed(tmp_path: Path):
+    """A layer's scale reshaped to [1, 3] looks like a batch of one, and is none."""
+    file, spec_file = write(tmp_path, [1, 3, 8, 12], reshape=[1, 3])
+    model = onnx.load(file)
+    model.graph.node.insert(1, helper.make_node("Reshape", ["gamma", "shape"], ["scale"]))
+    model.graph.node.insert(2, helper.make_node("Mul", ["pooled", "scale"], ["scaled"]))
+    model.graph.node[3].input[0] = "scaled"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([1, 1, 1]), "gamma"))
+    onnx.save_model(model, file)
+    export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
+    session = ort.InferenceSession(tmp_path / "repository/mean_model/1/model.onnx", providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), np.uint8)
+    np.testing.assert_allclose(session.run(["scores"], {"image": pixels})[0], expected(pixels, FLOAT), atol=1e-5)
+
+
 def test_two_possible_scores_are_asked_about(tmp_path: Path):
     file, spec_file = write(tmp_path, ["n", 3, 8, 12])
     model = onnx.load(file)
