@@ -1,17 +1,17 @@
 """The checkpoint as an ONNX graph: uint8 pixels in, scores out, everything in between inside."""
 
-import json
+import logging
 import warnings
 from pathlib import Path
 
-import onnx
 import torch
 from torch import nn
 
+from export.metadata import describe
+from export.onnx_file import OPSET, Outputs, Pixels, Runner, save_model
+from export.simplify import simplify
 from labelwise.spec import TaggerSpec
 from training.model import Tagger
-
-OPSET = 18
 
 
 class ServingGraph(nn.Module):
@@ -30,8 +30,12 @@ class ServingGraph(nn.Module):
 
 
 def write_onnx(tagger: Tagger, spec: TaggerSpec, file: Path) -> None:
-    """Export with a dynamic batch and the contract's tensor names; what the tagger is goes into the metadata."""
+    """Export with a dynamic batch and the contract's tensor names; what the tagger is goes into the metadata.
+
+    `spec.weights_sha256` is still that of the checkpoint. Raises GraphError; OSError where the disk will not take it.
+    """
     example = torch.zeros(2, *spec.input.shape, dtype=torch.uint8)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node that it does not fold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.onnx deprecates its own internals, which no caller can mend
         program = torch.onnx.export(
@@ -45,22 +49,18 @@ def write_onnx(tagger: Tagger, spec: TaggerSpec, file: Path) -> None:
             verbose=False,
         )
     model = program.model_proto
-    _describe(model, spec)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save_model(model, file)
+    simplify(model)
+    describe(model, spec, source_sha256=spec.weights_sha256, versions={"torch": torch.__version__.partition("+")[0]})
+    save_model(model, file)
 
 
-def _describe(model: onnx.ModelProto, spec: TaggerSpec) -> None:
-    """Let the file speak for itself when it lies somewhere alone, and drop torch's traces of the source code."""
-    model.producer_name, _, model.producer_version = spec.producer.partition(" ")
-    model.model_version = spec.version
-    model.graph.name = spec.name
-    for node in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for initializer in model.graph.initializer:
-        del initializer.metadata_props[:]
-    del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    facts = {"labels": list(spec.labels), "thresholds": list(spec.thresholds), "image": spec.image.model_dump()}
-    onnx.helper.set_model_props(model, {f"labelwise.{key}": json.dumps(value) for key, value in facts.items()})
+def checkpoint_runner(tagger: Tagger, spec: TaggerSpec) -> Runner:
+    """The checkpoint itself, as a function of pixels: what the exported graph is compared with."""
+    graph = ServingGraph(tagger).eval()
+
+    def run(pixels: Pixels) -> Outputs:
+        with torch.inference_mode():
+            outputs = graph(torch.from_numpy(pixels))
+        return {name: output.numpy() for name, output in zip(spec.output_names, outputs, strict=True)}
+
+    return run

@@ -1,103 +1,120 @@
-"""An export is not done until it is checked: names, types, a dynamic batch, and the checkpoint's own numbers."""
+"""An export is not done until it is checked: names, types, a dynamic batch, and the numbers it was made from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
-import torch
-from numpy.typing import NDArray
 
-from export.graph import ServingGraph
+from export.onnx_file import GraphError, Outputs, Runner, load_structure, open_session, session_runner, signature_faults
+from export.pictures import Pictures
+from export.tolerances import TOLERANCES, Precision, Tolerance
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
-from training.model import Tagger
 
-# Largest absolute difference to PyTorch that fp32 arithmetic in another order explains.
-TOLERANCE = {"scores": 1e-4, "embeddings": 1e-4, "attention": 1e-4}
-
-Outputs = dict[str, NDArray[np.float32]]
+REFERENCE_BATCH = 16
 
 
 class ParityError(LabelwiseError):
-    """The exported graph disagrees with the checkpoint or with its contract; nothing may be published."""
+    """The exported graph disagrees with what it was made from or with its contract; nothing may be published."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest absolute difference of one output at one batch size."""
+    """The largest difference of one output at one batch size, and the picture it was seen on."""
 
     output: str
     batch: int
     value: float
+    image: str
+    tolerance: Tolerance
+
+    @property
+    def ok(self) -> bool:
+        return self.value <= self.tolerance.limit  # NaN is not
+
+    def __str__(self) -> str:
+        size = f"{self.value:.2g}" + (" (1 - cosine)" if self.tolerance.measure == "cosine" else "")
+        return f"{self.output} at batch {self.batch} by {size}, more than {self.tolerance.limit:g}, on {self.image}"
 
 
-def check_parity(tagger: Tagger, spec: TaggerSpec, file: Path) -> list[Difference]:
-    """Compare `file` with the checkpoint at batch 1, 2 and max. Raises ParityError that names output and size."""
-    session = _open_session(file)
-    _check_signature(session, spec)
-    differences = list(_compare(_torch_runner(tagger, spec), _onnx_runner(session, spec), spec))
+def check_parity(
+    reference: Runner,
+    called: str,
+    spec: TaggerSpec,
+    file: Path,
+    pictures: Pictures,
+    precision: Precision = "fp32",
+) -> list[Difference]:
+    """Compare the graph in `file` with `reference`, which errors name `called`, at batch 1, 2, an odd one and max.
+
+    Raises ParityError: for a graph that is not the contract's, else for the first output that differs by more than
+    its precision explains, with the batch, the size and the picture.
+    """
+    try:
+        if faults := signature_faults(load_structure(file), spec):
+            raise ParityError(f"Not published: {'; '.join(faults)}.")
+        expected = run_all(reference, pictures, min(REFERENCE_BATCH, spec.max_batch))
+        differences = compare(expected, session_runner(open_session(file), spec), spec, pictures, precision)
+    except GraphError as error:
+        raise ParityError(f"Not published: {error}") from error
     for difference in differences:
-        if not difference.value <= TOLERANCE[difference.output]:  # NaN fails too
-            raise ParityError(
-                f"Not published: {difference.output} at batch {difference.batch} differs from the checkpoint by "
-                f"{difference.value:.2g}, more than {TOLERANCE[difference.output]:g}."
-            )
+        if not difference.ok:
+            raise ParityError(f"Not published: the graph differs from {called}: {difference}.")
     return differences
 
 
-def _open_session(file: Path) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own unrelated classes
-        raise ParityError(f"Not published: ONNX Runtime cannot load the exported graph: {error}") from error
+def compare(
+    expected: Outputs, actual: Runner, spec: TaggerSpec, pictures: Pictures, precision: Precision
+) -> list[Difference]:
+    """The largest difference to the outputs `expected` of all pictures, of each output at each batch size."""
+    return [
+        difference
+        for size in batch_sizes(spec.max_batch)
+        for difference in _largest(expected, actual, spec, pictures, size, precision)
+    ]
 
 
-def _check_signature(session: ort.InferenceSession, spec: TaggerSpec) -> None:
-    types = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
-    wanted = [(tensor.name, types[tensor.dtype], tensor.shape) for tensor in (spec.input, *spec.outputs)]
-    tensors = (*session.get_inputs(), *session.get_outputs())
-    found = [(tensor.name, tensor.type, tuple(tensor.shape[1:])) for tensor in tensors]
-    if wanted != found:
-        raise ParityError(f"Not published: the graph has {found}, its contract says {wanted}.")
-    if any(isinstance(tensor.shape[0], int) for tensor in tensors):
-        raise ParityError("Not published: the graph's batch dimension is fixed.")
+def batch_sizes(largest: int) -> list[int]:
+    """1, 2, an odd one and the largest, as far as there are so many."""
+    odd = next(size for size in (7, 5, 3, 1) if size <= largest)
+    return sorted({1, min(2, largest), odd, largest})
 
 
-def _compare(
-    expected: Callable[[NDArray[np.uint8]], Outputs], actual: Callable[[NDArray[np.uint8]], Outputs], spec: TaggerSpec
-) -> Iterator[Difference]:
-    for batch in sorted({1, min(2, spec.max_batch), spec.max_batch}):
-        pixels = _test_pixels(batch, spec)
-        ours, theirs = expected(pixels), actual(pixels)
+def run_all(runner: Runner, pictures: Pictures, size: int) -> Outputs:
+    """The outputs of every picture, computed in batches of up to `size`."""
+    starts = range(0, len(pictures.pixels), size)
+    parts = [runner(pictures.pixels[start : start + size]) for start in starts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def batches_to_try(pictures: Pictures, size: int, largest: int) -> Iterator[list[int]]:
+    """Every picture at the largest batch size; at the others one batch, as a graph goes wrong there as a whole."""
+    for rows in pictures.batches(size):
+        yield rows
+        if size != largest:
+            return
+
+
+def _largest(
+    expected: Outputs, actual: Runner, spec: TaggerSpec, pictures: Pictures, size: int, precision: Precision
+) -> list[Difference]:
+    worst: dict[str, Difference] = {}
+    for rows in batches_to_try(pictures, size, spec.max_batch):
+        outputs = actual(pictures.pixels[rows])
         for name in spec.output_names:
-            yield Difference(name, batch, float(np.abs(ours[name] - theirs[name]).max()))
+            difference = _difference(name, expected[name][rows], outputs[name], rows, pictures, precision)
+            if name not in worst or np.isnan(difference.value) or difference.value > worst[name].value:
+                worst[name] = difference  # once NaN, always NaN: nothing is larger
+    return list(worst.values())
 
 
-def _test_pixels(batch: int, spec: TaggerSpec) -> NDArray[np.uint8]:
-    """Reproducible pictures uint8 [b, h, w, 3] with coarse and fine structure; flat noise would excite too little."""
-    random = np.random.default_rng(batch)
-    height, width, _ = spec.input.shape
-    coarse = random.integers(0, 256, (batch, 8, 8, 3))
-    grown = coarse.repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)[:, :height, :width]
-    return (grown + random.integers(-40, 41, grown.shape)).clip(0, 255).astype(np.uint8)
-
-
-def _torch_runner(tagger: Tagger, spec: TaggerSpec) -> Callable[[NDArray[np.uint8]], Outputs]:
-    graph = ServingGraph(tagger).eval()
-
-    def run(pixels: NDArray[np.uint8]) -> Outputs:
-        with torch.inference_mode():
-            outputs = graph(torch.from_numpy(pixels))
-        return {name: output.numpy() for name, output in zip(spec.output_names, outputs, strict=True)}
-
-    return run
-
-
-def _onnx_runner(session: ort.InferenceSession, spec: TaggerSpec) -> Callable[[NDArray[np.uint8]], Outputs]:
-    def run(pixels: NDArray[np.uint8]) -> Outputs:
-        outputs = session.run(list(spec.output_names), {spec.input.name: pixels})
-        return dict(zip(spec.output_names, outputs, strict=True))
-
-    return run
+def _difference(
+    name: str, ours: np.ndarray, theirs: np.ndarray, rows: list[int], pictures: Pictures, precision: Precision
+) -> Difference:
+    tolerance = TOLERANCES[precision].get(name, TOLERANCES[precision]["scores"])
+    if ours.shape != theirs.shape:
+        raise GraphError(f"{name} is {list(theirs.shape)} at batch {len(rows)}, not {list(ours.shape)}.")
+    distances = tolerance.distances(ours, theirs)
+    at = int(np.argmax(distances))  # the first NaN, where there is one
+    return Difference(name, len(rows), float(distances[at]), pictures.names[rows[at]], tolerance)

@@ -1,45 +1,115 @@
-"""`labelwise export`: checkpoint -> ONNX -> parity -> repository; a failure on the way publishes nothing."""
+"""`labelwise export`: a run or a foreign ONNX -> one graph -> parity -> repository; a failure publishes nothing."""
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from export.graph import write_onnx
+from export.onnx_file import Runner, open_session, session_runner
 from export.parity import Difference, check_parity
+from export.pictures import NO_EVIDENCE, Evidence, pictures_for
 from export.publish import check_compatible, next_version, publish, staging
 from export.triton_config import Backend
 from labelwise import __version__
-from labelwise.errors import LabelwiseError
+from labelwise.errors import LabelwiseError, RepositoryError
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE
 from labelwise.spec import NAME_PATTERN, TaggerSpec, sha256_of
-from training.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from export.labelled import LabelledChange
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to publish: a repository, the tagger's name there, its version (None: the next), Triton's backend."""
+
+    repository: Path
+    name: str
+    version: int | None = None
+    backend: Backend = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported: its contract, still without name and version; how to write its graph, given the contract
+    with both; the same numbers computed by other means, and what errors call those."""
+
+    spec: TaggerSpec
+    write: Callable[[TaggerSpec, Path], None]
+    reference: Runner
+    called: str
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was published, and how far it is from the checkpoint."""
+    """What was published, and how far it is from what it was made from."""
 
     spec: TaggerSpec
     differences: list[Difference]
+    change: "LabelledChange | None"
 
 
-def export_run(run: Path, to: Path, name: str, version: int | None = None, backend: Backend = "onnxruntime") -> Export:
-    """Export the checkpoint in `run` into the repository `to` under `name`; by default as the next version.
+def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
+    """Publish the checkpoint in `run`. Needs the `export` extra.
 
     Raises LabelwiseError: not a checkpoint, a wrong name, a repository that cannot be written, or a failed check.
     """
-    _check_name(name)
-    tagger, trained = load_checkpoint(run)
-    with staging(to) as stage:
-        number = version or next_version(to, name)
-        spec = trained.model_copy(update={"name": name, "version": number, "producer": f"labelwise {__version__}"})
-        check_compatible(to, spec)
+    _check_name(target.name)
+    from export.graph import checkpoint_runner, write_onnx
+    from training.checkpoint import load_checkpoint
+
+    tagger, spec = load_checkpoint(run)
+    reference = checkpoint_runner(tagger, spec)
+    source = Source(spec, lambda spec, file: write_onnx(tagger, spec, file), reference, "the checkpoint")
+    return _export(source, target, evidence)
+
+
+def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
+    """Publish the ONNX `file` that something else trained and exported; `spec_file` says what its graph cannot.
+
+    Needs the `onnx` extra only. Raises LabelwiseError: no ONNX that can be served, a spec that disagrees with it, and
+    as `export_run`.
+    """
+    _check_name(target.name)
+    from export.foreign import open_foreign
+
+    foreign = open_foreign(file, spec_file)
+    return _export(Source(foreign.spec, foreign.write, foreign.reference, file.name), target, evidence)
+
+
+def _export(source: Source, target: Target, evidence: Evidence) -> Export:
+    pictures = pictures_for(source.spec, evidence.images)
+    with _disk_errors(target.repository), staging(target.repository) as stage:
+        number = target.version or next_version(target.repository, target.name)
+        placed = {"name": target.name, "version": number, "producer": f"labelwise {__version__}"}
+        spec = source.spec.model_copy(update=placed)
+        check_compatible(target.repository, spec)
         weights = stage / WEIGHTS_FILE
-        write_onnx(tagger, spec, weights)
-        differences = check_parity(tagger, spec, weights)
+        source.write(spec, weights)
+        differences = check_parity(source.reference, source.called, spec, weights, pictures)
+        change = _labelled_change(source, spec, weights, evidence.data)
         spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
-        publish(to, stage, weights, spec, backend)
-    return Export(spec, differences)
+        publish(target.repository, stage, weights, spec, target.backend)
+    return Export(spec, differences, change)
+
+
+def _labelled_change(source: Source, spec: TaggerSpec, weights: Path, data: str | None) -> "LabelledChange | None":
+    if data is None:
+        return None
+    from export.labelled import labelled_change
+
+    return labelled_change(data, spec, source.reference, session_runner(open_session(weights), spec))
+
+
+@contextlib.contextmanager
+def _disk_errors(repository: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RepositoryError(f"Not published: {repository} cannot be written: {reason}.") from error
 
 
 def _check_name(name: str) -> None:

@@ -68,9 +68,9 @@ _EXTRA_OF = {
     "jinja2": "train",
     "tensorboard": "train",
     "yaml": "train",
-    "onnx": "export",
+    "onnx": "onnx",
+    "google": "onnx",
     "onnxscript": "export",
-    "google": "export",
     "pytriton": "triton",
 }
 
@@ -221,21 +221,61 @@ def synth(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    source: Annotated[Path, typer.Argument(help="Folder of a trained run, or an ONNX file with --spec.")],
     to: Annotated[Path, typer.Option(help="Triton model repository to publish into.")],
     name: Annotated[str, typer.Option(help="Name of the tagger there.")],
     version: Annotated[int | None, typer.Option(min=1, help="Version number; by default the next one.")] = None,
     backend: Annotated[
         Backend, typer.Option(help="What runs the model by default; Triton can be told to use the other.")
     ] = Backend.onnxruntime,
+    images: Annotated[
+        Path | None, typer.Option(help="Photos to check with: a folder or a list. [default: test pictures]")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Labelled photos, as for train: shows what changes in mAP and in tags.")
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="tagger.json of an ONNX file that something else made: labels and image.")
+    ] = None,
 ) -> None:
-    """Export a run: ONNX, checked against PyTorch, published as a Triton repository."""
-    from export.run import export_run
+    """Export a run, or an ONNX file from elsewhere: checked against its origin, published as a Triton repository."""
+    from export.pictures import Evidence
+    from export.run import Target, export_onnx, export_run
 
-    result = export_run(run, to, name, version, backend.value)
+    target, evidence = Target(to, name, version, backend.value), Evidence(images, data)
+    if source.is_file() and spec is None:
+        raise LabelwiseError(f"{source} needs --spec: a tagger.json that names its labels and image size.")
+    result = export_onnx(source, spec, target, evidence) if spec else export_run(source, target, evidence)
     for difference in result.differences:
         typer.echo(f"{difference.output:<11} batch {difference.batch:<4} differs by at most {difference.value:.1e}")
+    if result.change:
+        typer.echo(result.change)
     typer.echo(f"Published {result.spec.name} version {result.spec.version} in {to}.")
+
+
+@app.command()
+def check(
+    repository: Annotated[Path, typer.Argument(help="Triton model repository.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Photos to check with: a folder or a list. [default: test pictures]")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Labelled photos, as for train: shows mAP, with --run of both.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the trained run to compare with.")] = None,
+) -> None:
+    """Check a whole repository, whatever wrote it: contracts, configurations, graphs, what they answer."""
+    from rich.console import Console
+
+    from export.check import check_repository
+    from export.check.findings import summary, table
+    from export.pictures import Evidence
+
+    findings = check_repository(repository, Evidence(images, data), run)
+    Console().print(table(findings))
+    typer.echo(summary(findings))
+    if any(finding.status == "failed" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -75,3 +75,12 @@ print(*{"torch", "timm", "torchvision", "sklearn", "onnx", "training", "export"}
 """
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.split() == []
+
+
+def test_checking_and_foreign_graphs_load_no_training_stack():
+    code = """
+import sys, export.check, export.foreign, export.run
+print(*{"torch", "timm", "torchvision", "sklearn", "onnxscript", "training"} & {*sys.modules})
+"""
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == []

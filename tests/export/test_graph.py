@@ -1,6 +1,7 @@
 """The ONNX file: the contract's names and types, any batch, and nothing in it but the tagger."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from export.graph import OPSET
-from labelwise.spec import TaggerSpec
+from export.onnx_file import OPSET, external_files
+from export.simplify import useless_nodes
+from labelwise.spec import TaggerSpec, sha256_of
 from training.model import Tagger
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,13 +46,28 @@ def test_it_scores_any_batch_as_the_checkpoint_does(graph: Path, tagger: Tagger,
         np.testing.assert_allclose(attention, expected.attention[:batch], atol=1e-5)
 
 
-def test_it_speaks_for_itself_and_of_nothing_else(graph: Path, spec: TaggerSpec):
+def test_it_speaks_for_itself_and_of_nothing_else(graph: Path, spec: TaggerSpec, checkpoint: Path):
     model = onnx.load(graph)
     facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert facts["labelwise.labels"] == list(spec.labels)
     assert facts["labelwise.thresholds"] == list(spec.thresholds)
     assert facts["labelwise.image"]["width"] == 48
+    assert (facts["labelwise.name"], facts["labelwise.version"]) == ("pets", 1)
+    assert facts["labelwise.source_sha256"] == sha256_of(checkpoint / "model.safetensors")
+    assert facts["labelwise.versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (model.graph.name, model.producer_name) == ("pets", "labelwise")
     content = graph.read_bytes()
     for trace in (str(ROOT), "site-packages", ".py", "pkg.torch"):  # where and how it was made is nobody's business
         assert trace.encode() not in content
+
+
+def test_nothing_in_it_copies_or_cancels(graph: Path):
+    model = onnx.load(graph)
+    assert useless_nodes(model) == []
+    counts = Counter(node.op_type for node in model.graph.node)
+    assert counts["Conv"]  # it is the network that was counted
+    assert counts["Cast"] == 1  # pixels to floats
+    assert not {"Identity", "Constant", "BatchNormalization", "Dropout", "Where", "ConstantOfShape"} & {*counts}
+    assert counts["Expand"] <= 1  # the label queries, once a photo
+    assert not model.functions
+    assert not external_files(model)

@@ -7,20 +7,35 @@ import numpy as np
 import onnx
 import pytest
 
-from export.parity import TOLERANCE, ParityError, check_parity
+from export.graph import checkpoint_runner
+from export.parity import Difference, ParityError, batch_sizes, check_parity
+from export.pictures import Pictures, drawn_pictures
+from export.tolerances import TOLERANCES, Precision
 from labelwise.spec import TaggerSpec
 from training.model import Tagger
 
 
-def test_the_true_graph_passes_at_one_two_and_the_largest_batch(graph: Path, tagger: Tagger, spec: TaggerSpec):
-    differences = check_parity(tagger, spec, graph)
-    assert [(difference.batch, difference.output) for difference in differences] == [
+def differences(tagger: Tagger, spec: TaggerSpec, file: Path, precision: Precision = "fp32") -> list[Difference]:
+    pictures = drawn_pictures(spec.image, 6)
+    return check_parity(checkpoint_runner(tagger, spec), "the checkpoint", spec, file, pictures, precision)
+
+
+def test_the_true_graph_passes_at_every_kind_of_batch(graph: Path, tagger: Tagger, spec: TaggerSpec):
+    found = differences(tagger, spec, graph)
+    assert [(difference.batch, difference.output) for difference in found] == [
         (batch, name) for batch in (1, 2, 5) for name in ("scores", "embeddings", "attention")
     ]
-    assert all(0 <= difference.value <= TOLERANCE[difference.output] / 10 for difference in differences)
-    assert any(difference.value > 0 for difference in differences)  # two implementations, not one compared with itself
-    alone = check_parity(tagger, spec.model_copy(update={"max_batch": 1}), graph)
+    assert all(0 <= difference.value <= difference.tolerance.limit / 10 for difference in found)
+    assert any(difference.value > 0 for difference in found)  # two implementations, not one compared with itself
+    alone = differences(tagger, spec.model_copy(update={"max_batch": 1}), graph)
     assert {difference.batch for difference in alone} == {1}
+
+
+@pytest.mark.parametrize(
+    ("largest", "sizes"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 3, 4]), (32, [1, 2, 7, 32])]
+)
+def test_batches_are_one_two_odd_and_the_largest(largest: int, sizes: list[int]):
+    assert batch_sizes(largest) == sizes
 
 
 def change_weights(to: Callable[[np.ndarray], np.ndarray]) -> Callable[[onnx.ModelProto], None]:
@@ -49,11 +64,14 @@ def rename_output(model: onnx.ModelProto) -> None:
     [
         (
             change_weights(lambda bias: bias + np.float32([0, 0, 0.01])),
-            "scores at batch 1 differs from the checkpoint by",
+            "differs from the checkpoint: scores at batch 1 by 0.00.*, more than 0.0001, on test picture 1",
         ),
-        (change_weights(lambda bias: bias * np.float32("nan")), "scores at batch 1 differs from the checkpoint by nan"),
-        (fix_batch, "batch dimension is fixed"),
-        (rename_output, "its contract says"),
+        (
+            change_weights(lambda bias: bias * np.float32("nan")),
+            "differs from the checkpoint: scores at batch 1 by nan",
+        ),
+        (fix_batch, "the batch dimension of image is fixed at 5"),
+        (rename_output, "its contract says 'scores', but the graph has logits"),
     ],
 )
 def test_a_tampered_graph_is_refused(
@@ -63,10 +81,35 @@ def test_a_tampered_graph_is_refused(
     tamper(model)
     onnx.save_model(model, tmp_path / "model.onnx")
     with pytest.raises(ParityError, match=f"Not published: .*{words}"):
-        check_parity(tagger, spec, tmp_path / "model.onnx")
+        differences(tagger, spec, tmp_path / "model.onnx")
+
+
+def test_a_lower_precision_has_its_own_tolerance(graph: Path, tagger: Tagger, spec: TaggerSpec, tmp_path: Path):
+    model = onnx.load(graph)
+    change_weights(lambda bias: bias + np.float32(0.01))(model)
+    onnx.save_model(model, tmp_path / "model.onnx")
+    found = differences(tagger, spec, tmp_path / "model.onnx", "fp16")
+    assert max(found, key=lambda difference: difference.value).output == "scores"
+    assert {difference.tolerance for difference in found} == {*TOLERANCES["fp16"].values()}
+    with pytest.raises(ParityError):
+        differences(tagger, spec, tmp_path / "model.onnx")
+
+
+def test_the_worst_picture_is_the_one_named(graph: Path, tagger: Tagger, spec: TaggerSpec):
+    pixels = drawn_pictures(spec.image, 6).pixels
+    run = checkpoint_runner(tagger, spec)
+
+    def wrong_on_the_fourth(batch: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = run(batch)
+        fourth = (batch == pixels[3]).all(axis=(1, 2, 3))
+        return outputs | {"attention": outputs["attention"] + 0.01 * fourth[:, None, None, None].astype(np.float32)}
+
+    pictures = Pictures(("a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.jpg"), pixels)
+    with pytest.raises(ParityError, match=r"attention at batch 5 by 0\.01, more than 0\.0001, on d\.jpg"):
+        check_parity(wrong_on_the_fourth, "the checkpoint", spec, graph, pictures)
 
 
 def test_what_is_no_graph_is_refused(tagger: Tagger, spec: TaggerSpec, tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(ParityError, match="ONNX Runtime cannot load"):
-        check_parity(tagger, spec, tmp_path / "model.onnx")
+    with pytest.raises(ParityError, match="is no ONNX file"):
+        differences(tagger, spec, tmp_path / "model.onnx")

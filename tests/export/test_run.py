@@ -1,6 +1,9 @@
 """`labelwise export` as a whole: a checkpoint becomes a version, or the repository stays as it was."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,15 +13,19 @@ import onnxruntime as ort
 import pytest
 import torch
 
-import export.run
+import export.graph
 from export.parity import ParityError
-from export.run import export_run
+from export.pictures import Evidence
+from export.run import Target, export_run
 from labelwise import LabelwiseError
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
 from training.checkpoint import load_checkpoint
 from training.model import Tagger
+from training.synth import draw_dataset
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def ready_graph(graph: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calla
             change(model)
             onnx.save_model(model, file)
 
-        monkeypatch.setattr(export.run, "write_onnx", write)
+        monkeypatch.setattr(export.graph, "write_onnx", write)
 
     return prepare
 
@@ -65,7 +72,7 @@ def describe(model: onnx.ModelProto) -> None:
 def test_the_next_version_lies_beside_the_first(repository: Path, checkpoint: Path, ready_graph):
     ready_graph(describe)
     before = content(repository)
-    result = export_run(checkpoint, repository, "pets", backend="python")
+    result = export_run(checkpoint, Target(repository, "pets", backend="python"))
     assert result.spec.version == 2
     assert {difference.batch for difference in result.differences} == {1, 2, 5}
     taggers = Repository.open(repository).taggers
@@ -82,13 +89,13 @@ def test_the_next_version_lies_beside_the_first(repository: Path, checkpoint: Pa
 def test_a_wrong_name_is_refused(name: str, checkpoint: Path, tmp_path: Path, ready_graph):
     ready_graph(describe)
     with pytest.raises(LabelwiseError, match="cannot name a model"):
-        export_run(checkpoint, tmp_path / "repository", name)
+        export_run(checkpoint, Target(tmp_path / "repository", name))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_checkpoint_makes_no_repository(tmp_path: Path):
     with pytest.raises(LabelwiseError, match="is not a trained run"):
-        export_run(tmp_path, tmp_path / "repository", "pets")
+        export_run(tmp_path, Target(tmp_path / "repository", "pets"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,11 +105,11 @@ def test_other_labels_or_a_taken_version_leave_the_repository_untouched(
     ready_graph(describe)
     before = content(repository)
     with pytest.raises(RepositoryError, match="already has a version 1"):
-        export_run(checkpoint, repository, "pets", version=1)
+        export_run(checkpoint, Target(repository, "pets", version=1))
     other = shutil.copytree(checkpoint, tmp_path / "run")
     TaggerSpec.read(other).model_copy(update={"labels": ("cat", "dog", "sea")}).write(other)
     with pytest.raises(RepositoryError, match="other labels or tensors"):
-        export_run(other, repository, "pets")
+        export_run(other, Target(repository, "pets"))
     assert content(repository) == before
 
 
@@ -114,7 +121,71 @@ def test_a_graph_that_fails_its_check_leaves_the_repository_untouched(repository
 
     ready_graph(tamper)
     before = content(repository)
-    with pytest.raises(ParityError, match="differs from the checkpoint"):
-        export_run(checkpoint, repository, "pets")
+    with pytest.raises(ParityError, match=r"differs from the checkpoint: scores at batch 1 by .* on test picture"):
+        export_run(checkpoint, Target(repository, "pets"))
     assert content(repository) == before
     assert {path.name for path in repository.iterdir()} == {"pets", "pets_decode", "pets_model"}
+
+
+def refused(code: str, cwd: Path, *arguments: object) -> str:
+    """The one line that `code` ends in, run in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    answer = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert answer.returncode == 1, answer.stderr
+    (line,) = answer.stderr.splitlines()
+    return line
+
+
+AGAIN = """
+import os, resource, signal, sys
+from labelwise.cli import main
+graph, spec, limit, repository = sys.argv[1:]
+{prepare}
+sys.argv = ["labelwise", "export", graph, "--spec", spec, "--to", repository, "--name", "again"]
+main()
+"""
+
+
+def test_a_disk_without_room_is_one_line(exported: Path, graph: Path, tmp_path: Path):
+    """A limit on the size of files stands in for the full disk: to a program both are an OSError in mid-write."""
+    prepare = """
+import export.foreign, export.run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+"""
+    limit = graph.stat().st_size // 2
+    line = refused(AGAIN.format(prepare=prepare), tmp_path, graph, exported / "pets/tagger.json", limit, "repository")
+    assert line.startswith("labelwise: Not published: repository cannot be written: ")
+    assert list((tmp_path / "repository").iterdir()) == []
+
+
+def test_a_repository_that_is_read_only_is_one_line(exported: Path, graph: Path, tmp_path: Path):
+    shutil.copyfile(graph, tmp_path / "model.onnx")
+    shutil.copyfile(exported / "pets/tagger.json", tmp_path / "spec.json")
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository").chmod(0o555)
+    tmp_path.chmod(0o755)
+    prepare = """
+import export.foreign, export.run
+if os.geteuid() == 0:
+    os.seteuid(65534)  # root may write anywhere
+"""
+    line = refused(AGAIN.format(prepare=prepare), tmp_path, "model.onnx", "spec.json", 0, "repository")
+    assert line == "labelwise: repository cannot be written: Permission denied."
+
+
+def test_photos_and_labels_that_the_user_names_are_compared(
+    repository: Path, checkpoint: Path, photos: list[Path], ready_graph, tmp_path: Path
+):
+    ready_graph(describe)
+    draw_dataset(tmp_path / "data", 20, seed=0, labels=3)
+    listing = tmp_path / "data/labels.csv"
+    names = [name for name in listing.read_text("utf-8").splitlines()[0].split(",") if name not in ("image", "split")]
+    run = shutil.copytree(checkpoint, tmp_path / "run")
+    TaggerSpec.read(run).model_copy(update={"labels": tuple(names)}).write(run)
+    result = export_run(run, Target(repository, "shapes"), Evidence(photos[0].parent, str(tmp_path / "data")))
+    assert {Path(difference.image).suffix for difference in result.differences} == {".jpg"}
+    assert result.change is not None
+    assert (result.change.photos, result.change.changed) == (4, 0)
+    assert 0 < result.change.graph_map == pytest.approx(result.change.reference_map, abs=1e-3)

@@ -1,6 +1,7 @@
 """`labelwise <verb>` as a user types it: what is wrong is one line on stderr, and the verbs reach their stages."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from labelwise import __version__
 from labelwise.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
+REPOSITORY = ROOT / "model_repository"
+GRAPH = REPOSITORY / "scenes_model/1/model.onnx"
+SPEC = REPOSITORY / "scenes/tagger.json"
 TINY = [
     "model.backbone=test_resnet",
     "model.feature_level=2",
@@ -117,6 +121,17 @@ def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
         (("train", "nowhere", "--out", "run", "--set", "model.dims=8"), ("model.dims",)),
         (("export", "nowhere", "--to", "repository", "--name", "shapes"), ("nowhere is not a trained run",)),
         (("export", "nowhere", "--to", "repository", "--name", "a/b"), ("'a/b' cannot name a model",)),
+        (("export", GRAPH, "--to", "repository", "--name", "shapes"), ("model.onnx needs --spec",)),
+        (("export", GRAPH, "--spec", "s.json", "--to", "repository", "--name", "../a"), ("cannot name a model",)),
+        (
+            ("export", GRAPH, "--spec", "s.json", "--to", "repository", "--name", "a"),
+            ("s.json cannot be read", "labels"),
+        ),
+        (("export", "nowhere.onnx", "--spec", SPEC, "--to", "repository", "--name", "a"), ("nowhere.onnx cannot be",)),
+        (("export", __file__, "--spec", SPEC, "--to", "repository", "--name", "a"), ("test_cli.py is no ONNX",)),
+        (("check", "nowhere"), ("no model repository at nowhere",)),
+        (("check", REPOSITORY, "--run", "nowhere"), ("nowhere is not a trained run",)),
+        (("check", REPOSITORY, "--images", "nowhere"), ("nowhere cannot be read",)),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -125,6 +140,19 @@ def test_what_is_wrong_is_one_line(
     monkeypatch.chdir(tmp_path)
     assert_refused(run(*arguments), *words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_check_shows_everything_and_fails_with_what_is_wrong(run, tmp_path: Path):
+    code, printed, error = run("check", REPOSITORY)
+    assert (code, error) == (0, "")
+    for word in ("config.pbtxt", "opset", "scenes version 1", "0 failed"):
+        assert word in printed
+    broken = shutil.copytree(REPOSITORY, tmp_path / "repository")
+    (broken / "scenes_model/labels.txt").write_text("sea\n")
+    code, printed, error = run("check", broken)
+    assert (code, error) == (1, "")
+    assert "2 failed" in printed
+    assert "failed: scenes_model: config.pbtxt: line 1 of labels.txt is 'sea', the contract says 'desert'" in printed
 
 
 def test_shards_of_a_data_set(run, tmp_path: Path):

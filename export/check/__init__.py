@@ -1,0 +1,106 @@
+"""`labelwise check`: is this whole repository servable, and does it answer as it should? Needs no torch by itself."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from export.check.configs import check_configs
+from export.check.contract import Version, check_copies, check_files, read_versions, tagger_names
+from export.check.findings import Finding, finding
+from export.check.graph import check_graph
+from export.check.outputs import check_against, check_outputs
+from export.onnx_file import GraphError, Runner, open_session, session_runner, signature_faults
+from export.pictures import NO_EVIDENCE, Evidence, pictures_for
+from export.tolerances import precision_of
+from labelwise.errors import DataError, RepositoryError
+
+if TYPE_CHECKING:
+    from export.check.origin import Origin
+
+
+def check_repository(repository: Path, evidence: Evidence = NO_EVIDENCE, run: Path | None = None) -> list[Finding]:
+    """Every tagger, version, configuration and graph; with `run` also against that checkpoint.
+
+    Whatever is wrong in the repository is a finding, and does not keep the rest from being checked. Raises
+    LabelwiseError for a repository, photos or a run that cannot be read. `run` and `evidence.data` need the `train`
+    extra.
+    """
+    if not repository.is_dir():
+        raise RepositoryError(f"There is no model repository at {repository}: name the folder that holds the models.")
+    try:
+        return _check(repository, evidence, run)
+    except OSError as error:
+        raise RepositoryError(f"{error.filename or repository} cannot be read: {error.strerror}.") from error
+
+
+def _check(repository: Path, evidence: Evidence, run: Path | None) -> list[Finding]:
+    names = tagger_names(repository)
+    if not names:
+        raise RepositoryError(f"{repository} holds no tagger: no folder in it has a tagger.json.")
+    findings: list[Finding] = []
+    versions: list[Version] = []
+    for name in names:
+        readable, found = read_versions(repository, name)
+        findings += [*found, *(check_copies(repository, version) for version in readable[-1:])]
+        versions += readable
+    findings += check_configs(repository, {version.spec.name: version.spec for version in versions})  # the newest stays
+    origin, compared = _origin(run, versions)
+    if origin is not None and not compared:
+        findings.append(
+            finding("repository", "parity with the run", "", [f"nothing here has the labels and image of {run}"])
+        )
+    for version in versions:
+        findings += check_files(repository, version)
+        findings += _check_version(version, evidence, origin if version in compared else None)
+    return findings
+
+
+def _origin(run: Path | None, versions: list[Version]) -> "tuple[Origin | None, list[Version]]":
+    if run is None:
+        return None, []
+    from export.check.origin import descendants, open_origin
+
+    origin = open_origin(run)
+    return origin, descendants(origin, versions)
+
+
+def _check_version(version: Version, evidence: Evidence, origin: "Origin | None") -> Iterator[Finding]:
+    if not version.weights.is_file():
+        return  # which is a finding already
+    model, findings = check_graph(version)
+    yield from findings
+    if model is None or signature_faults(model, version.spec):
+        return  # a graph that does not even claim to be the contract's is not worth running
+    try:
+        runner = session_runner(open_session(version.weights), version.spec)
+    except GraphError:
+        return  # which is a finding of check_graph
+    yield from _check_answers(version, model, runner, evidence, origin)
+
+
+def _check_answers(
+    version: Version, model: onnx.ModelProto, runner: Runner, evidence: Evidence, origin: "Origin | None"
+) -> Iterator[Finding]:
+    spec, precision = version.spec, precision_of(model)
+    pictures = pictures_for(spec, evidence.images)
+    yield from check_outputs(version.subject, spec, runner, pictures, precision)
+    if origin is not None:
+        yield check_against(version.subject, origin.runner, runner, spec, pictures, precision)
+    if evidence.data is not None:
+        yield _check_labelled(version, evidence.data, runner, origin)
+
+
+def _check_labelled(version: Version, data: str, runner: Runner, origin: "Origin | None") -> Finding:
+    from export.labelled import labelled_change, labelled_map
+
+    spec = version.spec
+    try:
+        if origin is not None:
+            return finding(version.subject, "labelled", str(labelled_change(data, spec, origin.runner, runner)), [])
+        value, photos = labelled_map(data, spec, runner)
+    except (DataError, GraphError) as error:
+        return finding(version.subject, "labelled", "", [str(error)])
+    trained = f"; {spec.metrics['mAP']:.4f} when trained" if "mAP" in spec.metrics else ""
+    return finding(version.subject, "labelled", f"mAP {value:.4f} on {photos} labelled photos{trained}", [])

@@ -1,0 +1,79 @@
+"""A tagger's files: its contract, the copies of it, and the hashes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.check.findings import Finding, finding
+from labelwise.errors import SpecError
+from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
+from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
+
+_DECODER_FILES = ("model.py", "labelwise_image.py")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version whose contract can be read; `weights` is where its graph should lie."""
+
+    spec: TaggerSpec
+    weights: Path
+
+    @property
+    def subject(self) -> str:
+        return f"{self.spec.name} version {self.spec.version}"
+
+
+def tagger_names(repository: Path) -> list[str]:
+    """Whatever has a tagger.json; one beside the inner model alone betrays a tagger whose ensemble is gone."""
+    return sorted({file.parent.name.removesuffix(MODEL_SUFFIX) for file in repository.glob(f"[!.]*/{SPEC_FILE}")})
+
+
+def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Finding]]:
+    """The readable versions of a tagger, newest last, and what was found on the way."""
+    versions, findings = [], []
+    numbers = version_folders(repository / name)
+    if not numbers:
+        findings.append(finding(name, "versions", "", [f"{name}/ has no version folder such as {name}/1"]))
+    for number, folder in numbers.items():
+        spec, faults = _read_contract(folder, name, number)
+        findings.append(finding(f"{name} version {number}", "contract", f"{SPEC_FILE} is valid", faults))
+        if spec is not None:
+            weights = repository / (name + MODEL_SUFFIX) / str(number) / WEIGHTS_FILE
+            versions.append(Version(spec.model_copy(update={"name": name, "version": number}), weights))
+    return versions, findings
+
+
+def check_files(repository: Path, version: Version) -> Iterator[Finding]:
+    """The graph is the one that was exported, and the decoder is there."""
+    spec = version.spec
+    decoder = repository / (spec.name + DECODE_SUFFIX) / str(spec.version)
+    missing = [file for file in (*(decoder / name for name in _DECODER_FILES), version.weights) if not file.is_file()]
+    faults = [f"{file.relative_to(repository)} is missing" for file in missing]
+    yield finding(version.subject, "files", "graph and decoder are there", faults)
+    if version.weights.is_file():
+        digest = sha256_of(version.weights)
+        wrong = [] if digest == spec.weights_sha256 else [f"it is {digest}, the contract says {spec.weights_sha256}"]
+        yield finding(version.subject, "SHA-256", digest[:12] + "…", wrong)
+
+
+def check_copies(repository: Path, newest: Version) -> Finding:
+    """tagger.json above the version folders is a copy of the newest version's."""
+    faults = []
+    for folder in (newest.spec.name, newest.spec.name + MODEL_SUFFIX):
+        try:
+            if TaggerSpec.read(repository / folder / SPEC_FILE) != newest.spec:
+                faults.append(f"{folder}/{SPEC_FILE} is not that of version {newest.spec.version}")
+        except SpecError as error:
+            faults.append(str(error))
+    return finding(newest.spec.name, "copies", f"equal version {newest.spec.version}'s {SPEC_FILE}", faults)
+
+
+def _read_contract(folder: Path, name: str, number: int) -> tuple[TaggerSpec | None, list[str]]:
+    try:
+        spec = TaggerSpec.read(folder / SPEC_FILE)
+    except SpecError as error:
+        return None, [str(error)]
+    if (spec.name, spec.version) != (name, number):
+        return spec, [f"name, version: it says {spec.name!r} version {spec.version}"]
+    return spec, []

@@ -1,0 +1,42 @@
+"""What a check found, and how it is shown."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.table import Table
+from rich.text import Text
+
+Status = Literal["ok", "note", "failed"]
+_STYLES = {"ok": "green", "note": "yellow", "failed": "bold red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check of one `subject`, a model or a version; a note is worth reading and no failure."""
+
+    subject: str
+    check: str
+    found: str
+    status: Status
+
+
+def finding(subject: str, check: str, found: str, faults: list[str]) -> Finding:
+    """What was `found`, or every fault there was."""
+    return Finding(subject, check, "; ".join(faults) or found, "failed" if faults else "ok")
+
+
+def table(findings: list[Finding]) -> Table:
+    rows = Table("subject", "check", "found", "")
+    for row in findings:
+        cells = (Text(row.subject), Text(row.check), Text(row.found, overflow="fold"))
+        rows.add_row(*cells, Text(row.status, style=_STYLES[row.status]))
+    return rows
+
+
+def summary(findings: list[Finding]) -> str:
+    """One line of counts, then one for each failure, which a table would wrap."""
+    counts = Counter(row.status for row in findings)
+    lines = [f"{len(findings)} checks: {counts['ok']} ok, {counts['note']} to note, {counts['failed']} failed."]
+    lines += [f"failed: {row.subject}: {row.check}: {row.found}" for row in findings if row.status == "failed"]
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+"""The ONNX file as it lies there: valid, of a version that the runtime knows, and what its contract says."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import onnx
+import onnxruntime as ort
+
+from export.check.contract import Version
+from export.check.findings import Finding, finding
+from export.metadata import facts_of
+from export.onnx_file import (
+    GraphError,
+    external_files,
+    graph_inputs,
+    load_structure,
+    one_line,
+    open_session,
+    shape_of,
+    signature_faults,
+)
+from export.simplify import useless_nodes
+from export.tolerances import precision_of
+from labelwise.spec import TaggerSpec
+
+_NAMED_AT_MOST = 6
+
+
+def check_graph(version: Version) -> tuple[onnx.ModelProto | None, list[Finding]]:
+    """The graph, where it can be read, and everything about it that needs no picture."""
+    try:
+        model = load_structure(version.weights)
+    except GraphError as error:
+        return None, [finding(version.subject, "ONNX", "", [str(error)])]
+    return model, list(_findings(version, model))
+
+
+def _findings(version: Version, model: onnx.ModelProto) -> Iterator[Finding]:
+    subject, external = version.subject, external_files(model)
+    yield finding(subject, "ONNX", f"valid, {precision_of(model)}", _validity_faults(version, not external))
+    yield finding(subject, "external data", "none", [f"weights lie in {name}" for name in external])
+    yield finding(subject, "opset", _versions(model), _runtime_faults(version))
+    yield finding(subject, "signature", _signature(model), signature_faults(model, version.spec))
+    yield _metadata(subject, model, version.spec)
+    yield _nodes(subject, model)
+
+
+def _validity_faults(version: Version, is_whole: bool) -> list[str]:
+    try:  # shapes cannot be inferred through weights that lie elsewhere
+        onnx.checker.check_model(str(version.weights), full_check=is_whole)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return [one_line(error)]
+    return []
+
+
+def _versions(model: onnx.ModelProto) -> str:
+    opsets = ", ".join(f"{opset.domain or 'ai.onnx'} {opset.version}" for opset in model.opset_import)
+    return f"{opsets}; IR version {model.ir_version}; loaded by ONNX Runtime {ort.__version__}"
+
+
+def _runtime_faults(version: Version) -> list[str]:
+    try:
+        open_session(version.weights)
+    except GraphError as error:
+        return [str(error)]
+    return []
+
+
+def _signature(model: onnx.ModelProto) -> str:
+    return ", ".join(f"{value.name} {shape_of(value)}" for value in (*graph_inputs(model), *model.graph.output))
+
+
+def _metadata(subject: str, model: onnx.ModelProto, spec: TaggerSpec) -> Finding:
+    facts = facts_of(model)
+    if not facts:
+        return Finding(subject, "metadata", "none: something else made this graph", "note")
+    wanted = {
+        "name": spec.name,
+        "version": spec.version,
+        "labels": list(spec.labels),
+        "thresholds": list(spec.thresholds),
+        "image": spec.image.model_dump(mode="json"),
+    }
+    faults = [
+        f"{key} is {facts[key]}, the contract says {value}"
+        for key, value in wanted.items()
+        if key in facts and facts[key] != value
+    ]
+    faults += [f"{key} is missing" for key in ("labels", "thresholds") if key not in facts]
+    return finding(subject, "metadata", "equals the contract: " + ", ".join(sorted(facts)), faults)
+
+
+def _nodes(subject: str, model: onnx.ModelProto) -> Finding:
+    counts = Counter(node.op_type for node in model.graph.node)
+    found = f"{len(model.graph.node)} nodes: " + ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    useless = useless_nodes(model)
+    if useless:
+        more = "" if len(useless) <= _NAMED_AT_MOST else f" and {len(useless) - _NAMED_AT_MOST} more"
+        found += f". These copy or cancel: {', '.join(useless[:_NAMED_AT_MOST])}{more}"
+    return Finding(subject, "nodes", found, "note" if useless else "ok")

@@ -1,0 +1,83 @@
+"""What a graph answers: any batch, what the contract promises of every output, and the same alone as in a batch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from export.check.findings import Finding, finding
+from export.onnx_file import GraphError, Outputs, Runner
+from export.parity import REFERENCE_BATCH, Difference, batch_sizes, compare, run_all
+from export.pictures import Pictures
+from export.tolerances import Precision
+from labelwise.spec import TaggerSpec
+
+_UNIT = 1e-2  # how far a length or a sum may be from 1, in any precision
+_BELOW_ZERO = 1e-6
+
+
+def check_outputs(
+    subject: str, spec: TaggerSpec, run: Runner, pictures: Pictures, precision: Precision
+) -> Iterator[Finding]:
+    """Every picture alone, then in batches of 1, 2, an odd number and the largest."""
+    sizes = ", ".join(map(str, batch_sizes(spec.max_batch)))
+    try:
+        alone = run_all(run, pictures, 1)
+        differences = compare(alone, run, spec, pictures, precision)
+    except GraphError as error:
+        yield finding(subject, "runs", "", [str(error)])
+        return
+    yield finding(subject, "runs", f"{len(pictures.names)} pictures at batch {sizes}", _shape_faults(alone, spec))
+    yield from (_values(subject, name, values, pictures) for name, values in alone.items())
+    yield _differing(subject, "alone as in a batch", differences)
+
+
+def check_against(
+    subject: str, reference: Runner, run: Runner, spec: TaggerSpec, pictures: Pictures, precision: Precision
+) -> Finding:
+    """The graph against the checkpoint it was made from."""
+    try:
+        expected = run_all(reference, pictures, min(REFERENCE_BATCH, spec.max_batch))
+        if missing := [name for name in spec.output_names if name not in expected]:
+            return finding(subject, "parity with the run", "", [f"the run has no {', '.join(missing)}"])
+        return _differing(subject, "parity with the run", compare(expected, run, spec, pictures, precision))
+    except GraphError as error:
+        return finding(subject, "parity with the run", "", [str(error)])
+
+
+def _differing(subject: str, check: str, differences: list[Difference]) -> Finding:
+    largest = dict.fromkeys((difference.output for difference in differences), 0.0)
+    for difference in differences:
+        largest[difference.output] = max(largest[difference.output], difference.value)
+    found = "differs by at most " + ", ".join(f"{value:.1e} in {name}" for name, value in largest.items())
+    return finding(subject, check, found, [f"differs in {one}" for one in differences if not one.ok])
+
+
+def _shape_faults(outputs: Outputs, spec: TaggerSpec) -> list[str]:
+    return [
+        f"{tensor.name} is {outputs[tensor.name].dtype} {list(outputs[tensor.name].shape[1:])}, the contract says "
+        f"{tensor.dtype} {list(tensor.shape)}"
+        for tensor in spec.outputs
+        if outputs[tensor.name].shape[1:] != tensor.shape or outputs[tensor.name].dtype != tensor.dtype
+    ]
+
+
+def _values(subject: str, name: str, values: np.ndarray, pictures: Pictures) -> Finding:
+    """values [n, ...]: finite, and what an output of that name promises."""
+    flat = values.reshape(len(values), -1)
+    finite = np.isfinite(flat).all(axis=1)
+    if not finite.all():
+        return finding(subject, name, "", [f"not finite on {pictures.names[int(np.argmin(finite))]}"])
+    found = f"{flat.min():.4f} to {flat.max():.4f}"
+    off, promise = np.zeros(len(values)), "finite"
+    if name == "scores":
+        off, promise = np.maximum(-flat, flat - 1).max(axis=1) - _BELOW_ZERO, "within 0..1"
+    elif name == "embeddings":
+        lengths = np.linalg.norm(values, axis=-1).reshape(len(values), -1)
+        off, promise = np.abs(lengths - 1).max(axis=1) - _UNIT, "of length 1"
+        found = f"lengths {lengths.min():.4f} to {lengths.max():.4f}"
+    elif name == "attention":
+        sums = values.sum(axis=(-2, -1)).reshape(len(values), -1)
+        off = np.maximum(np.abs(sums - 1).max(axis=1) - _UNIT, -flat.min(axis=1) - _BELOW_ZERO)
+        found, promise = f"sums {sums.min():.4f} to {sums.max():.4f}", "at least 0 and a sum of 1 a label"
+    faults = [f"{found}, not {promise}, on {pictures.names[int(off.argmax())]}"] if off.max() > 0 else []
+    return finding(subject, name, f"{found}: {promise}", faults)

@@ -1,0 +1,62 @@
+"""What a user cares about: how mAP and the photos' tags change on a labelled set. Needs the `train` extra."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.onnx_file import Runner
+from labelwise.errors import DataError
+from labelwise.spec import TaggerSpec
+from training.data import EvalBatches, read_data
+from training.metrics import average_precisions
+
+_BATCH = 16
+
+Scores = NDArray[np.float32]  # [n, l]
+
+
+@dataclass(frozen=True)
+class LabelledChange:
+    """On the val photos of a labelled set: mAP of the reference and of the graph, 0..1, and how many of the photos
+    have another set of tags at the tagger's thresholds."""
+
+    photos: int
+    reference_map: float
+    graph_map: float
+    changed: int
+
+    def __str__(self) -> str:
+        return (
+            f"mAP {self.reference_map:.4f} -> {self.graph_map:.4f} on {self.photos} labelled photos; "
+            f"another set of tags on {self.changed} of them"
+        )
+
+
+def labelled_change(data: str, spec: TaggerSpec, reference: Runner, graph: Runner) -> LabelledChange:
+    """Score the val photos of `data`, in any layout that training reads, with both. DataError."""
+    ours, theirs, targets = _score(data, spec, (reference, graph))
+    thresholds = np.array(spec.thresholds)
+    changed = ((ours >= thresholds) != (theirs >= thresholds)).any(axis=1).sum()
+    return LabelledChange(len(targets), _map(ours, targets), _map(theirs, targets), int(changed))
+
+
+def labelled_map(data: str, spec: TaggerSpec, graph: Runner) -> tuple[float, int]:
+    """mAP, 0..1, of the graph alone on the val photos of `data`, and how many these are. DataError."""
+    scores, targets = _score(data, spec, (graph,))
+    return _map(scores, targets), len(targets)
+
+
+def _score(data: str, spec: TaggerSpec, runners: tuple[Runner, ...]) -> list[Scores]:
+    """The scores of each runner, then the targets, each [n, l]; every photo is decoded once."""
+    seed = spec.training.get("seed")  # unsplit data is split as for training, so that no photo was trained on
+    photos = read_data(data, seed if isinstance(seed, int) else 0).select(spec.labels).val
+    if not (photos.targets == 1).any():
+        raise DataError(f"{data} has no label of the tagger present in val, so that there is no mAP.")
+    batches = EvalBatches(photos, spec.image, min(_BATCH, spec.max_batch), cache="none")
+    scores = [[runner(batch)["scores"] for runner in runners] for batch in batches]
+    return [*(np.concatenate(parts) for parts in zip(*scores, strict=True)), photos.targets]
+
+
+def _map(scores: Scores, targets: NDArray[np.float32]) -> float:
+    return float(np.nanmean(average_precisions(scores, targets)))

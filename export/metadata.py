@@ -1,0 +1,50 @@
+"""What an ONNX file says of itself: labels, thresholds and origin, for when it lies somewhere alone."""
+
+import json
+
+import onnx
+
+from labelwise.spec import TaggerSpec
+
+_PREFIX = "labelwise."
+
+
+def describe(model: onnx.ModelProto, spec: TaggerSpec, source_sha256: str, versions: dict[str, str]) -> None:
+    """Write the contract into `model`, and take out every trace of the source code and machine it was made with.
+
+    `source_sha256` is the hash of the weights it was exported from, `versions` those of the libraries that did it.
+    """
+    model.producer_name, _, model.producer_version = spec.producer.partition(" ")
+    model.model_version = spec.version
+    model.graph.name = spec.name
+    model.doc_string = model.graph.doc_string = ""
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for initializer in model.graph.initializer:
+        del initializer.metadata_props[:]
+        initializer.doc_string = ""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    facts = {
+        "name": spec.name,
+        "version": spec.version,
+        "labels": list(spec.labels),
+        "thresholds": list(spec.thresholds),
+        "image": spec.image.model_dump(),
+        "source_sha256": source_sha256,
+        "versions": {"onnx": onnx.__version__, **versions},
+    }
+    onnx.helper.set_model_props(model, {_PREFIX + key: json.dumps(value) for key, value in facts.items()})
+
+
+def facts_of(model: onnx.ModelProto) -> dict[str, object]:
+    """What `describe` wrote; empty for a graph that something else made. What is no JSON counts as text."""
+    facts: dict[str, object] = {}
+    for entry in model.metadata_props:
+        if entry.key.startswith(_PREFIX):
+            try:
+                facts[entry.key.removeprefix(_PREFIX)] = json.loads(entry.value)
+            except ValueError:
+                facts[entry.key.removeprefix(_PREFIX)] = entry.value
+    return facts

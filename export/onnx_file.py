@@ -1,0 +1,152 @@
+"""Reading and writing ONNX files, with one line for each way in which one can be unusable."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from labelwise.errors import LabelwiseError
+from labelwise.spec import TaggerSpec, TensorSpec
+
+OPSET = 18  # what `labelwise export` writes, and what it tells others to
+
+Pixels = NDArray[np.uint8]  # [b, h, w, 3]
+Outputs = dict[str, NDArray[np.float32]]  # output name -> [b, ...]
+Runner = Callable[[Pixels], Outputs]
+
+ONNX_TYPES = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
+_LARGEST = 2**31 - 1  # protobuf's limit for one message
+_LONGEST = 400  # characters of another library's error
+_RUNTIME = f"ONNX Runtime {ort.__version__}"
+
+
+class GraphError(LabelwiseError):
+    """An ONNX file that cannot be served; the message says why."""
+
+
+def load_model(file: Path) -> onnx.ModelProto:
+    """Read `file` with its weights, wherever they lie. GraphError."""
+    model = load_structure(file)
+    for name in external_files(model):
+        if not (file.parent / name).is_file():
+            raise GraphError(f"{file} keeps weights in {name}, which is not beside it: copy both files together.")
+    try:
+        onnx.load_external_data_for_model(model, str(file.parent))
+    except Exception as error:  # onnx checks paths and sizes, each with an exception of its own
+        raise GraphError(f"{file} keeps weights in other files that cannot be read: {one_line(error)}") from error
+    _check_size(model)
+    return model
+
+
+def load_structure(file: Path) -> onnx.ModelProto:
+    """Read `file` alone, without weights that lie in other files. GraphError if it is no ONNX."""
+    try:
+        model = onnx.load_model(file, load_external_data=False)
+    except OSError as error:
+        raise GraphError(f"{file} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # protobuf's classes differ between its implementations
+        raise GraphError(f"{file} is no ONNX file.") from error
+    if not model.graph.node or not model.opset_import:  # protobuf takes many a random file for an empty message
+        raise GraphError(f"{file} is no ONNX file, or one without a graph.")
+    return model
+
+
+def save_model(model: onnx.ModelProto, file: Path) -> None:
+    """Check and write `model` as one file. GraphError; OSError where the disk will not take it."""
+    _check_size(model)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(f"The graph is not valid ONNX: {one_line(error)}") from error
+    onnx.save_model(model, file)
+
+
+def open_session(model: Path | bytes) -> ort.InferenceSession:
+    """A session on the CPU. GraphError says what the runtime does not know, in one line."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised as well, and printed once is enough
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own unrelated classes
+        message, text = one_line(error), str(error)
+        if opset := re.search(r"[Oo]pset (\d+) is under development", text):
+            message = f"it needs opset {opset[1]}, which {_RUNTIME} does not know: export it with opset {OPSET}"
+        elif version := re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", text):
+            message = f"its IR version is {version[1]}, and {_RUNTIME} knows none after {version[2]}"
+        raise GraphError(f"ONNX Runtime cannot load the graph: {message}.") from error
+
+
+def session_runner(session: ort.InferenceSession, spec: TaggerSpec) -> Runner:
+    """The published graph as a function of pixels; RuntimeError classes of onnxruntime become GraphError."""
+
+    def run(pixels: Pixels) -> Outputs:
+        try:
+            outputs = session.run(list(spec.output_names), {spec.input.name: pixels})
+        except Exception as error:  # onnxruntime raises its own unrelated classes
+            raise GraphError(f"The graph fails at batch {len(pixels)}: {one_line(error)}") from error
+        return dict(zip(spec.output_names, outputs, strict=True))
+
+    return run
+
+
+def signature_faults(model: onnx.ModelProto, spec: TaggerSpec) -> list[str]:
+    """In what the graph's inputs and outputs are not the contract's, or cannot take any batch; empty if in nothing."""
+    wanted = [(spec.input, graph_inputs(model)), *((output, list(model.graph.output)) for output in spec.outputs)]
+    faults = [fault for tensor, values in wanted if (fault := _tensor_fault(tensor, values))]
+    names = {spec.input.name, *spec.output_names}
+    faults += [
+        f"the graph has {value.name!r}, which the contract does not"
+        for value in (*graph_inputs(model), *model.graph.output)
+        if value.name not in names
+    ]
+    return faults
+
+
+def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """What a caller has to give; before IR version 4 every weight stood among the inputs too."""
+    weights = {initializer.name for initializer in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def shape_of(value: onnx.ValueInfoProto) -> list[int | str]:
+    """Sizes, and names of those that are free; "?" for one without a name."""
+    return [
+        part.dim_value if part.HasField("dim_value") else part.dim_param or "?"
+        for part in value.type.tensor_type.shape.dim
+    ]
+
+
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """The other files that weights lie in, if any."""
+    tensors = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    return sorted({ExternalDataInfo(tensor).location for tensor in tensors})
+
+
+def one_line(error: Exception) -> str:
+    """What it says, on one line of bearable length: an invalid graph has an error for each node after the first."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def _check_size(model: onnx.ModelProto) -> None:
+    if model.ByteSize() > _LARGEST:
+        raise GraphError("The graph is larger than 2 GiB, which one ONNX file cannot hold: take a smaller backbone.")
+
+
+def _tensor_fault(tensor: TensorSpec, values: list[onnx.ValueInfoProto]) -> str | None:
+    found = next((value for value in values if value.name == tensor.name), None)
+    if found is None:
+        have = ", ".join(value.name for value in values)
+        return f"its contract says {tensor.name!r}, but the graph has {have}"
+    dtype = onnx.TensorProto.DataType.Name(found.type.tensor_type.elem_type).lower()
+    batch, *shape = shape_of(found) or ["?"]
+    if found.type.tensor_type.elem_type != ONNX_TYPES[tensor.dtype] or tuple(shape) != tensor.shape:
+        return f"{tensor.name} is {dtype} {shape}, its contract says {tensor.dtype} {list(tensor.shape)}"
+    if isinstance(batch, int):
+        return f"the batch dimension of {tensor.name} is fixed at {batch}"
+    return None

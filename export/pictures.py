@@ -1,0 +1,89 @@
+"""The photos a check looks at: those that the user names, or reproducible test pictures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from export.onnx_file import Pixels
+from labelwise.errors import DataError
+from labelwise.image import ImageError, load_pixels
+from labelwise.spec import ImageSpec, TaggerSpec
+
+_AT_MOST = 64  # of a large folder an even sample; a check reads each photo several times
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What to check with: a folder or list of photos (None: test pictures), and labelled photos as `labelwise train`
+    takes them, for mAP and tags (None: neither)."""
+
+    images: Path | None = None
+    data: str | None = None
+
+
+NO_EVIDENCE = Evidence()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures uint8 [n, h, w, 3], n >= 1, and what each is called."""
+
+    names: tuple[str, ...]
+    pixels: Pixels
+
+    def batches(self, size: int) -> Iterator[list[int]]:
+        """Rows of all pictures in batches of exactly `size`; the last one goes on from the first picture."""
+        for start in range(0, len(self.names), size):
+            yield [row % len(self.names) for row in range(start, start + size)]
+
+
+def pictures_for(spec: TaggerSpec, images: Path | None) -> Pictures:
+    """Photos in the folder or list `images`, at most 64 of them; without it test pictures. DataError."""
+    return drawn_pictures(spec.image, min(spec.max_batch, _AT_MOST)) if images is None else _read(images, spec.image)
+
+
+def drawn_pictures(image: ImageSpec, count: int) -> Pictures:
+    """Reproducible pictures with coarse and fine structure; flat noise would excite too little."""
+    random = np.random.default_rng(0)
+    height, width = image.height, image.width
+    coarse = random.integers(0, 256, (count, 8, 8, 3))
+    grown = coarse.repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)[:, :height, :width]
+    pixels = (grown + random.integers(-40, 41, grown.shape)).clip(0, 255).astype(np.uint8)
+    return Pictures(tuple(f"test picture {number}" for number in range(1, count + 1)), pixels)
+
+
+def _read(images: Path, image: ImageSpec) -> Pictures:
+    files = _files(images)
+    chosen = [files[index * len(files) // min(len(files), _AT_MOST)] for index in range(min(len(files), _AT_MOST))]
+    return Pictures(tuple(map(str, chosen)), np.stack([_decode(file, image) for file in chosen]))
+
+
+def _files(images: Path) -> list[Path]:
+    """Every photo under a folder, or those that a text file names, one a line, relative to itself."""
+    try:
+        if images.is_dir():
+            files = sorted(file for file in images.rglob("*") if file.suffix.lower() in _SUFFIXES)
+        elif images.suffix.lower() in _SUFFIXES:
+            files = [images]
+        else:
+            lines = images.read_text("utf-8").splitlines()
+            files = [images.parent / line.strip() for line in lines if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{images} is neither a photo nor a list of photos, one path a line.") from error
+    except OSError as error:
+        raise DataError(f"{images} cannot be read: {error.strerror}; name a folder or a list of photos.") from error
+    if not files:
+        raise DataError(f"{images} has no photos ({', '.join(sorted(_SUFFIXES))}).")
+    return files
+
+
+def _decode(file: Path, image: ImageSpec) -> Pixels:
+    try:
+        return load_pixels(file.read_bytes(), image.height, image.width, image.resize, image.interpolation)
+    except ImageError as error:
+        raise DataError(f"{file} cannot be decoded: {error}") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from error

@@ -1,0 +1,55 @@
+"""How far an exported graph's numbers may be from those it was made from, by precision and output."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """`absolute`: the largest absolute difference of any value; `cosine`: the largest 1 - cosine of any vector, which
+    lie along the last axis."""
+
+    measure: Literal["absolute", "cosine"]
+    limit: float
+
+    def distances(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Two [b, ...] -> one distance a picture [b]; NaN where either side is not a number."""
+        a, b = (values.astype(np.float64) for values in (ours, theirs))
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            if self.measure == "absolute":
+                return np.abs(a - b).reshape(len(a), -1).max(axis=1)
+            lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+            return (1 - (a * b).sum(axis=-1) / lengths).reshape(len(a), -1).max(axis=1)
+
+
+_ABSOLUTE_1E4 = Tolerance("absolute", 1e-4)  # what fp32 arithmetic in another order explains, with room
+
+TOLERANCES: dict[Precision, dict[str, Tolerance]] = {
+    "fp32": {"scores": _ABSOLUTE_1E4, "embeddings": _ABSOLUTE_1E4, "attention": _ABSOLUTE_1E4},
+    # 11 bits of mantissa through some fifty layers.
+    "fp16": {
+        "scores": Tolerance("absolute", 1e-2),
+        "embeddings": Tolerance("cosine", 1e-3),
+        "attention": Tolerance("absolute", 1e-2),
+    },
+    # Bounds that tell a broken calibration from an honest one; whether it is good enough, the labelled set says.
+    "int8": {
+        "scores": Tolerance("absolute", 0.25),
+        "embeddings": Tolerance("cosine", 0.1),
+        "attention": Tolerance("absolute", 0.25),
+    },
+}
+
+
+def precision_of(model: onnx.ModelProto) -> Precision:
+    """What a graph computes in: int8 if anything is quantised, fp16 if any weights are half floats."""
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv") for node in model.graph.node):
+        return "int8"
+    halves = onnx.TensorProto.FLOAT16
+    return "fp16" if any(weights.data_type == halves for weights in model.graph.initializer) else "fp32"

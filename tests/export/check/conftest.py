@@ -1,0 +1,39 @@
+"""A copy of a whole repository, to be broken."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from export.check import check_repository
+from export.check.findings import Finding
+from labelwise.repository import Repository
+from labelwise.spec import sha256_of
+
+
+@pytest.fixture
+def repository(exported: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(exported, tmp_path / "repository")
+
+
+@pytest.fixture
+def change_graph(repository: Path) -> Callable[[Callable[[onnx.ModelProto], None]], None]:
+    """Change the published graph and sign it anew, as another tool that writes repositories would."""
+
+    def change(how: Callable[[onnx.ModelProto], None]) -> None:
+        version = Repository.open(repository).taggers["pets"][1]
+        model = onnx.load(version.weights)
+        how(model)
+        onnx.save_model(model, version.weights)
+        spec = version.spec.model_copy(update={"weights_sha256": sha256_of(version.weights)})
+        for folder in ("pets", "pets/1", "pets_model"):
+            spec.write(repository / folder)
+
+    return change
+
+
+@pytest.fixture
+def failures(repository: Path) -> Callable[[], list[Finding]]:
+    return lambda: [finding for finding in check_repository(repository) if finding.status == "failed"]
