@@ -39,6 +39,8 @@ class ServingOptions:
     queue_size: int = 512  # requests; the next is rejected
     deadline_s: float = 10.0  # in the queue; then a request is rejected, unless it brings its own timeout
     warm_up: bool = True
+    # Triton answers from its cache whichever outputs a request names (seen with 2.51), so of NAME_model all clients
+    # must ask for the same ones; the ensemble always asks for all. Triton must also run with --cache-config.
     response_cache: bool = False
     versions: int = 2  # how many of the newest Triton loads
     # An existing folder on the machine that serves: ONNX Runtime makes one folder in it, and not its parents.
