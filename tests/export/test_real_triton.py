@@ -1,4 +1,4 @@
-"""The exported repository in a real Triton, auto-completion off: every setting at once, and a second version beside it."""
+"""The exported repository in a real Triton, auto-completion off: every setting at once, and versions that change."""
 
 import re
 import subprocess
