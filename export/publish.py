@@ -1,52 +1,98 @@
-"""Writing a version into a Triton model repository so that no reader ever sees half of it."""
+"""Writing a version into a Triton model repository so that no reader ever sees half of it.
+
+Versions are moved in by renames, the ensemble's last: from then on the version exists. The files that all versions
+share follow, then old versions are taken out, the ensemble's folder first: from then on they do not exist.
+"""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
-from export.triton_config import Backend, decode_config, ensemble_config, model_config
+from export.tensorrt import Plan
+from export.triton_config import (
+    Backend,
+    ServingOptions,
+    decode_config,
+    ensemble_config,
+    model_config,
+    model_variants,
+)
 from labelwise.errors import RepositoryError
 from labelwise.repository import CONFIG_FILE, DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
 from labelwise.spec import LABELS_FILE, SPEC_FILE, TaggerSpec
 
 # Triton reads configs/NAME.pbtxt instead of config.pbtxt where it is started with --model-config-name=NAME.
 CUSTOM_CONFIGS = "configs"
+_DECODER = "labelwise_image.py"
 _STAGING_PREFIX = ".staging-"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 @contextlib.contextmanager
 def staging(repository: Path) -> Iterator[Path]:
-    """A scratch folder on the repository's own disk, while no other export writes there."""
+    """A scratch folder on the repository's own disk, while no other export writes there.
+
+    RepositoryError where the disk is full, read-only or not ours; nothing of a failed export stays behind.
+    """
+    missing = [folder for folder in (repository, *repository.parents) if not folder.exists()]
     try:
+        with _locked(repository):
+            try:
+                yield from _scratch(repository)
+            except BaseException:
+                for folder in missing:
+                    with contextlib.suppress(OSError):  # not empty, so it is no longer ours alone
+                        folder.rmdir()
+                raise
+    except OSError as error:
+        if error.errno not in _FULL | _REFUSED:
+            raise
+        raise RepositoryError(f"{repository} cannot be written: {error.strerror}.") from error
+
+
+def _scratch(repository: Path) -> Iterator[Path]:
+    for stale in repository.glob(f"{_STAGING_PREFIX}*"):  # of an export that was killed: we hold its lock
+        shutil.rmtree(stale)
+    stage = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=repository))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(repository: Path) -> Iterator[None]:
+    """The lock ends with the process, so a killed export leaves none behind."""
+    while True:
         repository.mkdir(parents=True, exist_ok=True)
         folder = os.open(repository, os.O_RDONLY)
-    except OSError as error:
-        raise RepositoryError(f"{repository} cannot be written: {error.strerror}.") from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # ends with the process, so a killed export leaves no lock behind
-        for stale in repository.glob(f"{_STAGING_PREFIX}*"):
-            shutil.rmtree(stale)
         try:
-            stage = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=repository))
-        except OSError as error:
-            raise RepositoryError(f"{repository} cannot be written: {error.strerror}.") from error
-        try:
-            yield stage
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            # Whoever held the lock before may have failed, and removed the folder that it had made.
+            if _is_at(folder, repository):
+                yield
+                return
         finally:
-            shutil.rmtree(stage, ignore_errors=True)
-    finally:
-        os.close(folder)
+            os.close(folder)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def next_version(repository: Path, name: str) -> int:
     """One more than any version that is or was being published."""
-    parts = (name, name + MODEL_SUFFIX, name + DECODE_SUFFIX)
-    return 1 + max((number for part in parts for number in version_folders(repository / part)), default=0)
+    return 1 + max((number for part in _parts(name) for number in version_folders(repository / part)), default=0)
 
 
 def check_compatible(repository: Path, spec: TaggerSpec) -> None:
@@ -64,34 +110,67 @@ def check_compatible(repository: Path, spec: TaggerSpec) -> None:
         )
 
 
-def publish(repository: Path, stage: Path, weights: Path, spec: TaggerSpec, backend: Backend) -> None:
-    """Complete the three model folders under `stage`, then move them into `repository`, the ensemble last."""
-    version = str(spec.version)
-    _write_model(stage / (spec.name + MODEL_SUFFIX), weights, spec, backend)
-    _write_decode(stage / (spec.name + DECODE_SUFFIX), spec)
-    _write_ensemble(stage / spec.name, spec)
-    for part in (spec.name + MODEL_SUFFIX, spec.name + DECODE_SUFFIX, spec.name):
+def publish(
+    repository: Path,
+    stage: Path,
+    weights: Path,
+    spec: TaggerSpec,
+    backend: Backend,
+    options: ServingOptions | None = None,
+    plans: Sequence[Plan] = (),
+    keep: int | None = None,
+) -> None:
+    """Complete the three model folders under `stage`, then move them into `repository`, the ensemble last.
+
+    `weights` and `plans` lie in `stage`. `keep` (1 or more) then removes all but that many of the newest versions.
+    """
+    if keep is not None and keep < 1:
+        raise RepositoryError(f"{keep} versions cannot be kept: at least the new one stays.")
+    options = options or ServingOptions()
+    decode, model, ensemble = _parts(spec.name)
+    _write_decode(stage / decode, spec, options)
+    _write_model(stage / model, weights, spec, backend, options, plans)
+    _write_ensemble(stage / ensemble, spec)
+    for part in (decode, model, ensemble):
         _sync_tree(stage / part)
-        _move_into_place(stage / part, repository / part, version)
-    _sync(repository)
+    newest = spec.version >= max(version_folders(repository / ensemble), default=0)
+    _take_out_scraps(repository, stage, spec.name)
+    _move_versions(repository, stage, spec)
+    if newest:  # the shared files describe the newest version
+        for part in (decode, model, ensemble):
+            _move_shared(stage / part, repository / part)
+        if not plans:  # an older version's are not this one's; Triton takes config.pbtxt instead
+            _variant(repository / model, "plan").unlink(missing_ok=True)
+    if keep is not None:
+        _take_out_old(repository, stage, spec, keep)
 
 
-def _write_model(folder: Path, weights: Path, spec: TaggerSpec, backend: Backend) -> None:
+def _parts(name: str) -> tuple[str, str, str]:
+    """The three models of a tagger in the order in which they are published."""
+    return name + DECODE_SUFFIX, name + MODEL_SUFFIX, name
+
+
+def _write_model(
+    folder: Path, weights: Path, spec: TaggerSpec, backend: Backend, options: ServingOptions, plans: Sequence[Plan]
+) -> None:
     version = _make_version(folder, spec)
     weights.rename(version / WEIGHTS_FILE)
+    for plan in plans:
+        plan.file.rename(version / plan.file.name)
     (version / "model.py").write_text(_triton_model("ort_model.py"), "utf-8")
+    (folder / CONFIG_FILE).write_text(model_config(spec, backend, options, plans), "utf-8")
     (folder / CUSTOM_CONFIGS).mkdir()
-    (folder / CUSTOM_CONFIGS / "python.pbtxt").write_text(model_config(spec, "python"), "utf-8")
-    (folder / CONFIG_FILE).write_text(model_config(spec, backend), "utf-8")
+    for name, text in model_variants(spec, options, plans).items():
+        _variant(folder, name).write_text(text, "utf-8")
     _write_contract(folder, spec)
 
 
-def _write_decode(folder: Path, spec: TaggerSpec) -> None:
+def _write_decode(folder: Path, spec: TaggerSpec, options: ServingOptions) -> None:
     version = _make_version(folder, spec)
     (version / "model.py").write_text(_triton_model("decode_model.py"), "utf-8")
     decoder = resources.files("labelwise").joinpath("image.py").read_text("utf-8")
-    (version / "labelwise_image.py").write_text(decoder, "utf-8")
-    (folder / CONFIG_FILE).write_text(decode_config(spec), "utf-8")
+    (version / _DECODER).write_text(decoder, "utf-8")
+    (folder / CONFIG_FILE).write_text(decode_config(spec, options), "utf-8")
 
 
 def _write_ensemble(folder: Path, spec: TaggerSpec) -> None:
@@ -115,19 +194,65 @@ def _triton_model(name: str) -> str:
     return resources.files("export").joinpath("triton_models", name).read_text("utf-8")
 
 
-def _move_into_place(staged: Path, target: Path, version: str) -> None:
-    """A new model moves as a whole; of an existing one the version moves first, then the files that describe it."""
-    if not target.exists():
-        staged.rename(target)
-        return
-    if (target / version).exists():
-        raise RepositoryError(f"{target.name} already has a version {version}: choose another --version.")
-    (staged / version).rename(target / version)
+def _variant(model: Path, name: str) -> Path:
+    return model / CUSTOM_CONFIGS / f"{name}.pbtxt"
+
+
+def _move_versions(repository: Path, stage: Path, spec: TaggerSpec) -> None:
+    """A new model moves as a whole, of an existing one the version; what fails half-way is moved back."""
+    version = str(spec.version)
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for part in _parts(spec.name):
+            inner = version if (repository / part).exists() else ""
+            staged, target = stage / part / inner, repository / part / inner
+            if inner and target.exists():
+                raise RepositoryError(f"{part} already has a version {version}: choose another --version.")
+            staged.rename(target)
+            moved.append((staged, target))
+            _sync(target.parent)
+    except Exception:
+        for staged, target in reversed(moved):
+            target.rename(staged)
+        raise
+
+
+def _move_shared(staged: Path, target: Path) -> None:
+    """The files beside the versions, each replaced at once. There are none if the model moved as a whole."""
     for file in (path for path in staged.rglob("*") if path.is_file()):
         destination = target / file.relative_to(staged)
         destination.parent.mkdir(exist_ok=True)
         file.replace(destination)
-    _sync(target)
+        _sync(destination.parent)
+
+
+def _take_out_scraps(repository: Path, stage: Path, name: str) -> None:
+    """Versions that lack their ensemble's folder: of an export or a removal that was killed."""
+    existing = version_folders(repository / name)
+    for part in _parts(name):
+        for number, folder in version_folders(repository / part).items():
+            if number not in existing and _is_ours(folder):
+                _take_out(folder, stage)
+
+
+def _is_ours(version: Path) -> bool:
+    return (version / "model.py").is_file() and any((version / file).is_file() for file in (WEIGHTS_FILE, _DECODER))
+
+
+def _take_out_old(repository: Path, stage: Path, spec: TaggerSpec, keep: int) -> None:
+    """Remove all but the `keep` highest versions, oldest first; never the one just published."""
+    for number in list(version_folders(repository / spec.name))[:-keep]:
+        if number != spec.version:
+            for part in reversed(_parts(spec.name)):
+                folder = repository / part / str(number)
+                if folder.is_dir():
+                    _take_out(folder, stage)
+
+
+def _take_out(folder: Path, stage: Path) -> None:
+    """At once for every reader; its files go with the stage."""
+    folder.rename(stage / f"out-{folder.parent.name}-{folder.name}")
+    _sync(folder.parent)
 
 
 def _sync_tree(folder: Path) -> None:

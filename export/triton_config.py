@@ -1,29 +1,66 @@
-"""config.pbtxt of the three models, built as Triton's own protobuf message: an unknown field cannot be written."""
+"""config.pbtxt of the three models, built as Triton's own protobuf message: an unknown field cannot be written.
 
+All versions of a model share its configuration. What a configuration says of one version alone, it therefore says
+while it lets Triton load no other (`version_policy: specific`): the ensemble, whose steps name the version they run,
+and whatever names a TensorRT engine.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
+from export.tensorrt import Plan, Profile
+from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX
 from labelwise.spec import LABELS_FILE, TaggerSpec, TensorSpec
 
-Backend = Literal["onnxruntime", "python"]
+Backend = Literal["onnxruntime", "tensorrt", "python"]
+Stanza = dict[str, Any]
 
 ENSEMBLE_INPUT = "IMAGE"
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
-_KEPT_VERSIONS = 2
-_QUEUE = {
-    "timeout_action": "REJECT",
-    "default_timeout_microseconds": 10_000_000,
-    "allow_timeout_override": True,
-    "max_queue_size": 512,
-}
+_KINDS = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """What the operator of a Triton chooses; all else follows from the contract. LabelwiseError: it cannot be."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Literal["none", "tensorrt"] = "none"  # inside the onnxruntime backend, on a GPU
+    precision: Literal["fp32", "fp16"] = "fp32"  # of the accelerator
+    instances: int = 1  # per GPU, or on the CPU
+    threads: int = 0  # ONNX Runtime's on the CPU; 0 takes every core
+    queue_delay_us: int = 500  # how long a batch may wait for more requests
+    queue_size: int = 512  # requests; the next is rejected
+    deadline_s: float = 10.0  # in the queue; then a request is rejected, unless it brings its own timeout
+    warm_up: bool = True
+    # Triton answers from its cache whichever outputs a request names (seen with 2.51), so of NAME_model all clients
+    # must ask for the same ones; the ensemble always asks for all. Triton must also run with --cache-config.
+    response_cache: bool = False
+    versions: int = 2  # how many of the newest Triton loads
+    # An existing folder on the machine that serves: ONNX Runtime makes one folder in it, and not its parents.
+    engine_cache: str = "/tmp"
+
+    def __post_init__(self) -> None:
+        if self.accelerator == "tensorrt" and self.device == "cpu":
+            raise LabelwiseError("TensorRT runs on a GPU: choose device gpu or auto, or no accelerator.")
+        least = {"instances": 1, "threads": 0, "queue_delay_us": 0, "queue_size": 1, "deadline_s": 1e-6, "versions": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise LabelwiseError(f"{name} is {getattr(self, name)} and must be at least {bound:g}.")
 
 
 def ensemble_config(spec: TaggerSpec) -> str:
-    """Encoded bytes -> every output: the model for clients that speak plain Triton."""
+    """Encoded bytes -> every output: the model for clients that speak plain Triton.
+
+    One configuration cannot send each version of the ensemble to its own version of the model, so only this one is
+    there, and answers with no other's scores. Older versions answer as NAME_model, and over HTTP.
+    """
     decode, model = spec.name + DECODE_SUFFIX, spec.name + MODEL_SUFFIX
     pixels, outputs = spec.input.name, {name: name for name in spec.output_names}
     steps = [
@@ -32,74 +69,185 @@ def ensemble_config(spec: TaggerSpec) -> str:
     ]
     return _to_pbtxt(
         _common(spec, spec.name)
+        | _only(spec)
         | {
             "platform": "ensemble",
             "input": [_ENCODED],
             "output": _outputs(spec),
-            "ensemble_scheduling": {"step": [step | {"model_version": -1} for step in steps]},
+            "ensemble_scheduling": {"step": [step | {"model_version": spec.version} for step in steps]},
         }
     )
 
 
-def decode_config(spec: TaggerSpec) -> str:
+def decode_config(spec: TaggerSpec, options: ServingOptions | None = None) -> str:
     """Encoded bytes -> pixels, in one Python process that decodes with threads of its own."""
+    options = options or ServingOptions()
     image = spec.image
     settings = image.model_dump(include={"height", "width", "resize", "interpolation"}) | {"max_pixels": MAX_PIXELS}
     return _to_pbtxt(
         _common(spec, spec.name + DECODE_SUFFIX)
+        | _newest(options)
         | {
             "backend": "python",
             "input": [_ENCODED],
             "output": [_tensor(spec.input)],
-            "dynamic_batching": {"default_queue_policy": _QUEUE},
+            "dynamic_batching": {"default_queue_policy": _queue(options)},
             "instance_group": [{"kind": "KIND_CPU", "count": 1}],
-            "parameters": {key: {"string_value": str(value)} for key, value in settings.items()},
+            "parameters": _parameters(settings),
         }
     )
 
 
-def model_config(spec: TaggerSpec, backend: Backend) -> str:
-    """Pixels -> every output, warmed up at batch 1 and at the largest."""
-    # ONNX Runtime's own backend takes a GPU where there is one; the Python backend's session is on the CPU.
-    kind = "KIND_AUTO" if backend == "onnxruntime" else "KIND_CPU"
+def model_config(
+    spec: TaggerSpec, backend: Backend, options: ServingOptions | None = None, plans: Sequence[Plan] = ()
+) -> str:
+    """Pixels -> every output. `tensorrt` needs `plans`, one a GPU architecture."""
+    options = options or ServingOptions()
+    run = {"onnxruntime": _onnxruntime, "tensorrt": _tensorrt, "python": _python}[backend]
     return _to_pbtxt(
         _common(spec, spec.name + MODEL_SUFFIX)
-        | {
-            "backend": backend,
-            "input": [_tensor(spec.input)],
-            "output": _outputs(spec),
-            "dynamic_batching": {"max_queue_delay_microseconds": 500, "default_queue_policy": _QUEUE},
-            "instance_group": [{"kind": kind, "count": 1}],
-            "model_warmup": [_warmup(spec, batch) for batch in sorted({1, spec.max_batch})],
-        }
+        | {"input": [_tensor(spec.input)], "output": _outputs(spec)}
+        | _batching(options)
+        | _warm_up(spec, options)
+        | _response_cache(options)
+        | run(spec, options, plans)
     )
+
+
+def model_variants(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan] = ()) -> dict[str, str]:
+    """Every way to run the model, by the NAME in `tritonserver --model-config-name=NAME`; `plan` where there is one."""
+    onnx: dict[str, Stanza] = {
+        "cpu": {"device": "cpu", "accelerator": "none"},
+        "cuda": {"device": "gpu", "accelerator": "none"},
+        "tensorrt": {"device": "gpu", "accelerator": "tensorrt"},
+    }
+    variants = {name: model_config(spec, "onnxruntime", replace(options, **change)) for name, change in onnx.items()}
+    if plans:
+        variants["plan"] = model_config(spec, "tensorrt", options, plans)
+    return variants | {"python": model_config(spec, "python", options)}
+
+
+def engine_key(spec: TaggerSpec) -> str:
+    """What keeps one model's engines apart from another's, or from another version's.
+
+    ONNX Runtime names an engine PREFIX_HASH_…_smARCHITECTURE.engine. Its hash covers the names in the graph, its own
+    version, CUDA's and TensorRT's, but not the weights: two versions of a tagger would share an engine, silently.
+    """
+    return f"{spec.name}-v{spec.version}-{spec.weights_sha256[:16]}"
+
+
+def _onnxruntime(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan]) -> Stanza:
+    stanza = {"backend": "onnxruntime", "parameters": _parameters(_session(options))}
+    if options.accelerator == "none":
+        return stanza | _newest(options) | _instances(_KINDS[options.device], options)
+    accelerator = {"name": "tensorrt", "parameters": _accelerator(spec, options)}
+    optimization = {"execution_accelerators": {"gpu_execution_accelerator": [accelerator]}}
+    return stanza | _only(spec) | _instances("KIND_GPU", options) | {"optimization": optimization}
+
+
+def _tensorrt(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan]) -> Stanza:
+    if not plans:
+        raise LabelwiseError("The tensorrt backend needs a plan: build one, or use the onnxruntime backend.")
+    files = {plan.capability: plan.file.name for plan in plans}
+    return {"backend": "tensorrt", "cc_model_filenames": files} | _only(spec) | _instances("KIND_GPU", options)
+
+
+def _python(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan]) -> Stanza:
+    """Its sessions are on the CPU, and share the cores between the instances."""
+    return {"backend": "python"} | _newest(options) | _instances("KIND_CPU", options)
+
+
+def _session(options: ServingOptions) -> dict[str, Any]:
+    """ONNX Runtime's own settings, by the names of Triton's onnxruntime backend."""
+    settings: dict[str, Any] = {}
+    if options.threads:
+        settings["intra_op_thread_count"] = options.threads
+    if options.device == "cpu" and options.instances > 1:
+        settings["share_session_between_instances"] = "true"  # one pool of threads: more would fight over the cores
+    if options.device == "gpu" and options.accelerator == "none":
+        # 1: by heuristic. The default tries every algorithm anew whenever a batch has a size not seen before.
+        settings["cudnn_conv_algo_search"] = 1
+    return settings
+
+
+def _accelerator(spec: TaggerSpec, options: ServingOptions) -> dict[str, str]:
+    """Explicit profiles, without which each new batch size builds an engine, and caches that outlive Triton."""
+    key = engine_key(spec)
+    folder = f"{options.engine_cache.rstrip('/')}/{key}"
+    least, best, largest = Profile.of(spec).shapes(spec)
+    return {
+        "precision_mode": options.precision.upper(),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": folder,
+        "trt_engine_cache_prefix": key,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": folder,
+        "trt_profile_min_shapes": least,
+        "trt_profile_opt_shapes": best,
+        "trt_profile_max_shapes": largest,
+    }
 
 
 _ENCODED = {"name": ENSEMBLE_INPUT, "data_type": "TYPE_STRING", "dims": [1]}
 
 
-def _common(spec: TaggerSpec, name: str) -> dict[str, Any]:
+def _common(spec: TaggerSpec, name: str) -> Stanza:
+    return {"name": name, "max_batch_size": spec.max_batch}
+
+
+def _newest(options: ServingOptions) -> Stanza:
+    return {"version_policy": {"latest": {"num_versions": options.versions}}}
+
+
+def _only(spec: TaggerSpec) -> Stanza:
+    return {"version_policy": {"specific": {"versions": [spec.version]}}}
+
+
+def _batching(options: ServingOptions) -> Stanza:
+    delay = {"max_queue_delay_microseconds": options.queue_delay_us}
+    return {"dynamic_batching": delay | {"default_queue_policy": _queue(options)}}
+
+
+def _queue(options: ServingOptions) -> Stanza:
     return {
-        "name": name,
-        "max_batch_size": spec.max_batch,
-        "version_policy": {"latest": {"num_versions": _KEPT_VERSIONS}},
+        "timeout_action": "REJECT",
+        "default_timeout_microseconds": round(options.deadline_s * 1e6),
+        "allow_timeout_override": True,
+        "max_queue_size": options.queue_size,
     }
 
 
-def _tensor(tensor: TensorSpec) -> dict[str, Any]:
+def _instances(kind: str, options: ServingOptions) -> Stanza:
+    return {"instance_group": [{"kind": kind, "count": options.instances}]}
+
+
+def _warm_up(spec: TaggerSpec, options: ServingOptions) -> Stanza:
+    """At batch 1 and at the largest, so that no user's request pays for either."""
+    zeros = {"data_type": _TYPES[spec.input.dtype], "dims": list(spec.input.shape), "zero_data": True}
+    batches = sorted({1, spec.max_batch}) if options.warm_up else []
+    samples = [{"name": f"batch_{batch}", "batch_size": batch, "inputs": {spec.input.name: zeros}} for batch in batches]
+    return {"model_warmup": samples}
+
+
+def _response_cache(options: ServingOptions) -> Stanza:
+    return {"response_cache": {"enable": True}} if options.response_cache else {}
+
+
+def _parameters(settings: dict[str, Any]) -> Stanza:
+    return {key: {"string_value": str(value)} for key, value in settings.items()}
+
+
+def _tensor(tensor: TensorSpec) -> Stanza:
     return {"name": tensor.name, "data_type": _TYPES[tensor.dtype], "dims": list(tensor.shape)}
 
 
-def _outputs(spec: TaggerSpec) -> list[dict[str, Any]]:
+def _outputs(spec: TaggerSpec) -> list[Stanza]:
     """With the labels' file on the scores, so that `class_count` requests answer with names."""
     scores, *others = map(_tensor, spec.outputs)
     return [scores | {"label_filename": LABELS_FILE}, *others]
 
 
-def _warmup(spec: TaggerSpec, batch: int) -> dict[str, Any]:
-    zeros = {"data_type": _TYPES[spec.input.dtype], "dims": list(spec.input.shape), "zero_data": True}
-    return {"name": f"batch_{batch}", "batch_size": batch, "inputs": {spec.input.name: zeros}}
-
-
-def _to_pbtxt(config: dict[str, Any]) -> str:
-    return text_format.MessageToString(json_format.ParseDict(config, model_config_pb2.ModelConfig()))
+def _to_pbtxt(config: Stanza) -> str:
+    text = text_format.MessageToString(json_format.ParseDict(config, model_config_pb2.ModelConfig()))
+    # Protobuf prints no value that is the default, but who reads the file wants to see what becomes of late requests.
+    return text.replace("default_queue_policy {\n", "default_queue_policy {\n    timeout_action: REJECT\n")

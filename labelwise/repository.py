@@ -3,15 +3,16 @@
     scenes/          ensemble, encoded bytes -> outputs   config.pbtxt labels.txt tagger.json 1/tagger.json
     scenes_decode/   bytes -> uint8 pixels                config.pbtxt 1/model.py 1/labelwise_image.py
     scenes_model/    uint8 pixels -> outputs              config.pbtxt labels.txt tagger.json 1/model.onnx
+                     configs/NAME.pbtxt for `tritonserver --model-config-name=NAME`; 1/model.*.plan where built
 
-A version exists once the ensemble's numbered folder does; export renames that one into place last. The numbered
-folder's tagger.json belongs to that version, the one above it is a copy of the newest.
+A version exists as long as the ensemble's numbered folder does: export renames that one into place last, and takes it
+away first. The numbered folder's tagger.json belongs to that version, the one above it is a copy of the newest.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from labelwise.errors import RepositoryError, SpecError
+from labelwise.errors import LabelwiseError, RepositoryError, SpecError
 from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
 
 DECODE_SUFFIX = "_decode"
@@ -71,15 +72,26 @@ def _tagger_name(folder: Path) -> str:
 
 def _read_tagger(repository: Path, name: str) -> dict[int, TaggerVersion]:
     ensemble = repository / name
-    versions = version_folders(ensemble)
-    if not versions:
-        raise RepositoryError(_incomplete(name, f"{name}/ has no version folder such as {name}/1"))
     for part in (name, name + DECODE_SUFFIX, name + MODEL_SUFFIX):
         if not (repository / part / CONFIG_FILE).is_file():
             raise RepositoryError(_incomplete(name, f"{part}/{CONFIG_FILE} is missing"))
     for copy in (ensemble, repository / (name + MODEL_SUFFIX)):
         TaggerSpec.read(copy / SPEC_FILE)
-    return {number: _read_version(repository, name, number) for number in versions}
+    while versions := version_folders(ensemble):
+        found = {number: _read_unless_gone(repository, name, number) for number in versions}
+        if left := {number: version for number, version in found.items() if version}:
+            return left
+    raise RepositoryError(_incomplete(name, f"{name}/ has no version folder such as {name}/1"))
+
+
+def _read_unless_gone(repository: Path, name: str, number: int) -> TaggerVersion | None:
+    """None for a version that an export removes meanwhile: it takes the ensemble's folder away first."""
+    try:
+        return _read_version(repository, name, number)
+    except (OSError, LabelwiseError):
+        if (repository / name / str(number)).is_dir():
+            raise
+        return None
 
 
 def _read_version(repository: Path, name: str, number: int) -> TaggerVersion:

@@ -1,28 +1,38 @@
 """Publishing is all or nothing for whoever reads the repository, killed at whichever step."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from export.publish import check_compatible, next_version, publish, staging
+from export.tensorrt import Plan
 from labelwise.errors import RepositoryError
 from labelwise.image import load_pixels
-from labelwise.repository import WEIGHTS_FILE, Repository
+from labelwise.repository import WEIGHTS_FILE, Repository, version_folders
 from labelwise.spec import ImageSpec, TaggerSpec, sha256_of
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def add(repository: Path, spec: TaggerSpec, version: int = 1) -> None:
+def add(
+    repository: Path, spec: TaggerSpec, version: int = 1, keep: int | None = None, plans: tuple[str, ...] = ()
+) -> None:
     with staging(repository) as stage:
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(f"graph {version}".encode())
         spec = spec.model_copy(update={"version": version, "weights_sha256": sha256_of(weights)})
-        publish(repository, stage, weights, spec, "onnxruntime")
+        built = [Plan(stage / f"model.trt10.3.0-sm{sm}.plan", f"{sm[0]}.{sm[1]}", "10.3.0") for sm in plans]
+        for plan in built:
+            plan.file.write_bytes(b"engine")
+        publish(repository, stage, weights, spec, "onnxruntime", plans=built, keep=keep)
 
 
 def files(repository: Path) -> set[str]:
@@ -42,7 +52,7 @@ def layout(version: int) -> set[str]:
 SHARED = {
     *(f"{part}/config.pbtxt" for part in ("pets", "pets_decode", "pets_model")),
     *(f"{part}/{name}" for part in ("pets", "pets_model") for name in ("labels.txt", "tagger.json")),
-    "pets_model/configs/python.pbtxt",
+    *(f"pets_model/configs/{name}.pbtxt" for name in ("cpu", "cuda", "tensorrt", "python")),
 }
 
 
@@ -103,48 +113,238 @@ def test_where_nothing_can_be_written_is_named(place: str, tmp_path: Path):
         pass
 
 
-class Killed(BaseException):
-    pass
+def versions(repository: Path) -> dict[str, list[int]]:
+    return {part: list(version_folders(repository / part)) for part in ("pets", "pets_decode", "pets_model")}
 
 
-def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop before the nth time that anything is moved: moves are all that a reader can see of a publication."""
+def test_old_versions_go_only_when_the_new_one_is_there(spec: TaggerSpec, tmp_path: Path):
+    for version in (1, 2, 3):
+        add(tmp_path, spec, version)
+    add(tmp_path, spec, 4, keep=2)
+    assert set(map(tuple, versions(tmp_path).values())) == {(3, 4)}
+    assert files(tmp_path) == SHARED | layout(3) | layout(4)
+    add(tmp_path, spec, 2, keep=1)  # a version that was chosen stays, and so does the newest
+    assert set(map(tuple, versions(tmp_path).values())) == {(2, 4)}
+    with pytest.raises(RepositoryError, match="at least the new one stays"):
+        add(tmp_path, spec, 5, keep=0)
+    assert set(map(tuple, versions(tmp_path).values())) == {(2, 4)}
+
+
+def test_the_shared_files_describe_the_newest_version(spec: TaggerSpec, tmp_path: Path):
+    add(tmp_path, spec, 5)
+    before = {name: (tmp_path / name).read_bytes() for name in SHARED}
+    add(tmp_path, spec, 3)
+    assert {name: (tmp_path / name).read_bytes() for name in SHARED} == before
+    assert [version.weights.read_text() for version in Repository.open(tmp_path).taggers["pets"].values()] == [
+        "graph 3",
+        "graph 5",
+    ]
+
+
+def test_plans_lie_beside_their_graph_and_leave_with_it(spec: TaggerSpec, tmp_path: Path):
+    add(tmp_path, spec, 1, plans=("90", "86"))
+    built = {f"pets_model/1/model.trt10.3.0-sm{sm}.plan" for sm in ("90", "86")}
+    assert files(tmp_path) == SHARED | layout(1) | built | {"pets_model/configs/plan.pbtxt"}
+    add(tmp_path, spec, 2)  # has none, so Triton must not be told of version 1's
+    assert files(tmp_path) == SHARED | layout(1) | layout(2) | built
+
+
+_KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from labelwise.repository import WEIGHTS_FILE, version_folders
+from labelwise.spec import TaggerSpec, sha256_of
+from export.publish import publish, staging
+
+def die_at(step):
     left = iter(range(step))
-    for name in ("rename", "replace"):
-        move = getattr(Path, name)
-
-        def counted(self: Path, target: Path, move=move) -> Path:
+    for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):  # all that a reader can see of a publication
+        def counted(*arguments, call=getattr(os, name), **settings):
             if next(left, None) is None:
-                raise Killed
-            return move(self, target)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **settings)
+        setattr(os, name, counted)
 
-        monkeypatch.setattr(Path, name, counted)
+def add(repository, spec, version):
+    with staging(repository) as stage:
+        weights = stage / WEIGHTS_FILE
+        weights.write_bytes(f"graph {version}".encode())
+        spec = spec.model_copy(update={"version": version, "weights_sha256": sha256_of(weights)})
+        publish(repository, stage, weights, spec, "onnxruntime", keep=2)
+
+folder, spec = Path(sys.argv[1]), TaggerSpec.read(Path(sys.argv[2]))
+for step in range(200):
+    repository = shutil.copytree(folder / "before", folder / f"step-{step:03}")
+    child = os.fork()
+    if child == 0:
+        die_at(step)
+        add(repository, spec, int(sys.argv[3]))
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        sys.exit(0)
+sys.exit("it never ended by itself")
+"""
 
 
 @pytest.mark.parametrize(
-    "published", [{"pets": 1}, {"cars": 1}], ids=["second-version", "first-version-beside-another"]
+    "published",
+    [{"pets": [1, 2]}, {"cars": [1]}],
+    ids=["third-in-place-of-the-first", "first-beside-another"],
 )
-def test_a_reader_never_sees_half_a_version(
-    published: dict[str, int], spec: TaggerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_killed_at_any_step_it_leaves_whole_versions(published: dict[str, list[int]], spec: TaggerSpec, tmp_path: Path):
+    for name, numbers in published.items():
+        for number in numbers:
+            add(tmp_path / "before", spec.model_copy(update={"name": name}), number)
+    new = 1 + max(published.get("pets", [0]))
+    spec.write(tmp_path)
+    command = [sys.executable, "-c", _KILLED, str(tmp_path), str(tmp_path), str(new)]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    steps = sorted(tmp_path.glob("step-*"))
+    assert len(steps) > 20
+    seen = [whole(repository, published) for repository in steps]
+    kept = [*published.get("pets", []), new][-2:]
+    assert seen[-1] == kept  # the last was not killed
+    changes = [numbers for numbers, before in zip(seen, [None, *seen], strict=False) if numbers != before]
+    expected = [published.get("pets", []), [*published.get("pets", []), new], kept]
+    assert changes == [
+        numbers for numbers, before in zip(expected, [None, *expected], strict=False) if numbers != before
+    ]
+    for repository in steps[:: len(steps) // 6]:  # and the next export mends everything
+        last = next_version(repository, "pets")
+        add(repository, spec, last, keep=2)
+        assert whole(repository, published)[-1] == last
+        assert len(set(map(tuple, versions(repository).values()))) == 1
+        assert not list(repository.glob(".staging-*"))
+
+
+def whole(repository: Path, published: dict[str, list[int]]) -> list[int]:
+    """The versions of pets that a reader sees, each complete; another tagger's are all there."""
+    taggers = Repository.open(repository).taggers
+    for name in published.keys() - {"pets"}:
+        assert list(taggers[name]) == published[name]
+    for number, version in taggers.get("pets", {}).items():
+        assert version.weights.read_text() == f"graph {number}"
+    if taggers.get("pets"):  # and the one that Triton's ensemble runs is there
+        pinned = set(re.findall(r"versions?: (\d+)", (repository / "pets/config.pbtxt").read_text("utf-8")))
+        assert len(pinned) == 1
+        assert all((repository / part / number).is_dir() for part in versions(repository) for number in pinned)
+    return list(taggers.get("pets", {}))
+
+
+_RACER = (
+    _KILLED.partition("def die_at")[0]
+    + """
+from export.publish import next_version
+folder, spec, mark = Path(sys.argv[1]), TaggerSpec.read(Path(sys.argv[2])), sys.argv[3]
+for _ in range(5):
+    with staging(folder) as stage:
+        number = next_version(folder, spec.name)
+        weights = stage / WEIGHTS_FILE
+        weights.write_text(f"graph {number} of {mark}")
+        mine = spec.model_copy(update={"version": number, "weights_sha256": sha256_of(weights), "producer": mark})
+        publish(folder, stage, weights, mine, "onnxruntime")
+"""
+)
+
+
+def test_two_exports_at_once_take_turns(spec: TaggerSpec, tmp_path: Path):
+    spec.write(tmp_path)
+    repository = tmp_path / "für zwei" / "repository"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _RACER, str(repository), str(tmp_path), mark], cwd=ROOT, env=environment
+        )
+        for mark in "ab"
+    ]
+    assert [racer.wait(60) for racer in racers] == [0, 0]
+    found = Repository.open(repository).taggers["pets"]
+    assert list(found) == list(range(1, 11))
+    for number, version in found.items():
+        assert version.weights.read_text() == f"graph {number} of {version.spec.producer}"
+    assert sorted(version.spec.producer for version in found.values()) == [*"aaaaabbbbb"]
+    newest = found[10].spec
+    assert TaggerSpec.read(repository / "pets") == TaggerSpec.read(repository / "pets_model") == newest
+
+
+def test_reading_goes_on_while_versions_come_and_go(spec: TaggerSpec, tmp_path: Path):
+    repository, failures = tmp_path / "repository", []
+    add(repository, spec, 1)
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                assert Repository.open(repository).taggers["pets"]
+            except Exception as error:
+                failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for version in range(2, 22):
+        add(repository, spec, version, keep=1)
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not failures
+    assert list(Repository.open(repository).taggers["pets"]) == [21]
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own in memory; skips where this process may not mount."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("a file system can be mounted by root only")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("size", [600_000, 100_000], ids=["for-the-graph", "for-the-rest"])
+def test_no_room_on_the_disk_is_one_line_and_leaves_nothing(
+    size: int, published: bool, spec: TaggerSpec, tmp_path: Path
 ):
-    version = 1 + published.get("pets", 0)
-    for step in range(40):
-        repository = tmp_path / str(step)
-        for name, number in published.items():
-            add(repository, spec.model_copy(update={"name": name}), number)
-        try:
-            with monkeypatch.context() as patch:
-                kill_at(step, patch)
-                add(repository, spec, version)
-        except Killed:
-            seen = Repository.open(repository).taggers
-            for name, number in published.items():
-                assert seen[name][number].weights.read_text() == f"graph {number}"
-            add(repository, spec, next_version(repository, "pets"))  # and the next export mends everything
-            assert list(Repository.open(repository).taggers["pets"])[-1] == next_version(repository, "pets") - 1
-        else:
-            break
-    assert 5 < step < 39
+    with mounted(tmp_path / "small", "size=512k") as disk:
+        repository = disk / "new" / "repository"
+        if published:
+            add(repository, spec, 1)
+        before = {name: (repository / name).read_bytes() for name in files(repository)}
+        with pytest.raises(RepositoryError) as caught:
+            fill(disk, repository, spec, size)
+        (disk / "filler").unlink(missing_ok=True)
+        assert str(caught.value) == f"{repository} cannot be written: No space left on device."
+        assert {name: (repository / name).read_bytes() for name in files(repository)} == before
+        assert list(disk.iterdir()) == ([disk / "new"] if published else [])
+
+
+def fill(disk: Path, repository: Path, spec: TaggerSpec, size: int) -> None:
+    """Publish a graph of `size` bytes, with no more room than for a few of the small files beside it."""
+    with staging(repository) as stage:
+        weights = stage / WEIGHTS_FILE
+        weights.write_bytes(bytes(size))
+        (disk / "filler").write_bytes(bytes(512 * 1024 - used(disk) - 10 * 4096))
+        new = spec.model_copy(update={"version": 2, "weights_sha256": sha256_of(weights)})
+        publish(repository, stage, weights, new, "onnxruntime")
+
+
+def used(disk: Path) -> int:
+    state = os.statvfs(disk)
+    return (state.f_blocks - state.f_bfree) * state.f_frsize
+
+
+def test_a_read_only_target_is_one_line(spec: TaggerSpec, tmp_path: Path):
+    with mounted(tmp_path / "disk", "size=4m") as disk:
+        add(disk / "repository", spec, 1)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for place in (disk / "repository", disk / "other"):
+            with pytest.raises(RepositoryError, match="cannot be written: Read-only file system"), staging(place):
+                pass
+        assert list(Repository.open(disk / "repository").taggers["pets"]) == [1]
 
 
 def test_a_killed_export_leaves_neither_a_lock_nor_its_scraps_for_long(spec: TaggerSpec, tmp_path: Path):

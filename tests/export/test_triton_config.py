@@ -1,12 +1,23 @@
 """config.pbtxt, read back as Triton reads it: complete, and the three models fit together."""
 
 import inspect
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.triton_config import ENSEMBLE_INPUT, decode_config, ensemble_config, model_config
+from export.tensorrt import Plan
+from export.triton_config import (
+    ENSEMBLE_INPUT,
+    ServingOptions,
+    decode_config,
+    ensemble_config,
+    model_config,
+    model_variants,
+)
+from labelwise.errors import LabelwiseError
 from labelwise.image import load_pixels
 from labelwise.spec import ImageSpec, TaggerSpec
 
@@ -35,6 +46,8 @@ def test_the_ensemble_connects_decoder_and_model(spec: TaggerSpec):
     assert tensors(decode.output) == tensors(model.input) == PIXELS
     assert tensors(model.output) == tensors(ensemble.output) == OUTPUTS
     first, second = ensemble.ensemble_scheduling.step
+    assert [step.model_version for step in (first, second)] == [1, 1]
+    assert list(ensemble.version_policy.specific.versions) == [1]  # no other version would get its own model
     assert (first.model_name, second.model_name) == (decode.name, model.name)
     assert (dict(first.input_map), dict(first.output_map)) == ({ENSEMBLE_INPUT: ENSEMBLE_INPUT}, {"image": "image"})
     assert dict(second.input_map) == {"image": "image"}
@@ -68,3 +81,111 @@ def test_the_model_warms_up_at_both_ends_and_queues_with_a_limit(spec: TaggerSpe
     assert onnx != python  # the Python backend's session is on the CPU
     onnx.instance_group[0].kind = python.instance_group[0].kind
     assert onnx == python
+
+
+PLANS = [Plan(Path(f"model.trt10.3.0-sm{sm}.plan"), f"{sm[0]}.{sm[1]}", "10.3.0") for sm in ("90", "86")]
+OPTIONS = ServingOptions(
+    precision="fp16",
+    instances=3,
+    threads=2,
+    queue_delay_us=250,
+    queue_size=100,
+    deadline_s=1.5,
+    response_cache=True,
+    versions=4,
+    engine_cache="/engines/",
+)
+
+
+def variant(spec: TaggerSpec, name: str, options: ServingOptions = OPTIONS):
+    return parse(model_variants(spec, options, PLANS)[name])
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "tensorrt", "plan", "python"])
+def test_every_variant_is_complete(name: str, spec: TaggerSpec):
+    config = variant(spec, name)
+    assert (config.name, config.max_batch_size) == ("pets_model", 5)
+    assert (tensors(config.input), tensors(config.output)) == (PIXELS, OUTPUTS)
+    assert config.output[0].label_filename == "labels.txt"
+    queue = config.dynamic_batching.default_queue_policy
+    assert config.dynamic_batching.max_queue_delay_microseconds == 250
+    assert (queue.max_queue_size, queue.default_timeout_microseconds) == (100, 1_500_000)
+    assert queue.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+    assert "timeout_action: REJECT" in model_variants(spec, OPTIONS, PLANS)[name]  # to be seen by who reads it
+    assert (config.instance_group[0].count, config.response_cache.enable) == (3, True)
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 5]
+    bare = variant(spec, name, replace(OPTIONS, warm_up=False, response_cache=False))
+    assert not bare.model_warmup
+    assert not bare.HasField("response_cache")
+
+
+def test_the_variants_differ_in_who_runs_the_model(spec: TaggerSpec):
+    found = {name: parse(text) for name, text in model_variants(spec, OPTIONS, PLANS).items()}
+    kinds = {
+        name: (config.backend, config.instance_group[0].Kind.Name(config.instance_group[0].kind))
+        for name, config in found.items()
+    }
+    assert kinds == {
+        "cpu": ("onnxruntime", "KIND_CPU"),
+        "cuda": ("onnxruntime", "KIND_GPU"),
+        "tensorrt": ("onnxruntime", "KIND_GPU"),
+        "plan": ("tensorrt", "KIND_GPU"),
+        "python": ("python", "KIND_CPU"),
+    }
+    parameters = {name: {k: v.string_value for k, v in config.parameters.items()} for name, config in found.items()}
+    assert parameters["cpu"] == {"intra_op_thread_count": "2", "share_session_between_instances": "true"}
+    assert parameters["cuda"] == {"intra_op_thread_count": "2", "cudnn_conv_algo_search": "1"}
+    assert parameters["python"] == {}
+    assert dict(found["plan"].cc_model_filenames) == {
+        "9.0": "model.trt10.3.0-sm90.plan",
+        "8.6": "model.trt10.3.0-sm86.plan",
+    }
+    assert "plan" not in model_variants(spec, OPTIONS)
+    assert found["cuda"].version_policy.latest.num_versions == found["python"].version_policy.latest.num_versions == 4
+
+
+def test_tensorrt_inside_onnxruntime_has_profiles_and_a_cache_of_its_own(spec: TaggerSpec):
+    """The parameters are those that the onnxruntime backend documents; it refuses any other name."""
+    config = variant(spec, "tensorrt")
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    key = f"pets-v1-{spec.weights_sha256[:16]}"
+    assert accelerator.name == "tensorrt"
+    assert dict(accelerator.parameters) == {
+        "precision_mode": "FP16",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": f"/engines/{key}",
+        "trt_engine_cache_prefix": key,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": f"/engines/{key}",
+        "trt_profile_min_shapes": "image:1x32x48x3",
+        "trt_profile_opt_shapes": "image:5x32x48x3",
+        "trt_profile_max_shapes": "image:5x32x48x3",
+    }
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "plan"])
+def test_what_names_an_engine_lets_no_other_version_use_it(name: str, spec: TaggerSpec):
+    second = spec.model_copy(update={"version": 2, "weights_sha256": "b" * 64})
+    for each in (spec, second):
+        assert list(variant(each, name).version_policy.specific.versions) == [each.version]
+    paths = {str(variant(each, "tensorrt").optimization) for each in (spec, second)}
+    assert len(paths) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"device": "cpu", "accelerator": "tensorrt"}, "TensorRT runs on a GPU"),
+        ({"instances": 0}, "instances is 0 and must be at least 1"),
+        ({"deadline_s": 0}, "deadline_s is 0"),
+        ({"versions": 0}, "versions is 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(change: dict[str, object], words: str):
+    with pytest.raises(LabelwiseError, match=words):
+        ServingOptions(**change)  # type: ignore[arg-type]
+
+
+def test_a_plan_backend_without_a_plan_is_refused(spec: TaggerSpec):
+    with pytest.raises(LabelwiseError, match="needs a plan"):
+        model_config(spec, "tensorrt")
