@@ -3,15 +3,18 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
 
 from export.onnx_file import Runner, open_session, session_runner
 from export.parity import Difference, check_parity
 from export.pictures import NO_EVIDENCE, Evidence, pictures_for
 from export.publish import check_compatible, next_version, publish, staging
-from export.triton_config import Backend
+from export.tensorrt import PlanPrecision, build_plan
+from export.triton_config import Backend, ServingOptions
 from labelwise import __version__
 from labelwise.errors import LabelwiseError, RepositoryError
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE
@@ -23,12 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """Where to publish: a repository, the tagger's name there, its version (None: the next), Triton's backend."""
+    """Where and how to publish: a repository, the tagger's name there, its version (None: the next), Triton's backend
+    and options, how many versions to keep (None: all), and the precision of a TensorRT plan to build (None: none)."""
 
     repository: Path
     name: str
     version: int | None = None
     backend: Backend = "onnxruntime"
+    options: ServingOptions = field(default_factory=ServingOptions)
+    keep: int | None = None
+    plan: PlanPrecision | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,18 @@ class Export:
     spec: TaggerSpec
     differences: list[Difference]
     change: "LabelledChange | None"
+
+
+def make_options(settings: list[str]) -> ServingOptions:
+    """ServingOptions from `key=value` texts; LabelwiseError names a wrong one."""
+    pairs = [text.partition("=") for text in settings]
+    if wrong := [key for key, separator, _ in pairs if not separator]:
+        raise LabelwiseError(f"The setting {wrong[0]!r} is not key=value.")
+    try:
+        return TypeAdapter(ServingOptions).validate_python({key: value for key, _, value in pairs})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise LabelwiseError(f"The setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
 
 
 def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
@@ -91,7 +110,8 @@ def _export(source: Source, target: Target, evidence: Evidence) -> Export:
         differences = check_parity(source.reference, source.called, spec, weights, pictures)
         change = _labelled_change(source, spec, weights, evidence.data)
         spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
-        publish(target.repository, stage, weights, spec, target.backend)
+        plans = [build_plan(weights, spec, stage, target.plan)] if target.plan else []
+        publish(target.repository, stage, weights, spec, target.backend, target.options, plans, target.keep)
     return Export(spec, differences, change)
 
 

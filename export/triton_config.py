@@ -6,10 +6,12 @@ and whatever names a TensorRT engine.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from google.protobuf import json_format, text_format
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 from tritonclient.grpc import model_config_pb2
 
 from export.tensorrt import Plan, Profile
@@ -26,7 +28,7 @@ _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 _KINDS = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ServingOptions:
     """What the operator of a Triton chooses; all else follows from the contract. LabelwiseError: it cannot be."""
 

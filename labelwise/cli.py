@@ -16,6 +16,15 @@ class Backend(str, Enum):
 
     onnxruntime = "onnxruntime"
     python = "python"
+    tensorrt = "tensorrt"
+
+
+class Plan(str, Enum):
+    """The precision of a TensorRT plan."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
 
 
 class Split(str, Enum):
@@ -237,12 +246,22 @@ def export(
     spec: Annotated[
         Path | None, typer.Option(help="tagger.json of an ONNX file that something else made: labels and image.")
     ] = None,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Then remove all but so many versions. [default: all]")
+    ] = None,
+    plan: Annotated[Plan | None, typer.Option(help="Also build a TensorRT plan, for the GPU of this machine.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="How Triton serves it, e.g. --set instances=2 --set device=gpu; may repeat."),
+    ] = None,
 ) -> None:
     """Export a run, or an ONNX file from elsewhere: checked against its origin, published as a Triton repository."""
     from export.pictures import Evidence
-    from export.run import Target, export_onnx, export_run
+    from export.run import Target, export_onnx, export_run, make_options
 
-    target, evidence = Target(to, name, version, backend.value), Evidence(images, data)
+    precision = plan.value if plan else None
+    target = Target(to, name, version, backend.value, make_options(set_ or []), keep, precision)
+    evidence = Evidence(images, data)
     if source.is_file() and spec is None:
         raise LabelwiseError(f"{source} needs --spec: a tagger.json that names its labels and image size.")
     result = export_onnx(source, spec, target, evidence) if spec else export_run(source, target, evidence)

@@ -99,8 +99,12 @@ class LocalTriton:
         _require_free(self._host, self._metrics_port, "metrics")
         self._workspace = tempfile.TemporaryDirectory(prefix="labelwise-triton-")
         try:
-            backends = install.lay_out_backends(Path(self._workspace.name))
-            self._command = [str(install.binary), *self._arguments(install, backends)]
+            workspace = Path(self._workspace.name)
+            (workspace / "backends").mkdir()
+            # Triton's Python backend hangs on a repository whose path has a space, and fails on letters beyond ASCII.
+            (workspace / "repository").symlink_to(self._repository)
+            backends = install.lay_out_backends(workspace / "backends")
+            self._command = [str(install.binary), *self._arguments(install, workspace / "repository", backends)]
             self._environment = install.environment()
             process = await self._spawn()
             await self._until_serving(process)
@@ -138,9 +142,9 @@ class LocalTriton:
             return ["--model-control-mode=none"]
         return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in self._models)]
 
-    def _arguments(self, install: TritonInstall, backends: Path) -> list[str]:
+    def _arguments(self, install: TritonInstall, repository: Path, backends: Path) -> list[str]:
         arguments = [
-            f"--model-repository={self._repository}",
+            f"--model-repository={repository}",
             f"--backend-directory={backends}",
             *self._model_choice(),
             "--disable-auto-complete-config",

@@ -1,5 +1,6 @@
 """`labelwise export` as a whole: a checkpoint becomes a version, or the repository stays as it was."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -12,11 +13,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 import export.graph
 from export.parity import ParityError
 from export.pictures import Evidence
-from export.run import Target, export_run
+from export.run import Target, export_run, make_options
 from labelwise import LabelwiseError
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
@@ -81,6 +84,44 @@ def test_the_next_version_lies_beside_the_first(repository: Path, checkpoint: Pa
     after = content(repository)
     assert all(after[name] == before[name] for name in before if "/1/" in name)
     assert b'backend: "python"' in after["pets_model/config.pbtxt"]
+
+
+def test_older_versions_go_and_options_reach_the_configuration(repository: Path, checkpoint: Path, ready_graph):
+    for version in (2, 3):
+        ready_graph(lambda model: None)
+        options = make_options(["instances=2", "device=cpu"])
+        export_run(checkpoint, Target(repository, "pets", options=options, keep=2))
+        assert version in Repository.open(repository).taggers["pets"]
+    assert list(Repository.open(repository).taggers["pets"]) == [2, 3]
+    config = text_format.Parse((repository / "pets_model/config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    assert config.instance_group[0].count == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("instances", "'instances' is not key=value"),
+        ("instance=2", "The setting instance: Unexpected"),
+        ("instances=many", "The setting instances: Input should be a valid integer"),
+        ("instances=0", "instances is 0 and must be at least 1"),
+    ],
+)
+def test_a_wrong_option_is_named(setting: str, words: str):
+    with pytest.raises(LabelwiseError, match=words):
+        make_options([setting])
+
+
+def test_a_plan_without_tensorrt_publishes_nothing(
+    repository: Path, checkpoint: Path, ready_graph, monkeypatch: pytest.MonkeyPatch
+):
+    if importlib.util.find_spec("tensorrt"):
+        pytest.skip("TensorRT is installed here")
+    monkeypatch.setenv("PATH", "")
+    ready_graph(lambda model: None)
+    before = content(repository)
+    with pytest.raises(LabelwiseError, match="TensorRT"):
+        export_run(checkpoint, Target(repository, "pets", plan="fp16"))
+    assert content(repository) == before
 
 
 @pytest.mark.parametrize(

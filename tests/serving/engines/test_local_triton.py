@@ -96,6 +96,13 @@ def test_stop_leaves_nothing_behind(repository: Path) -> None:
 
 
 @needs_triton
+def test_any_path_will_do(repository: Path, tmp_path: Path) -> None:
+    """Triton's Python backend by itself hangs on a space in it, and fails on letters beyond ASCII."""
+    copy = shutil.copytree(repository, tmp_path / "modèles à moi")
+    asyncio.run(start_and_stop(local_triton(copy)))
+
+
+@needs_triton
 def test_killed_triton_is_started_again(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         triton = local_triton(repository)
