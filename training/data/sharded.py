@@ -29,7 +29,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from labelwise.errors import DataError
 from labelwise.spec import DataSpec
 from training.data.decode import ordered_map
-from training.data.labelled import LabelledData, Photos, label_columns, some
+from training.data.labelled import LabelledData, Photos, counted, label_columns, some
 
 INDEX_FILE = "dataset.json"
 
@@ -109,7 +109,7 @@ class ShardedPhotos:
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{self.targets_url} cannot be read: {_reason(error)}.") from error
         if stored.ndim != 2 or len(stored) != len(self):
-            raise DataError(f"{self.targets_url} does not fit the {len(self)} photos of its shards.")
+            raise DataError(f"{self.targets_url} does not fit the {counted(len(self), 'photo')} of its shards.")
         return stored[:, list(self.columns)].astype(np.float32)
 
 
@@ -171,7 +171,7 @@ def check_shards(data: ShardedData) -> None:
     """That every shard is there with its size, where that can be asked; one DataError names those that are not."""
     shards = (*data.train.shards, *data.val.shards)
     if faults := [text for text in ordered_map(_fault, shards) if text]:
-        raise DataError(f"{len(faults)} shards cannot be used: {some(faults)}.")
+        raise DataError(f"{counted(len(faults), 'shard')} cannot be used: {some(faults)}.")
 
 
 def read_rows(shards: Sequence[Shard], start: int, stop: int) -> Iterator[Sample]:
@@ -213,7 +213,9 @@ def _read_shard(shard: Shard) -> Iterator[Sample]:
     except (OSError, tarfile.TarError, ValueError) as error:
         raise DataError(f"The shard {shard.url} cannot be read: {_reason(error)}.") from error
     if count != shard.photos:
-        raise DataError(f"The shard {shard.url} holds {count} photos, not {shard.photos}: fetch or write it again.")
+        raise DataError(
+            f"The shard {shard.url} holds {counted(count, 'photo')}, not {shard.photos}: fetch or write it again."
+        )
 
 
 def _sample(entry: dict[str, bytes], shard: Shard, place: int) -> Sample:

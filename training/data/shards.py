@@ -14,7 +14,7 @@ from labelwise.errors import DataError
 from labelwise.spec import write_atomically
 from training.data.check import Progress, check_photos
 from training.data.formats import read_data
-from training.data.labelled import PRESENT, UNKNOWN, LabelledData, Photos, count_present
+from training.data.labelled import PRESENT, UNKNOWN, LabelledData, Photos, count_present, counted
 from training.data.seeding import derive_seed
 from training.data.sharded import INDEX_FILE, ShardedData, ShardEntry, ShardIndex, SplitEntry
 
@@ -28,7 +28,7 @@ def make_shards(source: Path, to: Path, max_bytes: int, skip_broken: bool = Fals
     _check_target(data, to)
     data = check_photos(data, skip_broken=skip_broken, progress=_bar("Checking photos", count))
     write_shards(data, to, max_bytes, _bar("Writing shards", len(data.train) + len(data.val)))
-    rich_print(f"{len(data.train)} photos to train on and {len(data.val)} for val, in shards in {to}.")
+    rich_print(f"{counted(len(data.train), 'photo')} to train on and {len(data.val)} for val, in shards in {to}.")
 
 
 def write_shards(data: LabelledData, to: Path, max_bytes: int, progress: Progress = iter) -> None:

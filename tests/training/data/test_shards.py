@@ -72,7 +72,7 @@ def test_nothing_is_written_over(labelled: LabelledData, shards: Path, dataset: 
 def test_broken_photos_do_not_get_in(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = shutil.copytree(dataset, tmp_path / "data")
     (folder / "images/00010.jpg").write_bytes(b"no photo")
-    with pytest.raises(DataError, match=r"1 photos cannot be decoded: 00010\.jpg"):
+    with pytest.raises(DataError, match=r"1 photo cannot be decoded: 00010\.jpg"):
         make_shards(folder, tmp_path / "shards", 10**6)
     assert not (tmp_path / "shards").exists()
     make_shards(folder, tmp_path / "shards", 10**6, skip_broken=True)
