@@ -36,6 +36,17 @@ INDEX_FILE = "dataset.json"
 # Names only, of files beside dataset.json: a list from elsewhere must not name other places, let alone commands.
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 _SECONDS_TO_ANSWER = 30
+# What curl's exit codes mean, from its manual.
+_CURL_SAYS = {
+    6: "there is no such host",
+    7: "the server does not answer",
+    18: "the server stopped half-way",
+    22: "the server does not have it, or refuses it",
+    28: "the server does not answer in time",
+    35: "no secure connection can be made",
+    56: "the server stopped half-way",
+    60: "the server's certificate is not trusted",
+}
 
 
 class _Frozen(BaseModel):
@@ -268,6 +279,13 @@ def _fault(shard: Shard) -> str | None:
 
 def _reason(error: Exception) -> str:
     """In one line; webdataset appends streams and addresses to the arguments of what it raises."""
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
+        error = error.reason
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    if ended := re.search(r": exit (-?\d+) \(read\)", text):  # webdataset's words for a command that failed
+        code = int(ended[1])
+        known = _CURL_SAYS if text.startswith("((['curl'") else {}
+        return known.get(code, f"its command ended with exit code {code}")
+    return text or type(error).__name__
