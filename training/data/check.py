@@ -38,9 +38,8 @@ def check_photos(
 
     Given `image`, and if `cache` allows, the decoded pixels are kept for the loaders: train at OVERSIZE times the
     model's size, val at its size; "auto" as in `keep_pixels`. `progress` wraps one pass over train and val together,
-    and `say` tells what was left out. Raises a DataError that names
-    the photos that are missing or broken, or says that a split lost all of its photos. Of shards, whose photos were
-    decoded when they were written, it checks that they are there.
+    and `say` tells what was left out. Raises a DataError that names the photos that are missing or broken, or says
+    that a split lost all of its photos. Of shards, decoded when they were written, it checks that they are there.
     """
     if isinstance(data.train, ShardedPhotos) or isinstance(data.val, ShardedPhotos):
         check_shards(data)
