@@ -176,12 +176,17 @@ def compare(
     """Train the methods under one budget and several seeds, and say what each step of the paper's method adds."""
     from training.compare import Comparison, claims, table
     from training.compare import compare as compare_methods
+    from training.loop import Stopped
     from training.run import RunOptions
 
     options = RunOptions(resume=True, skip_broken=skip_broken, drop_absent=drop_absent, report=False, quiet=True)
-    names = tuple(name.strip() for name in methods.split(","))
+    names = tuple(name.strip() for name in methods.split(",") if name.strip())
     comparison = Comparison(data, out, names, seeds, preset, tuple(set_ or ()), options)
-    runs = compare_methods(comparison, jobs)
+    try:
+        runs = compare_methods(comparison, jobs)
+    except Stopped as stopped:
+        print(f"labelwise: {stopped}", file=sys.stderr)
+        raise typer.Exit(130) from stopped
     typer.echo("\n".join([*table(runs), *claims(runs), f"Written to {out}: results.md, results.json, results.svg."]))
 
 

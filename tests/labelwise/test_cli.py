@@ -166,7 +166,7 @@ def test_shards_of_a_data_set(run, tmp_path: Path):
 
     (tmp_path / "data/images/00005.jpg").unlink()
     other = (*shards[:3], tmp_path / "other")
-    assert_refused(run(*other), "1 photos cannot be decoded: 00005.jpg (missing)", "--skip-broken")
+    assert_refused(run(*other), "1 photo cannot be decoded: 00005.jpg (missing)", "--skip-broken")
     assert run(*other, "--skip-broken")[0] == 0
 
 

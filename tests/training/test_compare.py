@@ -1,7 +1,12 @@
 """`labelwise compare`: every method trained alike, resumable, and a table that says what was measured."""
 
 import json
+import os
+import signal
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +14,10 @@ import pytest
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
 from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, table
+from training.compare.results import write_results
+from training.synth import draw_dataset
+
+ROOT = Path(__file__).parents[2]
 
 SMALL = (
     "model.backbone=test_resnet",
@@ -25,9 +34,16 @@ SMALL = (
 )
 
 
-def test_all_variants_are_trained_once_and_told_apart(dataset: Path, tmp_path: Path):
+def test_all_variants_are_trained_once_and_told_apart(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     comparison = Comparison(str(dataset), tmp_path, tuple(VARIANTS), seeds=2, settings=SMALL)
     runs = compare(comparison, jobs=2)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == [f"{k} of {len(runs)}" for k in range(1, len(runs) + 1)]
+    for run in runs:
+        line = f"{run.method}, seed {run.seed}: mAP {run.metrics['mAP']:.4f} after {run.seconds / 60:.1f} min"
+        assert sum(line in each for each in said) == 1
     assert [(run.method, run.seed) for run in runs] == [(name, seed) for name in VARIANTS for seed in range(2)]
     results = json.loads((tmp_path / "results.json").read_text())
     for run, entry in zip(runs, results, strict=True):
@@ -40,9 +56,12 @@ def test_all_variants_are_trained_once_and_told_apart(dataset: Path, tmp_path: P
     values = [100 * run.metrics["mAP"] for run in runs if run.method == "mulcon"]
     assert f"| mulcon | {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} |" in text
     assert "16 photos to train on, 4 for val, 6 labels; preset tiny, 1 + 1 epochs, seeds 0 to 1" in text
+    assert "alike for all. 2 runs at a time, 1 thread each." in text
     assert "(mulcon − label-bce)" in text
     assert (tmp_path / "results.svg").read_text().count("<use") >= 2 * len(VARIANTS)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/model.safetensors")}
+    with (comparison.folder("bce", 0) / "history.jsonl").open("a") as history:
+        history.write('{"epoch": 3, "sec')  # a machine that lost its power
     assert compare(comparison, jobs=2) == runs  # nothing is trained twice
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
@@ -65,3 +84,90 @@ def test_a_wrong_method_or_setting_is_said_before_anything_is_trained(dataset: P
     with pytest.raises(LabelwiseError, match="epoch:"):
         compare(Comparison(str(dataset), tmp_path, settings=("epoch=1",)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("seed=3", "The setting seed differs .* --seeds"),
+        ("method=bce", "The setting method differs .* --methods"),
+        ("model.head=ml-decoder", "The setting model.head differs .* --methods"),
+    ],
+)
+def test_a_setting_that_the_methods_or_seeds_decide_is_refused(tmp_path: Path, setting: str, message: str):
+    with pytest.raises(LabelwiseError, match=message):
+        compare(Comparison("nowhere", tmp_path, tuple(VARIANTS), settings=(setting,)))
+
+
+def test_a_method_named_twice_is_trained_once(tmp_path: Path):
+    assert Comparison("nowhere", tmp_path, ("bce", "supcon", "bce"), seeds=1).tasks() == [("bce", 0), ("supcon", 0)]
+    with pytest.raises(LabelwiseError, match="Name a method"):
+        Comparison("nowhere", tmp_path, ()).tasks()
+
+
+def test_an_undefined_metric_is_a_dash_and_failures_are_one_line(tmp_path: Path):
+    """Val with no fully labelled photo; then a file that cannot be written; then other settings in the same place."""
+    draw_dataset(tmp_path / "data", 20, seed=0, labels=6, unknown=0.5)
+    comparison = Comparison(str(tmp_path / "data"), tmp_path / "out", ("bce", "supcon"), seeds=1, settings=SMALL)
+    runs = [comparison.train(task) for task in comparison.tasks()]
+    assert all("LRAP" not in run.metrics for run in runs)
+    write_results(comparison, runs, "1 run at a time")
+    text = (tmp_path / "out/results.md").read_text()
+    assert text.count("| – |") == 2
+    assert "(supcon − bce)" in text
+    picture = tmp_path / "out/results.svg"
+    picture.unlink()
+    picture.mkdir()
+    with pytest.raises(LabelwiseError, match=r"results\.svg cannot be written: .* give the same command again"):
+        write_results(comparison, runs, "1 run at a time")
+    assert not list(tmp_path.glob("out/.results*"))
+    other = Comparison(comparison.source, comparison.out, ("bce",), 1, settings=(*SMALL, "lr=0.5"))
+    with pytest.raises(LabelwiseError, match=r"bce-0 was trained with other settings: .* use a new --out\.$"):
+        other.train(("bce", 0))
+
+
+@pytest.mark.parametrize(("send", "number"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)])
+def test_a_stopped_comparison_leaves_nothing_running_and_goes_on(dataset: Path, tmp_path: Path, send, number: int):
+    for _ in range(2 if number == signal.SIGINT else 1):
+        process = _start(dataset, tmp_path)
+        send(process.pid, number)
+        output, errors = process.communicate(timeout=60)  # ends when nobody holds the pipes: no orphan is left
+        assert (process.returncode, output, errors) == (130, "", "labelwise: Stopped; the same command goes on.\n")
+    assert {run.name for run in tmp_path.iterdir()} == {"bce-0", "supcon-0"}  # the others were never begun
+    for history in tmp_path.glob("*/history.jsonl"):
+        epochs = [json.loads(line)["epoch"] for line in history.read_text().splitlines()]
+        assert epochs == list(range(1, len(epochs) + 1))  # gone on with, not begun again
+
+
+def test_the_runs_end_with_a_killed_comparison(dataset: Path, tmp_path: Path):
+    process = _start(dataset, tmp_path)
+    process.kill()
+    process.communicate(timeout=60)  # ends when nobody holds the pipes: no orphan is left
+    assert all(0 < epochs < 30_000 for epochs in _epochs(tmp_path).values())
+
+
+def _start(dataset: Path, out: Path) -> "subprocess.Popen[str]":
+    """`labelwise compare` of four long runs, two at a time, once both have trained an epoch more than before."""
+    command = [sys.executable, "-m", "labelwise", "compare", str(dataset), "--out", str(out), "--jobs", "2"]
+    for setting in (*SMALL, "epochs=30000"):
+        command += ["--set", setting]
+    before = _epochs(out)
+    process = subprocess.Popen(
+        [*command, "--seeds", "1"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 90
+    while sum(epochs > before.get(run, 0) for run, epochs in _epochs(out).items()) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def _epochs(out: Path) -> dict[str, int]:
+    return {file.parent.name: file.read_text().count("\n") for file in out.glob("*/history.jsonl")}

@@ -23,6 +23,14 @@ def table(folder: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty pictures with everything as it is unless told otherwise."""
+    folder = tmp_path_factory.mktemp("twenty") / "data"
+    draw_dataset(folder, 20)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """Values of six hundred pictures with the default labels; the pictures are thumbnails, for speed."""
     folder = tmp_path_factory.mktemp("many")

@@ -14,7 +14,7 @@ from labelwise.image import ImageError, open_rgb
 from labelwise.spec import ImageSpec
 from training.augment import OVERSIZE
 from training.data.decode import Pixels, decode, fault, fits_in_memory, ordered_map, scaled
-from training.data.labelled import LabelledData, Photos, some
+from training.data.labelled import LabelledData, Photos, counted, some
 from training.data.sharded import ShardedPhotos, check_shards
 
 Cache = Literal["auto", "memory", "none"]
@@ -38,9 +38,8 @@ def check_photos(
 
     Given `image`, and if `cache` allows, the decoded pixels are kept for the loaders: train at OVERSIZE times the
     model's size, val at its size; "auto" as in `keep_pixels`. `progress` wraps one pass over train and val together,
-    and `say` tells what was left out. Raises a DataError that names
-    the photos that are missing or broken, or says that a split lost all of its photos. Of shards, whose photos were
-    decoded when they were written, it checks that they are there.
+    and `say` tells what was left out. Raises a DataError that names the photos that are missing or broken, or says
+    that a split lost all of its photos. Of shards, decoded when they were written, it checks that they are there.
     """
     if isinstance(data.train, ShardedPhotos) or isinstance(data.val, ShardedPhotos):
         check_shards(data)
@@ -49,11 +48,12 @@ def check_photos(
     keeps = image is not None and _keeps(
         sum(_bytes(len(photos), image, scale) for photos, scale in splits), cache, processes
     )
-    jobs = [(file, image, scale) for photos, scale in splits for file in photos.files]
+    size = image if keeps else None  # where the pixels are not kept, a cheaper look at the photo will do
+    jobs = [(file, size, scale) for photos, scale in splits for file in photos.files]
     results = iter(progress(ordered_map(_try_decode, jobs)))
     checked, faults = [], []
     for photos, scale in splits:
-        store = _empty(len(photos), image, scale) if keeps and image else None
+        store = _empty(len(photos), size, scale) if size else None
         good, bad = _collect(islice(results, len(photos)), photos, store)
         checked.append(good)
         faults += bad
@@ -119,11 +119,18 @@ def _try_decode(job: tuple[Path, ImageSpec | None, float]) -> Pixels | str | Non
     file, image, scale = job
     try:
         if image is not None:
-            return decode(file.read_bytes(), image, scale)
-        open_rgb(file.read_bytes(), draft_side=_CHECK_SIDE)
+            return decode(_read(file), image, scale)
+        open_rgb(_read(file), draft_side=_CHECK_SIDE)
         return None
     except (ImageError, OSError) as error:
         return fault(error)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except ValueError as error:  # a name that no file can have
+        raise FileNotFoundError from error
 
 
 def _collect(results: Iterator[Pixels | str | None], photos: Photos, store: Pixels | None) -> tuple[Photos, list[str]]:
@@ -146,7 +153,7 @@ def _collect(results: Iterator[Pixels | str | None], photos: Photos, store: Pixe
 def _report(faults: Sequence[str], skip_broken: bool, say: Callable[[str], None] = print) -> None:
     if not faults:
         return
-    found = f"{len(faults)} photos cannot be decoded: {some(faults)}."
+    found = f"{counted(len(faults), 'photo')} cannot be decoded: {some(faults)}."
     if not skip_broken:
         raise DataError(f"{found} Mend them, or leave them out with --skip-broken.")
     say(f"Left out: {found}")

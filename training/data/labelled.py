@@ -1,6 +1,7 @@
 """Labelled photos: which files, which labels, which split, and the rules that hold for every layout they come in."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,8 @@ class LabelledData:
             for split, photos in (("train", self.train), ("val", self.val))
             for file, target in zip(photos.files, photos.targets.tolist(), strict=True)
         ]
-        digest = hashlib.sha256("\n".join([*self.labels, *sorted(lines)]).encode())
+        # A name that is not UTF-8 has surrogates in it.
+        digest = hashlib.sha256("\n".join([*self.labels, *sorted(lines)]).encode(errors="surrogatepass"))
         return DataSpec(
             fingerprint=digest.hexdigest(),
             train_images=len(self.train),
@@ -90,6 +92,7 @@ def assemble(
     `source` is what errors call the data. Raises DataError.
     """
     _check_labels(labels, source)
+    _check_files(files, source)
     if splits is None:
         order = np.random.default_rng(seed).permutation(len(files)).tolist()
         count = max(1, round(len(files) * _VAL_SHARE))
@@ -129,9 +132,15 @@ def label_columns(labels: Sequence[str], wanted: Sequence[str]) -> list[int]:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first ten, and how many more there are."""
+    """The first ten, and how many more there are; what no terminal can print is escaped."""
     more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+    shown = [name if name.isprintable() else ascii(name) for name in names[:_NAMED_AT_MOST]]
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 photo" and "2 photos"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _check_labels(labels: Sequence[str], source: Path) -> None:
@@ -144,12 +153,17 @@ def _check_labels(labels: Sequence[str], source: Path) -> None:
         raise DataError(f"{source} has labels that are not printable text without spaces around it: {some(odd)}.")
 
 
+def _check_files(files: Sequence[Path], source: Path) -> None:
+    """Listed twice, a photo could be in both splits, or its labels contradict one another."""
+    counts = Counter(map(os.path.abspath, files))
+    if twice := sorted(file for file, count in counts.items() if count > 1):
+        raise DataError(f"{source} lists photos more than once: {some(twice)}. Remove the duplicates.")
+
+
 def _check_split(data: LabelledData, source: Path) -> None:
-    """Both splits must hold photos, no photo may be in both, and val must be able to tell good from bad."""
+    """Both splits must hold photos, and val must be able to tell good from bad."""
     if not len(data.train) or not len(data.val):
         raise DataError(f"{source} needs photos in both splits: {len(data.train)} are train, {len(data.val)} are val.")
-    if both := sorted(file.name for file in {*data.train.files} & {*data.val.files}):
-        raise DataError(f"{source} has photos that are in train and in val: {some(both)}.")
     if not (data.val.targets == PRESENT).any():
         raise DataError(
             f"{source} has no label present in val, so that nothing could be scored: add photos that have one."

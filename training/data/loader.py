@@ -16,7 +16,7 @@ from labelwise.spec import ImageSpec
 from training.augment import OVERSIZE
 from training.data.check import Cache, Progress, keep_pixels
 from training.data.decode import Pixels, decode, fault
-from training.data.labelled import Photos
+from training.data.labelled import Photos, counted
 from training.data.seeding import derive_seed
 from training.data.views import Transform, draw_views
 
@@ -82,7 +82,7 @@ def share_of(count: int, batch_size: int, world: int) -> tuple[int, int]:
     """The photos in a rank's batch, and the batches each rank has of `count` photos. DataError if there is not one."""
     size = min(batch_size, count // world)
     if not size:
-        raise DataError(f"{count} photos cannot be shared by {world} processes: use fewer processes.")
+        raise DataError(f"{counted(count, 'photo')} cannot be shared by {world} processes: use fewer processes.")
     return size, count // (size * world)
 
 

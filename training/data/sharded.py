@@ -29,13 +29,24 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from labelwise.errors import DataError
 from labelwise.spec import DataSpec
 from training.data.decode import ordered_map
-from training.data.labelled import LabelledData, Photos, label_columns, some
+from training.data.labelled import LabelledData, Photos, counted, label_columns, some
 
 INDEX_FILE = "dataset.json"
 
 # Names only, of files beside dataset.json: a list from elsewhere must not name other places, let alone commands.
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 _SECONDS_TO_ANSWER = 30
+# What curl's exit codes mean, from its manual.
+_CURL_SAYS = {
+    6: "there is no such host",
+    7: "the server does not answer",
+    18: "the server stopped half-way",
+    22: "the server does not have it, or refuses it",
+    28: "the server does not answer in time",
+    35: "no secure connection can be made",
+    56: "the server stopped half-way",
+    60: "the server's certificate is not trusted",
+}
 
 
 class _Frozen(BaseModel):
@@ -109,7 +120,7 @@ class ShardedPhotos:
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{self.targets_url} cannot be read: {_reason(error)}.") from error
         if stored.ndim != 2 or len(stored) != len(self):
-            raise DataError(f"{self.targets_url} does not fit the {len(self)} photos of its shards.")
+            raise DataError(f"{self.targets_url} does not fit the {counted(len(self), 'photo')} of its shards.")
         return stored[:, list(self.columns)].astype(np.float32)
 
 
@@ -171,7 +182,7 @@ def check_shards(data: ShardedData) -> None:
     """That every shard is there with its size, where that can be asked; one DataError names those that are not."""
     shards = (*data.train.shards, *data.val.shards)
     if faults := [text for text in ordered_map(_fault, shards) if text]:
-        raise DataError(f"{len(faults)} shards cannot be used: {some(faults)}.")
+        raise DataError(f"{counted(len(faults), 'shard')} cannot be used: {some(faults)}.")
 
 
 def read_rows(shards: Sequence[Shard], start: int, stop: int) -> Iterator[Sample]:
@@ -213,7 +224,9 @@ def _read_shard(shard: Shard) -> Iterator[Sample]:
     except (OSError, tarfile.TarError, ValueError) as error:
         raise DataError(f"The shard {shard.url} cannot be read: {_reason(error)}.") from error
     if count != shard.photos:
-        raise DataError(f"The shard {shard.url} holds {count} photos, not {shard.photos}: fetch or write it again.")
+        raise DataError(
+            f"The shard {shard.url} holds {counted(count, 'photo')}, not {shard.photos}: fetch or write it again."
+        )
 
 
 def _sample(entry: dict[str, bytes], shard: Shard, place: int) -> Sample:
@@ -266,6 +279,13 @@ def _fault(shard: Shard) -> str | None:
 
 def _reason(error: Exception) -> str:
     """In one line; webdataset appends streams and addresses to the arguments of what it raises."""
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
+        error = error.reason
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    if ended := re.search(r": exit (-?\d+) \(read\)", text):  # webdataset's words for a command that failed
+        code = int(ended[1])
+        known = _CURL_SAYS if text.startswith("((['curl'") else {}
+        return known.get(code, f"its command ended with exit code {code}")
+    return text or type(error).__name__

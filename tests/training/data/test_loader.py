@@ -158,10 +158,10 @@ def test_a_photo_that_vanishes_is_named_in_one_line(workers: int, dataset: Path,
 def test_in_memory_it_finds_broken_photos_at_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     photos = read_data(shutil.copytree(dataset, tmp_path / "data")).train
     photos.files[7].write_bytes(b"no photo")
-    with pytest.raises(DataError, match="1 photos cannot be decoded"):
+    with pytest.raises(DataError, match="1 photo cannot be decoded"):
         load(photos, cache="memory")
     assert len(load(photos, batch_size=3, cache="memory", skip_broken=True)) == 5
-    assert "Left out: 1 photos" in capsys.readouterr().out
+    assert "Left out: 1 photo cannot" in capsys.readouterr().out
 
 
 def test_pixels_kept_by_the_check_are_used_and_not_decoded_again(dataset: Path, tmp_path: Path):

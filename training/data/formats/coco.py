@@ -1,6 +1,7 @@
 """MS-COCO's `instances_*.json`: a label is present in a photo that has an instance of it, crowds included."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,22 +50,31 @@ def _read_instances(file: Path) -> _Instances:
     try:
         content = json.loads(read_text(file, "JSON"))
         categories = {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        names = {entry["id"]: str(entry["file_name"]) for entry in content["images"]}
+        names = _check_names([(entry["id"], entry["file_name"]) for entry in content["images"]], file)
         pairs = [(entry["image_id"], int(entry["category_id"])) for entry in content["annotations"]]
+        _check_known("images", {image for image, _ in pairs} - {*names}, file)
+        _check_known("categories", {category for _, category in pairs} - {*categories}, file)
     except json.JSONDecodeError as error:
         raise DataError(f"{file} is not JSON: line {error.lineno}: {error.msg}.") from error
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{file} is no COCO instances file: images, annotations and categories are needed ({_reason(error)})."
         ) from error
-    if not names:
-        raise DataError(f"{file} lists no photos.")
     found: dict[Any, set[int]] = {image: set() for image in names}
-    _check_known("images", {image for image, _ in pairs} - {*names}, file)
-    _check_known("categories", {category for _, category in pairs} - {*categories}, file)
     for image, category in pairs:
         found[image].add(category)
     return _Instances(file, categories, [(names[image], found[image]) for image in names])
+
+
+def _check_names(photos: Sequence[tuple[Any, Any]], file: Path) -> dict[Any, str]:
+    """The photos by id, each with a name, and no id twice."""
+    if not photos:
+        raise DataError(f"{file} lists no photos.")
+    if nameless := [str(image) for image, name in photos if not isinstance(name, str) or not name]:
+        raise DataError(f"{file} has images that have no file_name: {some(nameless)}.")
+    if twice := [str(image) for image, count in Counter(image for image, _ in photos).items() if count > 1]:
+        raise DataError(f"{file} lists images more than once: {some(twice)}. Remove the duplicates.")
+    return dict(photos)
 
 
 def _check_known(what: str, unlisted: Iterable[Any], file: Path) -> None:

@@ -1,5 +1,6 @@
 """Reading a layout's own files, and finding the photos they name."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +23,9 @@ def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Pa
 
     Photos may be missing, which `check_photos` reports; DataError if all are, for then it is the place that is wrong.
     """
-    found = [next((root / name for root in roots if (root / name).is_file()), None) for name in names]
+    # os.path, for which a name that no file can have is not there; Path raises an error instead.
+    found = [next((root / name for root in roots if os.path.isfile(root / name)), None) for name in names]  # noqa: PTH113
     if names and not any(found):
         places = " or ".join(dict.fromkeys(map(str, roots)))
-        raise DataError(f"All {len(names)} photos of {source} are missing: {some(names)}. They should lie in {places}.")
+        raise DataError(f"No photo of {source} is there: {some(names)} should lie in {places}.")
     return [path or roots[0] / name for name, path in zip(names, found, strict=True)]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from labelwise.errors import DataError
 from training.data.formats.files import locate, read_text
-from training.data.labelled import ABSENT, PRESENT, UNKNOWN, LabelledData, assemble
+from training.data.labelled import ABSENT, PRESENT, UNKNOWN, LabelledData, assemble, counted
 
 LAYOUT = "a NUS-WIDE folder (ImageList, ConceptsList, Groundtruth/TrainTestLabels, photos in Flickr or images)"
 
@@ -43,7 +43,9 @@ def _read_targets(source: Path, labels: list[str], part: str, count: int) -> NDA
         file = source / _GROUND_TRUTH / f"Labels_{label}_{part}.txt"
         values = _read_lines(file)
         if len(values) != count:
-            raise DataError(f"{file} has {len(values)} values, but its list names {count} photos.")
+            raise DataError(
+                f"{file} has {counted(len(values), 'value')}, but its list names {counted(count, 'photo')}."
+            )
         if odd := sorted({*values} - {*_VALUES}):
             raise DataError(f"{file}: a label must be 1, 0 or, if unknown, -1; not {odd[0]!r}.")
         targets[:, column] = [_VALUES[value] for value in values]

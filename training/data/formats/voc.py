@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 from labelwise.errors import DataError
 from training.data.formats.files import locate, read_text
-from training.data.labelled import LabelledData, assemble, some, targets_of_names
+from training.data.labelled import LabelledData, assemble, counted, some, targets_of_names
 
 LAYOUT = "a Pascal VOC folder (ImageSets/Main, Annotations, JPEGImages; also inside VOCdevkit/VOC2007)"
 
@@ -65,7 +65,7 @@ def _read_annotations(files: list[Path], root: Path) -> list[list[tuple[str, boo
         except (OSError, ElementTree.ParseError, ValueError) as error:
             faults.append(f"{file.name} ({error})")
     if faults:
-        raise DataError(f"{len(faults)} annotations of {root} cannot be read: {some(faults)}.")
+        raise DataError(f"{counted(len(faults), 'annotation')} of {root} cannot be read: {some(faults)}.")
     return annotations
 
 

@@ -1,6 +1,7 @@
 """COCO instances: the official files and photos where they are at hand, and made ones for the edges."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from labelwise.errors import DataError
+from labelwise.spec import ImageSpec
 from tests.conftest import SHARED
 from training.data import check_photos, read_data
 
@@ -84,6 +86,16 @@ def test_labels_come_by_id_crowds_count_and_photos_without_instances_have_none(t
         ({"annotations": [{"image_id": 1, "category_id": 4}]}, "categories that it does not list: 4"),
         ({"images": []}, "lists no photos"),
         ({"images": [{"id": 1}]}, "there is no 'file_name'"),
+        ({"images": [{"id": 1, "file_name": None}, {"id": 2, "file_name": "b.jpg"}]}, "have no file_name: 1"),
+        (
+            {"images": [{"id": i, "file_name": f"{n}.jpg"} for i, n in ((1, "a"), (2, "b"), (1, "c"))]},
+            "more than once: 1",
+        ),
+        (
+            {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}]},
+            "a.jpg. Remove the duplicates",
+        ),
+        ({"annotations": [{"image_id": [1], "category_id": 3}]}, "no COCO instances file"),
         ({"categories": 3}, "no COCO instances file"),
         ({"categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "cat"}]}, "more than once: cat"),
     ],
@@ -110,3 +122,17 @@ def test_two_files_that_disagree_or_have_no_split_are_refused(tmp_path: Path):
     (tmp_path / "annotations/instances_more.json").write_text("{,}")
     with pytest.raises(DataError, match=r"instances_more\.json is not JSON"):
         read_data(tmp_path)
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_photo(tmp_path: Path, dataset: Path):
+    photo = next(dataset.glob("images/*.jpg"))
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(photo, tmp_path / name)
+    names = {1: "a.jpg", 2: "b.jpg", 3: "x" * 300 + ".jpg", 4: "nul\0.jpg", 5: "\ud800.jpg"}
+    file = write(tmp_path, "instances_all.json", names, [(image, 3, 0) for image in names])
+    for image in (None, ImageSpec(height=16, width=16)):
+        with pytest.raises(DataError) as caught:
+            check_photos(read_data(file), image=image, cache="memory")
+        assert str(caught.value).startswith("3 photos cannot be decoded: ")
+        assert r"nul\x00.jpg (missing)" in str(caught.value)
+        assert str(caught.value).isprintable()

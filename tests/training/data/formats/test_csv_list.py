@@ -64,6 +64,7 @@ def test_without_a_split_a_seeded_fifth_is_val(folder: Path):
         ("image,cat,split\n0.jpg,1,train\n1.jpg,1,val\n2.jpg,1,trian", "trian"),
         ("image,cat,split\n0.jpg,1,train\n1.jpg,0,val", "val"),  # nothing to score by
         ("image,cat,split\n0.jpg,1,train\n1.jpg,1,val\n0.jpg,1,val", "0.jpg"),  # a photo in both splits
+        ("image,cat\n0.jpg,1\n1.jpg,0\n2.jpg,1\n./0.jpg,0", "0.jpg. Remove the duplicates"),  # so which is it?
         ("image,cat,cat\n0.jpg,1,1\n1.jpg,0,0", "cat"),  # which of the two?
         ("cat,image\n1,0.jpg\n1\n0,1.jpg", "line 3"),  # a row without its photo
         ("image,cat\n0.jpg,1\n1.jpg,0,1", "line 3"),  # a row with a value too many
@@ -93,7 +94,7 @@ def test_missing_photos_are_left_to_the_check_unless_all_are(folder: Path):
     data = read_data(write(folder, lists()))
     assert len(data.train) + len(data.val) == 10
     text = "\n".join(["image,cat", *(f"gone{number}.jpg,1" for number in range(12))])
-    with pytest.raises(DataError, match=r"All 12 photos of .*labels\.csv are missing: .* gone9\.jpg and 2 more\."):
+    with pytest.raises(DataError, match=r"No photo of .*labels\.csv is there: .* gone9\.jpg and 2 more should lie in "):
         read_data(write(folder, text))
 
 

@@ -1,11 +1,12 @@
 """A folder per label, with and without splits; a photo in several folders has several labels."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from labelwise.errors import DataError
-from training.data import read_data
+from training.data import check_photos, read_data
 
 
 def write(root: Path, **files: str) -> Path:
@@ -40,3 +41,19 @@ def test_without_splits_a_seeded_fifth_is_val(tmp_path: Path):
 def test_one_folder_of_photos_is_no_labelled_data(files: dict[str, str], tmp_path: Path):
     with pytest.raises(DataError, match="no labelled data at"):
         read_data(write(tmp_path, **files))
+
+
+def test_a_name_that_is_not_utf8_is_a_name(tmp_path: Path):
+    write(tmp_path, **{f"{label}_{number}": f"{label} {number}" for label in ("cat", "dog") for number in range(2)})
+    before = read_data(tmp_path).describe()
+    odd = os.fsdecode(b"caf\xe9.jpg")
+    try:
+        (tmp_path / "cat/0.jpg").rename(tmp_path / "cat" / odd)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    data = read_data(tmp_path)
+    assert odd in {file.name for file in (*data.train.files, *data.val.files)}
+    assert data.describe().fingerprint != before.fingerprint
+    with pytest.raises(DataError, match=r"4 photos cannot be decoded: .*caf\\udce9\.jpg") as caught:
+        check_photos(data)
+    assert str(caught.value).encode()  # so that it can be printed

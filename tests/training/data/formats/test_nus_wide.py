@@ -41,7 +41,7 @@ def test_lists_and_concepts(folder: Path):
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
-        ("Groundtruth/TrainTestLabels/Labels_sky_Train.txt", "1\n", "has 1 values, but its list names 2 photos"),
+        ("Groundtruth/TrainTestLabels/Labels_sky_Train.txt", "1\n", "has 1 value, but its list names 2 photos"),
         ("Groundtruth/TrainTestLabels/Labels_sky_Test.txt", "yes\n", "not 'yes'"),
         ("ConceptsList/Concepts81.txt", "sea\n", "Labels_sea_Train.txt cannot be read: No such file"),
     ],

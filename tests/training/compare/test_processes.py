@@ -1,0 +1,69 @@
+"""Work in processes: results, failures, killed processes and threads. Signals: test_compare.py, on real trainings."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from labelwise.errors import LabelwiseError
+from training.compare.processes import run_all, threads_of_each
+from training.loop import Stopped
+
+
+def test_every_task_is_done_once_and_processes_are_kept():
+    results: list[tuple[int, int, int]] = []
+    tasks = [f"({number}, __import__('os').getpid(), __import__('torch').get_num_threads())" for number in range(6)]
+    run_all(eval, tasks, 2, 3, results.append)
+    assert sorted(number for number, _, _ in results) == list(range(6))
+    assert len({process for _, process, _ in results}) <= 2
+    assert {threads for _, _, threads in results} == {3}
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (signal.SIGKILL, LabelwiseError, r"killed, perhaps for want of memory: start again with fewer --jobs\."),
+        (signal.SIGTERM, Stopped, "Stopped"),
+    ],
+)
+def test_a_killed_process_is_one_line(number: int, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        run_all(signal.raise_signal, [number], 1, 1, print)
+
+
+def test_one_failure_stops_the_others(capfd: pytest.CaptureFixture[str]):
+    began = time.monotonic()
+    tasks = ["__import__('time').sleep(300)", "1 / 0", "__import__('time').sleep(300)"]
+    with pytest.raises(LabelwiseError, match="broke down, as told above"):
+        run_all(eval, tasks, 2, 1, print)
+    assert time.monotonic() - began < 100
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_a_stop_while_the_processes_start_is_not_lost():
+    """The signal comes before torch is imported there; nothing is said, and the handlers are as before."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    results: list[None] = []
+    tasks = [f"__import__('os').kill({os.getpid()}, {int(signal.SIGINT)})", "__import__('time').sleep(300)"]
+    with pytest.raises(Stopped):
+        run_all(eval, [*tasks, *tasks], 2, 1, results.append)
+    assert len(results) <= 1
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_threads_follow_the_affinity_and_torchs_own_bound():
+    assert threads_of_each(1) == torch.get_num_threads() == 1  # tests/training/conftest.py
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no affinity")
+    allowed = os.sched_getaffinity(0)
+    torch.set_num_threads(64)
+    try:
+        assert threads_of_each(1) == len(allowed)
+        assert threads_of_each(1000) == 1
+        os.sched_setaffinity(0, {min(allowed)})
+        assert threads_of_each(1) == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+        torch.set_num_threads(1)

@@ -1,0 +1,178 @@
+"""Work for a few processes at a time that ends well: on Ctrl-C, SIGTERM, a killed process, a killed parent."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from labelwise.errors import LabelwiseError
+from training.loop import Stopped
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+_SPAWN = multiprocessing.get_context("spawn")  # torch's threads and CUDA do not survive a fork
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_POLL = 0.3  # seconds until a signal is noticed; a wait goes on after a signal's handler
+
+
+def run_all(
+    work: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    jobs: int,
+    threads: int,
+    finished: Callable[[Result], None],
+) -> None:
+    """Call `work` on every task in `jobs` spawned processes of `threads` torch threads; `finished` gets each result.
+
+    Ctrl-C and SIGTERM, to this process or its group, reach `work` as one SIGINT; nothing new is begun, and Stopped is
+    raised once all processes have ended. So it is when `work` raises Stopped. Its first LabelwiseError stops the others
+    in the same way and is raised here, and so is one for a process that was killed. If this process is killed, `work`
+    gets SIGTERM.
+    """
+    queue = deque(tasks)
+    workers: list[_Worker[Task, Result]] = []
+    with _signals_noted() as received:
+        try:
+            while not received and (queue or any(worker.is_busy for worker in workers)):
+                _hand_out(queue, workers, work, jobs, threads)
+                busy = {worker.connection: worker for worker in workers if worker.is_busy}
+                for connection in wait(list(busy), timeout=_POLL):
+                    finished(busy[connection].take_result())
+        finally:
+            _end(workers, received)
+        if queue or any(worker.is_busy for worker in workers):
+            raise Stopped("Stopped.")
+
+
+def _hand_out(
+    queue: deque[Task],
+    workers: "list[_Worker[Task, Result]]",
+    work: Callable[[Task], Result],
+    jobs: int,
+    threads: int,
+) -> None:
+    while queue:
+        worker = next((worker for worker in workers if not worker.is_busy), None)
+        if worker is None:
+            if len(workers) == jobs:
+                return
+            worker = _Worker(work, threads)
+            workers.append(worker)
+        worker.begin(queue.popleft())
+
+
+def _end(workers: "list[_Worker[Any, Any]]", received: list[int]) -> None:
+    """Wait until every process is gone; a signal that comes meanwhile is passed on, and ends them at once."""
+    told = len(received)
+    for worker in workers:
+        worker.stop()
+    while alive := [worker for worker in workers if worker.process.is_alive()]:
+        wait([worker.process.sentinel for worker in alive], timeout=_POLL)
+        if len(received) > told:
+            told = len(received)
+            for worker in alive:
+                worker.stop()
+
+
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in _STOPPING}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Worker(Generic[Task, Result]):
+    """A process that does one task after another."""
+
+    def __init__(self, work: Callable[[Task], Result], threads: int) -> None:
+        self.connection, other_end = _SPAWN.Pipe()
+        self.process = _SPAWN.Process(target=_serve, args=(work, other_end, threads))
+        self.is_busy = False
+        resource_tracker.ensure_running()  # its start would unblock the signals
+        # Blocked until the process knows what to do with them: importing torch takes seconds, and is no place to stop.
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
+        other_end.close()
+
+    def begin(self, task: Task) -> None:
+        self.is_busy = True
+        with suppress(BrokenPipeError):  # killed while it waited: take_result says so
+            self.connection.send(task)
+
+    def take_result(self) -> Result:
+        """The result, once there is one; the LabelwiseError that `work` raised, or one that says how it died."""
+        try:
+            outcome = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            raise self._end() from None
+        if isinstance(outcome, LabelwiseError):
+            raise outcome
+        self.is_busy = False
+        return outcome
+
+    def stop(self) -> None:
+        """An idle process sees the closed connection and ends."""
+        self.connection.close()
+        if self.is_busy and self.process.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid or 0, signal.SIGINT)
+
+    def _end(self) -> LabelwiseError:
+        code = self.process.exitcode or 0
+        if -code in _STOPPING:
+            return Stopped("Stopped.")
+        if code < 0:
+            return LabelwiseError("A run was killed, perhaps for want of memory: start again with fewer --jobs.")
+        return LabelwiseError("A run broke down, as told above; the same command goes on after the last saved step.")
+
+
+def _serve(work: Callable[[Task], Result], connection: Connection, threads: int) -> None:
+    # Out of the terminal's group: Ctrl-C would come twice, and the second does not wait for the step at hand.
+    os.setpgrp()
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_DFL)  # outside training there is nothing to save
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            task = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return
+        outcome: Result | LabelwiseError
+        try:
+            outcome = work(task)
+        except LabelwiseError as error:
+            outcome = error
+        with suppress(BrokenPipeError):  # a parent that is stopping does not listen any more
+            connection.send(outcome)
+
+
+def _stop_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def threads_of_each(jobs: int) -> int:
+    """Threads for each of `jobs` processes that share the cores this one may use; OMP_NUM_THREADS is an upper bound."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # macOS has none
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), cores // jobs))

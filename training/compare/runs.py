@@ -1,0 +1,82 @@
+"""What a comparison trains: the methods, and how each run's settings and folder follow from them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+
+from labelwise.errors import LabelwiseError
+from labelwise.spec import TaggerSpec
+from training.checkpoint import WEIGHTS_FILE
+from training.config import TrainConfig
+from training.report.history import read_history
+from training.run import RunOptions, train_run
+from training.settings import make_config
+
+# Whatever its method, a run has the same epochs, views, batches and schedule; only the head and the loss differ.
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "bce": ("method=bce",),
+    "supcon": ("method=supcon",),
+    "label-bce": ("method=label-bce",),
+    "mulcon": ("method=mulcon",),
+    "ml-decoder": ("method=label-bce", "model.head=ml-decoder"),
+    "asymmetric": ("method=label-bce", "loss.classification=asymmetric"),
+    "mulcon+negatives": ("method=mulcon", "loss.absent_negatives=64"),
+    "mulcon+memory": ("method=mulcon", "loss.memory=32", "loss.prototype_weight=0.1"),
+}
+METHODS = ("bce", "supcon", "label-bce", "mulcon")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run of a comparison; `seconds` of training and scoring on the cores it had."""
+
+    method: str
+    seed: int
+    metrics: dict[str, float]
+    seconds: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to train: `settings` and `preset` as for `labelwise train`, the same for all."""
+
+    source: str
+    out: Path
+    methods: tuple[str, ...] = METHODS
+    seeds: int = 3
+    preset: str = "tiny"
+    settings: tuple[str, ...] = ()
+    options: RunOptions = RunOptions(resume=True, report=False, quiet=True)
+
+    def config(self, method: str, seed: int) -> TrainConfig:
+        return make_config([*self.settings, *VARIANTS[method], f"seed={seed}"], self.preset)
+
+    def folder(self, method: str, seed: int) -> Path:
+        return self.out / f"{method}-{seed}"
+
+    def tasks(self) -> list[tuple[str, int]]:
+        """Method and seed of every run. A wrong method or setting is a LabelwiseError now, not an hour later."""
+        if unknown := [name for name in self.methods if name not in VARIANTS]:
+            raise LabelwiseError(f"There is no method {', '.join(unknown)}: choose from {', '.join(VARIANTS)}.")
+        if not self.methods:
+            raise LabelwiseError(f"Name a method to train: choose from {', '.join(VARIANTS)}.")
+        varied = [pair.partition("=")[0] for name in self.methods for pair in VARIANTS[name]]
+        for key in (pair.partition("=")[0] for pair in self.settings):
+            if key in ("seed", *varied):
+                option = "--seeds" if key == "seed" else "--methods"
+                raise LabelwiseError(f"The setting {key} differs from run to run here: leave it to {option}.")
+        tasks = [(method, seed) for seed in range(self.seeds) for method in dict.fromkeys(self.methods)]
+        for method, seed in tasks:
+            self.config(method, seed)
+        return tasks
+
+    def train(self, task: tuple[str, int]) -> Run:
+        """Train one of `tasks`, or what is left of it."""
+        folder = self.folder(*task)
+        metrics = train_run(self.source, folder, self.config(*task), self.options)
+        seconds = read_history(folder, TaggerSpec.read(folder)).seconds
+        with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
+            parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118 - no mapping
+        return Run(*task, metrics, seconds, parameters)
