@@ -38,6 +38,16 @@ def describe(model: onnx.ModelProto, spec: TaggerSpec, source_sha256: str, versi
     onnx.helper.set_model_props(model, {_PREFIX + key: json.dumps(value) for key, value in facts.items()})
 
 
+def carry_over(source: onnx.ModelProto, target: onnx.ModelProto, more: dict[str, object]) -> None:
+    """What `describe` wrote into `source` also into `target`, which was made from it, and what that making adds."""
+    target.producer_name, target.producer_version = source.producer_name, source.producer_version
+    target.model_version = source.model_version
+    target.graph.name = source.graph.name
+    target.doc_string = target.graph.doc_string = ""
+    facts = {entry.key: entry.value for entry in source.metadata_props}
+    onnx.helper.set_model_props(target, facts | {_PREFIX + key: json.dumps(value) for key, value in more.items()})
+
+
 def facts_of(model: onnx.ModelProto) -> dict[str, object]:
     """What `describe` wrote; empty for a graph that something else made. What is no JSON counts as text."""
     facts: dict[str, object] = {}

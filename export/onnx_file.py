@@ -66,9 +66,10 @@ def save_model(model: onnx.ModelProto, file: Path) -> None:
     onnx.save_model(model, file)
 
 
-def open_session(model: Path | bytes) -> ort.InferenceSession:
-    """A session on the CPU. GraphError says what the runtime does not know, in one line."""
+def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
+    """A session on the CPU with so many threads, 0: one a core. GraphError says in one line what the runtime lacks."""
     options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong is raised as well, and printed once is enough
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -11,16 +11,17 @@ from labelwise.errors import DataError
 from labelwise.image import ImageError, load_pixels
 from labelwise.spec import ImageSpec, TaggerSpec
 
-_AT_MOST = 64  # of a large folder an even sample; a check reads each photo several times
+_AT_MOST = 64  # a check runs each photo several times
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What to check with: a folder or list of photos (None: test pictures), and labelled photos as `labelwise train`
-    takes them, for mAP and tags (None: neither)."""
+    """What to check with: a folder or list of photos (None: those to calibrate with, else test pictures), such photos
+    to calibrate int8 with, and labelled photos as `labelwise train` takes them, for mAP and tags (None: neither)."""
 
     images: Path | None = None
+    calibrate: Path | None = None
     data: str | None = None
 
 
@@ -40,9 +41,14 @@ class Pictures:
             yield [row % len(self.names) for row in range(start, start + size)]
 
 
-def pictures_for(spec: TaggerSpec, images: Path | None) -> Pictures:
-    """Photos in the folder or list `images`, at most 64 of them; without it test pictures. DataError."""
-    return drawn_pictures(spec.image, min(spec.max_batch, _AT_MOST)) if images is None else _read(images, spec.image)
+def pictures_for(spec: TaggerSpec, images: Path | None, at_most: int = _AT_MOST) -> Pictures:
+    """Photos in the folder or list `images`, an even sample of them; without it test pictures. DataError."""
+    if images is None:
+        return drawn_pictures(spec.image, min(spec.max_batch, at_most))
+    files = _files(images)
+    count = min(len(files), at_most)
+    chosen = [files[index * len(files) // count] for index in range(count)]
+    return Pictures(tuple(map(str, chosen)), np.stack([_decode(file, spec.image) for file in chosen]))
 
 
 def drawn_pictures(image: ImageSpec, count: int) -> Pictures:
@@ -53,12 +59,6 @@ def drawn_pictures(image: ImageSpec, count: int) -> Pictures:
     grown = coarse.repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)[:, :height, :width]
     pixels = (grown + random.integers(-40, 41, grown.shape)).clip(0, 255).astype(np.uint8)
     return Pictures(tuple(f"test picture {number}" for number in range(1, count + 1)), pixels)
-
-
-def _read(images: Path, image: ImageSpec) -> Pictures:
-    files = _files(images)
-    chosen = [files[index * len(files) // min(len(files), _AT_MOST)] for index in range(min(len(files), _AT_MOST))]
-    return Pictures(tuple(map(str, chosen)), np.stack([_decode(file, image) for file in chosen]))
 
 
 def _files(images: Path) -> list[Path]:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from export.onnx_file import Runner, open_session, session_runner
+from export.onnx_file import Runner, load_model, open_session, save_model, session_runner
 from export.parity import Difference, check_parity
-from export.pictures import NO_EVIDENCE, Evidence, pictures_for
+from export.pictures import NO_EVIDENCE, Evidence, Pictures, pictures_for
+from export.precision import convert
+from export.precision.int8 import MOST_PHOTOS, Quantization, quantize
 from export.publish import check_compatible, next_version, publish, staging
-from export.tensorrt import PlanPrecision, build_plan
+from export.tensorrt import Plan, PlanPrecision, build_plan
+from export.tolerances import Precision
 from export.triton_config import Backend, ServingOptions
 from labelwise import __version__
 from labelwise.errors import LabelwiseError, RepositoryError
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """Where and how to publish: a repository, the tagger's name there, its version (None: the next), Triton's backend
-    and options, how many versions to keep (None: all), and the precision of a TensorRT plan to build (None: none)."""
+    """Where and how to publish: a repository, the tagger's name there, its version (None: the next), what the graph
+    computes in, Triton's backend and options, how many versions to keep (None: all), and the precision of a TensorRT
+    plan to build (None: none)."""
 
     repository: Path
     name: str
     version: int | None = None
+    precision: Precision = "fp32"
     backend: Backend = "onnxruntime"
     options: ServingOptions = field(default_factory=ServingOptions)
     keep: int | None = None
@@ -55,6 +60,7 @@ class Export:
 
     spec: TaggerSpec
     differences: list[Difference]
+    quantization: Quantization | None
     change: "LabelledChange | None"
 
 
@@ -76,13 +82,7 @@ def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> E
     Raises LabelwiseError: not a checkpoint, a wrong name, a repository that cannot be written, or a failed check.
     """
     _check_name(target.name)
-    from export.graph import checkpoint_runner, write_onnx
-    from training.checkpoint import load_checkpoint
-
-    tagger, spec = load_checkpoint(run)
-    reference = checkpoint_runner(tagger, spec)
-    source = Source(spec, lambda spec, file: write_onnx(tagger, spec, file), reference, "the checkpoint")
-    return _export(source, target, evidence)
+    return _export(open_run(run), target, evidence)
 
 
 def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
@@ -92,14 +92,30 @@ def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence 
     as `export_run`.
     """
     _check_name(target.name)
+    return _export(open_onnx(file, spec_file), target, evidence)
+
+
+def open_run(run: Path) -> Source:
+    """The checkpoint in `run`. LabelwiseError if there is none, or a broken one."""
+    from export.graph import checkpoint_runner, write_onnx
+    from training.checkpoint import load_checkpoint
+
+    tagger, spec = load_checkpoint(run)
+    reference = checkpoint_runner(tagger, spec)
+    return Source(spec, lambda spec, file: write_onnx(tagger, spec, file), reference, "the checkpoint")
+
+
+def open_onnx(file: Path, spec_file: Path) -> Source:
+    """A graph that something else made. LabelwiseError if it cannot be served, or the spec disagrees with it."""
     from export.foreign import open_foreign
 
     foreign = open_foreign(file, spec_file)
-    return _export(Source(foreign.spec, foreign.write, foreign.reference, file.name), target, evidence)
+    return Source(foreign.spec, foreign.write, foreign.reference, file.name)
 
 
 def _export(source: Source, target: Target, evidence: Evidence) -> Export:
-    pictures = pictures_for(source.spec, evidence.images)
+    pictures = pictures_for(source.spec, evidence.images or evidence.calibrate)
+    photos = pictures_for(source.spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
     with _disk_errors(target.repository), staging(target.repository) as stage:
         number = target.version or next_version(target.repository, target.name)
         placed = {"name": target.name, "version": number, "producer": f"labelwise {__version__}"}
@@ -108,11 +124,22 @@ def _export(source: Source, target: Target, evidence: Evidence) -> Export:
         weights = stage / WEIGHTS_FILE
         source.write(spec, weights)
         differences = check_parity(source.reference, source.called, spec, weights, pictures)
+        plans = [_build_plan(weights, spec, target.plan, photos)] if target.plan else []
+        quantization = convert(weights, spec, target.precision, photos)
+        if target.precision != "fp32":
+            differences = check_parity(source.reference, source.called, spec, weights, pictures, target.precision)
         change = _labelled_change(source, spec, weights, evidence.data)
         spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
-        plans = [build_plan(weights, spec, stage, target.plan)] if target.plan else []
         publish(target.repository, stage, weights, spec, target.backend, target.options, plans, target.keep)
-    return Export(spec, differences, change)
+    return Export(spec, differences, quantization, change)
+
+
+def _build_plan(weights: Path, spec: TaggerSpec, precision: PlanPrecision, photos: Pictures | None) -> Plan:
+    graph = weights
+    if precision == "int8":
+        graph = weights.with_name("symmetric.onnx")
+        save_model(quantize(load_model(weights), spec, photos, symmetric=True)[0], graph)
+    return build_plan(graph, spec, weights.parent, precision)
 
 
 def _labelled_change(source: Source, spec: TaggerSpec, weights: Path, data: str | None) -> "LabelledChange | None":

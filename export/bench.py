@@ -1,0 +1,157 @@
+"""`labelwise bench`: what half and 8-bit precision win and lose, on this machine's CPU and the user's photos."""
+
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from rich.table import Table
+
+from export.labelled import labelled_map
+from export.onnx_file import Pixels, Runner, open_session, session_runner
+from export.pictures import Evidence, Pictures, pictures_for
+from export.precision import convert
+from export.precision.int8 import MOST_PHOTOS
+from export.run import Source
+from export.tolerances import Precision
+from labelwise import __version__
+from labelwise.spec import TaggerSpec
+
+BATCHES = (1, 8)
+_ROUNDS, _SECONDS = 20, 20.0  # at least so many rounds for each batch size, and about so long in all
+
+_HEADINGS = ("precision", "batch", "images/s", "of fp32", "median ms", "p95 ms", "mAP", "loss", "MB")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One graph at one batch size: seconds of each call, mAP 0..1 (None: no labelled photos), bytes of the file."""
+
+    precision: Precision
+    batch: int
+    seconds: tuple[float, ...]
+    mean_ap: float | None
+    size: int
+
+    @property
+    def images_per_second(self) -> float:
+        return self.batch * len(self.seconds) / sum(self.seconds)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured, on what, and in which precisions a photo set was missing for."""
+
+    rows: list[Measurement]
+    machine: str
+
+
+@dataclass(frozen=True)
+class _Graph:
+    precision: Precision
+    run: Runner
+    mean_ap: float | None
+    size: int
+
+
+def bench_precisions(source: Source, evidence: Evidence, threads: int | None = None) -> Measurements:
+    """Write the source's graph in every precision (int8 where there are photos to calibrate with), and run them in
+    turn, so that whatever else the machine does strikes all alike. LabelwiseError as for an export."""
+    spec = source.spec.model_copy(update={"name": source.spec.name or "bench"})
+    photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8") if photos else ("fp32", "fp16")
+    pictures = photos or pictures_for(spec, None)
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = [
+            _graph(source, spec, precision, Path(folder), photos, evidence.data, threads or 0)
+            for precision in precisions
+        ]
+    rows = [row for batch in BATCHES if batch <= spec.max_batch for row in _measure(graphs, batch, pictures)]
+    return Measurements(rows, _machine(threads))
+
+
+def _graph(
+    source: Source,
+    spec: TaggerSpec,
+    precision: Precision,
+    folder: Path,
+    photos: Pictures | None,
+    data: str | None,
+    threads: int,
+) -> _Graph:
+    file = folder / f"{precision}.onnx"
+    source.write(spec, file)
+    convert(file, spec, precision, photos)
+    run = session_runner(open_session(file, threads), spec)
+    return _Graph(precision, run, labelled_map(data, spec, run)[0] if data else None, file.stat().st_size)
+
+
+def _measure(graphs: list[_Graph], batch: int, pictures: Pictures) -> Iterator[Measurement]:
+    batches = [pictures.pixels[rows] for rows in pictures.batches(batch)]
+    seconds: dict[Precision, list[float]] = {graph.precision: [] for graph in graphs}
+    for graph in graphs:
+        graph.run(batches[0])  # the first call of a size allocates
+    until = time.monotonic() + _SECONDS / len(BATCHES)
+    round_ = 0
+    while round_ < _ROUNDS or time.monotonic() < until:
+        for graph in graphs:
+            seconds[graph.precision].append(_seconds(graph.run, batches[round_ % len(batches)]))
+        round_ += 1
+    for graph in graphs:
+        yield Measurement(graph.precision, batch, tuple(seconds[graph.precision]), graph.mean_ap, graph.size)
+
+
+def _seconds(run: Runner, pixels: Pixels) -> float:
+    started = time.perf_counter()
+    run(pixels)
+    return time.perf_counter() - started
+
+
+def _machine(threads: int | None) -> str:
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor() or platform.machine(),
+    )
+    return f"{model}, {threads or 'all'} threads; ONNX Runtime {ort.__version__}, labelwise {__version__}"
+
+
+def _lines(file: str) -> list[str]:
+    path = Path(file)
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def _cells(measured: Measurements) -> Iterator[tuple[str, ...]]:
+    fp32 = {row.batch: row for row in measured.rows if row.precision == "fp32"}
+    for row in measured.rows:
+        base = fp32[row.batch]
+        milliseconds = 1e3 * np.percentile(row.seconds, (50, 95))
+        yield (
+            row.precision,
+            str(row.batch),
+            f"{row.images_per_second:.1f}",
+            f"{row.images_per_second / base.images_per_second:.2f}",
+            *(f"{value:.2f}" for value in milliseconds),
+            "" if row.mean_ap is None else f"{100 * row.mean_ap:.2f}",
+            "" if row.mean_ap is None or base.mean_ap is None else f"{100 * (base.mean_ap - row.mean_ap):.2f}",
+            f"{row.size / 1e6:.1f}",
+        )
+
+
+def table(measured: Measurements) -> Table:
+    """For a terminal."""
+    made = Table(title=measured.machine)
+    for heading in _HEADINGS:
+        made.add_column(heading, justify="left" if heading == "precision" else "right")
+    for cells in _cells(measured):
+        made.add_row(*cells)
+    return made
+
+
+def markdown(measured: Measurements) -> str:
+    """For a page; mAP and its loss are in points of a hundred."""
+    rows = [_HEADINGS, ("---", *["---:"] * (len(_HEADINGS) - 1)), *_cells(measured)]
+    return f"{measured.machine}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -1,0 +1,214 @@
+"""fp32 -> 8-bit integers for CPUs: static, per channel, calibrated on photographs; layers too sensitive stay fp32.
+
+Q/DQ pairs around the layers with weights, which ONNX Runtime turns into integer kernels. Activations are uint8, which
+x86's instructions multiply fastest; weights have 7 of their 8 bits, for CPUs without VNNI add two products in 16 bits,
+and would saturate.
+"""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from export.onnx_file import GraphError, Pixels, load_model, open_session, session_runner
+from export.pictures import Pictures
+from labelwise.errors import DataError, LabelwiseError
+from labelwise.spec import TaggerSpec
+
+LEAST_PHOTOS, MOST_PHOTOS = 8, 256
+BUDGET = 0.005  # mean absolute difference of a score, 0..1, on photos that were not calibrated with
+_MOST_LEFT_OUT = 0.5  # of the layers: beyond that there is no speed to win
+_HELD_OUT = 4  # every so manieth photo measures, the others calibrate
+_PHOTOS_PER_LAYER = 16  # measure one layer: enough to rank them
+_BATCH = 16
+
+_LAYERS = ["Conv", "Gemm", "MatMul"]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What calibration did: how many layers compute in integers, which were left out and the error that each makes
+    alone, the error of the whole, and the number of photos it was calibrated with and measured on.
+
+    An error is the mean absolute difference of a score to the fp32 graph's, 0..1.
+    """
+
+    layers: int
+    left_out: dict[str, float]
+    error: float
+    calibrated: int
+    measured: int
+
+    def __str__(self) -> str:
+        out = ", ".join(f"{name} (alone {error:.4f})" for name, error in self.left_out.items())
+        return (
+            f"{self.layers} layers in 8 bits, calibrated on {self.calibrated} photos; on {self.measured} others scores "
+            f"differ by {self.error:.4f} on average; left in fp32: {out or 'none'}"
+        )
+
+    def facts(self) -> dict[str, object]:
+        """For the metadata of the graph."""
+        return {"quantization": {"left_out": self.left_out, "error": self.error, "photos": self.calibrated}}
+
+
+def quantize(
+    model: onnx.ModelProto, spec: TaggerSpec, photos: Pictures | None, symmetric: bool = False
+) -> tuple[onnx.ModelProto, Quantization]:
+    """The graph with as many layers in integers as keep the error within BUDGET, the most sensitive left out first.
+
+    `symmetric` is what TensorRT takes: signed integers around zero, also for activations.
+    Raises DataError: too few photos. LabelwiseError: more than half of the layers would have to be left out.
+    """
+    if photos is None or len(photos.names) < LEAST_PHOTOS:
+        raise DataError(f"int8 needs --calibrate with photos like those to be tagged: {LEAST_PHOTOS}, better 200.")
+    held = np.arange(len(photos.names)) % _HELD_OUT == 0
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
+        prepared = Path(scratch) / "prepared.onnx"
+        _prepare(model, prepared)
+        graph = _Calibrated(prepared, _ranges(prepared, spec, photos.pixels[~held]), symmetric)
+    quantized, left_out, error = _within_budget(graph, _Error(model, spec, photos.pixels[held]))
+    layers = len(graph.layers) - len(left_out)
+    return quantized, Quantization(layers, left_out, error, int((~held).sum()), int(held.sum()))
+
+
+class _Calibrated:
+    """The prepared graph and the range of each of its tensors; gives it with any choice of layers in integers."""
+
+    def __init__(self, file: Path, ranges: Any, symmetric: bool) -> None:
+        model = load_model(file)
+        self.layers = _layers(model)
+        self._model = onnx.shape_inference.infer_shapes(model).SerializeToString()
+        self._ranges = ranges
+        self._symmetric = symmetric
+
+    def quantized(self, layers: Sequence[str]) -> onnx.ModelProto:
+        symmetric = self._symmetric
+        quantizer = QDQQuantizer(
+            onnx.ModelProto.FromString(self._model),
+            per_channel=True,
+            reduce_range=not symmetric,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+            tensors_range=self._ranges,
+            nodes_to_quantize=list(layers),
+            nodes_to_exclude=[],
+            op_types_to_quantize=_LAYERS,
+            extra_options={
+                "MatMulConstBOnly": True,  # products of two activations, as in attention, win no time and lose most
+                "ActivationSymmetric": symmetric,
+                "AddQDQPairToWeight": symmetric,
+            },
+        )
+        quantizer.quantize_model()
+        model = quantizer.model.model
+        _drop_unused_domains(model)
+        return model
+
+
+class _Error:
+    """Mean absolute difference of the scores to the fp32 graph's, 0..1."""
+
+    def __init__(self, model: onnx.ModelProto, spec: TaggerSpec, pixels: Pixels) -> None:
+        self._spec = spec
+        self._pixels = pixels
+        self._expected = self._scores(model, len(pixels))
+
+    def __call__(self, model: onnx.ModelProto, photos: int | None = None) -> float:
+        """On all held out photos, or the first so many."""
+        scores = self._scores(model, photos or len(self._pixels))
+        return float(np.abs(scores - self._expected[: len(scores)]).mean())
+
+    def _scores(self, model: onnx.ModelProto, photos: int) -> NDArray[np.float32]:
+        runner = session_runner(open_session(model.SerializeToString()), self._spec)
+        size = min(_BATCH, self._spec.max_batch)
+        parts = [runner(self._pixels[at : min(at + size, photos)])["scores"] for at in range(0, photos, size)]
+        return np.concatenate(parts)
+
+
+class _Batches(CalibrationDataReader):  # type: ignore[misc]  # it has no types
+    def __init__(self, spec: TaggerSpec, pixels: Pixels) -> None:
+        size = min(_BATCH, spec.max_batch)
+        self._feeds = iter([{spec.input.name: pixels[at : at + size]} for at in range(0, len(pixels), size)])
+
+    def get_next(self) -> dict[str, Pixels] | None:
+        return next(self._feeds, None)
+
+
+def _within_budget(graph: _Calibrated, error_of: _Error) -> tuple[onnx.ModelProto, dict[str, float], float]:
+    quantized = graph.quantized(graph.layers)
+    whole = error_of(quantized)
+    if whole <= BUDGET:
+        return quantized, {}, whole
+    alone = {layer: error_of(graph.quantized([layer]), _PHOTOS_PER_LAYER) for layer in graph.layers}
+    worst_first = sorted(alone, key=lambda layer: -alone[layer])
+    for count in range(1, int(len(worst_first) * _MOST_LEFT_OUT) + 1):
+        quantized = graph.quantized([layer for layer in graph.layers if layer not in worst_first[:count]])
+        error = error_of(quantized)
+        if error <= BUDGET:
+            return quantized, {layer: alone[layer] for layer in worst_first[:count]}, error
+    raise LabelwiseError(
+        f"Not published: in 8 bits scores differ by {whole:.4f} on average, and more than {BUDGET} even with half of "
+        "the layers left out: calibrate with more photos, and such as will be tagged, or take fp16."
+    )
+
+
+def _layers(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes that multiply with weights."""
+    weights = {weights.name for weights in model.graph.initializer}
+    layers = [node.name for node in model.graph.node if node.op_type in _LAYERS and node.input[1] in weights]
+    if not layers:
+        raise GraphError("It has no layer with weights that could compute in 8 bits.")
+    return layers
+
+
+def _prepare(model: onnx.ModelProto, file: Path) -> None:
+    """Write the graph as the runtime simplifies it, batch norms folded into convolutions; each node has a name."""
+    named = onnx.ModelProto.FromString(model.SerializeToString())
+    for number, node in enumerate(named.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(file)
+    ort.InferenceSession(named.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _ranges(file: Path, spec: TaggerSpec, pixels: Pixels) -> Any:
+    calibrator = create_calibrator(
+        file,
+        _LAYERS,
+        augmented_model_path=str(file.with_suffix(".aug.onnx")),
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+    calibrator.collect_data(_Batches(spec, pixels))
+    return calibrator.compute_data()
+
+
+def _drop_unused_domains(model: onnx.ModelProto) -> None:
+    used = {node.domain for node in model.graph.node} | {""}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantizer logs advice for those who call it by hand, to the root logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
