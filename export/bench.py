@@ -1,6 +1,7 @@
 """`labelwise bench`: what half and 8-bit precision win and lose, on this machine's CPU and the user's photos."""
 
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from rich.box import SIMPLE
 from rich.table import Table
 
 from export.labelled import labelled_map
@@ -44,7 +46,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured, on what, and in which precisions a photo set was missing for."""
+    """What was measured, and on what."""
 
     rows: list[Measurement]
     machine: str
@@ -66,25 +68,17 @@ def bench_precisions(source: Source, evidence: Evidence, threads: int | None = N
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8") if photos else ("fp32", "fp16")
     pictures = photos or pictures_for(spec, None)
     with tempfile.TemporaryDirectory() as folder:
-        graphs = [
-            _graph(source, spec, precision, Path(folder), photos, evidence.data, threads or 0)
-            for precision in precisions
-        ]
+        original = Path(folder) / "original.onnx"
+        source.write(spec, original)
+        graphs = [_graph(original, spec, precision, photos, evidence.data, threads or 0) for precision in precisions]
     rows = [row for batch in BATCHES if batch <= spec.max_batch for row in _measure(graphs, batch, pictures)]
     return Measurements(rows, _machine(threads))
 
 
 def _graph(
-    source: Source,
-    spec: TaggerSpec,
-    precision: Precision,
-    folder: Path,
-    photos: Pictures | None,
-    data: str | None,
-    threads: int,
+    original: Path, spec: TaggerSpec, precision: Precision, photos: Pictures | None, data: str | None, threads: int
 ) -> _Graph:
-    file = folder / f"{precision}.onnx"
-    source.write(spec, file)
+    file = Path(shutil.copyfile(original, original.with_name(f"{precision}.onnx")))
     convert(file, spec, precision, photos)
     run = session_runner(open_session(file, threads), spec)
     return _Graph(precision, run, labelled_map(data, spec, run)[0] if data else None, file.stat().st_size)
@@ -136,14 +130,14 @@ def _cells(measured: Measurements) -> Iterator[tuple[str, ...]]:
             f"{row.images_per_second / base.images_per_second:.2f}",
             *(f"{value:.2f}" for value in milliseconds),
             "" if row.mean_ap is None else f"{100 * row.mean_ap:.2f}",
-            "" if row.mean_ap is None or base.mean_ap is None else f"{100 * (base.mean_ap - row.mean_ap):.2f}",
+            "" if row.mean_ap is None or base.mean_ap is None else f"{100 * (base.mean_ap - row.mean_ap) + 0:.2f}",
             f"{row.size / 1e6:.1f}",
         )
 
 
 def table(measured: Measurements) -> Table:
     """For a terminal."""
-    made = Table(title=measured.machine)
+    made = Table(title=measured.machine, box=SIMPLE)
     for heading in _HEADINGS:
         made.add_column(heading, justify="left" if heading == "precision" else "right")
     for cells in _cells(measured):

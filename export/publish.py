@@ -54,7 +54,7 @@ def staging(repository: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in _FULL | _REFUSED:
             raise
-        raise RepositoryError(f"{repository} cannot be written: {error.strerror}.") from error
+        raise RepositoryError(f"Not published: {repository} cannot be written: {error.strerror}.") from error
 
 
 def _scratch(repository: Path) -> Iterator[Path]:

@@ -1,8 +1,7 @@
 """`labelwise export`: a run or a foreign ONNX -> one graph -> parity -> repository; a failure publishes nothing."""
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from export.tensorrt import Plan, PlanPrecision, build_plan
 from export.tolerances import Precision
 from export.triton_config import Backend, ServingOptions
 from labelwise import __version__
-from labelwise.errors import LabelwiseError, RepositoryError
+from labelwise.errors import LabelwiseError
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE
 from labelwise.spec import NAME_PATTERN, TaggerSpec, sha256_of
 
@@ -116,7 +115,7 @@ def open_onnx(file: Path, spec_file: Path) -> Source:
 def _export(source: Source, target: Target, evidence: Evidence) -> Export:
     pictures = pictures_for(source.spec, evidence.images or evidence.calibrate)
     photos = pictures_for(source.spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
-    with _disk_errors(target.repository), staging(target.repository) as stage:
+    with staging(target.repository) as stage:
         number = target.version or next_version(target.repository, target.name)
         placed = {"name": target.name, "version": number, "producer": f"labelwise {__version__}"}
         spec = source.spec.model_copy(update=placed)
@@ -148,15 +147,6 @@ def _labelled_change(source: Source, spec: TaggerSpec, weights: Path, data: str 
     from export.labelled import labelled_change
 
     return labelled_change(data, spec, source.reference, session_runner(open_session(weights), spec))
-
-
-@contextlib.contextmanager
-def _disk_errors(repository: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RepositoryError(f"Not published: {repository} cannot be written: {reason}.") from error
 
 
 def _check_name(name: str) -> None:

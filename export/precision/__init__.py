@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from onnxruntime.transformers.onnx_model import OnnxModel
-
 from export.metadata import carry_over
 from export.onnx_file import load_model, save_model
 from export.pictures import Pictures
@@ -28,7 +26,6 @@ def convert(file: Path, spec: TaggerSpec, precision: Precision, photos: Pictures
         converted = to_half(model)
     else:
         converted, report = quantize(model, spec, photos)
-    OnnxModel(converted).topological_sort()  # both put what they add at the end
     simplify(converted)
     carry_over(model, converted, {"precision": precision, **(report.facts() if report else {})})
     save_model(converted, file)

@@ -111,6 +111,7 @@ class _Calibrated:
             },
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()  # it puts what it adds at the end
         model = quantizer.model.model
         _drop_unused_domains(model)
         return model

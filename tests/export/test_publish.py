@@ -317,7 +317,7 @@ def test_no_room_on_the_disk_is_one_line_and_leaves_nothing(
         with pytest.raises(RepositoryError) as caught:
             fill(disk, repository, spec, size)
         (disk / "filler").unlink(missing_ok=True)
-        assert str(caught.value) == f"{repository} cannot be written: No space left on device."
+        assert str(caught.value) == f"Not published: {repository} cannot be written: No space left on device."
         assert {name: (repository / name).read_bytes() for name in files(repository)} == before
         assert list(disk.iterdir()) == ([disk / "new"] if published else [])
 

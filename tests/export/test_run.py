@@ -17,12 +17,15 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 import export.graph
+import export.run
 from export.parity import ParityError
 from export.pictures import Evidence
 from export.run import Target, export_run, make_options
+from export.tensorrt import Plan
+from export.tolerances import precision_of
 from labelwise import LabelwiseError
-from labelwise.errors import RepositoryError
-from labelwise.repository import Repository
+from labelwise.errors import DataError, RepositoryError
+from labelwise.repository import Repository, TaggerVersion
 from labelwise.spec import TaggerSpec
 from training.checkpoint import load_checkpoint
 from training.model import Tagger
@@ -198,7 +201,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     limit = graph.stat().st_size // 2
     line = refused(AGAIN.format(prepare=prepare), tmp_path, graph, exported / "pets/tagger.json", limit, "repository")
     assert line.startswith("labelwise: Not published: repository cannot be written: ")
-    assert list((tmp_path / "repository").iterdir()) == []
+    assert not (tmp_path / "repository").exists()
 
 
 def test_a_repository_that_is_read_only_is_one_line(exported: Path, graph: Path, tmp_path: Path):
@@ -213,7 +216,7 @@ if os.geteuid() == 0:
     os.seteuid(65534)  # root may write anywhere
 """
     line = refused(AGAIN.format(prepare=prepare), tmp_path, "model.onnx", "spec.json", 0, "repository")
-    assert line == "labelwise: repository cannot be written: Permission denied."
+    assert line == "labelwise: Not published: repository cannot be written: Permission denied."
 
 
 def test_photos_and_labels_that_the_user_names_are_compared(
@@ -225,8 +228,52 @@ def test_photos_and_labels_that_the_user_names_are_compared(
     names = [name for name in listing.read_text("utf-8").splitlines()[0].split(",") if name not in ("image", "split")]
     run = shutil.copytree(checkpoint, tmp_path / "run")
     TaggerSpec.read(run).model_copy(update={"labels": tuple(names)}).write(run)
-    result = export_run(run, Target(repository, "shapes"), Evidence(photos[0].parent, str(tmp_path / "data")))
+    result = export_run(run, Target(repository, "shapes"), Evidence(photos[0].parent, data=str(tmp_path / "data")))
     assert {Path(difference.image).suffix for difference in result.differences} == {".jpg"}
     assert result.change is not None
     assert (result.change.photos, result.change.changed) == (4, 0)
     assert 0 < result.change.graph_map == pytest.approx(result.change.reference_map, abs=1e-3)
+
+
+def test_an_8_bit_version_lies_beside_an_fp32_one(repository: Path, checkpoint: Path, photos: list[Path], ready_graph):
+    ready_graph(describe)
+    evidence = Evidence(calibrate=photos[0].parent)
+    result = export_run(checkpoint, Target(repository, "pets", precision="int8"), evidence)
+    assert result.spec.version == 2
+    assert result.quantization is not None
+    assert {difference.tolerance.limit for difference in result.differences} == {0.25, 0.1}
+    precisions = [precision_of(onnx.load(version.weights)) for version in versions(repository)]
+    assert precisions == ["fp32", "int8"]
+
+
+def test_an_int8_plan_is_built_from_a_symmetric_graph(
+    repository: Path, checkpoint: Path, photos: list[Path], ready_graph, monkeypatch: pytest.MonkeyPatch
+):
+    ready_graph(describe)
+    asked = []
+
+    def build(graph: Path, spec: TaggerSpec, folder: Path, precision: str) -> Plan:
+        zeros = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(graph).graph.initializer]
+        asked.append((precision, {str(zero.dtype) for zero in zeros if "int" in str(zero.dtype) and zero.ndim == 0}))
+        (folder / "model.plan").write_bytes(b"engine")
+        return Plan(folder / "model.plan", "9.0", "10.3.0")
+
+    monkeypatch.setattr(export.run, "build_plan", build)  # there is no TensorRT here
+    result = export_run(checkpoint, Target(repository, "pets", plan="int8"), Evidence(calibrate=photos[0].parent))
+    assert asked[0][0] == "int8"
+    assert "uint8" not in asked[0][1]
+    assert "int8" in asked[0][1]
+    assert precision_of(onnx.load(versions(repository)[-1].weights)) == "fp32"
+    assert result.quantization is None
+
+
+def test_int8_without_photos_publishes_nothing(repository: Path, checkpoint: Path, ready_graph):
+    ready_graph(describe)
+    before = content(repository)
+    with pytest.raises(DataError, match="int8 needs --calibrate"):
+        export_run(checkpoint, Target(repository, "pets", precision="int8"))
+    assert content(repository) == before
+
+
+def versions(repository: Path) -> list[TaggerVersion]:
+    return list(Repository.open(repository).taggers["pets"].values())

@@ -155,7 +155,7 @@ def test_a_batch_that_cannot_be_freed_is_said(tmp_path: Path):
     onnx.save_model(model, file)
     with pytest.raises(GraphError, match="batch is fixed at 1 in more than its input: export it again"):
         export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
-    assert list((tmp_path / "repository").iterdir()) == []
+    assert not (tmp_path / "repository").exists()
 
 
 def test_weights_keep_their_shape_when_the_batch_is_freed(tmp_path: Path):

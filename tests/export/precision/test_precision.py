@@ -1,0 +1,144 @@
+"""The bundled graph in half and 8-bit precision: the same tagger for whoever calls it, smaller inside."""
+
+import collections
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import export.precision.int8
+from export.metadata import facts_of
+from export.onnx_file import load_model, open_session, session_runner, signature_faults
+from export.parity import check_parity
+from export.pictures import Pictures, pictures_for
+from export.precision import convert
+from export.precision.int8 import quantize
+from export.simplify import useless_nodes
+from export.tolerances import Precision, precision_of
+from labelwise.errors import DataError, LabelwiseError
+from labelwise.spec import TaggerSpec
+
+
+@pytest.fixture(scope="module")
+def bundled(repository: Path) -> TaggerSpec:
+    return TaggerSpec.read(repository / "scenes")
+
+
+@pytest.fixture(scope="module")
+def fp32(repository: Path) -> Path:
+    return repository / "scenes_model/1/model.onnx"
+
+
+@pytest.fixture(scope="module")
+def pictures(bundled: TaggerSpec, photos: list[Path]) -> Pictures:
+    """Real photographs, each four ways round: what eight photos do not have, sixty-four do."""
+    pixels = pictures_for(bundled, photos[0].parent).pixels
+    turned = np.concatenate([np.rot90(pixels, turns, (1, 2)) for turns in range(4)])
+    return Pictures(tuple(map(str, range(len(turned)))), np.ascontiguousarray(turned))
+
+
+@pytest.mark.parametrize(("precision", "times_smaller"), [("fp16", 1.9), ("int8", 3.4)])
+def test_the_same_tagger_outside_and_a_smaller_one_inside(
+    precision: Precision, times_smaller: float, fp32: Path, bundled: TaggerSpec, pictures: Pictures, tmp_path: Path
+):
+    file = Path(shutil.copy(fp32, tmp_path / "model.onnx"))
+    convert(file, bundled, precision, pictures)
+    model = load_model(file)
+    assert precision_of(model) == facts_of(model)["precision"] == precision
+    assert facts_of(model)["labels"] == list(bundled.labels)
+    assert not signature_faults(model, bundled)
+    assert not useless_nodes(model)
+    assert file.stat().st_size < fp32.stat().st_size / times_smaller
+    reference = session_runner(open_session(fp32), bundled)
+    check_parity(reference, "fp32", bundled, file, pictures, precision)
+
+
+def test_half_precision_keeps_sums_of_squares_in_fp32(fp32: Path, bundled: TaggerSpec, tmp_path: Path):
+    file = Path(shutil.copy(fp32, tmp_path / "model.onnx"))
+    convert(file, bundled, "fp16", None)
+    model = onnx.shape_inference.infer_shapes(load_model(file))
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    norms = [node.input[0] for node in model.graph.node if node.op_type == "ReduceL2"]
+    convolutions = [node.input[0] for node in model.graph.node if node.op_type == "Conv"]
+    assert {kinds[name] for name in norms} == {onnx.TensorProto.FLOAT}
+    assert {kinds[name] for name in convolutions} == {onnx.TensorProto.FLOAT16}
+
+
+def test_integers_are_per_channel_and_leave_room_for_cpus_that_saturate(
+    fp32: Path, bundled: TaggerSpec, pictures: Pictures
+):
+    model, report = quantize(load_model(fp32), bundled, pictures)
+    tensors = {weights.name: onnx.numpy_helper.to_array(weights) for weights in model.graph.initializer}
+    layers = [tensors[name] for name in tensors if name.endswith("_quantized") and tensors[name].ndim > 1]
+    assert len(layers) == report.layers
+    assert all(weights.dtype == np.int8 and np.abs(weights).max() <= 64 for weights in layers)
+    scales = [tensors[name] for name in tensors if name.endswith("weight_scale")]
+    assert scales
+    assert all(scale.ndim == 1 and len(scale) > 1 for scale in scales)
+    activations = {tensors[node.input[2]].dtype for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert activations == {np.dtype(np.uint8)}
+    assert (report.left_out, report.calibrated, report.measured) == ({}, 24, 8)
+
+
+def test_the_reported_error_is_that_of_photos_not_calibrated_with(fp32: Path, bundled: TaggerSpec, pictures: Pictures):
+    model, report = quantize(load_model(fp32), bundled, pictures)
+    held = pictures.pixels[::4]
+    ours = session_runner(open_session(fp32), bundled)(held)["scores"]
+    theirs = session_runner(open_session(model.SerializeToString()), bundled)(held)["scores"]
+    assert report.error == pytest.approx(float(np.abs(ours - theirs).mean()), rel=1e-3)
+    assert 0 < report.error < 0.02
+
+
+def test_the_most_sensitive_layers_are_left_out_until_the_error_is_within_the_budget(
+    fp32: Path, bundled: TaggerSpec, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+):
+    whole = quantize(load_model(fp32), bundled, pictures)[1]
+    monkeypatch.setattr(export.precision.int8, "BUDGET", whole.error * 0.9)
+    model, report = quantize(load_model(fp32), bundled, pictures)
+    assert report.error <= whole.error * 0.9
+    assert 0 < len(report.left_out) == whole.layers - report.layers
+    assert list(report.left_out.values()) == sorted(report.left_out.values(), reverse=True)
+    kinds = {weights.name: weights.data_type for weights in model.graph.initializer}
+    left = [node for node in model.graph.node if node.name in report.left_out]
+    assert {kinds[node.input[1]] for node in left} == {onnx.TensorProto.FLOAT}
+    assert all(name in str(report) for name in report.left_out)
+
+
+def test_a_graph_that_no_half_of_its_layers_can_save_is_refused(
+    fp32: Path, bundled: TaggerSpec, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(export.precision.int8, "BUDGET", 0.0)
+    monkeypatch.setattr(export.precision.int8, "_MOST_LEFT_OUT", 0.06)
+    with pytest.raises(LabelwiseError, match=r"^Not published: in 8 bits scores differ by 0\.0\d+ on average"):
+        quantize(load_model(fp32), bundled, pictures)
+
+
+def test_tensorrt_gets_symmetric_pairs_around_weights_and_activations(
+    fp32: Path, bundled: TaggerSpec, pictures: Pictures
+):
+    model, report = quantize(load_model(fp32), bundled, pictures, symmetric=True)
+    tensors = {weights.name: onnx.numpy_helper.to_array(weights) for weights in model.graph.initializer}
+    pairs = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert {tensors[node.input[2]].dtype for node in pairs} == {np.dtype(np.int8)}
+    assert not any(tensors[node.input[2]].any() for node in pairs)
+    of_weights = [node for node in pairs if node.input[0] in tensors and tensors[node.input[0]].ndim > 1]
+    assert len(of_weights) == report.layers
+    assert report.error < 0.02
+
+
+def test_too_few_photos_are_refused(fp32: Path, bundled: TaggerSpec, pictures: Pictures):
+    few = Pictures(pictures.names[:7], pictures.pixels[:7])
+    for photos in (None, few):
+        with pytest.raises(DataError, match=r"^int8 needs --calibrate with photos .*: 8, better 200\.$"):
+            quantize(load_model(fp32), bundled, photos)
+
+
+def test_every_kind_of_operator_survives(fp32: Path, bundled: TaggerSpec, pictures: Pictures):
+    """Q/DQ pairs are added; nothing that computes is lost or doubled."""
+    before, after = load_model(fp32), quantize(load_model(fp32), bundled, pictures)[0]
+    kinds = [collections.Counter(node.op_type for node in model.graph.node) for model in (before, after)]
+    assert {name: kinds[1][name] for name in ("Conv", "MatMul", "Softmax")} == {
+        name: kinds[0][name] for name in ("Conv", "MatMul", "Softmax")
+    }

@@ -1,0 +1,38 @@
+"""`labelwise bench` on the test checkpoint: every precision at both batch sizes, in one table."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import export.bench
+from labelwise.cli import app
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export.bench, "_SECONDS", 0.0)
+    monkeypatch.setattr(export.bench, "_ROUNDS", 3)
+    monkeypatch.setattr(export.bench, "BATCHES", (1, 4))
+
+
+def test_each_precision_is_measured_at_each_batch_size(checkpoint: Path, photos: list[Path], tmp_path: Path):
+    out = tmp_path / "table.md"
+    arguments = ["bench", str(checkpoint), "--calibrate", str(photos[0].parent), "--threads", "1", "--out", str(out)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    machine, _, heading, _, *rows = out.read_text("utf-8").splitlines()
+    assert "ONNX Runtime" in machine
+    assert "| of fp32 |" in heading
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [(row[0], row[1]) for row in cells] == [(p, b) for b in ("1", "4") for p in ("fp32", "fp16", "int8")]
+    assert [row[3] for row in cells if row[0] == "fp32"] == ["1.00", "1.00"]
+    assert all(float(row[2]) > 0 and float(row[4]) <= float(row[5]) for row in cells)
+    for row in cells:
+        assert row[2] in result.output
+
+
+def test_without_photos_there_is_no_int8(checkpoint: Path, tmp_path: Path):
+    result = CliRunner().invoke(app, ["bench", str(checkpoint), "--out", str(tmp_path / "t.md")])
+    assert result.exit_code == 0
+    assert "int8" not in (tmp_path / "t.md").read_text("utf-8")
