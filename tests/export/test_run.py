@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from export.pictures import Evidence
 from export.run import Target, export_run, make_options
 from export.tensorrt import Plan
 from export.tolerances import precision_of
+from export.triton_config import ServingOptions
 from labelwise import LabelwiseError
 from labelwise.errors import DataError, RepositoryError
 from labelwise.repository import Repository, TaggerVersion
@@ -277,3 +279,8 @@ def test_int8_without_photos_publishes_nothing(repository: Path, checkpoint: Pat
 
 def versions(repository: Path) -> list[TaggerVersion]:
     return list(Repository.open(repository).taggers["pets"].values())
+
+
+def test_every_setting_is_documented():
+    documented = (ROOT / "docs/export.md").read_text("utf-8")
+    assert not [field.name for field in fields(ServingOptions) if f"`{field.name}`" not in documented]
