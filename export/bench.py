@@ -1,5 +1,6 @@
 """`labelwise bench`: what half and 8-bit precision win and lose, on this machine's CPU and the user's photos."""
 
+import os
 import platform
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from labelwise.spec import TaggerSpec
 BATCHES = (1, 8)
 _ROUNDS, _SECONDS = 20, 20.0  # at least so many rounds for each batch size, and about so long in all
 
-_HEADINGS = ("precision", "batch", "images/s", "of fp32", "median ms", "p95 ms", "mAP", "loss", "MB")
+_HEADINGS = ("precision", "batch", "images/s", "of fp32", "p50 ms", "p95 ms", "mAP", "loss", "MB")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _machine(threads: int | None) -> str:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor() or platform.machine(),
     )
-    return f"{model}, {threads or 'all'} threads; ONNX Runtime {ort.__version__}, labelwise {__version__}"
+    return f"{model}, {threads or os.cpu_count()} threads; ONNX Runtime {ort.__version__}, labelwise {__version__}"
 
 
 def _lines(file: str) -> list[str]:
@@ -130,14 +131,16 @@ def _cells(measured: Measurements) -> Iterator[tuple[str, ...]]:
             f"{row.images_per_second / base.images_per_second:.2f}",
             *(f"{value:.2f}" for value in milliseconds),
             "" if row.mean_ap is None else f"{100 * row.mean_ap:.2f}",
-            "" if row.mean_ap is None or base.mean_ap is None else f"{100 * (base.mean_ap - row.mean_ap) + 0:.2f}",
+            ""
+            if row.mean_ap is None or base.mean_ap is None
+            else f"{round(100 * (base.mean_ap - row.mean_ap), 2) + 0.0:.2f}",
             f"{row.size / 1e6:.1f}",
         )
 
 
 def table(measured: Measurements) -> Table:
     """For a terminal."""
-    made = Table(title=measured.machine, box=SIMPLE)
+    made = Table(title=measured.machine, box=SIMPLE, pad_edge=False)
     for heading in _HEADINGS:
         made.add_column(heading, justify="left" if heading == "precision" else "right")
     for cells in _cells(measured):
