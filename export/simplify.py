@@ -97,7 +97,7 @@ def _merge_transposes(model: onnx.ModelProto) -> bool:
 
 
 def _remove_expands(model: onnx.ModelProto) -> bool:
-    """Where the other operand already has the shape that is expanded to, x / Expand(y) is x / y."""
+    """Where broadcasting x and y alone gives the shape that x and Expand(y) give, the Expand is none of it."""
     values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
     shapes = {value.name: shape_of(value) for value in values}
     shapes |= {weights.name: list(weights.dims) for weights in model.graph.initializer}
@@ -107,19 +107,30 @@ def _remove_expands(model: onnx.ModelProto) -> bool:
         if node.op_type != "Expand" or target in outputs:
             continue
         readers = [reader for reader in _all_nodes(model.graph) if target in reader.input]
-        if readers and all(_broadcasts(reader, target, shapes) for reader in readers):
+        if readers and all(_broadcasts(reader, node, shapes) for reader in readers):
             rename_input(model, target, node.input[0])
             remove_unused(model)
             return True
     return False
 
 
-def _broadcasts(reader: onnx.NodeProto, target: str, shapes: dict[str, list[int | str]]) -> bool:
-    if reader.op_type not in _BROADCASTING:
+def _broadcasts(reader: onnx.NodeProto, expand: onnx.NodeProto, shapes: dict[str, list[int | str]]) -> bool:
+    others = [name for name in reader.input if name != expand.output[0]]
+    if reader.op_type not in _BROADCASTING or len(others) != 1:
         return False
-    others = [name for name in reader.input if name != target]
-    shape = shapes.get(target)
-    return len(others) == 1 and shape is not None and "?" not in shape and shapes.get(others[0]) == shape
+    result = shapes.get(reader.output[0])
+    small, other = shapes.get(expand.input[0]), shapes.get(others[0])
+    known = result and small is not None and other is not None and "?" not in result
+    return bool(known) and _broadcast(small, other) == result
+
+
+def _broadcast(a: list[int | str], b: list[int | str]) -> list[int | str] | None:
+    """The shape of a + b; None where sizes differ, or may."""
+    length = max(len(a), len(b))
+    pairs = list(zip([1] * (length - len(a)) + a, [1] * (length - len(b)) + b, strict=True))
+    if any(1 not in pair and pair[0] != pair[1] for pair in pairs):
+        return None
+    return [left if right == 1 else right for left, right in pairs]
 
 
 def _is_copy(node: onnx.NodeProto, kinds: dict[str, int]) -> bool:
