@@ -1,6 +1,5 @@
 """What a stranger can reach: addresses, host names, other people's pages, headers, files, and the disk."""
 
-import os
 import resource
 import subprocess
 import sys
@@ -9,7 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.exposure import is_loopback
+from labelwise.errors import LabelwiseError
+from serving.exposure import check_exposure, is_loopback
+from serving.settings import load_settings
 from tests.conftest import ROOT, running_gateway
 from tests.serving.test_run import assert_one_line, serve
 
@@ -28,23 +29,24 @@ def test_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
-def test_others_are_served_only_with_keys_or_on_purpose(tmp_path: Path) -> None:
+def test_others_are_served_only_with_keys_or_on_purpose() -> None:
     assert_one_line(serve("--host", "0.0.0.0"), "0.0.0.0", "--keys FILE", "--insecure-no-keys")
-    assert_one_line(serve("--keys", str(tmp_path / "none")), "no key file", "labelwise keys add")
     with running_gateway("--host", "0.0.0.0", "--insecure-no-keys") as (url, _):
         # Whoever it serves may call it what they like.
         assert httpx.get(f"{url}/v1/models", headers={"Host": "tags.example.org"}).status_code == 200
 
 
-def test_wrong_settings() -> None:
-    assert_one_line(serve_with(cors_origins="https://a.example/path"), "cors_origins")
-    assert_one_line(serve_with(max_connections="0"), "max_connections")
+def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(LabelwiseError, match=r"no key file .* `labelwise keys add"):
+        check_exposure(load_settings(keys=tmp_path / "none"))
 
 
-def serve_with(**settings: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {f"LABELWISE_{key.upper()}": value for key, value in settings.items()}
-    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0"]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, env=environment)
+@pytest.mark.parametrize(
+    ("name", "value"), [("cors_origins", "https://a.example/path"), ("max_connections", 0), ("fetch_hosts", "a b")]
+)
+def test_wrong_settings(name: str, value: object) -> None:
+    with pytest.raises(LabelwiseError, match=name):
+        load_settings(**{name: value})
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:1", "[::1]:8000", "192.168.0.9"])

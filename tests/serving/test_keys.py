@@ -15,6 +15,11 @@ from tests.conftest import ROOT
 
 
 @pytest.fixture
+def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.keys._SECONDS_BETWEEN_LOOKS", 0)
+
+
+@pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "labelwise.keys"
 
@@ -60,6 +65,7 @@ def test_what_an_operator_wrote_stays(file: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
+@pytest.mark.usefixtures("always_looking")
 def test_a_change_of_the_file_holds_without_a_restart(file: Path) -> None:
     first = add_key(file, "first")
     ring = KeyRing(file)
@@ -70,6 +76,7 @@ def test_a_change_of_the_file_holds_without_a_restart(file: Path) -> None:
     assert ring.name_of(second) == "second"
 
 
+@pytest.mark.usefixtures("always_looking")
 def test_what_the_file_no_longer_says_does_not_hold(file: Path) -> None:
     first, second = add_key(file, "first"), add_key(file, "second")
     ring = KeyRing(file)
