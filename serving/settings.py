@@ -21,6 +21,8 @@ def _split(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]  # a,b,c in the environment
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
+Listed = Annotated[str, Field(pattern=r"^(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]
+ListedHosts = Annotated[tuple[Listed, ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -44,7 +46,9 @@ class Settings(BaseSettings):
     public_metrics: bool = Field(False, description="/metrics needs no key")
     cors_origins: Origins = Field((), description="web pages from elsewhere that may use the API: https://a,https://b")
     allowed_hosts: Names = Field((), description="host names to answer for; on loopback without keys, localhost's only")
-    fetch_hosts: Names = Field((), description="hosts that photos may be fetched from: a.org, *.b.org, c.org:8080")
+    fetch_hosts: ListedHosts = Field(
+        (), description="hosts that photos may be fetched from: a.org, *.b.org, c.org:8080"
+    )
     fetch_timeout: float = Field(10, gt=0, description="how long fetching a photo may take, redirects included")
 
     max_connections: int = Field(1000, ge=1, description="open at once; beyond it 503")
