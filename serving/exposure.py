@@ -24,6 +24,7 @@ PAGE_HEADERS = {
     "Cache-Control": "no-cache",
 }
 _HEADERS_OF_ALL = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _CORS_REQUEST_HEADERS = ("Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout")
 _CORS_ANSWER_HEADERS = (
     *("Retry-After", "X-Request-ID"),
@@ -53,7 +54,7 @@ def is_loopback(host: str) -> bool:
 
 
 def add_protection(app: FastAPI, settings: Settings) -> None:
-    """Headers, host names, CORS and keys, in the order a request meets them. LabelwiseError for a bad key file."""
+    """From the outside in: headers, foreign pages, host names, CORS, keys. LabelwiseError for a bad key file."""
     if settings.keys is not None:
         app.add_middleware(RequireKey, keys=KeyRing(settings.keys), public_metrics=settings.public_metrics)
         describe_keys(app, settings.public_metrics)
@@ -68,6 +69,7 @@ def add_protection(app: FastAPI, settings: Settings) -> None:
         )
     if settings.allowed_hosts or (settings.keys is None and is_loopback(settings.host)):
         app.add_middleware(CheckHost, names=settings.allowed_hosts)
+    app.add_middleware(RefuseForeignPages, origins=settings.cors_origins)
     app.add_middleware(SecurityHeaders)
 
 
@@ -84,6 +86,26 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class RefuseForeignPages:
+    """Refuses what another site's page makes a browser send: without CORS the page cannot read the answer, but a plain
+    form post would still cost the work. Browsers say which page it was in Sec-Fetch-Site; other clients send none."""
+
+    def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
+        self._app, self._origins = app, origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS and self._is_foreign(Headers(scope=scope)):
+            detail = "A page of another site may not use this server; its setting cors_origins adds sites."
+            await problem_response(Request(scope), "cross_origin", detail)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _is_foreign(self, headers: Headers) -> bool:
+        if headers.get("sec-fetch-site", "none") in ("none", "same-origin") or "*" in self._origins:
+            return False
+        return headers.get("origin") not in self._origins
 
 
 class CheckHost:

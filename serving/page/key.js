@@ -34,7 +34,7 @@ export function askForKey(refusedHeader) {
 export function listenForKey(then) {
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    key = byId("key").value.trim();
+    key = byId("key").value.replace(/[^\x21-\x7e]/g, ""); // no header can carry what copying may have added
     byId("key").value = "";
     byId("key-form").hidden = true;
     remember();

@@ -73,6 +73,18 @@ def test_no_other_page_may_use_it(gateway_url: str) -> None:
         assert not any(name.startswith("access-control") for name in response.headers)
 
 
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200), (None, 200)]
+)
+def test_no_other_page_may_make_it_work(gateway_url: str, site: str | None, status: int) -> None:
+    headers = {"Sec-Fetch-Site": site, "Origin": "https://evil.example"} if site else {}
+    response = httpx.post(f"{gateway_url}/v1/tag", files={"file": PHOTO}, headers=headers)
+    assert response.status_code == status
+    if status == 403:
+        assert response.json()["code"] == "cross_origin"
+    assert httpx.get(f"{gateway_url}/", headers=headers).status_code == 200  # a link to the page still works
+
+
 def test_listed_pages_and_host_names(tmp_path: Path) -> None:
     settings = {"cors_origins": "https://a.example, https://b.example:8443", "allowed_hosts": "tags.example.org"}
     with running_gateway(**settings) as (url, _):
@@ -82,6 +94,8 @@ def test_listed_pages_and_host_names(tmp_path: Path) -> None:
         assert "X-Request-ID" in good.headers["access-control-expose-headers"]
         ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
         assert httpx.options(f"{url}/v1/tag", headers=ask | {"Origin": "https://a.example"}).status_code == 200
+        sent_by = {"Origin": "https://a.example", "Sec-Fetch-Site": "cross-site"}
+        assert httpx.post(f"{url}/v1/tag", content=PHOTO, headers=sent_by).status_code == 200
         for origin in ("https://c.example", "http://a.example", "https://b.example", "null"):
             answer = httpx.get(f"{url}/v1/models", headers={"Origin": origin})
             assert "access-control-allow-origin" not in answer.headers
