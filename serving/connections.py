@@ -91,26 +91,41 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             self._start_timer()
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # no other protocol is spoken here, so the request is answered as if it had not asked
+            self._feed(data)
         except httptools.HttpParserError:
             self._refuse("headers_too_large" if self._is_head_too_large() else "malformed_request")
         if self._in_head and self._head_bytes > _MAX_HEAD:
             self._refuse("headers_too_large")
 
+    def _feed(self, data: bytes) -> None:
+        """Parse; a request that offers another protocol is read again without the offer.
+
+        None is spoken here, and the request means the same without (RFC 9110, section 7.8), but the parser would leave
+        its body unread. Java's client offers HTTP/2 by default.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                start = b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+                headers = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+                data = start + b"".join(headers) + b"\r\n" + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+
     def on_headers_complete(self) -> None:
-        if self._is_head_too_large() or len(self.pipeline) >= _MAX_PIPELINED:
+        connects = self.parser.get_method() == b"CONNECT"
+        if connects or self._is_head_too_large() or len(self.pipeline) >= _MAX_PIPELINED:
             raise ValueError  # stops the parser; data_received sees that
-        self._in_head = False
-        self._stop_timer()
-        super().on_headers_complete()
-        if self.parser.should_upgrade():
-            self.cycle.keep_alive = False  # the parser takes whatever follows for the other protocol
+        if not self.parser.should_upgrade():
+            self._in_head = False
+            self._stop_timer()
+            super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._in_head, self._head_bytes = True, 0
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+            self._in_head, self._head_bytes = True, 0
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -299,10 +299,21 @@ def test_pipelined_requests(url: str) -> None:
     assert_well(url)
 
 
-def test_upgrades_are_answered_as_if_not_asked_for(url: str) -> None:
-    for protocol in (b"h2c", b"websocket"):
-        head = GET.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n" % protocol)
-        assert exchange(url, head).startswith(b"HTTP/1.1 200")
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.0"])
+def test_offers_of_other_protocols_change_nothing(url: str, protocol: bytes) -> None:
+    offer = b"\r\nConnection: Upgrade\r\nUpgrade: %s\r\n" % protocol
+    post = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d%s\r\n" % (len(PHOTO), offer)
+    with connect(url) as connection:
+        connection.sendall(GET.replace(b"\r\n\r\n", offer + b"\r\n"))
+        assert read_answer(connection).startswith(b"HTTP/1.1 200")
+        connection.sendall(post + PHOTO[:1000])
+        time.sleep(0.1)
+        connection.sendall(PHOTO[1000:])
+        answer = read_answer(connection)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b'"label":"sunset"' in answer
+    answers = exchange(url, (post + PHOTO) * 2 + GET_AND_CLOSE)
+    assert (answers.count(b"HTTP/1.1 200"), answers.count(b'"label":"sunset"')) == (3, 2)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has this limit")
