@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,12 @@ from tests.conftest import ROOT, running_gateway
 from tests.serving.test_run import assert_one_line, serve
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def client(gateway_url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=gateway_url) as client:
+        yield client
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
@@ -50,25 +57,25 @@ def test_wrong_settings(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:1", "[::1]:8000", "192.168.0.9"])
-def test_host_names_of_this_machine(gateway_url: str, host: str) -> None:
-    assert httpx.get(f"{gateway_url}/v1/models", headers={"Host": host}).status_code == 200
+def test_host_names_of_this_machine(client: httpx.Client, host: str) -> None:
+    assert client.get("/v1/models", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.nip.io", ""]
 )
-def test_other_host_names_are_refused(gateway_url: str, host: str) -> None:
+def test_other_host_names_are_refused(client: httpx.Client, host: str) -> None:
     for path in ("/", "/v1/models", "/metrics"):
-        response = httpx.get(gateway_url + path, headers={"Host": host})
+        response = client.get(path, headers={"Host": host})
         assert (response.status_code, response.json()["code"]) == (421, "misdirected_request")
         assert response.json()["request_id"] == response.headers["x-request-id"]
 
 
-def test_no_other_page_may_use_it(gateway_url: str) -> None:
+def test_no_other_page_may_use_it(client: httpx.Client) -> None:
     preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     for response in (
-        httpx.get(f"{gateway_url}/v1/models", headers={"Origin": "https://evil.example"}),
-        httpx.options(f"{gateway_url}/v1/tag", headers=preflight),
+        client.get("/v1/models", headers={"Origin": "https://evil.example"}),
+        client.options("/v1/tag", headers=preflight),
     ):
         assert not any(name.startswith("access-control") for name in response.headers)
 
@@ -76,13 +83,13 @@ def test_no_other_page_may_use_it(gateway_url: str) -> None:
 @pytest.mark.parametrize(
     ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200), (None, 200)]
 )
-def test_no_other_page_may_make_it_work(gateway_url: str, site: str | None, status: int) -> None:
+def test_no_other_page_may_make_it_work(client: httpx.Client, site: str | None, status: int) -> None:
     headers = {"Sec-Fetch-Site": site, "Origin": "https://evil.example"} if site else {}
-    response = httpx.post(f"{gateway_url}/v1/tag", files={"file": PHOTO}, headers=headers)
+    response = client.post("/v1/tag", files={"file": PHOTO}, headers=headers)
     assert response.status_code == status
     if status == 403:
         assert response.json()["code"] == "cross_origin"
-    assert httpx.get(f"{gateway_url}/", headers=headers).status_code == 200  # a link to the page still works
+    assert client.get("/", headers=headers).status_code == 200  # a link to the page still works
 
 
 def test_listed_pages_and_host_names(tmp_path: Path) -> None:
@@ -103,8 +110,8 @@ def test_listed_pages_and_host_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/page/app.js", "/page/docs.js", "/page/style.css"])
-def test_headers_of_the_page(gateway_url: str, path: str) -> None:
-    headers = httpx.get(gateway_url + path).raise_for_status().headers
+def test_headers_of_the_page(client: httpx.Client, path: str) -> None:
+    headers = client.get(path).raise_for_status().headers
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
@@ -116,8 +123,8 @@ def test_headers_of_the_page(gateway_url: str, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/v1/models", "/v2/health/live", "/metrics", "/openapi.json", "/nothing", "/docs/assets/"]
 )
-def test_headers_of_every_answer(gateway_url: str, path: str) -> None:
-    headers = httpx.get(gateway_url + path).headers
+def test_headers_of_every_answer(client: httpx.Client, path: str) -> None:
+    headers = client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cross-origin-resource-policy"] == "same-origin"
     assert "server" not in headers
@@ -134,11 +141,10 @@ def test_headers_of_every_answer(gateway_url: str, path: str) -> None:
         "/page/..%2fapp.py",
     ],
 )
-def test_only_the_page_is_served_from_its_folder(gateway_url: str, path: str) -> None:
-    with httpx.Client(base_url=gateway_url) as client:
-        request = client.build_request("GET", "/")
-        request.url = request.url.copy_with(raw_path=path.encode())
-        assert client.send(request).status_code == 404
+def test_only_the_page_is_served_from_its_folder(client: httpx.Client, path: str) -> None:
+    request = client.build_request("GET", "/")
+    request.url = request.url.copy_with(raw_path=path.encode())  # as it is, not tidied up
+    assert client.send(request).status_code == 404
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux sets another process's limits")

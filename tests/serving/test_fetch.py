@@ -2,106 +2,23 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import shutil
 import socket
 import ssl
 import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from serving.app import create_app
 from serving.engines import create_engine
 from serving.errors import GatewayError
-from serving.fetch import Fetcher, IPAddress, is_public
+from serving.fetch import Fetcher, IPAddress
 from serving.settings import load_settings
-from tests.conftest import ROOT, running_gateway
-
-PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
-
-
-class Photos(BaseHTTPRequestHandler):
-    """Answers by path, well and badly; remembers what it was asked."""
-
-    seen: ClassVar[list[tuple[str, dict[str, str]]]] = []
-
-    def do_GET(self) -> None:
-        self.seen.append((self.path, dict(self.headers)))
-        act = getattr(self, self.path[1:].partition("?")[0].partition("/")[0], None)
-        act() if act else self.send_error(404)
-
-    def photo(self) -> None:
-        self.answer(200, {"Content-Length": str(len(PHOTO)), "Content-Type": "text/plain"}, PHOTO)
-
-    def until_the_end(self) -> None:
-        self.answer(200, {}, PHOTO)
-
-    def cut(self) -> None:
-        self.answer(200, {"Content-Length": str(len(PHOTO))}, PHOTO[:100])
-
-    def large(self) -> None:
-        self.answer(200, {}, b"")
-        try:
-            while True:
-                self.wfile.write(bytes(2**20))
-        except OSError:
-            pass
-
-    def slow(self) -> None:
-        self.answer(200, {}, b"")
-        try:
-            for _ in range(100):
-                self.wfile.write(b"x")
-                time.sleep(0.1)
-        except OSError:
-            pass
-
-    def nonsense(self) -> None:
-        self.wfile.write(b"220 mail.example.org ESMTP\r\n\r\n")
-
-    def headers_for_ever(self) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000)
-
-    def moved(self) -> None:
-        self.answer(302, {"Location": self.path.partition("?")[2]}, b"")
-
-    def lost(self) -> None:
-        self.answer(302, {}, b"")
-
-    def loop(self) -> None:
-        self.answer(302, {"Location": "/loop"}, b"")
-
-    def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def serving_photos(tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """The port of a server on this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Photos) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+from tests.serving.photo_server import PHOTO, Photos, serving_photos
 
 
 @pytest.fixture(scope="module")
@@ -260,34 +177,6 @@ def test_which_hosts_are_listed(listed: str, url: str, allowed: bool) -> None:
     assert bool(judged) == allowed  # a listed host comes as far as having its addresses judged
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("127.0.0.1", "127.255.1.2", "0.0.0.0", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1"),
-        *(
-            "169.254.169.254",
-            "100.64.0.1",
-            "192.0.0.1",
-            "198.18.0.1",
-            "192.0.2.1",
-            "224.0.0.1",
-            "239.1.1.1",
-            "240.0.0.1",
-        ),
-        *("255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "fd12::1", "fec0::1", "ff02::1", "2001:db8::1"),
-        *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::7f00:1"),
-        *("64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::1", "2002:a00:1::", "2001:0:1::1", "100::1", "fe80::1%1"),
-    ],
-)
-def test_addresses_of_the_inside(address: str) -> None:
-    assert not is_public(ipaddress.ip_address(address))
-
-
-@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.215.14", "2606:4700::1", "::ffff:1.1.1.1", "64:ff9b::101:101"])
-def test_addresses_of_the_internet(address: str) -> None:
-    assert is_public(ipaddress.ip_address(address))
-
-
 @pytest.mark.parametrize("url", ["http://localhost:{}/photo", "http://127.0.0.1:{}/photo", "http://[::1]:{}/photo"])
 def test_a_listed_host_with_an_inner_address_is_not_fetched(port: int, url: str) -> None:
     before = len(Photos.seen)
@@ -330,32 +219,46 @@ def test_wrong_bodies(fetcher: Fetcher, body: bytes, code: str) -> None:
     assert caught.value.code == code
 
 
-def test_through_the_gateway(gateway_url: str, port: int) -> None:
-    body = {"url": f"http://localhost:{port}/photo"}
-    assert httpx.post(f"{gateway_url}/v1/tag", json=body).status_code == 415  # off, as it is by default
-    before = len(Photos.seen)
-    with running_gateway(fetch_hosts=f"localhost:{port}") as (url, _):
-        for address in (body["url"], "https://example.org/photo.jpg"):
-            response = httpx.post(f"{url}/v1/tag", json={"url": address})
-            assert (response.status_code, response.json()["code"]) == (422, "url_not_allowed")
-        assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
-    assert len(Photos.seen) == before
+@contextlib.asynccontextmanager
+async def gateway(repository: Path, fetch_hosts: str) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """A gateway in this process, since only here a test may allow addresses of the inside."""
+    settings = load_settings(repository=repository, fetch_hosts=fetch_hosts)
+    engine = create_engine(settings)
+    await engine.start()
+    try:
+        app = create_app(settings, engine)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            yield app, client
+    finally:
+        await engine.close()
 
 
 def test_a_photo_from_afar_is_tagged_like_one_that_was_sent(repository: Path, fetcher: Fetcher, port: int) -> None:
-    async def attempt() -> tuple[httpx.Response, httpx.Response]:
-        settings = load_settings(repository=repository)
-        engine = create_engine(settings)
-        await engine.start()
-        try:
-            app = create_app(settings, engine)
+    async def attempt() -> tuple[httpx.Response, ...]:
+        async with gateway(repository, f"localhost:{port}") as (app, client):
+            url = {"url": f"http://localhost:{port}/photo"}
+            elsewhere = await client.post("/v1/tag", json={"url": "https://example.org/photo.jpg"})
+            inside = await client.post("/v1/tag", json=url)
             app.state.service.fetcher = fetcher
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-                url = f"http://localhost:{port}/photo"
-                return await client.post("/v1/tag", json={"url": url}), await client.post("/v1/tag", content=PHOTO)
-        finally:
-            await engine.close()
+            return (
+                elsewhere,
+                inside,
+                await client.post("/v1/tag", json=url),
+                await client.post("/v1/tag", content=PHOTO),
+            )
 
-    fetched, sent = asyncio.run(attempt())
+    elsewhere, inside, fetched, sent = asyncio.run(attempt())
+    for refused in (elsewhere, inside):
+        assert (refused.status_code, refused.json()["code"]) == (422, "url_not_allowed")
     assert fetched.status_code == 200, fetched.text
     assert fetched.json()["tags"] == sent.json()["tags"]
+
+
+def test_it_is_off_by_default(repository: Path, port: int) -> None:
+    async def attempt() -> httpx.Response:
+        async with gateway(repository, "") as (_, client):
+            return await client.post("/v1/tag", json={"url": f"http://localhost:{port}/photo"})
+
+    before = len(Photos.seen)
+    assert asyncio.run(attempt()).status_code == 415
+    assert len(Photos.seen) == before
