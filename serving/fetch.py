@@ -35,8 +35,13 @@ _MAX_URL = 2048
 _MAX_HEAD = 32 * 2**10
 _CHUNK = 64 * 2**10
 _CLIENT_FAULTS = (OSError, ssl.SSLError, h11.RemoteProtocolError, UnicodeError)
-# IPv6 ranges that carry an IPv4 address which another router unpacks: relays of 6to4, Teredo, and compatible addresses.
-_TUNNELS = tuple(map(ipaddress.IPv6Network, ("2002::/16", "2001::/32", "::/96")))
+# Ranges that not every Python knows, and those with an IPv4 address inside which another router unpacks (6to4, Teredo).
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        ("192.0.0.0/24", "192.88.99.0/24", "::/96", "2001::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10"),
+    )
+)
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -48,8 +53,8 @@ def is_public(address: IPAddress) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
-        if any(address in network for network in _TUNNELS) or address.is_site_local:
-            return False
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
