@@ -129,10 +129,11 @@ def sha256_of(file: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(file: Path, content: bytes) -> None:
-    """Write aside, fsync, rename: after a crash at any point `file` is whole, old or new."""
+def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write aside, fsync, rename: after a crash at any point `file` is whole, old or new. The umask trims `mode`."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
+        aside.touch(mode)
         with aside.open("wb") as stream:
             stream.write(content)
             stream.flush()

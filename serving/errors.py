@@ -20,9 +20,13 @@ PROBLEM_TYPE = "application/problem+json"
 PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_request": (422, "The request's parameters are not valid"),
     "malformed_body": (400, "The request's body cannot be read"),
+    "malformed_request": (400, "This is not well-formed HTTP"),
+    "unauthorized": (401, "A valid key is needed"),
+    "cross_origin": (403, "Pages of other sites may not do this"),
     "not_found": (404, "There is nothing at this address"),
     "method_not_allowed": (405, "This address does not answer this method"),
     "unknown_model": (404, "There is no such model"),
+    "header_timeout": (408, "The request took too long to arrive"),
     "upload_timeout": (408, "The upload took too long"),
     "body_too_large": (413, "The upload is too large"),
     "image_too_many_pixels": (413, "The image has too many pixels"),
@@ -30,11 +34,16 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "image_empty": (422, "The image is empty"),
     "image_broken": (422, "The image cannot be decoded"),
     "image_too_small": (422, "The image is too small"),
+    "misdirected_request": (421, "This server does not answer for this host name"),
+    "url_not_allowed": (422, "Photos are not fetched from this address"),
+    "url_not_fetched": (422, "The photo could not be fetched"),
     "overloaded": (429, "Too many requests at once"),
+    "headers_too_large": (431, "The request's headers are too large"),
     "client_closed": (499, "The client hung up"),
     "internal": (500, "Something went wrong here"),
     "engine_failed": (500, "The model could not be run"),
     "engine_unavailable": (503, "The engine does not answer"),
+    "too_many_connections": (503, "Too many connections at once"),
     "deadline_exceeded": (504, "The answer took too long"),
 }
 
@@ -44,7 +53,7 @@ _ENGINE_CODES: dict[type[EngineError], tuple[str, str]] = {
     EngineTimeout: ("deadline_exceeded", "The model did not answer in time; try again, or send less at once."),
     EngineOverloaded: ("overloaded", "The engine's queue is full; try again shortly."),
 }
-_RETRY_AFTER = {"overloaded": "1", "engine_unavailable": "2"}
+_RETRY_AFTER = {"overloaded": "1", "engine_unavailable": "2", "too_many_connections": "1"}
 
 
 class Problem(BaseModel):

@@ -13,7 +13,9 @@ import uvicorn
 
 from labelwise.errors import LabelwiseError
 from serving.app import create_app
+from serving.connections import connection_options
 from serving.engines import create_engine
+from serving.exposure import check_exposure
 from serving.settings import Settings
 
 _BACKLOG = 2048
@@ -21,6 +23,7 @@ _BACKLOG = 2048
 
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. LabelwiseError if it cannot start."""
+    check_exposure(settings)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s")
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_serve(settings))
@@ -35,6 +38,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)  # what the kernel holds; uvicorn's is how many are accepted in one go
         print(f"labelwise is ready: {self._url}", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -48,8 +53,10 @@ async def _serve(settings: Settings) -> None:
         try:
             with _cancelled_by_sigterm():
                 await engine.start()
+            app = create_app(settings, engine)
+            problems = app.state.service.metrics.problems
             config = uvicorn.Config(
-                create_app(settings, engine),
+                **connection_options(app, settings, lambda code: problems.labels(code).inc()),
                 log_level="warning",
                 access_log=False,
                 server_header=False,

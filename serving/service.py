@@ -13,6 +13,7 @@ from labelwise.spec import TaggerSpec
 from serving.admission import Admission
 from serving.engines.base import Engine, Pixels
 from serving.errors import GatewayError
+from serving.fetch import Fetcher
 from serving.metrics import Metrics
 from serving.settings import Settings
 from serving.tagging import TagAnswer, TagQuery, make_answer, wanted_labels
@@ -25,6 +26,7 @@ class TaggingService:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings, self.engine = settings, engine
         self.metrics = Metrics()
+        self.fetcher = Fetcher.of(settings)
         self.admission = Admission(settings.max_requests)
         self.metrics.in_flight.set_function(lambda: self.admission.taken)
         # As many as cores; what waits for a thread is bounded by the admitted requests.
@@ -35,7 +37,7 @@ class TaggingService:
         spec = self.find(query.model, query.version)
         wanted_labels(spec, query)  # before the upload: a wrong query costs nobody anything
         with self.admission.place():
-            photo = await read_photo(request, self.settings)
+            photo = await read_photo(request, self.settings, self.fetcher)
             deadline = time.monotonic() + self.settings.request_timeout
             pixels = await self._decode(photo, spec, deadline)
             with self.metrics.engine_seconds.time():

@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
@@ -13,6 +13,17 @@ from labelwise.image import MAX_PIXELS
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _split(value: Any) -> Any:
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]  # a,b,c in the environment
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
+Listed = Annotated[str, Field(pattern=r"^(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]
+ListedHosts = Annotated[tuple[Listed, ...], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -29,6 +40,21 @@ class Settings(BaseSettings):
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
     start_timeout: float = Field(120, gt=0, description="how long Triton may take to become ready")
+
+    keys: Path | None = Field(None, description="file of API keys; with it, requests need one")
+    insecure_no_keys: bool = Field(False, description="listen beyond this machine although nobody needs a key")
+    public_metrics: bool = Field(False, description="/metrics needs no key")
+    cors_origins: Origins = Field((), description="web pages from elsewhere that may use the API: https://a,https://b")
+    allowed_hosts: Names = Field((), description="host names to answer for; on loopback without keys, localhost's only")
+    fetch_hosts: ListedHosts = Field(
+        (), description="hosts that photos may be fetched from: a.org, *.b.org, c.org:8080"
+    )
+    fetch_timeout: float = Field(10, gt=0, description="how long fetching a photo may take, redirects included")
+
+    max_connections: int = Field(1000, ge=1, description="open at once; beyond it 503")
+    header_timeout: float = Field(10, gt=0, description="how long a request's headers may take to arrive")
+    keep_alive_timeout: int = Field(5, ge=1, description="idle between requests; set it above that of a proxy in front")
+    send_timeout: float = Field(30, gt=0, description="how long a client may take no byte of its answer")
 
     threads: int = Field(default_factory=_cores, ge=1, description="decoding at once, and embedded inferences at once")
     session_threads: int = Field(1, ge=1, description="threads within one embedded inference")

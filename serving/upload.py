@@ -9,6 +9,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from serving.errors import GatewayError
+from serving.fetch import Fetcher
 from serving.settings import Settings
 
 FORM_FIELD = "file"
@@ -21,10 +22,12 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 0  # SpooledTemporaryFile's word for: never roll over to the disk
 
 
-async def read_photo(request: Request, settings: Settings) -> bytes:
+async def read_photo(request: Request, settings: Settings, fetcher: Fetcher | None = None) -> bytes:
     """The photo's bytes from a raw body, or from the `file` field of a multipart form. Raises GatewayError."""
     content_type, _ = parse_options_header(request.headers.get("content-type", ""))
     kind = content_type.decode("latin-1").lower()
+    if kind == "application/json" and fetcher is not None:
+        return await fetcher.photo_of(await _read_body(request, settings))
     is_form = kind == "multipart/form-data"
     if not is_form and kind not in _RAW_TYPES and not kind.startswith("image/"):
         raise GatewayError(

@@ -1,5 +1,7 @@
 /** The gateway's HTTP API, with every way it can fail said in one sentence for the person at the page. */
 
+import { askForKey, keyHeaders } from "./key.js";
+
 export class ApiError extends Error {
   constructor(sentence, { requestId = null, retryAfter = NaN } = {}) {
     super(sentence);
@@ -27,9 +29,11 @@ export async function tagPhoto(file, model, signal) {
 }
 
 async function request(path, options = {}) {
-  const response = await fetch(path, options).catch(async (error) => {
+  const headers = { ...options.headers, ...keyHeaders() };
+  const response = await fetch(path, { ...options, headers }).catch(async (error) => {
     throw options.signal?.aborted ? error : new ApiError(await whyNothingCame(options.body));
   });
+  if (response.status === 401) throw new ApiError(askForKey(headers.Authorization));
   const answer = await response.json().catch(() => null);
   if (answer === null || typeof answer !== "object") throw notUnderstood(response);
   if (!response.ok) throw refusal(response, answer);

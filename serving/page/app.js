@@ -2,6 +2,7 @@
 
 import { fetchModels } from "./api.js";
 import { byId, copyOnClick, foldedList, make } from "./dom.js";
+import { hasKey, listenForKey } from "./key.js";
 import { Photo } from "./photo.js";
 import { createQueue } from "./queue.js";
 
@@ -51,7 +52,8 @@ function chosenModel() {
 function showCommand() {
   const model = chosenModel();
   const url = `${location.origin}/v1/tag${model ? `?model=${encodeURIComponent(model)}` : ""}`;
-  byId("curl").textContent = `curl -H "Content-Type: image/jpeg" --data-binary @photo.jpg "${url}"`;
+  const key = hasKey() ? '-H "Authorization: Bearer YOUR-KEY" ' : "";
+  byId("curl").textContent = `curl ${key}-H "Content-Type: image/jpeg" --data-binary @photo.jpg "${url}"`;
 }
 
 // --- the photos ---
@@ -156,6 +158,7 @@ byId("retry-failed").addEventListener("click", () => inState("failed").forEach(r
 byId("clear").addEventListener("click", clear);
 copyOnClick(byId("copy-json"), resultsAsJson);
 copyOnClick(byId("copy-curl"), () => byId("curl").textContent);
+listenForKey(() => (loadModels(), inState("failed").forEach(retry)));
 listenForFiles();
 showCommand();
 loadModels();

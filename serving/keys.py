@@ -1,0 +1,171 @@
+"""API keys: a text file of names and hashes, which may change while the gateway runs.
+
+    # comment
+    NAME sha256:HEX [when it was made]
+
+Only hashes are stored, and a plain SHA-256 is the right one: a key is 256 random bits that are made here, so there is
+nothing to guess that a slow password hash would protect, and a slow one would let anybody keep the processor busy.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelwise.errors import LabelwiseError
+from labelwise.spec import write_atomically
+
+logger = logging.getLogger("labelwise.keys")
+
+_PREFIX = "lw_"  # so that a leaked key is recognised for what it is, by people and by secret scanners
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LINE = re.compile(rf"(?P<name>{_NAME.pattern})\s+sha256:(?P<digest>[0-9a-f]{{64}})(?:\s+(?P<made>\S+))?")
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class Key:
+    """One line of a key file; `made` is a date, or empty."""
+
+    name: str
+    digest: bytes
+    made: str
+
+
+class KeyRing:
+    """The keys that hold now: those the file has now, looked at once a second. Used on the event loop only."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises LabelwiseError where `file` cannot be read, or has a line that is none."""
+        self._file = file
+        self._seen = _state(file)
+        self._looked = time.monotonic()
+        self._keys = read_keys(file)
+        if not self._keys:
+            logger.warning("%s holds no key: every request is refused until it does", file)
+
+    def name_of(self, key: str) -> str | None:
+        """The name of a valid key; None for any other text."""
+        self._look_again()
+        digest = _digest(key)
+        found = None
+        for known in self._keys:  # to the end, and in constant time each: how long it takes tells nothing
+            if hmac.compare_digest(known.digest, digest):
+                found = known.name
+        return found
+
+    def _look_again(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < _SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = now
+        state = _state(self._file)
+        if state != self._seen:
+            self._seen = state
+            self._reload()
+
+    def _reload(self) -> None:
+        """What the file says now is what holds: a key whose line is gone or broken is not valid any more."""
+        try:
+            lines = _lines(self._file)
+        except LabelwiseError as error:
+            self._seen = None  # it may become readable without changing: look again
+            if self._keys:
+                logger.error("no key is valid until this is mended: %s", error)
+            self._keys = ()
+            return
+        found = [(number, _parse(line)) for number, line in enumerate(lines, 1) if _is_entry(line)]
+        for number, key in found:
+            if key is None:
+                logger.error("%s, line %d is no key, and was ignored", self._file, number)
+        self._keys = tuple(key for _, key in found if key is not None)
+        logger.info("%s was read again: %d keys", self._file, len(self._keys))
+
+
+def read_keys(file: Path) -> tuple[Key, ...]:
+    """Every key of the file. LabelwiseError where it cannot be read, or has a line that is none."""
+    keys = []
+    for number, line in enumerate(_lines(file), 1):
+        if _is_entry(line):
+            key = _parse(line)
+            if key is None:
+                raise LabelwiseError(
+                    f"{file}, line {number}: expected NAME sha256:HEX, as `labelwise keys add` writes."
+                )
+            keys.append(key)
+    return tuple(keys)
+
+
+def add_key(file: Path, name: str) -> str:
+    """Make a key, add its hash to the file (made anew where there is none), and return it: it is stored nowhere."""
+    if not _NAME.fullmatch(name):
+        raise LabelwiseError("A key's name has 1 to 64 letters, digits, dots, dashes or underscores.")
+    lines = _lines(file) if file.exists() else []
+    if name in {key.name for key in (read_keys(file) if lines else ())}:
+        raise LabelwiseError(f"{file} already has a key named {name}: choose another name, or revoke it first.")
+    key = _PREFIX + secrets.token_urlsafe(32)
+    made = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    _write(file, [*lines, f"{name} sha256:{_digest(key).hex()} {made}"])
+    return key
+
+
+def revoke_key(file: Path, name: str) -> None:
+    """Take a key out of the file. LabelwiseError where there is none of this name."""
+    if name not in {key.name for key in read_keys(file)}:
+        raise LabelwiseError(f"{file} has no key named {name}; `labelwise keys list` shows those it has.")
+    _write(file, [line for line in _lines(file) if line.split()[:1] != [name]])
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _is_entry(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith("#")
+
+
+def _parse(line: str) -> Key | None:
+    match = _LINE.fullmatch(line.strip())
+    return match and Key(match["name"], bytes.fromhex(match["digest"]), match["made"] or "")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise LabelwiseError(
+            f"There is no key file {file}: `labelwise keys add NAME --keys {file}` makes one."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not text"
+        raise LabelwiseError(f"The key file {file} cannot be read: {reason}.") from error
+
+
+def _write(file: Path, lines: list[str]) -> None:
+    """A new file is for its owner alone; one that exists keeps its mode and owner, or the gateway might lose it."""
+    before = file.stat() if file.exists() else None
+    try:
+        write_atomically(file, "".join(f"{line}\n" for line in lines).encode(), 0o600)
+        if before:
+            file.chmod(stat.S_IMODE(before.st_mode))
+            with contextlib.suppress(PermissionError, AttributeError):  # not ours to give; no owners here
+                os.chown(file, before.st_uid, before.st_gid)
+    except OSError as error:
+        raise LabelwiseError(f"Cannot write {file}: {(error.strerror or 'not possible').lower()}.") from error
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    """Changes whenever the file does."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

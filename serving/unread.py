@@ -1,0 +1,60 @@
+"""A request refused before its body arrived: the rest is not read for ever, yet the refusal gets through."""
+
+import anyio
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_WORTH_READING = 2**20  # up to so many bytes reading the rest is cheaper for both sides than a new connection
+_LINGER = 2.0  # seconds
+
+
+class CloseUnread:
+    """Closes a connection whose request was answered before its body was read.
+
+    At once would be wrong: TCP answers data that nobody reads with a reset, which makes the client drop the answer.
+    So the answer goes out whole, what still comes is thrown away for a moment, and only then the connection ends
+    (RFC 9112, section 9.6). A short rest is left to the server, which throws it away and keeps the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
+            await self._app(scope, receive, send)
+        else:
+            exchange = _Exchange(headers, receive, send)
+            await self._app(scope, exchange.receive, exchange.send)
+
+
+class _Exchange:
+    """One request with a body, and its answer."""
+
+    def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        # A client that asks before it sends may or may not send after a refusal: what follows cannot be told apart.
+        self._close_if_unread = "expect" in headers or _rest(headers) > _WORTH_READING
+        self._unread, self._closing = True, False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._unread = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and self._unread and self._close_if_unread:
+            self._closing = True
+            MutableHeaders(scope=message)["Connection"] = "close"
+        elif self._closing and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            with anyio.move_on_after(_LINGER):
+                while self._unread:
+                    await self.receive()
+            message = {"type": "http.response.body"}
+        await self._send(message)
+
+
+def _rest(headers: Headers) -> float:
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() and "transfer-encoding" not in headers else float("inf")

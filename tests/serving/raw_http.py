@@ -1,0 +1,94 @@
+"""HTTP by hand, for what no client would send."""
+
+import contextlib
+import json
+import re
+import socket
+import time
+
+import httpx
+
+from tests.conftest import ROOT
+
+PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+GET_AND_CLOSE = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+
+def connect(url: str) -> socket.socket:
+    parts = httpx.URL(url)
+    connection = socket.create_connection((parts.host, parts.port))
+    connection.settimeout(30)
+    return connection
+
+
+def read_to_the_end(connection: socket.socket) -> bytes:
+    """All that comes until the server hangs up; a reset would raise."""
+    received = bytearray()
+    while chunk := connection.recv(65536):
+        received += chunk
+    return bytes(received)
+
+
+def exchange(url: str, request: bytes) -> bytes:
+    with connect(url) as connection:
+        connection.sendall(request)
+        return read_to_the_end(connection)
+
+
+def send_until_cut(connection: socket.socket, data: bytes, pause: float) -> None:
+    """Send `data` again and again, until the server does not take it any more."""
+    deadline = time.monotonic() + 20
+    with contextlib.suppress(OSError):
+        while time.monotonic() < deadline:
+            connection.sendall(data)
+            time.sleep(pause)
+        raise AssertionError("the server takes it for ever")
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """One answer with a Content-Length, on a connection that stays open."""
+    received = bytearray()
+    while not (match := re.search(rb"content-length: (\d+)\r\n(?:.*\r\n)*?\r\n", received)) or (
+        len(received) < match.end() + int(match[1])
+    ):
+        chunk = connection.recv(65536)
+        assert chunk, received
+        received += chunk
+    return bytes(received)
+
+
+def assert_problem(answer: bytes, status: int, code: str) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), answer
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head.lower()
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert re.search(rb"x-request-id: (\S+)", head)[1].decode() == problem["request_id"]  # type: ignore[index]
+    assert problem["detail"].endswith(".")
+
+
+def assert_well(url: str) -> None:
+    assert httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=30).status_code == 200
+
+
+def wait_for_room(url: str) -> None:
+    """Until a request is answered again: what the clients have closed takes a moment to be seen."""
+    deadline = time.monotonic() + 30
+    status = b""
+    while status != b"HTTP/1.1 200":
+        assert time.monotonic() < deadline
+        with connect(url) as connection, contextlib.suppress(OSError):
+            connection.sendall(GET)
+            status = connection.recv(12)
+
+
+def read_what_comes(connection: socket.socket) -> bytes:
+    received = bytearray()
+    with contextlib.suppress(OSError):
+        while chunk := connection.recv(65536):
+            received += chunk
+    return bytes(received)
