@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 ENGINE ?= embedded
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
@@ -11,8 +12,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 serve: $(if $(filter triton,$(ENGINE)),$(VENV)/.triton,$(VENV)/.base)  ## serve the bundled model: PORT=8000 ENGINE=embedded|triton
 	$(BIN)/labelwise serve --engine $(ENGINE) --port $(PORT)
 
-test: $(VENV)/.dev  ## install everything and pass every test
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## install everything and pass every test, JOBS=2 at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.dev  ## format, lint, types
 	$(BIN)/ruff format --check .
