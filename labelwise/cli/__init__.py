@@ -1,0 +1,63 @@
+"""`labelwise <verb>`: each verb imports its stage only when it is called, so serving never loads torch."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from labelwise import __version__
+from labelwise.cli import export, serve, train
+from labelwise.errors import LabelwiseError
+
+app = typer.Typer(
+    name="labelwise",
+    help="Train a multi-label image tagger on your own labels, export it, and serve it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point: a LabelwiseError becomes one line on stderr and exit code 1."""
+    try:
+        app()
+    except LabelwiseError as error:
+        print(f"labelwise: {error}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"labelwise: this needs the {extra!r} extra: pip install 'labelwise[{extra}]'", file=sys.stderr)
+        sys.exit(1)
+
+
+_EXTRA_OF = {
+    "torch": "train",
+    "timm": "train",
+    "torchvision": "train",
+    "sklearn": "train",
+    "safetensors": "train",
+    "webdataset": "train",
+    "matplotlib": "train",
+    "jinja2": "train",
+    "tensorboard": "train",
+    "yaml": "train",
+    "onnx": "onnx",
+    "google": "onnx",
+    "onnxscript": "export",
+    "pytriton": "triton",
+}
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+train.add_verbs(app)
+export.add_verbs(app)
+serve.add_verbs(app)

@@ -1,0 +1,157 @@
+"""The verbs before a model is exported: train it, measure it, and make data for it."""
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Split(str, Enum):
+    """A part of a data set."""
+
+    train = "train"
+    val = "val"
+    all = "all"
+
+
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="CSV, JSONL, COCO JSON, or a folder: with a labels.csv, VOC, NUS-WIDE, shards, one per label."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, contract, history, report.")],
+    preset: Annotated[
+        str | None, typer.Option(help="tiny (CPU, minutes), small (the default) or paper (GPUs).")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings, over the preset's.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting as key=value, e.g. --set epochs=10 --set model.dim=128; may repeat."),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="bce, supcon, label-bce or mulcon. [default: mulcon]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the model with torch.compile.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
+    drop_absent: Annotated[
+        bool, typer.Option("--drop-absent", help="Leave out labels that no photo to train on has.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
+) -> None:
+    """Train a tagger: classification, then with the label-level contrastive loss. Ctrl-C saves; --resume goes on."""
+    from training.loop import Stopped
+    from training.run import RunOptions, train_run
+    from training.settings import make_config
+
+    options = {"method": method, "seed": seed, "compile": compile_ or None}
+    settings = [*(set_ or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
+    try:
+        train_run(
+            data, out, make_config(settings, preset, config), RunOptions(resume, skip_broken, drop_absent, report)
+        )
+    except Stopped as stopped:
+        print(f"labelwise: {stopped}", file=sys.stderr)
+        raise typer.Exit(130) from stopped
+
+
+def evaluate(
+    source: Annotated[Path, typer.Argument(help="Folder of a trained run, or a model repository.")],
+    data: Annotated[str, typer.Argument(help="Labelled photos, as for train.")],
+    split: Annotated[Split, typer.Option(help="Which part of the data.")] = Split.val,
+    thresholds: Annotated[
+        str | None, typer.Option(help="Fit them anew on these photos: f1, precision=0.9 or recall=0.9.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Store the new thresholds in the run's tagger.json.")] = False,
+    json_: Annotated[Path | None, typer.Option("--json", help="Also write everything into this file.")] = None,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
+) -> None:
+    """Measure a run or an exported tagger on labelled photos, each label and all together."""
+    from rich.console import Console
+
+    from training.evaluate import evaluate_tagger, headline, label_table, metric_table, write_json
+
+    evaluation = evaluate_tagger(source, data, split.value, thresholds, write, skip_broken)
+    Console().print(label_table(evaluation), metric_table(evaluation), headline(evaluation))
+    if json_:
+        write_json(evaluation, json_)
+
+
+def compare(
+    data: Annotated[str, typer.Argument(help="Labelled photos, as for train.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs and results.{md,json,svg}.")],
+    methods: Annotated[
+        str, typer.Option(help="Names by commas: bce, supcon, label-bce, mulcon and more; a wrong one lists them all.")
+    ] = "bce,supcon,label-bce,mulcon",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 3,
+    preset: Annotated[str, typer.Option(help="The budget of every run.")] = "tiny",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="As for train; applies to every method.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, on the cores shared between them.")] = 1,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
+    drop_absent: Annotated[
+        bool, typer.Option("--drop-absent", help="Leave out labels that no photo to train on has.")
+    ] = False,
+) -> None:
+    """Train the methods under one budget and several seeds, and say what each step of the paper's method adds."""
+    from training.compare import Comparison, claims, table
+    from training.compare import compare as compare_methods
+    from training.loop import Stopped
+    from training.run import RunOptions
+
+    options = RunOptions(resume=True, skip_broken=skip_broken, drop_absent=drop_absent, report=False, quiet=True)
+    names = tuple(name.strip() for name in methods.split(",") if name.strip())
+    comparison = Comparison(data, out, names, seeds, preset, tuple(set_ or ()), options)
+    try:
+        runs = compare_methods(comparison, jobs)
+    except Stopped as stopped:
+        print(f"labelwise: {stopped}", file=sys.stderr)
+        raise typer.Exit(130) from stopped
+    typer.echo("\n".join([*table(runs), *claims(runs), f"Written to {out}: results.md, results.json, results.svg."]))
+
+
+def shards(
+    data: Annotated[Path, typer.Argument(help="Labelled photos, as for train.")],
+    to: Annotated[Path, typer.Option(help="New folder for the shards and their dataset.json.")],
+    shard_mb: Annotated[int, typer.Option(min=1, help="About how large a shard becomes, in megabytes.")] = 256,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out photos that are missing or broken.")
+    ] = False,
+) -> None:
+    """Write labelled photos as WebDataset shards, which train streams: for more than a disk holds."""
+    from training.data.shards import make_shards
+
+    make_shards(data, to, shard_mb * 1_000_000, skip_broken)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    data: Annotated[str, typer.Argument(help="The photos it was trained with.")],
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
+) -> None:
+    """Write a run's report.html: curves, each label, the worst mistakes as pictures, the embeddings in the plane."""
+    from training.report import report_run
+
+    typer.echo(f"Wrote {report_run(run, data, skip_broken)}.")
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder to write images/ and labels.csv into.")],
+    count: Annotated[int, typer.Option(min=10, help="Number of pictures.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
+    labels: Annotated[int, typer.Option(help="Number of labels, 2 to 80: shapes in colours.")] = 24,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the square pictures, in pixels.")] = 128,
+    unknown: Annotated[float, typer.Option(min=0, max=0.95, help="Share of the labels' cells to leave unknown.")] = 0,
+) -> None:
+    """Draw a procedural multi-label data set in seconds: for a first try, and for tests."""
+    from training.synth import draw_dataset
+
+    draw_dataset(out, count, seed, labels, size, unknown)
+    typer.echo(f"Drew {count} pictures with {labels} labels in {out}.")
+
+
+def add_verbs(app: typer.Typer) -> None:
+    for verb in (train, evaluate, compare, shards, report, synth):
+        app.command()(verb)
