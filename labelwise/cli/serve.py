@@ -76,6 +76,5 @@ def revoke_key(
 
 
 def add_verbs(app: typer.Typer) -> None:
-    for verb in serve:
-        app.command()(verb)
+    app.command()(serve)
     app.add_typer(keys_app, name="keys")
