@@ -8,11 +8,10 @@ import numpy as np
 
 from export.onnx_file import Pixels
 from labelwise.errors import DataError
-from labelwise.image import ImageError, load_pixels
+from labelwise.image import SUFFIXES, ImageError, load_pixels
 from labelwise.spec import ImageSpec, TaggerSpec
 
 _AT_MOST = 64  # a check runs each photo several times
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ def _files(images: Path) -> list[Path]:
     """Every photo under a folder, or those that a text file names, one a line, relative to itself."""
     try:
         if images.is_dir():
-            files = sorted(file for file in images.rglob("*") if file.suffix.lower() in _SUFFIXES)
-        elif images.suffix.lower() in _SUFFIXES:
+            files = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES)
+        elif images.suffix.lower() in SUFFIXES:
             files = [images]
         else:
             lines = images.read_text("utf-8").splitlines()
@@ -76,7 +75,7 @@ def _files(images: Path) -> list[Path]:
     except OSError as error:
         raise DataError(f"{images} cannot be read: {error.strerror}; name a folder or a list of photos.") from error
     if not files:
-        raise DataError(f"{images} has no photos ({', '.join(sorted(_SUFFIXES))}).")
+        raise DataError(f"{images} has no photos ({', '.join(sorted(SUFFIXES))}).")
     return files
 
 

@@ -7,19 +7,28 @@ Pillow and NumPy.
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:  # Pillow itself reads no HEIC; the extra `heif` brings what does
+    pass
+else:
+    register_heif_opener()
+
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+SUFFIXES = (*(".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"), ".heic", ".heif")
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 8
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target. What that changes is bounded by a test,
 # and the same in training, in the gateway and in Triton.
 _DRAFT_MARGIN = 2
+_ROWS = 256
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -127,10 +136,9 @@ def _too_large(max_pixels: int) -> str:
 
 def _upright(image: Image.Image) -> Image.Image:
     """By its EXIF orientation; a broken EXIF block says nothing about the pixels, which decoded."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow's EXIF reader raises anything on hostile bytes
-        return image
+    with suppress(Exception):  # Pillow's EXIF reader raises anything on hostile bytes
+        ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what was upright already
+    return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -139,24 +147,25 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _to_8_bit(image).convert("RGB")
     if not image.has_transparency_data:
         return _to_srgb(image.convert("RGB") if image.mode == "P" else image)
-    rgba = image.convert("RGBA")
-    colours = _to_srgb(rgba.convert("RGB"))
+    rgba = _in_mode(image, "RGBA")
     white = Image.new("RGB", rgba.size, "white")
-    return Image.composite(colours, white, rgba.getchannel("A"))
+    white.paste(_to_srgb(rgba.convert("RGB")), mask=rgba.getchannel("A"))
+    return white
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """16-bit and float images to 8 bits over their full range; Pillow's own conversion clips at 255."""
-    values = np.asarray(image, dtype=np.float32)
-    if image.mode == "F":
-        scale = 255 / max(float(np.nanmax(values, initial=0)), 1e-6) if np.nanmax(values, initial=0) > 1 else 255
-    else:
-        scale = 255 / 65535
-    grey = np.nan_to_num(values * scale).clip(0, 255).round()
-    transparent = image.info.get("transparency")
-    if transparent is not None:  # in a grey PNG one value, which is laid over white here
-        grey[values == transparent] = 255
-    return Image.fromarray(grey.astype(np.uint8))
+    values = np.asarray(image)
+    brightest = float(np.nanmax(values, initial=0)) if image.mode == "F" else 65535
+    scale = 255 / brightest if brightest > 1 else 255
+    transparent = image.info.get("transparency")  # in a grey PNG one value, which is laid over white here
+    grey = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _ROWS):  # in strips: as floats, a large picture would take a gigabyte
+        strip = values[top : top + _ROWS].astype(np.float32)
+        grey[top : top + _ROWS] = np.nan_to_num(strip * scale).clip(0, 255).round()
+        if transparent is not None:
+            grey[top : top + _ROWS][strip == transparent] = 255
+    return Image.fromarray(grey)
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -167,10 +176,15 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "srgb" not in ImageCms.getProfileDescription(source).lower():
                 converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-                return converted or image.convert("RGB")
+                return converted or _in_mode(image, "RGB")
         except (ImageCms.PyCMSError, OSError):
             pass
-    return image.convert("RGB")
+    return _in_mode(image, "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Converted; without the copy that Pillow makes of an image that is in this mode already."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:

@@ -19,6 +19,7 @@ DECODE_SUFFIX = "_decode"
 MODEL_SUFFIX = "_model"
 WEIGHTS_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"
+CONTRACT_PARAMETER = "tagger"  # of the ensemble's config.pbtxt: tagger.json, for clients that see Triton alone
 
 VersionKey = tuple[str, int]  # a tagger's name and a version of it
 VersionMark = tuple[object, ...]  # differs when a version was published anew, or has become whole

@@ -3,12 +3,12 @@
 from collections import defaultdict
 from pathlib import Path
 
+from labelwise.image import SUFFIXES
 from labelwise.spec import sha256_of
 from training.data.labelled import SPLITS, LabelledData, assemble, targets_of_names
 
 LAYOUT = "a folder with one folder of photos per label, or with train and val that hold them"
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"}
 
 Folders = dict[str, list[Path]]  # the photos of each label
 
@@ -53,7 +53,7 @@ def _read_labels(source: Path) -> Folders:
 
 
 def _is_photo(file: Path) -> bool:
-    return file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
 
 
 def _merge(folders: Folders) -> dict[Path, set[str]]:
