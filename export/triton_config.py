@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2
 from export.tensorrt import Plan, Profile
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
-from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX
+from labelwise.repository import CONTRACT_PARAMETER, DECODE_SUFFIX, MODEL_SUFFIX
 from labelwise.spec import LABELS_FILE, TaggerSpec, TensorSpec
 
 Backend = Literal["onnxruntime", "tensorrt", "python"]
@@ -62,6 +62,8 @@ def ensemble_config(spec: TaggerSpec) -> str:
 
     One configuration cannot send each version of the ensemble to its own version of the model, so only this one is
     there, and answers with no other's scores. Older versions answer as NAME_model, and over HTTP.
+
+    The parameter `tagger` is the whole contract, so a client learns labels, thresholds and resizing from Triton alone.
     """
     decode, model = spec.name + DECODE_SUFFIX, spec.name + MODEL_SUFFIX
     pixels, outputs = spec.input.name, {name: name for name in spec.output_names}
@@ -77,6 +79,7 @@ def ensemble_config(spec: TaggerSpec) -> str:
             "input": [_ENCODED],
             "output": _outputs(spec),
             "ensemble_scheduling": {"step": [step | {"model_version": spec.version} for step in steps]},
+            "parameters": _parameters({CONTRACT_PARAMETER: spec.model_dump_json()}),
         }
     )
 

@@ -10,7 +10,8 @@ from tritonclient.grpc import model_config_pb2
 
 from export.check.findings import Finding, finding
 from export.triton_config import ENSEMBLE_INPUT
-from labelwise.repository import CONFIG_FILE, DECODE_SUFFIX, MODEL_SUFFIX, version_folders
+from labelwise.errors import SpecError
+from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, DECODE_SUFFIX, MODEL_SUFFIX, version_folders
 from labelwise.spec import TaggerSpec, TensorSpec
 
 Config = Any  # inference.ModelConfig, which protobuf generates without types
@@ -74,6 +75,7 @@ def _ensemble_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator
     yield from _tensor_faults("input", config.input, _ENCODED)
     yield from _tensor_faults("output", config.output, _wanted(*spec.outputs))
     yield from _label_faults(config, spec, folder)
+    yield from _parameter_faults(config, spec)
     steps = {step.model_name: step for step in config.ensemble_scheduling.step}
     decode, model = steps.get(spec.name + DECODE_SUFFIX), steps.get(spec.name + MODEL_SUFFIX)
     if decode is None or model is None:
@@ -113,6 +115,18 @@ def _label_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator[st
         pairs = enumerate(zip_longest(lines, spec.labels), 1)
         if wrong := next(((line, pair) for line, pair in pairs if pair[0] != pair[1]), None):
             yield f"line {wrong[0]} of {named} is {wrong[1][0]!r}, the contract says {wrong[1][1]!r}"
+
+
+def _parameter_faults(config: Config, spec: TaggerSpec) -> Iterator[str]:
+    """What gRPC clients take for the contract; a repository that something else wrote may have none."""
+    text = config.parameters[CONTRACT_PARAMETER].string_value if CONTRACT_PARAMETER in config.parameters else None
+    if text is None:
+        return
+    try:
+        if TaggerSpec.parse(text, f"parameter {CONTRACT_PARAMETER}") != spec:
+            yield f"parameter {CONTRACT_PARAMETER} is another contract than tagger.json"
+    except SpecError as error:
+        yield str(error)
 
 
 def _wanted(*tensors: TensorSpec) -> dict[str, tuple[str, list[int]]]:

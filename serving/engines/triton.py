@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc.aio as grpcclient
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import np_to_triton_dtype
 
 from labelwise.errors import LabelwiseError
 from labelwise.repository import MODEL_SUFFIX, Repository
@@ -17,7 +17,6 @@ from labelwise.spec import TaggerSpec
 from serving.engines.base import (
     Catalogue,
     EngineError,
-    EngineOverloaded,
     EngineTimeout,
     EngineUnavailable,
     Outputs,
@@ -25,48 +24,13 @@ from serving.engines.base import (
     UnknownModel,
 )
 from serving.engines.local_triton import LocalTriton
+from serving.engines.triton_grpc import CHANNEL, DEAD_STUB, our_errors
 
 logger = logging.getLogger("labelwise.engine")
 
 _PROBE_TIMEOUT = 1.0  # seconds
 _PROBE_KEPT_FOR = 0.5  # seconds
 _DRAIN_WITHIN = 10.0  # seconds, for what is running at `close`
-
-_CHANNEL = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.enable_http_proxy", 0),  # Triton stands beside the gateway, never behind a web proxy
-    # A Triton that comes back is found within two seconds; gRPC's own back-off grows to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    # A server with default settings says GOAWAY to pings that come more often than every five minutes. This much
-    # is still worth it: with keepalive on, unacknowledged data closes a dead connection after the timeout.
-    ("grpc.keepalive_time_ms", 330_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 0),
-]
-
-# The process in which the Python backend runs a model has died, most likely for want of memory. Triton goes on calling
-# the model ready and never starts another.
-_DEAD_STUB = "is not healthy"
-
-# Triton says UNAVAILABLE for its queue's limits as well, so its words count before its status.
-_BY_MESSAGE: tuple[tuple[str, type[EngineError]], ...] = (
-    ("request timeout expired", EngineTimeout),
-    ("exceeds maximum queue size", EngineOverloaded),
-    ("is not at ready state", EngineUnavailable),  # of a model that is being unloaded, when Triton stops
-    (_DEAD_STUB, EngineUnavailable),
-    ("unknown model", UnknownModel),
-    ("unknown version", UnknownModel),
-)
-_BY_STATUS: dict[str | None, type[EngineError]] = {
-    "StatusCode.UNAVAILABLE": EngineUnavailable,
-    "StatusCode.CANCELLED": EngineUnavailable,
-    "StatusCode.DEADLINE_EXCEEDED": EngineTimeout,
-    "StatusCode.RESOURCE_EXHAUSTED": EngineOverloaded,
-    "StatusCode.NOT_FOUND": UnknownModel,
-}
 
 
 class TritonEngine:
@@ -106,7 +70,7 @@ class TritonEngine:
         try:
             if self._local is not None:
                 await self._local.start()
-            self._client = grpcclient.InferenceServerClient(self._url, channel_args=_CHANNEL)
+            self._client = grpcclient.InferenceServerClient(self._url, channel_args=CHANNEL)
             await self._until_ready()
             self._specs = {name: await self._verified(name, versions) for name, versions in self._specs.items()}
             await self._warm_up()
@@ -169,7 +133,7 @@ class TritonEngine:
         try:
             return request.result()
         except EngineUnavailable as error:
-            if _DEAD_STUB in str(error) and self._local is not None:
+            if DEAD_STUB in str(error) and self._local is not None:
                 self._local.restart()
             raise
 
@@ -178,7 +142,7 @@ class TritonEngine:
         tensor.set_data_from_numpy(pixels)
         async with self._permits:
             within = deadline - time.monotonic()
-            with _our_errors():
+            with our_errors():
                 result = await self._connected.infer(
                     spec.name + MODEL_SUFFIX,
                     [tensor],
@@ -206,7 +170,7 @@ class TritonEngine:
         deadline = time.monotonic() + self._start_timeout
         while True:
             try:
-                with _our_errors():
+                with our_errors():
                     complete = await self._connected.is_server_ready(client_timeout=_PROBE_TIMEOUT)
                 if await self._all_models_ready():
                     return
@@ -224,7 +188,7 @@ class TritonEngine:
 
     async def _all_models_ready(self) -> bool:
         newest = [versions[max(versions)] for versions in self._specs.values()]
-        with _our_errors():
+        with our_errors():
             answers = await asyncio.gather(
                 *(
                     self._connected.is_model_ready(
@@ -238,7 +202,7 @@ class TritonEngine:
     async def _verified(self, name: str, versions: dict[int, TaggerSpec]) -> dict[int, TaggerSpec]:
         """The versions that Triton serves as tagger.json describes them; LabelwiseError if the newest is not one."""
         newest = max(versions)
-        with _our_errors():
+        with our_errors():
             metadata = await self._connected.get_model_metadata(name + MODEL_SUFFIX, client_timeout=self._start_timeout)
         if difference := _difference(metadata, versions[newest]):
             raise LabelwiseError(f"The Triton at {self._url} serves another {name} version {newest}: {difference}.")
@@ -257,23 +221,6 @@ class TritonEngine:
         for spec in [spec for versions in self._specs.values() for spec in versions.values()]:
             blank = np.zeros((1, *spec.input.shape), np.uint8)
             await self.infer(spec.name, spec.version, blank, spec.output_names, self._start_timeout)
-
-
-def translated(error: InferenceServerException) -> EngineError:
-    """Ours for one of tritonclient's; Triton's words go along for the log."""
-    message = " ".join(str(error.message()).split())  # a Python model's traceback has lines
-    for words, kind in _BY_MESSAGE:
-        if words in message.lower():
-            return kind(message)
-    return _BY_STATUS.get(error.status(), EngineError)(message)
-
-
-@contextlib.contextmanager
-def _our_errors() -> Iterator[None]:
-    try:
-        yield
-    except InferenceServerException as error:
-        raise translated(error) from error
 
 
 def _difference(metadata: Any, spec: TaggerSpec) -> str | None:

@@ -56,6 +56,12 @@ def test_the_ensemble_connects_decoder_and_model(spec: TaggerSpec):
         assert [output.label_filename for output in part.output] == ["labels.txt", "", ""]
 
 
+def test_the_ensemble_carries_the_contract_letter_for_letter(spec: TaggerSpec):
+    labels = ('quo"te', "back\\slash", "großer Hund")
+    spec = spec.model_copy(update={"labels": labels})
+    assert TaggerSpec.parse(parse(ensemble_config(spec)).parameters["tagger"].string_value, "it") == spec
+
+
 def test_the_decoder_gets_all_that_it_takes(spec: TaggerSpec):
     image = ImageSpec(height=32, width=48, resize="crop", interpolation="lanczos")
     config = parse(decode_config(spec.model_copy(update={"image": image})))

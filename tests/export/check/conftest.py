@@ -9,6 +9,7 @@ import pytest
 
 from export.check import check_repository
 from export.check.findings import Finding
+from export.triton_config import ensemble_config
 from labelwise.repository import Repository
 from labelwise.spec import sha256_of
 
@@ -30,6 +31,7 @@ def change_graph(repository: Path) -> Callable[[Callable[[onnx.ModelProto], None
         spec = version.spec.model_copy(update={"weights_sha256": sha256_of(version.weights)})
         for folder in ("pets", "pets/1", "pets_model"):
             spec.write(repository / folder)
+        (repository / "pets/config.pbtxt").write_text(ensemble_config(spec), "utf-8")
 
     return change
 

@@ -26,6 +26,8 @@ Failures = Callable[[], list[Finding]]
         ),
         ("pets/config.pbtxt", 'label_filename: "labels.txt"', "", "scores has no label_filename"),
         ("pets/config.pbtxt", '"labels.txt"', '"names.txt"', "scores's labels names.txt are missing"),
+        ("pets/config.pbtxt", "0.5", "0.6", "parameter tagger is another contract than tagger.json"),
+        ("pets/config.pbtxt", r"{\"format\":1", r"{\"format\":2", "parameter tagger is not a valid tagger: format:"),
         ("pets_decode/config.pbtxt", '"bicubic"', '"bilinear"', "parameter interpolation is 'bilinear'"),
         ("pets_decode/config.pbtxt", "dims: 48", "dims: 47", "output image is TYPE_UINT8 [32, 47, 3], the contract"),
         ("pets_model/config.pbtxt", "TYPE_UINT8", "TYPE_FP32", "input image is TYPE_FP32"),

@@ -29,7 +29,8 @@ from serving.engines.base import (
     UnknownModel,
 )
 from serving.engines.local_triton import LocalTriton
-from serving.engines.triton import TritonEngine, translated
+from serving.engines.triton import TritonEngine
+from serving.engines.triton_grpc import translated
 from serving.engines.triton_install import find_triton
 from tests.conftest import free_port
 from tests.serving.engines.test_local_triton import group, shared_memory
