@@ -21,6 +21,9 @@ WEIGHTS_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"
 CONTRACT_PARAMETER = "tagger"  # of the ensemble's config.pbtxt: tagger.json, for clients that see Triton alone
 
+VersionKey = tuple[str, int]  # a tagger's name and a version of it
+VersionMark = tuple[object, ...]  # differs when a version was published anew, or has become whole
+
 
 @dataclass(frozen=True)
 class TaggerVersion:
@@ -28,6 +31,10 @@ class TaggerVersion:
 
     spec: TaggerSpec
     weights: Path
+
+    @property
+    def key(self) -> VersionKey:
+        return self.spec.name, self.spec.version
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,28 @@ def version_folders(model: Path) -> dict[int, Path]:
         return {}
     found = {int(child.name): child for child in model.iterdir() if child.name.isdecimal() and child.is_dir()}
     return dict(sorted(found.items()))
+
+
+def version_marks(path: Path) -> dict[VersionKey, VersionMark]:
+    """The versions under `path`, none of them read. OSError where the folder itself cannot be."""
+    next(path.iterdir(), None)  # `glob` finds nothing in a folder that is not there
+    names = {_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")}
+    return {
+        (name, number): _mark(path, name, number) for name in sorted(names) for number in version_folders(path / name)
+    }
+
+
+def read_version(path: Path, name: str, number: int) -> TaggerVersion | None:
+    """One version, verified; None if it is taken out meanwhile. RepositoryError, SpecError or OSError as `open`."""
+    return _read_unless_gone(path, name, number)
+
+
+def _mark(path: Path, name: str, number: int) -> VersionMark:
+    parts = [path / part for part in (name, name + DECODE_SUFFIX, name + MODEL_SUFFIX)]
+    files = (parts[0] / str(number) / SPEC_FILE, parts[2] / str(number) / WEIGHTS_FILE)
+    states = [file.stat() if file.is_file() else None for file in files]
+    whole = (parts[1] / str(number)).is_dir() and all((part / CONFIG_FILE).is_file() for part in parts)
+    return whole, *((state.st_mtime_ns, state.st_size) if state else None for state in states)
 
 
 def _read_taggers(path: Path) -> dict[str, dict[int, TaggerVersion]]:

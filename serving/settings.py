@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
 
+    reload_interval: float = Field(2, ge=0, description="how often to look for new versions; 0 never")
     triton_url: str | None = Field(None, description="host:port of a running Triton's gRPC; else one is started here")
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)

@@ -8,10 +8,13 @@ from serving.settings import Settings
 def create_engine(settings: Settings) -> Engine:
     """The engine that `settings` names, on the repository it names; not started. Raises LabelwiseError."""
     repository = Repository.open(settings.repository)
+    # No request is older than its upload and its work may take.
+    retire_after = settings.upload_timeout + settings.request_timeout
+    life = {"reload_interval": settings.reload_interval, "retire_after": retire_after}
     if settings.engine == "embedded":
         from serving.engines.embedded import EmbeddedEngine
 
-        return EmbeddedEngine(repository, settings.threads, settings.session_threads)
+        return EmbeddedEngine(repository, settings.threads, settings.session_threads, **life)
     from serving.engines.local_triton import LocalTriton
     from serving.engines.triton import TritonEngine
 

@@ -38,7 +38,10 @@ class Engine(Protocol):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The models and versions this engine serves; settled by `start`, which may leave versions out."""
+        """The models and versions this engine serves: another mapping whenever the repository has changed.
+
+        A version that is no longer in it is still run for the requests that began with it.
+        """
 
     async def start(self) -> None:
         """Load and warm up every model. Raises LabelwiseError when that is impossible."""

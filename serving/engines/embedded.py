@@ -6,14 +6,16 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
 from labelwise.errors import RepositoryError
-from labelwise.repository import Repository, TaggerVersion
+from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
 from serving.engines.base import Catalogue, EngineError, EngineTimeout, EngineUnavailable, Outputs, Pixels, UnknownModel
+from serving.engines.watch import RepositoryWatch, catalogue_of, log_broken, repeat
 
 logger = logging.getLogger("labelwise.engine")
 
@@ -21,42 +23,77 @@ logger = logging.getLogger("labelwise.engine")
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
-class EmbeddedEngine:
-    """One ONNX Runtime session per version; `threads` inferences at once, each on `session_threads` cores."""
+class _Loaded(NamedTuple):
+    spec: TaggerSpec
+    session: ort.InferenceSession
 
-    def __init__(self, repository: Repository, threads: int, session_threads: int = 1) -> None:
+
+class EmbeddedEngine:
+    """One ONNX Runtime session per version; `threads` inferences at once, each on `session_threads` cores.
+
+    The repository is looked at every `reload_interval` seconds (0: never). What is taken out of it leaves the catalogue
+    at once, and memory `retire_after` seconds later, when no request is left that began with it.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        threads: int,
+        session_threads: int = 1,
+        *,
+        reload_interval: float = 0,
+        retire_after: float = 60,
+    ) -> None:
         self._repository = repository
         self._session_threads = session_threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="infer")
-        self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
+        self._reload_interval, self._retire_after = reload_interval, retire_after
+        self._watch = RepositoryWatch(repository)
+        self._watching: asyncio.Task[None] | None = None
+        self._loaded: dict[VersionKey, _Loaded] = {}  # more than the catalogue: what was retired, but not long ago
+        self._served: set[VersionKey] = set()
         self._closed = False
-        self.catalogue: Catalogue = {
-            name: {number: version.spec for number, version in versions.items()}
-            for name, versions in repository.taggers.items()
-        }
+        self.catalogue: Catalogue = {}
 
     async def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        for name, versions in self._repository.taggers.items():
-            for number, version in versions.items():
-                session = await loop.run_in_executor(self._pool, self._load, version)
-                self._sessions[name, number] = session
-                logger.info("loaded %s version %d on %s", name, number, session.get_providers()[0])
+        for versions in self._repository.taggers.values():
+            for version in versions.values():
+                await self._take_up(version)
+        self._serve(self._served)
+        if self._reload_interval:
+            self._watching = asyncio.create_task(repeat(self.reload, self._reload_interval))
 
     async def close(self) -> None:
         self._closed = True
+        if self._watching:
+            self._watching.cancel()
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
 
     async def is_ready(self) -> bool:
-        return not self._closed and bool(self._sessions)
+        return not self._closed and bool(self.catalogue)
+
+    async def reload(self) -> None:
+        """Take up what was published since the last look, let go of what was taken out; broken versions are logged."""
+        look = await asyncio.to_thread(self._watch.look)
+        for version in look.new:
+            try:
+                await self._take_up(version)
+            except RepositoryError as error:
+                log_broken(version.key, error)
+        retired = look.retired(self._served)
+        if look.new or retired:
+            self._serve(self._served - retired)
+        for key in retired:
+            logger.info("%s version %d was taken out of the repository", *key)
+            asyncio.get_running_loop().call_later(self._retire_after, self._drop, key)
 
     async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
-        session = self._sessions.get((model, version))
-        if session is None:
+        loaded = self._loaded.get((model, version))
+        if loaded is None:
             raise UnknownModel(f"{model} version {version} is not loaded")
         if self._closed:
             raise EngineUnavailable("the engine is closed")
-        spec = self.catalogue[model][version]
+        spec, session = loaded
         if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape:
             raise ValueError(f"{model} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
         run = functools.partial(_run, session, spec, pixels, outputs)
@@ -65,6 +102,22 @@ class EmbeddedEngine:
             return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._pool, run), timeout)
         except asyncio.TimeoutError as error:
             raise EngineTimeout(f"{model} did not answer within {timeout:.3g} s") from error
+
+    async def _take_up(self, version: TaggerVersion) -> None:
+        """Loaded and warm, on a thread that serves nobody."""
+        session = await asyncio.to_thread(self._load, version)
+        spec = version.spec
+        self._loaded[version.key] = _Loaded(spec, session)
+        self._served.add(version.key)
+        logger.info("loaded %s version %d on %s", spec.name, spec.version, session.get_providers()[0])
+
+    def _serve(self, keys: set[VersionKey]) -> None:
+        self._served = keys
+        self.catalogue = catalogue_of({key: self._loaded[key].spec for key in keys})
+
+    def _drop(self, key: VersionKey) -> None:
+        if key not in self._served:  # it may have been published again
+            self._loaded.pop(key, None)
 
     def _load(self, version: TaggerVersion) -> ort.InferenceSession:
         options = ort.SessionOptions()

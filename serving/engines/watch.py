@@ -1,0 +1,90 @@
+"""Noticing what is published into a repository, and taken out of it, while it is being served."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from labelwise.errors import LabelwiseError
+from labelwise.repository import Repository, TaggerVersion, VersionKey, VersionMark, read_version, version_marks
+from labelwise.spec import TaggerSpec
+from serving.engines.base import Catalogue
+
+logger = logging.getLogger("labelwise.engine")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at the repository found: whole versions not seen before, and all that are there at all."""
+
+    new: tuple[TaggerVersion, ...] = ()
+    present: frozenset[VersionKey] = frozenset()
+
+    def retired(self, served: Iterable[VersionKey]) -> set[VersionKey]:
+        """Of `served`, what was taken out; never the last version of a name that has only broken ones left."""
+        served = set(served)
+        if not self.present:  # a volume that is not mounted, more likely than a wish to serve nothing
+            return set()
+        there, answering = ({name for name, _ in keys} for keys in (self.present, self.present & served))
+        return {key for key in served - self.present if key[0] in answering or key[0] not in there}
+
+
+class RepositoryWatch:
+    """Looks at a repository that was opened before; costs a few `stat` calls while nothing changes."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._path = repository.path
+        self._seen: dict[VersionKey, VersionMark] = {}
+        self._complaint = ""
+        opened = {(name, number) for name, versions in repository.taggers.items() for number in versions}
+        self._seen = {key: mark for key, mark in self._marks().items() if key in opened}
+
+    def look(self) -> Look:
+        """Blocks while it reads what is new. Never raises: what is broken is logged in one line, until it changes."""
+        marks = self._marks()
+        found = [self._read(key) for key, mark in marks.items() if self._seen.get(key) != mark]
+        self._seen = marks or self._seen
+        return Look(tuple(version for version in found if version), frozenset(marks))
+
+    def _marks(self) -> dict[VersionKey, VersionMark]:
+        complaint, marks = "", {}
+        try:
+            marks = version_marks(self._path)
+            if not marks:
+                complaint = "it holds no tagger any more"
+        except OSError as error:
+            complaint = f"it cannot be read: {error.strerror}"
+        if complaint and complaint != self._complaint:
+            logger.error("%s: %s; what was loaded is served on", self._path, complaint)
+        self._complaint = complaint
+        return marks
+
+    def _read(self, key: VersionKey) -> TaggerVersion | None:
+        try:
+            return read_version(self._path, *key)
+        except (LabelwiseError, OSError) as error:
+            log_broken(key, error)
+            return None
+
+
+def log_broken(key: VersionKey, error: Exception) -> None:
+    """The one line about a version that is not served."""
+    logger.error("%s version %d is not served: %s", *key, " ".join(str(error).split()))
+
+
+def catalogue_of(specs: Mapping[VersionKey, TaggerSpec]) -> Catalogue:
+    """By name, then by version, newest last."""
+    catalogue: dict[str, dict[int, TaggerSpec]] = {}
+    for name, number in sorted(specs):
+        catalogue.setdefault(name, {})[number] = specs[name, number]
+    return catalogue
+
+
+async def repeat(action: Callable[[], Awaitable[None]], interval: float) -> None:
+    """`action` every `interval` seconds for ever; a fault in it is logged, and does not end the repetition."""
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await action()
+        except Exception:
+            logger.exception("the repository could not be looked at")

@@ -1,0 +1,97 @@
+"""The embedded engine while its repository changes."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelwise.repository import Repository
+from serving.engines.base import UnknownModel
+from serving.engines.embedded import EmbeddedEngine
+from tests.serving.publishing import publish_next
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def changing(repository: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(repository, tmp_path / "repository"))
+
+
+async def started(repository: Path, retire_after: float = 60) -> EmbeddedEngine:
+    engine = EmbeddedEngine(Repository.open(repository), threads=1, retire_after=retire_after)
+    await engine.start()
+    return engine
+
+
+async def scores(engine: EmbeddedEngine, name: str, version: int) -> np.ndarray:
+    pixels = np.zeros((1, 128, 128, 3), np.uint8)
+    return (await engine.infer(name, version, pixels, ["scores"], 60))["scores"]
+
+
+def catalogue(engine: EmbeddedEngine) -> dict[str, list[int]]:
+    return {name: list(versions) for name, versions in engine.catalogue.items()}
+
+
+async def test_new_versions_and_new_taggers_are_taken_up(changing: Path) -> None:
+    engine = await started(changing)
+    before, first = engine.catalogue, await scores(engine, "scenes", 1)
+    publish_next(changing)
+    publish_next(changing, name="other")
+    await engine.reload()
+    assert catalogue(engine) == {"other": [1], "scenes": [1, 2]}
+    assert list(before) == ["scenes"]  # whoever reads the old one reads it to the end
+    assert np.abs(await scores(engine, "scenes", 2) - first).max() > 0.01
+    assert (await scores(engine, "scenes", 1) == first).all()
+    await engine.close()
+
+
+async def test_a_retired_version_is_run_for_a_while_and_then_dropped(changing: Path) -> None:
+    engine = await started(changing, retire_after=0.2)
+    publish_next(changing, keep=1)
+    await engine.reload()
+    assert catalogue(engine) == {"scenes": [2]}
+    await scores(engine, "scenes", 1)
+    await asyncio.sleep(0.3)
+    with pytest.raises(UnknownModel):
+        await scores(engine, "scenes", 1)
+    await engine.close()
+
+
+@pytest.mark.parametrize("keep", [None, 1])
+async def test_a_broken_version_is_named_once_and_takes_nothing_down(
+    changing: Path, keep: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = await started(changing)
+    publish_next(changing, keep=keep, broken=True)
+    for _ in range(3):
+        await engine.reload()
+    assert catalogue(engine) == {"scenes": [1]}  # also where it is the only one left on the disk
+    await scores(engine, "scenes", 1)
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "scenes version 2 is not served" in record.message
+    assert "\n" not in record.message
+    publish_next(changing, keep=1)
+    await engine.reload()
+    assert catalogue(engine) == {"scenes": [3]}
+    await engine.close()
+
+
+async def test_it_looks_by_itself_and_only_while_it_runs(changing: Path) -> None:
+    engine = EmbeddedEngine(Repository.open(changing), threads=1, reload_interval=0.05)
+    await engine.start()
+    publish_next(changing)
+    for _ in range(600):
+        if catalogue(engine) == {"scenes": [1, 2]}:
+            break
+        await asyncio.sleep(0.05)
+    assert catalogue(engine) == {"scenes": [1, 2]}
+    await engine.close()
+    assert not await engine.is_ready()

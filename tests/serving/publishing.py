@@ -1,0 +1,42 @@
+"""New versions of the bundled tagger, published by the real writer, with scores that tell them apart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from export.publish import publish, staging
+from labelwise.repository import WEIGHTS_FILE, version_folders
+from labelwise.spec import TaggerSpec, sha256_of
+from tests.conftest import ROOT
+
+BUNDLED = ROOT / "model_repository"
+
+
+def publish_next(
+    repository: Path, *, name: str = "scenes", keep: int | None = None, broken: bool = False
+) -> TaggerSpec:
+    """The next version of `name`; a broken one is whole on the disk, and no graph at all."""
+    number = 1 + max(version_folders(repository / name), default=0)
+    spec = TaggerSpec.read(BUNDLED / "scenes").model_copy(update={"name": name, "version": number})
+    with staging(repository) as stage:
+        weights = stage / WEIGHTS_FILE
+        weights.write_bytes(b"not a graph" if broken else shifted(0.2 * number))
+        spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
+        publish(repository, stage, weights, spec, "onnxruntime", keep=keep)
+    return spec
+
+
+def shifted(by: float) -> bytes:
+    """The bundled graph with `by` added to each label's logit."""
+    model = onnx.load(BUNDLED / "scenes_model/1" / WEIGHTS_FILE)
+    labels = len(json.loads((BUNDLED / "scenes/tagger.json").read_text())["labels"])
+    sigmoid = next(node for node in model.graph.node if "scores" in node.output)
+    added = onnx.numpy_helper.from_array(np.full(labels, by, np.float32), "shift")
+    model.graph.initializer.append(added)
+    model.graph.node.insert(
+        list(model.graph.node).index(sigmoid), onnx.helper.make_node("Add", [sigmoid.input[0], "shift"], ["shifted"])
+    )
+    sigmoid.input[0] = "shifted"
+    return model.SerializeToString()

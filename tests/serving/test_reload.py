@@ -1,0 +1,110 @@
+"""Versions come and go under load: no request is dropped, and no answer is of another version than it says."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT, free_port, running_gateway
+from tests.serving.publishing import publish_next
+
+PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
+PATIENCE = 90.0  # seconds
+
+
+@pytest.fixture(params=["embedded"])
+def served(request: pytest.FixtureRequest, repository: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A gateway of its own on a copy of the bundled repository, and that copy."""
+    settings = {"reload_interval": "0.2", "upload_timeout": "5", "request_timeout": "30"}
+    if request.param == "triton":
+        ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
+        settings |= request.getfixturevalue("triton_arguments") | ports
+    copy = Path(shutil.copytree(repository, tmp_path / "repository"))
+    with running_gateway("--repository", str(copy), **settings) as (url, _):
+        yield url, copy
+
+
+class Load:
+    """Clients that send one photo after the other, each over a connection of its own, and keep every answer."""
+
+    def __init__(self, url: str, clients: int = 3) -> None:
+        self.answers: list[httpx.Response] = []
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._send, args=(url,)) for _ in range(clients)]
+
+    def _send(self, url: str) -> None:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+            while not self._done.is_set():
+                self.answers.append(client.post("/v1/tag", content=PHOTO, params={"scores": "all"}))
+
+    def wait_for(self, more: int) -> None:
+        """Until so many more answers have come."""
+        wanted = len(self.answers) + more
+        until(lambda: len(self.answers) >= wanted)
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def until_newest(url: str, version: int) -> None:
+    until(lambda: httpx.get(f"{url}/v1/models/scenes").json()["version"] == version)
+
+
+def slow_upload(half: threading.Event, go_on: threading.Event) -> Iterator[bytes]:
+    yield PHOTO[:1000]
+    half.set()
+    go_on.wait(PATIENCE)
+    yield PHOTO[1000:]
+
+
+def test_no_request_is_dropped_while_versions_come_and_go(served: tuple[str, Path]) -> None:
+    url, repository = served
+    with Load(url) as load:
+        for version in (2, 3):
+            load.wait_for(10)
+            publish_next(repository, keep=1)
+            until_newest(url, version)
+        load.wait_for(10)
+    assert {answer.status_code for answer in load.answers} == {200}
+    scores: dict[int, set[str]] = {}
+    for answer in load.answers:
+        scores.setdefault(answer.json()["version"], set()).add(str(answer.json()["scores"]))
+    assert sorted(scores) == [1, 2, 3]
+    assert [len(different) for different in scores.values()] == [1, 1, 1]  # each version answers with its own
+    assert len(set.union(*scores.values())) == 3
+    assert load.answers[-1].json()["version"] == 3
+    gone = httpx.post(f"{url}/v1/tag", content=PHOTO, params={"version": 1})
+    assert (gone.status_code, gone.json()["code"]) == (404, "unknown_model")
+
+
+def test_what_began_with_a_version_ends_with_it(served: tuple[str, Path]) -> None:
+    url, repository = served
+    half, go_on, answers = threading.Event(), threading.Event(), []
+    upload = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{url}/v1/tag", content=slow_upload(half, go_on), timeout=PATIENCE))
+    )
+    upload.start()
+    half.wait(PATIENCE)
+    publish_next(repository, keep=1)
+    until_newest(url, 2)
+    go_on.set()
+    upload.join()
+    assert (answers[0].status_code, answers[0].json()["version"]) == (200, 1), answers[0].text
