@@ -47,7 +47,7 @@ class GatewayTransport:
         return self._connected.contract
 
     @property
-    def _connected(self) -> Servers[_GatewayLink]:
+    def _connected(self) -> "Servers[_GatewayLink]":
         if self._servers is None:
             raise ClientClosed("The client is not connected.")
         return self._servers

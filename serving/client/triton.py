@@ -46,7 +46,7 @@ class TritonTransport:
         return self._connected.contract
 
     @property
-    def _connected(self) -> Servers[_TritonLink]:
+    def _connected(self) -> "Servers[_TritonLink]":
         if self._servers is None:
             raise ClientClosed("The client is not connected.")
         return self._servers
