@@ -102,6 +102,16 @@ async def model(request: Request, name: str) -> ModelInfo:
     return _describe(service.engine.catalogue[service.find(name, None).name])
 
 
+@router.get(
+    "/v1/models/{name}/contract",
+    tags=["models"],
+    summary="The newest version's tagger.json, for clients that are programs",
+    responses=_problems("unknown_model"),
+)
+async def contract(request: Request, name: str) -> TaggerSpec:
+    return _service(request).find(name, None)
+
+
 @router.get("/v2/health/live", tags=["health"], summary="The gateway runs")
 async def live() -> Live:
     return Live()

@@ -1,0 +1,1 @@
+"""The Python client of Triton and of the gateway."""
