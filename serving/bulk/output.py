@@ -2,7 +2,7 @@
 
 It is never written to. From the journal, all rows are written to a file aside, sorted by path; that is flushed to the
 disk and renamed into place. A reader sees the old file or the new one, both whole; a full disk leaves the old one. That
-happens every ten seconds, but never takes more than a fiftieth of the time, and at the end. Of a folder only the parts
+happens every two seconds, but never takes more than a fiftieth of the time, and at the end. Of a folder only the parts
 that changed are written; a photo's part follows from its path, so it never stands in two.
 
 A finished output has no journal. When it is added to, its rows become the beginning of a new journal.
@@ -91,10 +91,11 @@ class Output:
             rows = _checked(stored, identity)
             return Ledger.create(self.journal, identity, count, rows)
         except (ValueError, KeyError, TypeError, OSError) as error:
+            remove(self.journal)
             raise OutputError(f"{self.path} is no output of `labelwise tag`: name another file.") from error
         except _OtherModel as other:
-            _refuse_unless(force, self.path, str(other), identity)
             remove(self.journal)
+            _refuse_unless(force, self.path, str(other), identity)
             return Ledger.create(self.journal, identity, count)
 
     def _parts(self) -> list[Path]:

@@ -15,7 +15,7 @@ from serving.bulk.ledger import Ledger
 from serving.bulk.rows import Row
 
 _AHEAD = 2  # chunks
-_PUBLISH_EVERY = 10.0  # seconds
+_PUBLISH_EVERY = 2.0  # seconds
 _PUBLISH_SHARE = 50  # times as long as publishing took
 
 

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from labelwise.errors import LabelwiseError
+from labelwise.image import SUFFIXES
+from labelwise.spec import TaggerSpec
 from serving.bulk.chunks import Chunk, read_chunks
+from serving.bulk.errors import UsageError
 from serving.bulk.flight import InFlight
 from serving.bulk.ledger import Ledger
 from serving.bulk.output import Output
@@ -20,12 +24,13 @@ from serving.bulk.pipeline import Counts, Pipeline
 from serving.bulk.progress import Progress
 from serving.bulk.rows import Row
 from serving.bulk.scoring import Scorer
-from serving.bulk.sources import check_sources, count_photos
+from serving.bulk.sources import STDIN, check_sources, count_photos
 from serving.bulk.xmp import Sidecars
 from serving.client.transport import Transport, create_transport
 from serving.settings import load_settings
 
-_CHUNK = 16  # photos a request, at most the model's own limit
+# Photos a request, at most the model's own limit. An engine of our own gains nothing by more and needs memory for them.
+_CHUNK, _CHUNK_FOR_SERVERS = 8, 16
 _MOST_IN_FLIGHT = 64
 _BYTES_IN_FLIGHT = 256 * 2**20
 
@@ -45,6 +50,10 @@ class TagOptions:
     sidecars: Sidecars | None = None
     force: bool = False
     patience: float = 300.0  # seconds without an answer
+
+    @property
+    def at_gateway(self) -> bool:
+        return (self.servers or "").startswith("http")
 
     def transport(self) -> Transport:
         """To whatever tags; not connected."""
@@ -80,7 +89,18 @@ class Summary:
 def tag_files(paths: Sequence[str], options: TagOptions) -> Summary:
     """Tag all photos of `paths`. Raises UsageError before anything is done, and LabelwiseErrors."""
     check_sources(paths)
-    return asyncio.run(_tag(paths, options, Output(options.out)))
+    _check_send(options)
+    summary = asyncio.run(_tag(paths, options, Output(options.out)))
+    if not summary.counts.seen and not summary.stopped and set(paths) != {STDIN}:
+        raise LabelwiseError(f"There is no photo in {', '.join(paths)}: names end in {', '.join(SUFFIXES)}.")
+    return summary
+
+
+def _check_send(options: TagOptions) -> None:
+    if options.send == "bytes" and not options.servers:
+        raise UsageError("--send bytes is for servers: here photos are decoded anyway.")
+    if options.send == "pixels" and options.at_gateway:
+        raise UsageError("--send pixels is for Triton: the gateway takes photos as they are.")
 
 
 async def _tag(paths: Sequence[str], options: TagOptions, output: Output) -> Summary:
@@ -114,7 +134,7 @@ async def _run(
         is_complete = options.sidecars.exists if options.sidecars else lambda _: True
         try:
             with _signals(pipeline, progress):
-                await pipeline.run(read_chunks(paths, ledger, min(_CHUNK, spec.max_batch), is_complete))
+                await pipeline.run(read_chunks(paths, ledger, _chunk_size(options, spec), is_complete))
         finally:
             scorer.close()
             publish()
@@ -124,14 +144,18 @@ async def _run(
     return Summary(options.out, pipeline.counts, time.monotonic() - started, rows, pipeline.stopped)
 
 
+def _chunk_size(options: TagOptions, spec: TaggerSpec) -> int:
+    return min(_CHUNK_FOR_SERVERS if options.servers else _CHUNK, spec.max_batch)
+
+
 def _scorer(options: TagOptions, transport: Transport, progress: Progress) -> tuple[Scorer, InFlight, int]:
     """With the requests it may have in flight, and the threads it decodes on."""
     threads, spec = load_settings().threads, transport.spec
-    request = min(_CHUNK, spec.max_batch) * spec.image.height * spec.image.width * 3
+    request = _chunk_size(options, spec) * spec.image.height * spec.image.width * 3
     most = max(2, min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // request))
     embedded = options.servers is None and options.engine == "embedded"
     in_flight = InFlight(threads, threads) if embedded else InFlight(most)
-    send_bytes = options.send == "bytes" or (options.servers or "").startswith("http")
+    send_bytes = options.send == "bytes" or options.at_gateway
     scorer = Scorer(transport, in_flight, threads, send_bytes=send_bytes, patience=options.patience, note=progress.note)
     return scorer, in_flight, threads
 

@@ -20,6 +20,7 @@ STDIN = "-"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 LISTS = (".csv", ".parquet")
 MAX_BYTES = 256 * 2**20  # of one encoded photo; what is larger is no photo
+_EFFECTIVE = os.access in os.supports_effective_ids
 _APPLE_DOUBLE = "._"  # what macOS leaves beside files on other systems' disks: a photo by name only
 
 
@@ -59,7 +60,7 @@ def check_sources(paths: Sequence[str]) -> None:
         if not os.path.lexists(path):
             if next(_matches(path), None) is None:
                 raise UsageError(f"There is nothing at {path}: name a photo, a folder, a glob, a list or an archive.")
-        elif not os.access(path, os.R_OK | (os.X_OK if Path(path).is_dir() else 0)):
+        elif not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0), effective_ids=_EFFECTIVE):  # noqa: PTH112
             raise UsageError(f"{path} cannot be read: permission denied.")
 
 
