@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from labelwise.spec import TaggerSpec
-from serving.client import AsyncTagger, EmbedResult, OutputNotOffered, PhotoError, Tagger, TagResult
+from serving.client import AsyncTagger, PhotoError, Tagger, TagResult
 
 AGREE = 1e-4
 
@@ -97,7 +97,7 @@ def test_a_bad_photo_fails_no_other(tagger: Tagger, photos: list[Path], asked: l
 
 
 def test_pictures_and_arrays_are_what_their_files_are(tagger: Tagger, photos: list[Path]) -> None:
-    """A PNG of 16 bits and one of a palette, upright by EXIF; arrays and pictures go without loss."""
+    """Of every mode, and upright by EXIF; nothing is lost on the way."""
     picture = Image.open(photos[0]).convert("RGB").resize((200, 150))
     turned = picture.copy()
     turned.getexif()[0x0112] = 6
