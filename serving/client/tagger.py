@@ -1,4 +1,4 @@
-"""The client for ordinary code: the asynchronous one on an event loop in a thread of its own.
+"""The client for ordinary code: the asynchronous one on an event loop in a thread in the background.
 
 So it works where a loop runs already, as in Jupyter, and several threads may share it.
 """
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from labelwise.spec import TaggerSpec
 from serving.client.async_tagger import AsyncTagger
+from serving.client.background import background
 from serving.client.errors import ClientClosed
 from serving.client.photos import Photo, require_many
 from serving.client.results import Call, EmbedResult, TagResult, Threshold, embedding, tagging
@@ -37,11 +38,9 @@ class Tagger:
         self._closing = threading.Lock()
         self._closed = False
         self._client = AsyncTagger(servers, model, **options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="labelwise-client", daemon=True)
-        self._thread.start()
+        self._loop = background.loop()
         # Also where nobody closes it: when it is forgotten, or the interpreter ends.
-        self._end = weakref.finalize(self, _end, self._pid, self._client, self._loop, self._thread)
+        self._end = weakref.finalize(self, _end, self._pid, self._client, self._loop)
 
     def __enter__(self) -> "Tagger":
         self.connect()
@@ -65,7 +64,7 @@ class Tagger:
     def close(self) -> None:
         """Let go of the connections; calls in other threads end with ClientClosed. Safe to call twice."""
         if os.getpid() == self._pid:
-            with self._closing:  # what was submitted before this line is known to the loop, and gets an answer
+            with self._closing:  # nothing is submitted after this line that nobody would answer
                 self._closed = True
             self._end()
 
@@ -128,7 +127,7 @@ class Tagger:
     def _submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         if os.getpid() != self._pid:
             work.close()
-            raise ClientClosed("The client belongs to the process that made it: make one in each process.")
+            raise ClientClosed("The client belongs to the process that made it; start others by 'spawn', each its own.")
         with self._closing:
             if not self._closed:
                 return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -144,20 +143,7 @@ def _result(future: "Future[T]") -> T:
         raise
 
 
-def _end(pid: int, client: AsyncTagger, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    if os.getpid() != pid:  # a fork has no such thread, and its connections are the parent's
-        return
-    with contextlib.suppress(Exception):
-        asyncio.run_coroutine_threadsafe(_finish(client), loop).result(_CLOSE_WITHIN)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(_CLOSE_WITHIN)
-    if not loop.is_running():
-        loop.close()
-
-
-async def _finish(client: AsyncTagger) -> None:
-    """Close, and let the calls that ends so tell their callers."""
-    await client.close()
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    if others:
-        await asyncio.wait(others, timeout=_CLOSE_WITHIN / 2)
+def _end(pid: int, client: AsyncTagger, loop: asyncio.AbstractEventLoop) -> None:
+    if os.getpid() == pid:  # a fork has no such thread, and its connections are the parent's
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(client.close(), loop).result(_CLOSE_WITHIN)
