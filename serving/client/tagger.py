@@ -4,7 +4,6 @@ So it works where a loop runs already, as in Jupyter, and several threads may sh
 """
 
 import asyncio
-import contextlib
 import os
 import threading
 import weakref
@@ -39,8 +38,8 @@ class Tagger:
         self._closed = False
         self._client = AsyncTagger(servers, model, **options)
         self._loop = background.loop()
-        # Also where nobody closes it: when it is forgotten, or the interpreter ends.
-        self._end = weakref.finalize(self, _end, self._pid, self._client, self._loop)
+        self._forgotten = weakref.finalize(self, _close_sometime, self._pid, self._client, self._loop)
+        self._forgotten.atexit = False  # the thread ends with the interpreter, and the connections with it
 
     def __enter__(self) -> "Tagger":
         self.connect()
@@ -66,7 +65,8 @@ class Tagger:
         if os.getpid() == self._pid:
             with self._closing:  # nothing is submitted after this line that nobody would answer
                 self._closed = True
-            self._end()
+            if self._forgotten.detach():
+                asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(_CLOSE_WITHIN)
 
     def tag(
         self,
@@ -143,7 +143,7 @@ def _result(future: "Future[T]") -> T:
         raise
 
 
-def _end(pid: int, client: AsyncTagger, loop: asyncio.AbstractEventLoop) -> None:
+def _close_sometime(pid: int, client: AsyncTagger, loop: asyncio.AbstractEventLoop) -> None:
+    """For a client that nobody closed. Garbage is collected in any thread, the loop's included: nothing may wait."""
     if os.getpid() == pid:  # a fork has no such thread, and its connections are the parent's
-        with contextlib.suppress(Exception):
-            asyncio.run_coroutine_threadsafe(client.close(), loop).result(_CLOSE_WITHIN)
+        asyncio.run_coroutine_threadsafe(client.close(), loop)
