@@ -38,6 +38,8 @@ _ABOUT_THE_PHOTO = ("image_", "body_too_large")
 class GatewayTransport:
     """See Transport. `urls` are gateways that serve the same version of `model`, or of their only one."""
 
+    takes_pixels = False
+
     def __init__(self, urls: Sequence[str], model: str | None, *, key: str | None, connect_timeout: float) -> None:
         self._urls, self._model, self._key, self._connect_timeout = urls, model, key, connect_timeout
         self._servers: Servers[_GatewayLink] | None = None

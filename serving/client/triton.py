@@ -37,6 +37,8 @@ _LONGEST = 300  # characters of a server's own words in a message
 class TritonTransport:
     """See Transport. `urls` are grpc://host:port of Tritons that serve the same version of `model`."""
 
+    takes_pixels = True
+
     def __init__(self, urls: Sequence[str], model: str, *, connect_timeout: float) -> None:
         self._urls, self._model, self._connect_timeout = urls, model, connect_timeout
         self._servers: Servers[_TritonLink] | None = None
