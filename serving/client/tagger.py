@@ -10,8 +10,9 @@ import weakref
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from labelwise.spec import TaggerSpec
 from serving.client.async_tagger import AsyncTagger
@@ -108,7 +109,7 @@ class Tagger:
         return list(self._stream(photos, embedding(self.spec, labels, exclude)))
 
     def _stream(self, photos: Iterable[Photo], call: Call[T]) -> Iterator[T]:
-        pending: deque[Future[T]] = deque()
+        pending: deque[Future[_Outcome[T]]] = deque()
         window = self._client.window
         try:
             for place, photo in enumerate(photos):
@@ -124,23 +125,40 @@ class Tagger:
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return _result(self._submit(work))
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+    def _submit(self, work: Coroutine[Any, Any, T]) -> "Future[_Outcome[T]]":
         if os.getpid() != self._pid:
             work.close()
             raise ClientClosed("The client belongs to the process that made it; start others by 'spawn', each its own.")
         with self._closing:
             if not self._closed:
-                return asyncio.run_coroutine_threadsafe(work, self._loop)
+                return asyncio.run_coroutine_threadsafe(_outcome(work), self._loop)
         work.close()
         raise ClientClosed("The client is closed.")
 
 
-def _result(future: "Future[T]") -> T:
+@dataclass(frozen=True)
+class _Outcome(Generic[T]):
+    value: T | None
+    error: Exception | None
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> _Outcome[T]:
+    """Never raises: asyncio would complain of an exception that nobody fetches, as in a stream that is left early."""
     try:
-        return future.result()
+        return _Outcome(await work, None)
+    except Exception as error:
+        return _Outcome(None, error)
+
+
+def _result(future: "Future[_Outcome[T]]") -> T:
+    try:
+        outcome = future.result()
     except BaseException:  # such as Ctrl-C: nobody will come back for it
         future.cancel()
         raise
+    if outcome.error is not None:
+        raise outcome.error
+    return cast(T, outcome.value)
 
 
 def _close_sometime(pid: int, client: AsyncTagger, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,7 +1,9 @@
 """Servers that are down, that die, hang, come back, or serve something else."""
 
+import asyncio
 import itertools
 import json
+import os
 import shutil
 import signal
 import socket
@@ -12,8 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.client import ServerTimeout, ServerUnavailable, Tagger, WrongContract
+from serving.client import AsyncTagger, ServerTimeout, ServerUnavailable, Tagger, TagResult, WrongContract
 from tests.conftest import free_port, running_gateway
+from tests.serving.engines.test_triton import local_triton
 
 
 @pytest.fixture
@@ -57,23 +60,25 @@ def test_the_only_one_hangs(scheme: str, silent: int) -> None:
 
 def test_gateways_take_turns_and_one_may_die_and_return(photos: list[Path]) -> None:
     port = free_port()
-    with running_gateway() as (lasting, _), running_gateway("--port", str(port)) as (dying, process):
-        with Tagger([lasting, dying], "scenes", batch=2) as tagger:
-            results = []
-            for result in tagger.tag_stream(itertools.islice(itertools.cycle(photos), 120)):
-                results.append(result)
-                if len(results) == 20:
-                    assert min(requests_of(lasting), requests_of(dying)) > 0
-                    process.kill()
-                    process.wait()
-            expected = [str(photo) for photo in itertools.islice(itertools.cycle(photos), 120)]
-            assert [result.id for result in results] == expected
-            assert [result.error for result in results] == [None] * 120
-            with running_gateway("--port", str(port)) as (returned, _):
-                deadline = time.monotonic() + 30
-                while not requests_of(returned):
-                    assert time.monotonic() < deadline
-                    tagger.tag(photos[:4])
+    expected = [str(photo) for photo in itertools.islice(itertools.cycle(photos), 120)]
+    with (
+        running_gateway() as (lasting, _),
+        running_gateway("--port", str(port)) as (dying, process),
+        Tagger([lasting, dying], "scenes", batch=2) as tagger,
+    ):
+        stream = tagger.tag_stream(expected)
+        results = [next(stream) for _ in range(20)]
+        assert min(requests_of(lasting), requests_of(dying)) > 0
+        process.kill()
+        process.wait()
+        results += stream
+        assert [result.id for result in results] == expected
+        assert [result.error for result in results] == [None] * len(expected)
+        with running_gateway("--port", str(port)) as (returned, _):
+            deadline = time.monotonic() + 30
+            while not requests_of(returned):
+                assert time.monotonic() < deadline
+                tagger.tag(photos[:4])
 
 
 def test_the_only_gateway_dies_and_returns(photos: list[Path]) -> None:
@@ -126,3 +131,34 @@ def test_a_server_that_returns_with_another_version(newer: Path, photos: list[Pa
         pytest.raises(WrongContract, match="serves scenes version 2, not 1 as at first; make a new client"),
     ):
         tagger.tag(photos[:1])
+
+
+def test_a_gateway_that_takes_less_at_once(photos: list[Path], tmp_path: Path) -> None:
+    """Batches are halved until they fit; the photo that never does has an error of its own."""
+    sizes = sorted(photo.stat().st_size for photo in photos[:8])
+    with (
+        running_gateway(max_images="3", max_body=str(sizes[-1] - 1)) as (url, _),
+        Tagger(url, "scenes") as tagger,
+    ):
+        results = tagger.tag(photos[:8])
+    errors = [result.error.code if result.error else None for result in results]
+    assert errors == ["body_too_large" if photo.stat().st_size == sizes[-1] else None for photo in photos[:8]]
+
+
+def test_triton_dies_and_returns(repository: Path, photos: list[Path]) -> None:
+    async def tagged() -> list[TagResult]:
+        triton = local_triton(repository)
+        await triton.start()
+        try:
+            async with AsyncTagger(f"grpc://{triton.grpc_url}", "scenes") as tagger:
+                results = []
+                async for result in tagger.tag_stream(itertools.islice(itertools.cycle(photos), 60)):
+                    results.append(result)
+                    if len(results) == 20:
+                        assert triton.pid is not None
+                        os.kill(triton.pid, signal.SIGKILL)
+                return results
+        finally:
+            await triton.stop()
+
+    assert [result.error for result in asyncio.run(tagged())] == [None] * 60
