@@ -30,6 +30,14 @@ def create_engine(settings: Settings) -> Engine:
         metrics_port=settings.triton_metrics_port,
         start_timeout=settings.start_timeout,
         reload_interval=interval,
-        retire_after=retire_after,
+        # Until every gateway of this Triton has noticed, each at its own look.
+        retire_after=retire_after + 2 * interval,
     )
-    return TritonEngine(repository, triton, max_in_flight=settings.max_requests, start_timeout=settings.start_timeout)
+    return TritonEngine(
+        repository,
+        triton,
+        max_in_flight=settings.max_requests,
+        start_timeout=settings.start_timeout,
+        reload_interval=interval,
+        load=settings.triton_load,
+    )

@@ -31,10 +31,13 @@ class Look:
 
 
 class RepositoryWatch:
-    """Looks at a repository of which the `known` versions were read before; cheap while nothing changes."""
+    """Looks at a repository of which the `known` versions were read before; cheap while nothing changes.
 
-    def __init__(self, path: Path, known: Collection[VersionKey]) -> None:
-        self._path = path
+    A `silent` one leaves it to another to say what is broken.
+    """
+
+    def __init__(self, path: Path, known: Collection[VersionKey], silent: bool = False) -> None:
+        self._path, self._silent = path, silent
         self._complaint = ""
         self._seen = {key: mark for key, mark in self._marks().items() if key in known}
 
@@ -57,7 +60,7 @@ class RepositoryWatch:
                 complaint = "it holds no tagger any more"
         except OSError as error:
             complaint = f"it cannot be read: {error.strerror}"
-        if complaint and complaint != self._complaint:
+        if complaint and complaint != self._complaint and not self._silent:
             logger.error("%s: %s; what was loaded is served on", self._path, complaint)
         self._complaint = complaint
         return marks
@@ -66,7 +69,8 @@ class RepositoryWatch:
         try:
             return read_version(self._path, *key)
         except (LabelwiseError, OSError) as error:
-            log_broken(key, error)
+            if not self._silent:
+                log_broken(key, error)
             return None
 
 
