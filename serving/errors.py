@@ -33,6 +33,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "body_too_large": (413, "The upload is too large"),
     "too_many_images": (413, "Too many images in one request"),
     "image_too_many_pixels": (413, "The image has too many pixels"),
+    "content_type_unsupported": (415, "Not an accepted content type"),
     "image_format_unsupported": (415, "Not an accepted image format"),
     "image_empty": (422, "The image is empty"),
     "image_broken": (422, "The image cannot be decoded"),

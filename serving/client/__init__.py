@@ -1,1 +1,37 @@
-"""The Python client of Triton and of the gateway."""
+"""The Python client of Triton and of the gateway: Tagger, and AsyncTagger with the same methods."""
+
+from serving.client.async_tagger import AsyncTagger
+from serving.client.errors import (
+    ClientClosed,
+    ClientError,
+    OutputNotOffered,
+    PhotoError,
+    ServerBusy,
+    ServerFailed,
+    ServerTimeout,
+    ServerUnavailable,
+    Unauthorized,
+    UnknownModel,
+    WrongContract,
+)
+from serving.client.results import EmbedResult, Tag, TagResult
+from serving.client.tagger import Tagger
+
+__all__ = [
+    "AsyncTagger",
+    "ClientClosed",
+    "ClientError",
+    "EmbedResult",
+    "OutputNotOffered",
+    "PhotoError",
+    "ServerBusy",
+    "ServerFailed",
+    "ServerTimeout",
+    "ServerUnavailable",
+    "Tag",
+    "TagResult",
+    "Tagger",
+    "Unauthorized",
+    "UnknownModel",
+    "WrongContract",
+]

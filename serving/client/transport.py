@@ -17,6 +17,8 @@ class Transport(Protocol):
     again, with growing and random pauses, until its deadline.
     """
 
+    takes_pixels: bool  # whether `infer` is the way for pixels, or a detour through encoded photos
+
     @property
     def spec(self) -> TaggerSpec:
         """The model's contract, as the servers tell it; known after `connect`."""

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import resource
 import shutil
 import sqlite3
@@ -259,5 +258,5 @@ def test_sources_from_stdin_and_archives(tag: Tag, photos: Path, tmp_path: Path)
 def test_nothing_to_tag_is_said(tag: Tag, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert_one_line(tag("empty", "--out", "t.csv"), 1, "There is no photo in empty")
-    assert sorted(os.listdir(tmp_path)) == ["empty", "t.csv"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["empty", "t.csv"]
     assert tag("-", "--out", "u.csv", input="").returncode == 0  # a list may have nothing new
