@@ -15,6 +15,7 @@ from serving.bulk.errors import ServerGone
 from serving.bulk.flight import InFlight
 from serving.bulk.rows import Row
 from serving.bulk.sources import Photo
+from serving.bulk.xmp import Sidecars
 from serving.client.errors import (
     ClientError,
     PhotoError,
@@ -49,11 +50,12 @@ class Scorer:
         threads: int,
         *,
         send_bytes: bool,
+        sidecars: Sidecars | None,
         patience: float,
         note: Callable[[str], None],
     ) -> None:
         self._transport, self._in_flight = transport, in_flight
-        self._send_bytes, self._patience, self._note = send_bytes, patience, note
+        self._send_bytes, self._sidecars, self._patience, self._note = send_bytes, sidecars, patience, note
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._silent_since: float | None = None
         self._timeout = max(_TIMEOUTS[0], min(_TIMEOUTS[1], patience))
@@ -67,7 +69,10 @@ class Scorer:
             answers = await self._ask([prepared[place] for place in places])  # type: ignore[misc]
             for place, answer in zip(places, answers, strict=True):
                 results[place] = answer
-        return [_row(photo, result) for photo, result in zip(photos, results, strict=True)]  # type: ignore[arg-type]
+        rows = [_row(photo, result) for photo, result in zip(photos, results, strict=True)]  # type: ignore[arg-type]
+        if self._sidecars:
+            rows = await asyncio.to_thread(self._sidecars.add, photos, rows, self._transport.spec)
+        return rows
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
