@@ -6,8 +6,9 @@ Pillow and NumPy.
 """
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ MIN_SIDE = 8
 # and the same in training, in the gateway and in Triton.
 _DRAFT_MARGIN = 2
 _ROWS = 256
+_ORIENTATION = 0x0112  # EXIF's tag
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -63,6 +65,22 @@ class ImageTooSmallError(ImageError):
     code = "image_too_small"
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A photo at the model's size, with what has to be known to find a place of it in the original again.
+
+    `pixels` are uint8 [height, width, 3]; `size` is the whole photo's (width, height), upright; `orientation` is the
+    EXIF orientation, 1 to 8, that made it upright.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    orientation: int
+
+
+Hold = Callable[[int], AbstractContextManager[object]]
+
+
 def load_pixels(
     data: bytes,
     height: int,
@@ -79,22 +97,74 @@ def load_pixels(
 
     Returns uint8 [height, width, 3]; raises an ImageError.
     """
-    image = open_rgb(data, max_pixels, draft_side=_DRAFT_MARGIN * max(height, width))
-    box = _centre_box(image.size, width / height) if resize == "crop" else None
-    return np.asarray(image.resize((width, height), _RESAMPLING[interpolation], box=box))
+    return load_photo(data, height, width, resize, interpolation, max_pixels).pixels
+
+
+def load_photo(
+    data: bytes,
+    height: int,
+    width: int,
+    resize: str = "squash",
+    interpolation: str = "bicubic",
+    max_pixels: int = MAX_PIXELS,
+    hold: Hold = nullcontext,
+) -> Photo:
+    """As `load_pixels`; `hold(pixels)` is entered for the time in which so many pixels are held decoded."""
+    with _translated_errors():
+        image = _open(data, max_pixels)
+        size, whole = image.size, image.width * image.height
+        _draft(image, _DRAFT_MARGIN * max(height, width))
+    with hold(_held(image, whole)), _translated_errors():
+        orientation = _orientation(image)
+        shown = _decoded(image)
+        box = centre_box(shown.size, width / height) if resize == "crop" else None
+        pixels = np.asarray(shown.resize((width, height), _RESAMPLING[interpolation], box=box))
+        return Photo(pixels, _turned_like(shown.size, size, orientation), orientation)
 
 
 def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
     """Decode to an upright sRGB image; with `draft_side` a JPEG may come smaller, no side below it. ImageError."""
+    with _translated_errors():
+        image = _open(data, max_pixels)
+        if draft_side is not None:
+            _draft(image, draft_side)
+        return _decoded(image)
+
+
+def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
+    """As `open_rgb`, then made smaller until no side is above `side`; `hold` as in `load_photo`."""
+    with _translated_errors():
+        image = _open(data, max_pixels)
+        whole = image.width * image.height
+        _draft(image, side)
+    with hold(_held(image, whole)), _translated_errors():
+        shown = _decoded(image)
+        shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return shown
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    """The header is read, the pixels are not yet."""
     if not data:
         raise EmptyImageError("There are no bytes; send an image.")
-    with _translated_errors():
-        image = Image.open(io.BytesIO(data), formats=_accepted_formats())
-        _check_size(image.size, max_pixels)
-        if draft_side is not None and image.format == "JPEG":
-            image.draft(None, (draft_side, draft_side))
-        image.load()
-        return _to_rgb(_upright(image))
+    image = Image.open(io.BytesIO(data), formats=_accepted_formats())
+    _check_size(image.size, max_pixels)
+    return image
+
+
+def _draft(image: Image.Image, side: int) -> None:
+    if image.format == "JPEG":
+        image.draft(None, (side, side))
+
+
+def _held(image: Image.Image, whole: int) -> int:
+    """Pixels that decoding holds: of a progressive JPEG all coefficients are kept, at whatever scale it comes out."""
+    return whole if image.info.get("progressive") else image.width * image.height
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    image.load()
+    return _to_rgb(_upright(image))
 
 
 @contextmanager
@@ -139,6 +209,25 @@ def _upright(image: Image.Image) -> Image.Image:
     with suppress(Exception):  # Pillow's EXIF reader raises anything on hostile bytes
         ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what was upright already
     return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """As the file says it; to be asked before the pixels are loaded, for then a TIFF forgets it."""
+    with suppress(Exception):  # Pillow's EXIF reader raises anything on hostile bytes
+        orientation = int(image.getexif()[_ORIENTATION])
+        if orientation in range(1, 9):
+            return orientation
+    return 1
+
+
+def _turned_like(shown: tuple[int, int], size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """`size` as it is upright, given the decoded image's: its sides may be smaller, but lie in the same order.
+
+    Pillow says the size of some formats before turning, and of others after; only where a draft became square does the
+    orientation have to tell.
+    """
+    turned = orientation > 4 if shown[0] == shown[1] else (shown[0] < shown[1]) != (size[0] < size[1])
+    return (size[1], size[0]) if turned else size
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -187,7 +276,7 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:
+def centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:
     """The largest centred box (left, top, right, bottom) of width/height `ratio` within `size`."""
     width, height = size
     box_width, box_height = min(width, height * ratio), min(height, width / ratio)

@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from labelwise import __version__
 from serving import routes
 from serving.engines.base import Engine
-from serving.errors import install_error_handlers
+from serving.errors import AnswerFaults, install_error_handlers
 from serving.exposure import PAGE_HEADERS, add_protection
 from serving.middleware import Observe
 from serving.service import TaggingService
@@ -41,6 +41,7 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
     )
     service = TaggingService(settings, engine)
     app.state.service = service
+    app.add_middleware(AnswerFaults)
     add_protection(app, settings)
     app.add_middleware(Observe, metrics=service.metrics)
     install_error_handlers(app)

@@ -1,5 +1,6 @@
 """Every failure a client can meet: one table of codes, and RFC 9457 problem+json as the only form."""
 
+import asyncio
 import logging
 from http import HTTPStatus
 
@@ -8,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labelwise.image import ImageError
 from serving.engines.base import EngineError, EngineOverloaded, EngineTimeout, EngineUnavailable, UnknownModel
@@ -29,11 +31,15 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "header_timeout": (408, "The request took too long to arrive"),
     "upload_timeout": (408, "The upload took too long"),
     "body_too_large": (413, "The upload is too large"),
+    "too_many_images": (413, "Too many images in one request"),
     "image_too_many_pixels": (413, "The image has too many pixels"),
+    "content_type_unsupported": (415, "Not an accepted content type"),
     "image_format_unsupported": (415, "Not an accepted image format"),
     "image_empty": (422, "The image is empty"),
     "image_broken": (422, "The image cannot be decoded"),
     "image_too_small": (422, "The image is too small"),
+    "image_not_base64": (422, "The image is not valid base64"),
+    "output_not_offered": (422, "This model does not offer that"),
     "misdirected_request": (421, "This server does not answer for this host name"),
     "url_not_allowed": (422, "Photos are not fetched from this address"),
     "url_not_fetched": (422, "The photo could not be fetched"),
@@ -43,6 +49,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "internal": (500, "Something went wrong here"),
     "engine_failed": (500, "The model could not be run"),
     "engine_unavailable": (503, "The engine does not answer"),
+    "shutting_down": (503, "The server is shutting down"),
     "too_many_connections": (503, "Too many connections at once"),
     "deadline_exceeded": (504, "The answer took too long"),
 }
@@ -53,7 +60,7 @@ _ENGINE_CODES: dict[type[EngineError], tuple[str, str]] = {
     EngineTimeout: ("deadline_exceeded", "The model did not answer in time; try again, or send less at once."),
     EngineOverloaded: ("overloaded", "The engine's queue is full; try again shortly."),
 }
-_RETRY_AFTER = {"overloaded": "1", "engine_unavailable": "2", "too_many_connections": "1"}
+_RETRY_AFTER = {"overloaded": "1", "engine_unavailable": "2", "shutting_down": "2", "too_many_connections": "1"}
 
 
 class Problem(BaseModel):
@@ -131,8 +138,47 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 
 async def _on_anything_else(request: Request, error: Exception) -> JSONResponse:
-    """A fault of ours; Starlette logs the traceback after this answer."""
+    """A fault of ours outside the routes, such as in a middleware; Starlette logs the traceback after this answer."""
     logger.error("request %s failed: %s", request.scope.get("state", {}).get("request_id"), type(error).__name__)
+    return _fault_response(request)
+
+
+class AnswerFaults:
+    """Answers what no handler took: a fault of ours with 500, and what the end of the server cut off with 503.
+
+    Starlette's own place for faults is outside of every middleware: its answer would have no request id, and nobody
+    would count it. uvicorn's answer to a cancelled request would be a plain 500.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except (Exception, asyncio.CancelledError) as error:
+            if started:
+                raise
+            await _last_answer(Request(scope), error)(scope, receive, send)
+
+
+def _last_answer(request: Request, error: BaseException) -> JSONResponse:
+    request_id = request.scope.get("state", {}).get("request_id")
+    if isinstance(error, asyncio.CancelledError):
+        logger.warning("request %s was cut off by the end of the server", request_id)
+        return problem_response(request, "shutting_down", "The server is shutting down; try again shortly.")
+    logger.error("request %s failed", request_id, exc_info=error)
+    return _fault_response(request)
+
+
+def _fault_response(request: Request) -> JSONResponse:
     return problem_response(request, "internal", "The server failed; its log has the details under this request id.")
 
 

@@ -1,23 +1,45 @@
-"""One photo from bytes to tags: admitted, decoded off the event loop, run by the engine, within a deadline."""
+"""Photos from bytes to answers: admitted and read (pre), decoded and run (core), put into words (post), in time."""
 
 import asyncio
-import functools
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import Request
 
-from labelwise.image import load_pixels
+from labelwise.image import ImageError, Photo
 from labelwise.spec import TaggerSpec
-from serving.admission import Admission
-from serving.engines.base import Engine, Pixels
+from serving.admission import Admission, Place
+from serving.deadline import Deadline, ended_by_hang_up, requested_timeout
+from serving.decoding import Decoders
+from serving.embedding import Embeddings
+from serving.engines.base import Engine, Outputs, Pixels
 from serving.errors import GatewayError
-from serving.fetch import Fetcher
+from serving.explaining import ExplainAnswer, ExplainQuery, asked_tags, located, make_explanation
+from serving.forms import Item
 from serving.metrics import Metrics
+from serving.overlay import MOST_SIDE, draw_overlay
+from serving.query import Choice, LabelQuery, TagQuery, choose, refuse_repeats
 from serving.settings import Settings
-from serving.tagging import TagAnswer, TagQuery, make_answer, wanted_labels
-from serving.upload import read_photo
+from serving.tagging import BatchAnswer, Result, TagAnswer, make_answer, make_batch_answer
+from serving.upload import Uploads
+
+# Larger batches are hardly faster on a CPU, and whoever comes next waits for the whole of one.
+_MOST_AT_ONCE = 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One photo that went through a model: `outputs` are [1, …]."""
+
+    data: bytes
+    photo: Photo
+    outputs: Outputs
+    deadline: Deadline
 
 
 class TaggingService:
@@ -26,26 +48,50 @@ class TaggingService:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings, self.engine = settings, engine
         self.metrics = Metrics()
-        self.fetcher = Fetcher.of(settings)
-        self.admission = Admission(settings.max_requests)
+        self.admission = Admission(settings.max_requests, settings.max_pending_images, settings.max_pending_bytes)
         self.metrics.in_flight.set_function(lambda: self.admission.taken)
-        # As many as cores; what waits for a thread is bounded by the admitted requests.
-        self._decoders = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
+        self._decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels)
+        self.uploads = Uploads(settings, self._decoders)
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
-        """Tag the photo in the request's body. Raises GatewayError, ImageError or EngineError."""
-        spec = self.find(query.model, query.version)
-        wanted_labels(spec, query)  # before the upload: a wrong query costs nobody anything
-        with self.admission.place():
-            photo = await read_photo(request, self.settings, self.fetcher)
-            deadline = time.monotonic() + self.settings.request_timeout
-            pixels = await self._decode(photo, spec, deadline)
-            with self.metrics.engine_seconds.time():
-                outputs = await self.engine.infer(
-                    spec.name, spec.version, pixels[np.newaxis], ["scores"], max(deadline - time.monotonic(), 0.001)
-                )
-        self.metrics.images.labels(spec.name).inc()
-        return make_answer(spec, outputs["scores"][0], query, request.state.request_id)
+        """Tag the photo in the request's body. Raises GatewayError, ImageError or EngineError, as all of these do."""
+        choice = self._choose(query)
+        async with self._one(request, choice.spec, "scores") as run:
+            return make_answer(choice, run.outputs["scores"][0], query, request.state.request_id)
+
+    async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
+        """Tag all photos in the request's body; what is wrong with one of them is its own result."""
+        choice = self._choose(query)
+        with self._place(request) as (place, timeout):
+            items = await self.uploads.batch(request, place)
+            with ended_by_hang_up(request):
+                results = await self._run_many(items, choice.spec, Deadline(timeout))
+        return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
+
+    async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
+        """Where in the photo its labels were seen."""
+        choice = self._choose(query, "attention")
+        async with self._one(request, choice.spec, "scores", "attention") as run:
+            scores, attention = run.outputs["scores"][0], run.outputs["attention"][0]
+            return make_explanation(choice, scores, attention, run.photo, query, request.state.request_id)
+
+    async def explain_as_picture(self, request: Request, query: ExplainQuery) -> bytes:
+        """The same as a PNG of the photo, upright."""
+        choice = self._choose(query, "attention")
+        async with self._one(request, choice.spec, "scores", "attention") as run:
+            entries = asked_tags(choice, run.outputs["scores"][0], query)
+            places = located(choice.spec, run.outputs["attention"][0], run.photo, [index for index, _ in entries])
+            tags = [tag for _, tag in entries]
+            # Decoded anew: what was decoded for the model is too small to look at.
+            return await self._decoders.small(
+                run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, places, tags)
+            )
+
+    async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings]:
+        """The photo's embeddings of all labels [l, p], and which of them were asked for."""
+        choice = self._choose(query, "embeddings")
+        async with self._one(request, choice.spec, "embeddings") as run:
+            return choice, run.outputs["embeddings"][0]
 
     def find(self, model: str | None, version: int | None) -> TaggerSpec:
         """The contract of a model, the only one by default, and of a version, the newest by default."""
@@ -62,15 +108,77 @@ class TaggingService:
             raise GatewayError("unknown_model", f"{name} has no version {number} here; it has {known}.")
         return versions[number]
 
-    async def _decode(self, photo: bytes, spec: TaggerSpec, deadline: float) -> Pixels:
-        """[h, w, 3], on a decoding thread."""
-        image = spec.image
-        decode = functools.partial(
-            load_pixels, photo, image.height, image.width, image.resize, image.interpolation, self.settings.max_pixels
-        )
-        future = asyncio.get_running_loop().run_in_executor(self._decoders, decode)
-        try:
-            with self.metrics.decode_seconds.time():
-                return await asyncio.wait_for(future, deadline - time.monotonic())
-        except asyncio.TimeoutError:
-            raise GatewayError("deadline_exceeded", "The photo was not decoded in time; try again shortly.") from None
+    def _choose(self, query: LabelQuery, output: str = "scores") -> Choice:
+        """Before the upload: a wrong query costs nobody anything."""
+        spec = self.find(query.model, query.version)
+        if output not in spec.output_names:
+            offered = ", ".join(spec.output_names)
+            raise GatewayError("output_not_offered", f"{spec.name} offers no {output}, only {offered}.")
+        return choose(spec, query)
+
+    @contextmanager
+    def _place(self, request: Request) -> Iterator[tuple[Place, float]]:
+        """A place, and the seconds for the work; nothing of the body is read for a request that cannot have them."""
+        refuse_repeats(request)
+        timeout = requested_timeout(request, self.settings.request_timeout)
+        with self.admission.place() as place:
+            yield place, timeout
+
+    @asynccontextmanager
+    async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_Run]:
+        """The one photo of a request, through the model; its place is kept until the block ends."""
+        with self._place(request) as (place, timeout):
+            data = await self.uploads.photo(request, place)
+            deadline = Deadline(timeout)
+            with ended_by_hang_up(request):
+                photo = await self._decode(data, spec, deadline)
+                answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
+                yield _Run(data, photo, answer, deadline)
+
+    async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[Result]:
+        """In chunks, of which one is decoded while another is run; of a request as many photos as there are threads."""
+        size = min(spec.max_batch, _MOST_AT_ONCE)
+        turns = asyncio.Semaphore(self._decoders.threads)
+
+        async def decoded(item: Item) -> Pixels | ImageError | GatewayError:
+            if isinstance(item.photo, GatewayError):
+                return item.photo
+            async with turns:
+                try:
+                    return (await self._decode(item.photo, spec, deadline)).pixels
+                except ImageError as error:
+                    return error
+
+        async def run(chunk: Sequence[Item]) -> list[Result]:
+            results: list[Any] = await _all(map(decoded, chunk))
+            good = [place for place, result in enumerate(results) if not isinstance(result, Exception)]
+            if good:
+                pixels = np.stack([results[place] for place in good])
+                scores = (await self._infer(pixels, spec, ["scores"], deadline))["scores"]
+                for place, row in zip(good, scores, strict=True):
+                    results[place] = row
+            return results
+
+        chunks = [items[start : start + size] for start in range(0, len(items), size)]
+        return [result for results in await _all(map(run, chunks)) for result in results]
+
+    async def _decode(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
+        with self.metrics.decode_seconds.time():
+            return await self._decoders.photo(data, spec, deadline)
+
+    async def _infer(self, pixels: Pixels, spec: TaggerSpec, outputs: Sequence[str], deadline: Deadline) -> Outputs:
+        """uint8 [b, h, w, 3] -> the outputs [b, …]."""
+        with self.metrics.engine_seconds.time():
+            answer = await self.engine.infer(spec.name, spec.version, pixels, outputs, deadline.left())
+        self.metrics.images.labels(spec.name).inc(len(pixels))
+        return answer
+
+
+async def _all(work: "Iterator[Coroutine[Any, Any, T]]") -> list[T]:
+    """What all of them return; the first that raises ends the others."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
 
     reload_interval: float = Field(2, ge=0, description="how often to look for new versions; 0 never")
-    triton_url: str | None = Field(None, description="host:port of a running Triton's gRPC; else one is started here")
+    triton_url: Names = Field((), description="host:port of running Tritons' gRPC: a:8001,b:8001; else one is started")
+    triton_load: bool = Field(False, description="ask the Tritons at triton_url to load what was published")
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
     start_timeout: float = Field(120, gt=0, description="how long Triton may take to become ready")
@@ -59,8 +60,13 @@ class Settings(BaseSettings):
 
     threads: int = Field(default_factory=_cores, ge=1, description="decoding at once, and embedded inferences at once")
     session_threads: int = Field(1, ge=1, description="threads within one embedded inference")
-    max_requests: int = Field(64, ge=1, description="accepted at once; beyond it 429")
-    max_body: int = Field(20 * 2**20, ge=1)
+    max_requests: int = Field(64, ge=1, description="accepted at once, working or waiting; beyond it 429")
+    max_images: int = Field(64, ge=1, description="photos in one request; beyond it 413")
+    max_pending_images: int = Field(256, ge=1, description="photos of all accepted requests; beyond it 429")
+    max_body: int = Field(20 * 2**20, ge=1, description="a photo, or what it comes in; beyond it 413")
+    max_batch_body: int = Field(64 * 2**20, ge=1, description="the photos of one request; beyond it 413")
+    max_pending_bytes: int = Field(512 * 2**20, ge=1, description="uploads of all accepted requests; beyond it 429")
+    max_decoding_pixels: int = Field(MAX_PIXELS, ge=1, description="held decoded at once, 18 bytes each at the worst")
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_000_000, description="above it Pillow itself begins to refuse")
     upload_timeout: float = Field(30, gt=0, description="how long a request's body may take to arrive")
     request_timeout: float = Field(30, gt=0, description="from a complete upload to the answer")
@@ -68,9 +74,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
+    def _one_request_fits_into_what_all_may_hold(self) -> "Settings":
+        if self.max_pending_images < self.max_images:
+            raise ValueError("max_pending_images must be at least max_images")
+        if self.max_pending_bytes < max(self.max_body, self.max_batch_body):
+            raise ValueError("max_pending_bytes must be at least max_body and max_batch_body")
+        return self
+
+    @model_validator(mode="after")
     def _a_url_needs_its_engine(self) -> "Settings":
-        if self.triton_url is not None and self.engine != "triton":
-            raise ValueError("it is used by the triton engine only: add --engine triton")
+        if self.triton_url and self.engine != "triton":
+            raise ValueError("triton_url is used by the triton engine only: add --engine triton")
         return self
 
 
@@ -80,5 +94,6 @@ def load_settings(**flags: Any) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"])) or "triton_url"
-        raise LabelwiseError(f"The setting {name}: {first['msg'].removeprefix('Value error, ')}.") from error
+        message = first["msg"].removeprefix("Value error, ")
+        name = ".".join(map(str, first["loc"]))
+        raise LabelwiseError(f"The setting {name}: {message}." if name else f"The settings: {message}.") from error

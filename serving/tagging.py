@@ -1,31 +1,19 @@
 """From a model's scores to the tags a client asked for; plain data in, plain data out."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from labelwise.spec import TaggerSpec
-from serving.errors import GatewayError
+from labelwise.image import ImageError
+from serving.errors import PROBLEMS, GatewayError
+from serving.query import Choice, TagQuery
 
 # Scores differ between engines further back than this.
 _DIGITS = 6
 
-
-class TagQuery(BaseModel):
-    """The query string of /v1/tag."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(None, description="Which model; needed only where there is more than one.")
-    version: int | None = Field(None, ge=1, description="Which version; by default the newest.")
-    top_k: int | None = Field(None, ge=1, description="At most this many tags, the highest scores first.")
-    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
-        None, description="One threshold for all labels, in place of the model's own."
-    )
-    labels: str | None = Field(None, description="Only these labels, separated by commas.")
-    scores: Literal["tags", "all"] = Field("tags", description="`all` adds every label's score, tag or not.")
+Scores = NDArray[np.float32]  # [l]
 
 
 class Tag(BaseModel):
@@ -34,46 +22,98 @@ class Tag(BaseModel):
     threshold: float = Field(ge=0, le=1, description="The score from which this label counts as a tag here.")
 
 
+class Tags(BaseModel):
+    """`tags` are the labels whose score reaches their threshold, highest first."""
+
+    tags: list[Tag]
+    scores: list[Tag] | None = Field(None, description="With `scores=all`: every label, highest first.")
+
+
 class TagAnswer(BaseModel):
     """`tags` are the labels whose score reaches their threshold, highest first."""
 
     model: str
-    version: int
+    version: int = Field(description="The version that answered.")
     tags: list[Tag]
     scores: list[Tag] | None = Field(None, description="With `scores=all`: every label, highest first.")
     request_id: str
 
 
-def make_answer(spec: TaggerSpec, scores: NDArray[np.float32], query: TagQuery, request_id: str) -> TagAnswer:
-    """scores [l] of one photo -> the answer to `query`. Raises GatewayError for labels the model does not have."""
-    wanted = wanted_labels(spec, query)
-    every = [
-        Tag(
-            label=label,
-            score=round(float(score), _DIGITS),
-            threshold=threshold if query.threshold is None else query.threshold,
-        )
-        for label, score, threshold in zip(spec.labels, scores, spec.thresholds, strict=True)
-        if label in wanted
+class ItemError(BaseModel):
+    """What is wrong with one photo, in the words of a problem."""
+
+    code: str
+    title: str
+    status: int = Field(description="What /v1/tag would have answered with.")
+    detail: str
+
+
+class BatchItem(BaseModel):
+    """One photo: `tags`, or `error` in their place."""
+
+    id: str = Field(description="As it was sent; of a form the file's name, or its place where names lack or repeat.")
+    tags: list[Tag] | None = None
+    scores: list[Tag] | None = None
+    error: ItemError | None = None
+
+
+class BatchAnswer(BaseModel):
+    """`results` are in the order of the photos."""
+
+    model: str
+    version: int
+    results: list[BatchItem]
+    request_id: str
+
+
+Result = Scores | ImageError | GatewayError  # of one photo of a batch
+
+
+def make_answer(choice: Choice, scores: Scores, query: TagQuery, request_id: str) -> TagAnswer:
+    """scores [l] of one photo -> the answer to `query`."""
+    spec, tags = choice.spec, _tags(choice, scores, query)
+    return TagAnswer(model=spec.name, version=spec.version, tags=tags.tags, scores=tags.scores, request_id=request_id)
+
+
+def make_batch_answer(
+    choice: Choice, ids: Sequence[str], results: Sequence[Result], query: TagQuery, request_id: str
+) -> BatchAnswer:
+    """The scores [l] of each photo, or what is wrong with it -> the answer to `query`."""
+    items = [
+        BatchItem(id=id, error=_item_error(result))
+        if isinstance(result, Exception)
+        else BatchItem(id=id, **dict(_tags(choice, result, query)))
+        for id, result in zip(ids, results, strict=True)
     ]
-    every.sort(key=lambda tag: -tag.score)
-    tags = [tag for tag in every if tag.score >= tag.threshold][: query.top_k]
-    return TagAnswer(
-        model=spec.name,
-        version=spec.version,
-        tags=tags,
-        scores=every if query.scores == "all" else None,
-        request_id=request_id,
-    )
+    return BatchAnswer(model=choice.spec.name, version=choice.spec.version, results=items, request_id=request_id)
 
 
-def wanted_labels(spec: TaggerSpec, query: TagQuery) -> set[str]:
-    """The labels that `query` asks about. GatewayError for one the model does not have."""
-    if query.labels is None:
-        return set(spec.labels)
-    wanted = {label.strip() for label in query.labels.split(",") if label.strip()}
-    unknown = sorted(wanted.difference(spec.labels))
-    if unknown or not wanted:
-        named = ", ".join(unknown) or "none given"
-        raise GatewayError("invalid_request", f"labels: {spec.name} has no such label: {named}; see /v1/models.")
-    return wanted
+def ranked(choice: Choice, scores: Scores) -> list[tuple[int, Tag]]:
+    """The chosen labels by score, highest first, each with its index in the model's order."""
+    every = [
+        (
+            index,
+            Tag(
+                label=choice.spec.labels[index],
+                score=round(float(scores[index]), _DIGITS),
+                threshold=choice.thresholds[index],
+            ),
+        )
+        for index in choice.labels
+    ]
+    return sorted(every, key=lambda entry: -entry[1].score)
+
+
+def is_tag(tag: Tag) -> bool:
+    return tag.score >= tag.threshold
+
+
+def _tags(choice: Choice, scores: Scores, query: TagQuery) -> Tags:
+    every = [tag for _, tag in ranked(choice, scores)]
+    return Tags(tags=list(filter(is_tag, every))[: query.top_k], scores=every if query.scores == "all" else None)
+
+
+def _item_error(error: Exception) -> ItemError:
+    assert isinstance(error, ImageError | GatewayError)
+    status, title = PROBLEMS[error.code]
+    return ItemError(code=error.code, title=title, status=status, detail=str(error))

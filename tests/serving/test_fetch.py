@@ -239,7 +239,7 @@ def test_a_photo_from_afar_is_tagged_like_one_that_was_sent(repository: Path, fe
             url = {"url": f"http://localhost:{port}/photo"}
             elsewhere = await client.post("/v1/tag", json={"url": "https://example.org/photo.jpg"})
             inside = await client.post("/v1/tag", json=url)
-            app.state.service.fetcher = fetcher
+            app.state.service.uploads.fetcher = fetcher
             return (
                 elsewhere,
                 inside,

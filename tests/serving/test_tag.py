@@ -57,7 +57,16 @@ def test_filters(tag: Tag, photo: bytes) -> None:
     assert tag(photo, threshold=1).json()["tags"] == []
     chosen = tag(photo, labels="sea, trees", scores="all").json()["scores"]
     assert {entry["label"] for entry in chosen} == {"sea", "trees"}
+    rest = tag(photo, exclude="sea,trees", scores="all").json()["scores"]
+    assert {entry["label"] for entry in rest} == {"desert", "mountains", "sunset"}
     assert "scores" not in tag(photo).json()
+
+
+def test_thresholds_of_single_labels_leave_the_others_as_they_are(tag: Tag, photo: bytes) -> None:
+    own = {entry["label"]: entry["threshold"] for entry in tag(photo, scores="all").json()["scores"]}
+    chosen = tag(photo, scores="all", threshold="sea:0, trees:1").json()
+    assert {entry["label"]: entry["threshold"] for entry in chosen["scores"]} == own | {"sea": 0, "trees": 1}
+    assert "sea" in {entry["label"] for entry in chosen["tags"]}
 
 
 @pytest.mark.parametrize(
@@ -73,6 +82,14 @@ def test_filters(tag: Tag, photo: bytes) -> None:
         ({"labels": ","}, 422, "invalid_request"),
         ({"scores": "some"}, 422, "invalid_request"),
         ({"treshold": 0.5}, 422, "invalid_request"),
+        ({"threshold": "sea"}, 422, "invalid_request"),
+        ({"threshold": "moon:0.5"}, 422, "invalid_request"),
+        ({"threshold": "sea:0.5,sea:0.6"}, 422, "invalid_request"),
+        ({"threshold": "sea:nan"}, 422, "invalid_request"),
+        ({"threshold": ""}, 422, "invalid_request"),
+        ({"exclude": "moon"}, 422, "invalid_request"),
+        ({"labels": "sea", "exclude": "sea"}, 422, "invalid_request"),
+        ({"top_k": [1, 2]}, 422, "invalid_request"),
     ],
 )
 def test_wrong_queries(tag: Tag, photo: bytes, query: dict[str, object], status: int, code: str) -> None:
@@ -101,7 +118,8 @@ def test_body_over_the_limit(tag: Tag, client: httpx.Client, photo: bytes) -> No
 
 
 def test_wrong_bodies(client: httpx.Client) -> None:
-    assert_problem(client.post("/v1/tag", json={"image": "x"}), 415, "image_format_unsupported")
+    assert_problem(client.post("/v1/tag", json={"image": "x"}), 415, "content_type_unsupported")
+    assert_problem(client.post("/v1/tag", files=[("file", b"x"), ("file", b"y")]), 400, "malformed_body")
     assert_problem(client.post("/v1/tag", files={"photo": b"x"}), 400, "malformed_body")
     assert_problem(client.post("/v1/tag", files={"file": b""}), 422, "image_empty")
     for headers in ({"Content-Type": "multipart/form-data"}, {"Content-Type": "multipart/form-data; boundary=x"}):

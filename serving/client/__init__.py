@@ -1,0 +1,39 @@
+"""The Python client of Triton and of the gateway: Tagger, and AsyncTagger with the same methods."""
+
+from serving.client.async_tagger import AsyncTagger
+from serving.client.errors import (
+    ClientClosed,
+    ClientError,
+    OutputNotOffered,
+    PhotoError,
+    ServerBusy,
+    ServerFailed,
+    ServerTimeout,
+    ServerUnavailable,
+    Unauthorized,
+    UnknownModel,
+    WrongContract,
+)
+from serving.client.results import EmbedResult, ExplainResult, SeenLabel, Tag, TagResult
+from serving.client.tagger import Tagger
+
+__all__ = [
+    "AsyncTagger",
+    "ClientClosed",
+    "ClientError",
+    "EmbedResult",
+    "ExplainResult",
+    "OutputNotOffered",
+    "PhotoError",
+    "SeenLabel",
+    "ServerBusy",
+    "ServerFailed",
+    "ServerTimeout",
+    "ServerUnavailable",
+    "Tag",
+    "TagResult",
+    "Tagger",
+    "Unauthorized",
+    "UnknownModel",
+    "WrongContract",
+]

@@ -1,0 +1,117 @@
+"""The transport to the gateway: encoded photos over HTTP, several in one request where that is offered."""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from labelwise.spec import TaggerSpec
+from serving.client.calls import Row
+from serving.client.errors import ClientClosed, OutputNotOffered, PhotoError, PhotosRefused
+from serving.client.gateway_link import GatewayLink, Refused
+from serving.client.servers import Servers
+from serving.engines.base import Outputs, Pixels
+
+_Answered = Row | PhotoError
+_Ask = Callable[[GatewayLink, bytes, TaggerSpec, float], Awaitable[Row]]
+
+
+class GatewayTransport:
+    """See Transport. `urls` are gateways that serve the same version of `model`, or of their only one."""
+
+    takes_pixels = False
+
+    def __init__(self, urls: Sequence[str], model: str | None, *, key: str | None, connect_timeout: float) -> None:
+        self._urls, self._model, self._key, self._connect_timeout = urls, model, key, connect_timeout
+        self._servers: Servers[GatewayLink] | None = None
+
+    @property
+    def spec(self) -> TaggerSpec:
+        return self._connected.contract
+
+    @property
+    def _connected(self) -> Servers[GatewayLink]:
+        if self._servers is None:
+            raise ClientClosed("The client is not connected.")
+        return self._servers
+
+    async def connect(self) -> None:
+        """Raises ServerUnavailable, UnknownModel or Unauthorized."""
+        self._servers = Servers([GatewayLink(url, self._model, self._key) for url in self._urls])
+        try:
+            await self._servers.connect(self._connect_timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
+        """Sent as PNG, which loses nothing; at the model's size the gateway resizes nothing either."""
+        return await self.infer_encoded([_as_png(image) for image in pixels], outputs, timeout)
+
+    async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
+        if missing := sorted(set(outputs) - set(self.spec.output_names)):
+            offered = ", ".join(self.spec.output_names)
+            raise OutputNotOffered(f"{self.spec.name} has no {', '.join(missing)}; it offers {offered}.")
+        asked = set(outputs) - ({"scores"} if "attention" in outputs else set())  # which comes with scores
+        answers = await asyncio.gather(*(self._asked_for(output, photos, timeout) for output in asked))
+        rows = [_merged(parts) for parts in zip(*answers, strict=True)]
+        if refused := {place: row for place, row in enumerate(rows) if isinstance(row, PhotoError)}:
+            raise PhotosRefused(refused)
+        whole = [row for row in rows if not isinstance(row, PhotoError)]
+        return {name: np.stack([row[name] for row in whole]) for name in whole[0]}
+
+    async def close(self) -> None:
+        if self._servers is not None:
+            await self._servers.close()
+
+    async def _asked_for(self, output: str, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
+        """By the route that answers with that output."""
+        if output == "embeddings":
+            return await self._singly(GatewayLink.embed, photos, timeout)
+        if output == "attention":
+            return await self._singly(GatewayLink.explain, photos, timeout)
+        return await self._scores(photos, timeout)
+
+    async def _scores(self, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
+        """In one request, or in several where the gateway does not take so much at once."""
+        if len(photos) == 1:
+            return await self._singly(GatewayLink.tag, photos, timeout)
+        spec = self.spec
+        try:
+            return await self._connected.call(lambda link, within: link.tag_many(photos, spec, within), timeout)
+        except Refused:
+            middle = len(photos) // 2
+            halves = [self._scores(half, timeout) for half in (photos[:middle], photos[middle:])]
+            first, second = await asyncio.gather(*halves)
+            return first + second
+
+    async def _singly(self, ask: _Ask, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
+        """A request for each photo, all at once."""
+        spec = self.spec
+
+        async def one(photo: bytes) -> _Answered:
+            try:
+                return await self._connected.call(lambda link, within: ask(link, photo, spec, within), timeout)
+            except Refused as refused:
+                return refused.error
+
+        return list(await asyncio.gather(*map(one, photos)))
+
+
+def _merged(parts: Sequence[_Answered]) -> _Answered:
+    """What several requests said of one photo."""
+    row: dict[str, NDArray[np.float32]] = {}
+    for part in parts:
+        if isinstance(part, PhotoError):
+            return part
+        row.update(part)
+    return row
+
+
+def _as_png(image: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,41 @@
+"""What a user of the client may choose, once for all its calls."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from labelwise.image import MAX_PIXELS
+from serving.client.errors import ClientError
+
+Send = Literal["auto", "pixels", "bytes"]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientOptions:
+    """Times in seconds. ClientError for what cannot be.
+
+    `send`: decode here and send `pixels`, or send files as they are, as `bytes`, for the server to decode; a gateway
+    always gets bytes. `auto` is what was measured to be faster. `expect_labels`: refuse a model that has others.
+    """
+
+    key: str | None = None
+    send: Send = "auto"
+    expect_labels: Sequence[str] | None = None
+    batch: int = 16  # photos a request, at most the model's own limit
+    in_flight: int = 4  # requests
+    threads: int = field(default_factory=_cores)  # that read and decode
+    timeout: float = 60.0  # for each request, tries included
+    connect_timeout: float = 10.0
+    max_pixels: int = MAX_PIXELS  # of a photo that is decoded here
+
+    def __post_init__(self) -> None:
+        if self.send not in ("auto", "pixels", "bytes"):
+            raise ClientError(f"send is 'auto', 'pixels' or 'bytes', not {self.send!r}.")
+        for name in ("batch", "in_flight", "threads", "timeout", "connect_timeout", "max_pixels"):
+            if not getattr(self, name) > 0:
+                raise ClientError(f"{name} is {getattr(self, name)} and must be above 0.")

@@ -1,0 +1,84 @@
+"""What may stand for a photo, and how it becomes bytes to send or pixels of the model's size."""
+
+import io
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from labelwise import image as decoder
+from labelwise.spec import ImageSpec
+from serving.client.errors import ClientError, PhotoError
+
+Decoded = decoder.Photo
+Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
+
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+class BadPhoto(Exception):
+    """This photo has no result, for this reason."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.error = PhotoError(code, detail)
+
+
+def require_many(photos: Any) -> None:
+    """ClientError where one photo stands for a list of them: a path would be taken for a list of letters."""
+    single = isinstance(photos, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
+    if single or (isinstance(photos, np.ndarray) and photos.ndim < 4):
+        raise ClientError("Give a list of photos; for one, [photo].")
+    if not hasattr(photos, "__iter__") and not hasattr(photos, "__aiter__"):
+        raise ClientError(f"Give a list of photos, not {type(photos).__name__}.")
+
+
+def id_of(photo: Any, place: int) -> str | int:
+    """The path as it was given; of what has none, its place in the input, from 0."""
+    return os.fspath(photo) if isinstance(photo, str | os.PathLike) else place
+
+
+def to_bytes(photo: Photo, small: bool) -> bytes:
+    """Files and bytes as they are; pictures and arrays in a format that loses nothing, `small` where they travel."""
+    if isinstance(photo, str | os.PathLike):
+        return _read(photo)
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return bytes(photo)
+    if isinstance(photo, np.ndarray):
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+            raise BadPhoto("not_a_photo", f"An array must be uint8 [h, w, 3], not {photo.dtype} {list(photo.shape)}.")
+        photo = Image.fromarray(np.ascontiguousarray(photo))
+    if isinstance(photo, Image.Image):
+        return _saved(photo, "PNG" if small and photo.mode in _PNG_MODES else "TIFF")
+    raise BadPhoto("not_a_photo", f"A photo is a path, bytes, a PIL image or an array, not {type(photo).__name__}.")
+
+
+def decoded(photo: bytes, image: ImageSpec, max_pixels: int) -> Decoded:
+    """At the model's size, by the project's one decoder. Raises BadPhoto."""
+    try:
+        return decoder.load_photo(photo, image.height, image.width, image.resize, image.interpolation, max_pixels)
+    except decoder.ImageError as error:
+        raise BadPhoto(error.code, str(error)) from error
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (takes any os.PathLike)
+            return file.read()
+    except IsADirectoryError:
+        raise BadPhoto("file_unreadable", f"{path} is a folder: name the photos in it.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise BadPhoto("file_unreadable", f"{path}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def _saved(image: Image.Image, form: str) -> bytes:
+    """TIFF takes every mode and is fast, uncompressed; PNG is for sending."""
+    buffer = io.BytesIO()
+    try:
+        options = {"compress_level": 1} if form == "PNG" else {}
+        image.save(buffer, form, exif=image.getexif(), icc_profile=image.info.get("icc_profile"), **options)
+    except Exception as error:  # a lazy image decodes only now, and Pillow's plugins raise anything
+        raise BadPhoto("image_broken", "The picture cannot be read; give it anew, or its bytes.") from error
+    return buffer.getvalue()

@@ -1,0 +1,64 @@
+"""What the client answers: one frozen result for each photo, with an error in place of what could not be had."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.client.errors import PhotoError
+
+
+@dataclass(frozen=True)
+class Tag:
+    label: str
+    score: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """`id` is the path as it was given, or else the photo's place in the input, from 0."""
+
+    id: str | int
+    model: str
+    version: int
+    error: PhotoError | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class TagResult(Result):
+    """`tags` are the labels whose score reaches their threshold, highest first; `scores` has each label asked about."""
+
+    tags: tuple[Tag, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class EmbedResult(Result):
+    """`embeddings` float32 [l, p], each row of length 1, for `labels`; none where there is an error."""
+
+    labels: tuple[str, ...] = ()
+    embeddings: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SeenLabel(Tag):
+    """`attention` is float32 [rows, columns], rows from top to bottom; all of it sums to 1."""
+
+    attention: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainResult(Result):
+    """Where each label was seen, highest score first.
+
+    `size` is the photo's (width, height), `box` the part of it that the grid covers (left, top, right, bottom), in
+    pixels: upright, as a viewer shows the photo, unless `stored` ones were asked for. `orientation` is the file's EXIF
+    orientation, 1 to 8, which upright pixels have applied.
+    """
+
+    labels: tuple[SeenLabel, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    orientation: int = 1

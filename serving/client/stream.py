@@ -1,0 +1,50 @@
+"""Results in the order of what they are for, a bounded number of them under way."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def in_order(
+    items: Iterable[T] | AsyncIterable[T], answer: Callable[[int, T], Awaitable[R]], window: int
+) -> AsyncGenerator[R, None]:
+    """`answer(place, item)` of each item, at most `window` at once; each is yielded as soon as those before it are.
+
+    A plain iterable is advanced on the event loop. What fails ends the stream, after the results before it.
+    """
+    source = items.__aiter__() if isinstance(items, AsyncIterable) else _each(items)
+    coming: asyncio.Future[T] | None = asyncio.ensure_future(source.__anext__())
+    pending: deque[asyncio.Future[R]] = deque()
+    place, ended = 0, False
+    try:
+        while coming or pending:
+            first = [future for future in (coming, pending[0] if pending else None) if future]
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            while pending and pending[0].done():
+                yield pending.popleft().result()
+            if coming and coming.done():
+                try:
+                    pending.append(asyncio.ensure_future(answer(place, coming.result())))
+                    place += 1
+                except StopAsyncIteration:
+                    ended = True
+                coming = None
+            if coming is None and not ended and len(pending) < window:
+                coming = asyncio.ensure_future(source.__anext__())
+    finally:
+        await _cancelled([*pending, *([coming] if coming else [])])
+
+
+async def _each(items: Iterable[T]) -> AsyncIterator[T]:
+    for item in items:
+        yield item
+
+
+async def _cancelled(futures: list[asyncio.Future[Any]]) -> None:
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)

@@ -1,0 +1,65 @@
+"""How a client reaches servers: one contract, spoken over gRPC to Triton or over HTTP to the gateway."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from labelwise.spec import TaggerSpec
+from serving.client.errors import ClientError
+from serving.engines.base import Outputs, Pixels
+
+SCHEMES = ("grpc", "http", "https")
+
+
+class Transport(Protocol):
+    """One model on one or several servers, on one event loop. Everything raises ClientErrors.
+
+    Servers take turns; one that is down is left out until it answers again, and while all are down a request is tried
+    again, with growing and random pauses, until its deadline.
+    """
+
+    takes_pixels: bool  # whether `infer` is the way for pixels, or a detour through encoded photos
+
+    @property
+    def spec(self) -> TaggerSpec:
+        """The model's contract, as the servers tell it; known after `connect`."""
+
+    async def connect(self) -> None:
+        """Reach at least one server and learn the contract."""
+
+    async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
+        """Run uint8 `pixels` [b, h, w, 3] of the model's size, at most `max_batch`; float32 [b, ...] by output name."""
+
+    async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
+        """Run encoded photos, which the server decodes. PhotosRefused names those that it cannot."""
+
+    async def close(self) -> None:
+        """Let go of the connections. Safe to call twice."""
+
+
+def create_transport(
+    servers: str | Sequence[str], model: str | None = None, *, key: str | None = None, connect_timeout: float = 10.0
+) -> Transport:
+    """For `grpc://host:8001` (Triton) or `http://host:8000` (gateway); several as a list, or separated by commas.
+
+    `model` may be left out where a gateway serves only one. `key` is the gateway's. `connect` waits so many seconds
+    for a first server.
+    """
+    urls = [url.strip().rstrip("/") for url in (servers.split(",") if isinstance(servers, str) else servers)]
+    schemes = {url.partition("://")[0] if "://" in url else "" for url in urls}
+    if not schemes or not schemes <= set(SCHEMES):
+        raise ClientError(
+            f"Servers are written grpc://HOST:8001 or http://HOST:8000, not {', '.join(urls) or 'nothing'}."
+        )
+    if "grpc" not in schemes:
+        from serving.client.gateway import GatewayTransport
+
+        return GatewayTransport(urls, model, key=key, connect_timeout=connect_timeout)
+    if len(schemes) > 1:
+        raise ClientError("Servers of one client are all Tritons (grpc://) or all gateways (http://).")
+    if key is not None:
+        raise ClientError("Keys are the gateway's: Triton knows none, keep it off untrusted networks.")
+    if model is None:
+        raise ClientError("Triton does not list its models to everybody: name one, such as model='scenes'.")
+    from serving.client.triton import TritonTransport
+
+    return TritonTransport(urls, model, connect_timeout=connect_timeout)

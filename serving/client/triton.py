@@ -1,0 +1,175 @@
+"""The transport to Triton: pixels to NAME_model, or encoded photos to the ensemble NAME."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc.aio as grpcclient
+from tritonclient.utils import np_to_triton_dtype
+
+from labelwise.errors import SpecError
+from labelwise.repository import CONTRACT_PARAMETER, MODEL_SUFFIX
+from labelwise.spec import TaggerSpec
+from serving.client.errors import (
+    ClientClosed,
+    ClientError,
+    OutputNotOffered,
+    PhotoError,
+    PhotosRefused,
+    ServerBusy,
+    ServerFailed,
+    ServerTimeout,
+    ServerUnavailable,
+    UnknownModel,
+    WrongContract,
+)
+from serving.client.servers import Servers
+from serving.engines import base
+from serving.engines.base import Outputs, Pixels
+from serving.engines.triton_grpc import CHANNEL, our_errors
+
+_ENSEMBLE_INPUT = "IMAGE"
+_REFUSED = re.compile(r"image (\d+) of \d+: (image_\w+): (.*)")  # the decode model's words
+_LONGEST = 300  # characters of a server's own words in a message
+
+
+class _Process:
+    """Which process uses gRPC: in a fork of it, gRPC crashes."""
+
+    def __init__(self) -> None:
+        self._pid: int | None = None
+
+    def claim(self) -> None:
+        """ClientError in a fork of a process that has claimed."""
+        if self._pid not in (None, os.getpid()):
+            raise ClientError(
+                "This process was forked from one that uses gRPC, which does not survive that: start processes by "
+                "'spawn', or make the first client after the fork."
+            )
+        self._pid = os.getpid()
+
+
+_process = _Process()
+
+
+class TritonTransport:
+    """See Transport. `urls` are grpc://host:port of Tritons that serve the same version of `model`."""
+
+    takes_pixels = True
+
+    def __init__(self, urls: Sequence[str], model: str, *, connect_timeout: float) -> None:
+        self._urls, self._model, self._connect_timeout = urls, model, connect_timeout
+        self._servers: Servers[_TritonLink] | None = None
+
+    @property
+    def spec(self) -> TaggerSpec:
+        return self._connected.contract
+
+    @property
+    def _connected(self) -> "Servers[_TritonLink]":
+        if self._servers is None:
+            raise ClientClosed("The client is not connected.")
+        return self._servers
+
+    async def connect(self) -> None:
+        """Raises ServerUnavailable, UnknownModel, or WrongContract where Triton does not tell the contract."""
+        _process.claim()
+        self._servers = Servers([_TritonLink(url, self._model) for url in self._urls])
+        try:
+            await self._connected.connect(self._connect_timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
+        tensor = grpcclient.InferInput(self.spec.input.name, list(pixels.shape), np_to_triton_dtype(pixels.dtype))
+        tensor.set_data_from_numpy(pixels)
+        return await self._ask(self._model + MODEL_SUFFIX, tensor, outputs, timeout)
+
+    async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
+        tensor = grpcclient.InferInput(_ENSEMBLE_INPUT, [len(photos), 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[photo] for photo in photos], dtype=np.object_))
+        return await self._ask(self._model, tensor, outputs, timeout)
+
+    async def close(self) -> None:
+        if self._servers is not None:
+            await self._servers.close()
+
+    async def _ask(self, model: str, tensor: grpcclient.InferInput, outputs: Sequence[str], timeout: float) -> Outputs:
+        spec = self.spec
+        if missing := sorted(set(outputs) - set(spec.output_names)):
+            raise OutputNotOffered(
+                f"{spec.name} has no {', '.join(missing)}; it offers {', '.join(spec.output_names)}."
+            )
+        shapes = {output.name: (tensor.shape()[0], *output.shape) for output in spec.outputs if output.name in outputs}
+        return await self._connected.call(lambda link, within: link.infer(model, spec, tensor, shapes, within), timeout)
+
+
+class _TritonLink:
+    """One channel to one Triton."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.url, self._model = url, model
+        self._client: Any = grpcclient.InferenceServerClient(url.removeprefix("grpc://"), channel_args=CHANNEL)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def contract(self, timeout: float) -> TaggerSpec:
+        with self._client_errors():
+            answer = await self._client.get_model_config(self._model, client_timeout=timeout)
+        parameters = answer.config.parameters
+        if CONTRACT_PARAMETER not in parameters:
+            raise WrongContract(
+                f"{self._model} at {self.url} does not tell its contract (no parameter {CONTRACT_PARAMETER!r} in "
+                f"config.pbtxt): export it again with `labelwise export`, or name the ensemble, not one of its parts."
+            )
+        try:
+            return TaggerSpec.parse(parameters[CONTRACT_PARAMETER].string_value, f"the contract at {self.url}")
+        except SpecError as error:
+            raise WrongContract(f"{error}; export the model again with `labelwise export`.") from error
+
+    async def infer(
+        self, model: str, spec: TaggerSpec, tensor: Any, shapes: dict[str, tuple[int, ...]], timeout: float
+    ) -> Outputs:
+        with self._client_errors():
+            result = await self._client.infer(
+                model,
+                [tensor],
+                str(spec.version),
+                [grpcclient.InferRequestedOutput(name) for name in shapes],
+                timeout=max(1, int(timeout * 1e6)),  # microseconds; takes a late request out of Triton's queue
+                client_timeout=timeout,
+            )
+        arrays = {name: result.as_numpy(name) for name in shapes}
+        for name, array in arrays.items():
+            if array is None or array.shape != shapes[name] or array.dtype != np.float32:
+                found = getattr(array, "shape", None)
+                raise ServerFailed(f"{name} from {self.url} came as {found}, not as float32 {shapes[name]}.")
+        return arrays
+
+    @contextlib.contextmanager
+    def _client_errors(self) -> Iterator[None]:
+        """Triton's errors as the client's."""
+        try:
+            with our_errors():
+                yield
+        except base.EngineError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: base.EngineError) -> Exception:
+        words = str(error)[:_LONGEST]
+        if refused := _REFUSED.search(str(error)):
+            return PhotosRefused({int(refused[1]) - 1: PhotoError(refused[2], refused[3])})
+        if isinstance(error, base.EngineOverloaded):
+            return ServerBusy(f"The queue of {self.url} is full: {words}")
+        if isinstance(error, base.EngineUnavailable):
+            return ServerUnavailable(f"{self.url} does not answer: {words}")
+        if isinstance(error, base.EngineTimeout):
+            return ServerTimeout(f"{self.url} did not answer in time: {words}")
+        if isinstance(error, base.UnknownModel):
+            return UnknownModel(f"{self.url} does not serve {self._model}: {words}")
+        return ServerFailed(f"{self.url} failed: {words}")
