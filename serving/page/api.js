@@ -30,7 +30,7 @@ export async function tagPhoto(file, model, signal) {
   return answer;
 }
 
-/** Where one file shows each label, as the version that tagged it saw it; a threshold of 0 asks for them all. */
+/** Where in one file the version that tagged it looked for each label; a threshold of 0 asks for all of them. */
 export async function explainPhoto(file, { model, version }, signal) {
   const { response, answer } = await send(file, "/v1/explain", { model, version, threshold: 0 }, signal);
   if (!Array.isArray(answer.labels) || !Array.isArray(answer.grid?.box)) throw notUnderstood(response);

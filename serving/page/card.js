@@ -14,7 +14,7 @@ export class Card {
     this.judged = { tags: [], scores: [] };
     this.pinned = null;
     this.find(".name").textContent = file.name;
-    this.find(".labels").ariaLabel = `Labels of ${file.name}: each shows where it was seen`;
+    this.find(".labels").ariaLabel = `Labels of ${file.name}: each shows where the model looked for it`;
     this.find(".remove").ariaLabel = `Remove ${file.name}`;
     this.find(".retry").ariaLabel = `Try ${file.name} again`;
     // The server reads formats that browsers cannot show (TIFF, HEIC), so a missing preview is no failure.

@@ -69,7 +69,7 @@ export class Photo {
     return `${this.file.name} failed: ${sentence}`;
   }
 
-  /** Show where `label` was seen, for as long as somebody points at it; null for none. */
+  /** Show where the model looked for `label`, for as long as somebody points at it; null for none. */
   point(label) {
     this.pointed = label;
     return this.showWhere();
@@ -91,8 +91,7 @@ export class Photo {
       const explained = await this.explain();
       if (!isWanted()) return null;
       const { attention } = explained.labels.find((explained) => explained.label === label);
-      const isTag = this.judged.tags.some((tag) => tag.label === label);
-      const sentence = `${label}: ${isTag ? "seen" : "looked for"} ${sayWhere(explained, attention)}`;
+      const sentence = `${label}: the model looked ${sayWhere(explained, attention)}.`;
       this.card.showWhere(explained, attention, sentence);
       return sentence;
     } catch (error) {
@@ -105,7 +104,7 @@ export class Photo {
     if (this.explanation === null) {
       const { signal } = this.aborter;
       const onWait = (sentence) => this.card.say(sentence);
-      onWait("Asking where it was seen…");
+      onWait("Asking where the model looked…");
       this.explanation = patiently(() => explainPhoto(this.file, this.answer, signal), { signal, onWait });
       this.explanation.catch(({ status }) => {
         if (!(status >= 400 && status < 500)) this.explanation = null;

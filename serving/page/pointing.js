@@ -1,4 +1,4 @@
-/** Pointing at a label, by mouse, finger or keyboard, shows where in the photo it was seen; a click keeps it shown. */
+/** Pointing at a label, by mouse, finger or keyboard, shows where the model looked for it; a click keeps it shown. */
 
 const SETTLE = 120; // milliseconds; a mouse on its way across the labels asks for nothing
 

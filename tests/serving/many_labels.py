@@ -1,4 +1,4 @@
-"""A tagger of eighty-one labels: a real graph that looks at a photo's colours. What it says means nothing; it is quick."""
+"""A tagger of eighty-one labels: a real graph that looks at a photo's colours; what it says means nothing."""
 
 from pathlib import Path
 
@@ -22,24 +22,35 @@ LABELS = (
     *("carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet"),
     *("tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "clock"),
     *("refrigerator", "book"),
-    *("vase", "scissors", "teddy bear", "<b>hair</b> drier", "Überraschung, groß: ein langer Name ohne Ende", "日本の風景"),
+    *(
+        "vase",
+        "scissors",
+        "teddy bear",
+        "<b>hair</b> drier",
+        "Überraschung, groß: ein langer Name ohne Ende",
+        "日本の風景",
+    ),
 )
 
 
 def publish_many_labels(repository: Path, name: str = "things") -> TaggerSpec:
     """Version 1 of `name` in `repository`."""
-    image = TaggerSpec.read(ROOT / "model_repository/scenes").image.model_copy(update={"height": SIZE, "width": SIZE})
-    spec = TaggerSpec.read(ROOT / "model_repository/scenes").model_copy(
-        update={
-            **{"name": name, "version": 1, "labels": LABELS, "thresholds": (0.5,) * len(LABELS), "image": image},
-            **{"input": TensorSpec(name="image", dtype="uint8", shape=(SIZE, SIZE, 3))},
-            **{"embedding_dim": None, "attention_grid": (CELLS, CELLS)},
-            "outputs": (
-                TensorSpec(name="scores", dtype="float32", shape=(len(LABELS),)),
-                TensorSpec(name="attention", dtype="float32", shape=(len(LABELS), CELLS, CELLS)),
-            ),
-        }
-    )
+    scenes = TaggerSpec.read(ROOT / "model_repository/scenes")
+    contract = {
+        "name": name,
+        "version": 1,
+        "labels": LABELS,
+        "thresholds": (0.5,) * len(LABELS),
+        "image": scenes.image.model_copy(update={"height": SIZE, "width": SIZE, "resize": "crop"}),
+        "input": TensorSpec(name="image", dtype="uint8", shape=(SIZE, SIZE, 3)),
+        "embedding_dim": None,
+        "attention_grid": (CELLS, CELLS),
+        "outputs": (
+            TensorSpec(name="scores", dtype="float32", shape=(len(LABELS),)),
+            TensorSpec(name="attention", dtype="float32", shape=(len(LABELS), CELLS, CELLS)),
+        ),
+    }
+    spec = scenes.model_copy(update=contract)
     with staging(repository) as stage:
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(_graph().SerializeToString())
