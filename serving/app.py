@@ -14,8 +14,11 @@ from serving.engines.base import Engine
 from serving.errors import AnswerFaults, install_error_handlers
 from serving.exposure import PAGE_HEADERS, add_protection
 from serving.middleware import Observe
+from serving.query import TagQuery
+from serving.routes import tag
 from serving.service import TaggingService
 from serving.settings import Settings
+from serving.shortcut import Shortcut
 
 _PAGE = Path(__file__).parent / "page"
 _SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
@@ -41,6 +44,7 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
     )
     service = TaggingService(settings, engine)
     app.state.service = service
+    app.add_middleware(Shortcut, path="/v1/tag", endpoint=tag.tag, query_model=TagQuery)
     app.add_middleware(AnswerFaults)
     add_protection(app, settings)
     app.add_middleware(Observe, metrics=service.metrics)
