@@ -44,6 +44,10 @@ class Repository:
     path: Path
     taggers: dict[str, dict[int, TaggerVersion]]
 
+    @property
+    def keys(self) -> set[VersionKey]:
+        return {version.key for versions in self.taggers.values() for version in versions.values()}
+
     @classmethod
     def open(cls, path: Path) -> "Repository":
         """Read and verify every tagger under `path`. RepositoryError or SpecError says what is missing or wrong."""

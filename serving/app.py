@@ -7,6 +7,7 @@ import fastapi_swagger
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from labelwise import __version__
 from serving import routes
@@ -33,9 +34,21 @@ class _PageFiles(StaticFiles):
         return response
 
 
+class _Gateway(FastAPI):
+    """FastAPI with every middleware outside of its own, so that what is answered in between owes the framework nothing."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        added, self.user_middleware = self.user_middleware, []
+        app = super().build_middleware_stack()
+        for middleware in reversed(added):
+            app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+        self.user_middleware = added
+        return app
+
+
 def create_app(settings: Settings, engine: Engine) -> FastAPI:
     """The ASGI app on a started engine; the caller starts and closes the engine."""
-    app = FastAPI(
+    app = _Gateway(
         title="labelwise",
         version=__version__,
         summary="Tags photos with the labels a team trained.",

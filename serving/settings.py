@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
 
     reload_interval: float = Field(2, ge=0, description="how often to look for new versions; 0 never")
-    triton_url: str | None = Field(None, description="host:port of a running Triton's gRPC; else one is started here")
+    triton_url: Names = Field((), description="host:port of running Tritons' gRPC: a:8001,b:8001; else one is started")
+    triton_load: bool = Field(False, description="ask the Tritons at triton_url to load what was published")
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
     start_timeout: float = Field(120, gt=0, description="how long Triton may take to become ready")
@@ -82,7 +83,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _a_url_needs_its_engine(self) -> "Settings":
-        if self.triton_url is not None and self.engine != "triton":
+        if self.triton_url and self.engine != "triton":
             raise ValueError("triton_url is used by the triton engine only: add --engine triton")
         return self
 

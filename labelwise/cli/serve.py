@@ -20,7 +20,8 @@ def serve(
     ] = None,
     engine: Annotated[Engine | None, typer.Option(help="Who runs the model. [default: embedded]")] = None,
     triton_url: Annotated[
-        str | None, typer.Option(help="gRPC host:port of a running Triton; without it one is started and stopped here.")
+        str | None,
+        typer.Option(help="gRPC host:port of running Tritons, a:8001,b:8001; without it one is started here."),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,

@@ -10,11 +10,17 @@ def create_engine(settings: Settings) -> Engine:
     repository = Repository.open(settings.repository)
     # No request is older than its upload and its work may take.
     retire_after = settings.upload_timeout + settings.request_timeout
-    life = {"reload_interval": settings.reload_interval, "retire_after": retire_after}
+    interval = settings.reload_interval
     if settings.engine == "embedded":
         from serving.engines.embedded import EmbeddedEngine
 
-        return EmbeddedEngine(repository, settings.threads, settings.session_threads, **life)
+        return EmbeddedEngine(
+            repository,
+            settings.threads,
+            settings.session_threads,
+            reload_interval=interval,
+            retire_after=retire_after,
+        )
     from serving.engines.local_triton import LocalTriton
     from serving.engines.triton import TritonEngine
 
@@ -23,6 +29,15 @@ def create_engine(settings: Settings) -> Engine:
         grpc_port=settings.triton_grpc_port,
         metrics_port=settings.triton_metrics_port,
         start_timeout=settings.start_timeout,
-        models=tuple(repository.taggers),
+        reload_interval=interval,
+        # Until every gateway of this Triton has noticed, each at its own look.
+        retire_after=retire_after + 2 * interval,
     )
-    return TritonEngine(repository, triton, max_in_flight=settings.max_requests, start_timeout=settings.start_timeout)
+    return TritonEngine(
+        repository,
+        triton,
+        max_in_flight=settings.max_requests,
+        start_timeout=settings.start_timeout,
+        reload_interval=interval,
+        load=settings.triton_load,
+    )

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import secrets
 import signal
 import socket
@@ -15,7 +14,13 @@ from asyncio.subprocess import Process
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
+from labelwise.repository import version_marks
+from serving.engines.triton_control import TritonControl
 from serving.engines.triton_install import TritonInstall, find_triton
+from serving.engines.triton_loader import TritonLoader
+from serving.engines.triton_log import parse_line
+from serving.engines.triton_view import TritonView
+from serving.engines.watch import RepositoryWatch, repeat
 
 logger = logging.getLogger("labelwise.triton")
 
@@ -38,18 +43,13 @@ if os.getppid() == int(sys.argv[1]):  # otherwise the parent died before the lin
         sys.exit(f"error: {sys.argv[2]}: {error.strerror}")
 """
 
-_LOG_LINE = re.compile(r"([IWEF])\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] *(.*)")
-_LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
-_NO_GPU = re.compile(
-    r"pinned_memory_manager|NVML|DCGM|CudaDriverHelper|CUDA (memory pool disabled|driver version is insufficient)"
-)
-_PLAIN_ERROR = re.compile(r"error: |.*: unrecognized option|.*error while loading shared libraries")
-
 
 class LocalTriton:
-    """Triton serving `repository` (all of it, or only `models`) on this machine for as long as this process wants it.
+    """Triton serving the taggers of `repository` on this machine for as long as this process wants it.
 
     gRPC and metrics listen on `host`; HTTP is off. A Triton that dies is started again, after 1, 2, 4 … 30 seconds.
+    Every `reload_interval` seconds (0: never) it is told to load what was published; what was replaced or taken out it
+    keeps for `retire_after` seconds more, for requests that began with it.
     It is stopped by `stop`, and killed by the kernel where this process (or the event loop's thread) ends without.
     """
 
@@ -63,7 +63,8 @@ class LocalTriton:
         start_timeout: float = 60.0,
         stop_timeout: float = 10.0,
         install: TritonInstall | None = None,
-        models: tuple[str, ...] = (),
+        reload_interval: float = 0,
+        retire_after: float = 60,
     ) -> None:
         self._repository = repository.resolve()
         self._host = host
@@ -72,14 +73,16 @@ class LocalTriton:
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._install = install
-        self._models = models
+        self._reload_interval, self._retire_after = reload_interval, retire_after
+        self._view: TritonView | None = None
         self._workspace: tempfile.TemporaryDirectory[str] | None = None
         self._process: Process | None = None
         self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # how its shared memory is called
+        self._control = TritonControl(self.grpc_url, start_timeout)
         self._command: list[str] = []
         self._environment: dict[str, str] = {}
         self._log: asyncio.Task[None] | None = None
-        self._supervisor: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._complaint = ""  # the first error in Triton's log since it was started, else the last line
 
     @property
@@ -97,21 +100,43 @@ class LocalTriton:
         install = self._install or find_triton()
         _require_free(self._host, self._grpc_port, "gRPC")
         _require_free(self._host, self._metrics_port, "metrics")
+        # Triton's Python backend hangs on a path with a space, and fails on letters beyond ASCII.
         self._workspace = tempfile.TemporaryDirectory(prefix="labelwise-triton-")
         try:
-            workspace = Path(self._workspace.name)
-            (workspace / "backends").mkdir()
-            # Triton's Python backend hangs on a repository whose path has a space, and fails on letters beyond ASCII.
-            (workspace / "repository").symlink_to(self._repository)
-            backends = install.lay_out_backends(workspace / "backends")
-            self._command = [str(install.binary), *self._arguments(install, workspace / "repository", backends)]
-            self._environment = install.environment()
+            watch = await asyncio.to_thread(self._lay_out, install, Path(self._workspace.name))
             process = await self._spawn()
             await self._until_serving(process)
         except BaseException:
             await self.stop()
             raise
-        self._supervisor = asyncio.create_task(self._supervise(process))
+        self._tasks.append(asyncio.create_task(self._supervise(process)))
+        if self._reload_interval:
+            assert self._view is not None
+            loader = TritonLoader(self._control, self._view, watch, self.restart, self._retire_after)
+            self._tasks.append(asyncio.create_task(repeat(loader.reload, self._reload_interval)))
+
+    def _lay_out(self, install: TritonInstall, workspace: Path) -> RepositoryWatch:
+        """Backends, environment and what to serve. Returns what notices changes of the latter."""
+        (workspace / "backends").mkdir()
+        self._environment = install.environment()
+        # configs/python.pbtxt where a model has one, its config.pbtxt where it has none
+        config_name = None if install.has_onnxruntime else "python"
+        try:
+            known = version_marks(self._repository)
+            view = TritonView(self._repository, workspace, config_name)
+            for name in dict.fromkeys(name for name, _ in known):
+                whole = {number for other, number in known if other == name}
+                view.show(name, view.build(name, view.wanted(name, whole), whole, set()))
+        except OSError as error:
+            raise LabelwiseError(
+                f"Triton's copy of {self._repository} cannot be made in {workspace.parent}: {error.strerror}. "
+                "TMPDIR can name another place."
+            ) from error
+        backends = install.lay_out_backends(workspace / "backends")
+        self._view, self._command = view, [str(install.binary), *self._arguments(view.repository, backends)]
+        if config_name:
+            self._command.append(f"--model-config-name={config_name}")
+        return RepositoryWatch(self._repository, known)
 
     def restart(self) -> None:
         """End a Triton that can no longer do its work; a new one is started after a second, as after a crash."""
@@ -121,10 +146,11 @@ class LocalTriton:
 
     async def stop(self) -> None:
         """Stop Triton and everything it started: ask first, kill after `stop_timeout` seconds. Safe to call twice."""
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
-            self._supervisor = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self._control.close()
         process, self._process = self._process, None
         if process is not None:
             if process.returncode is None:
@@ -136,17 +162,12 @@ class LocalTriton:
             self._workspace.cleanup()
             self._workspace = None
 
-    def _model_choice(self) -> list[str]:
-        """Only the models asked for, with the parts of an ensemble; or all there is, where none is named."""
-        if not self._models:
-            return ["--model-control-mode=none"]
-        return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in self._models)]
-
-    def _arguments(self, install: TritonInstall, repository: Path, backends: Path) -> list[str]:
-        arguments = [
+    def _arguments(self, repository: Path, backends: Path) -> list[str]:
+        return [
+            *self._control.arguments,
             f"--model-repository={repository}",
             f"--backend-directory={backends}",
-            *self._model_choice(),
+            "--model-control-mode=explicit",
             "--disable-auto-complete-config",
             "--exit-on-error=true",
             f"--exit-timeout-secs={max(1, int(self._stop_timeout / 2))}",
@@ -157,18 +178,14 @@ class LocalTriton:
             f"--metrics-port={self._metrics_port}",
             "--backend-config=python,shm-default-byte-size=4194304",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
-            # Nobody needs these over the network, so the key to them is thrown away.
-            f"--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:key={secrets.token_hex()}",
         ]
-        if not install.has_onnxruntime:
-            # configs/python.pbtxt where a model has one, its config.pbtxt where it has none
-            arguments.append("--model-config-name=python")
-        return arguments
 
     async def _spawn(self) -> Process:
         self._complaint = "nothing in its log"
+        names = self._view.names if self._view else ()
+        command = [*self._command, *(f"--load-model={name}" for name in names)]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *self._command),
+            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command),
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -182,9 +199,12 @@ class LocalTriton:
         return process
 
     async def _until_serving(self, process: Process) -> None:
-        """Triton opens its ports once every model is loaded, the metrics' last; half a repository makes it exit."""
+        """Triton opens its ports once every model is loaded, the metrics' last; half a repository makes it exit.
+
+        Another one may have taken the ports since they were found free; then this one exits too.
+        """
         deadline = time.monotonic() + self._start_timeout
-        while not await _listens(self._host, self._metrics_port):
+        while not (await _listens(self._host, self._metrics_port) and await self._control.is_live()):
             if process.returncode is not None:
                 await self._clear_away(process)  # reads the log to its end
                 raise LabelwiseError(f"Triton did not start: {self._complaint}")
@@ -236,22 +256,11 @@ class LocalTriton:
                 continue
             if not line:
                 return
-            level, message = _parse(line.decode(errors="replace").rstrip())
+            level, message = parse_line(line.decode(errors="replace").rstrip())
             logger.log(level, "%s", message)
             if not complained and message:
                 complained = level >= logging.ERROR
                 self._complaint = message.partition("\\n")[0][:500]  # Triton writes line ends as \n
-
-
-def _parse(line: str) -> tuple[int, str]:
-    """Level and message of one line of Triton's log; what only says that there is no GPU is not worth a warning."""
-    if match := _LOG_LINE.match(line):
-        level, message = _LEVELS[match[1]], match[2].strip('"')
-    else:
-        level, message = logging.ERROR if _PLAIN_ERROR.match(line) else logging.INFO, line
-    if _NO_GPU.search(line) or not message or message[0] in "+|":  # the latter frame tables
-        level = logging.DEBUG
-    return level, message
 
 
 def _require_free(host: str, port: int, use: str) -> None:

@@ -1,22 +1,20 @@
-"""The engine that sends pixels to NVIDIA Triton over gRPC, a running one or one that it starts itself."""
+"""The engine that sends pixels to NVIDIA Triton over gRPC: to running ones, or to one that it starts itself."""
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import tritonclient.grpc.aio as grpcclient
-from tritonclient.utils import np_to_triton_dtype
 
 from labelwise.errors import LabelwiseError
-from labelwise.repository import MODEL_SUFFIX, Repository
+from labelwise.repository import Repository, VersionKey
 from labelwise.spec import TaggerSpec
 from serving.engines.base import (
     Catalogue,
     EngineError,
+    EngineOverloaded,
     EngineTimeout,
     EngineUnavailable,
     Outputs,
@@ -24,71 +22,91 @@ from serving.engines.base import (
     UnknownModel,
 )
 from serving.engines.local_triton import LocalTriton
-from serving.engines.triton_grpc import CHANNEL, DEAD_STUB, our_errors
+from serving.engines.triton_grpc import DEAD_STUB, UNLOADED
+from serving.engines.triton_server import TritonServer
+from serving.engines.watch import Look, RepositoryWatch, catalogue_of, log_broken, repeat
 
 logger = logging.getLogger("labelwise.engine")
 
-_PROBE_TIMEOUT = 1.0  # seconds
+_PROBE_EVERY = 1.0  # seconds
 _PROBE_KEPT_FOR = 0.5  # seconds
 _DRAIN_WITHIN = 10.0  # seconds, for what is running at `close`
 
 
 class TritonEngine:
-    """Serves the taggers of `repository` through Triton, which has to serve the same repository.
+    """Serves the taggers of `repository` through Tritons that serve the same repository.
 
-    `triton` is the `host:port` of a running Triton's gRPC, or a LocalTriton for the engine to start and stop. At most
-    `max_in_flight` requests are under way at once; `start` gives up after `start_timeout` seconds.
+    `triton` names them as `host:port` of their gRPC, or is a LocalTriton for the engine to start and stop. Requests go
+    to each in turn, as far as it answers; what fails before an answer came is asked of the next. At most
+    `max_in_flight` requests are under way at once; `start` gives up after `start_timeout` seconds. Every
+    `reload_interval` seconds (0: never) versions are taken up that are in the repository and on all Tritons that
+    answer; with `load` the engine itself asks for them.
     """
 
     def __init__(
         self,
         repository: Repository,
-        triton: str | LocalTriton,
+        triton: Sequence[str] | LocalTriton,
         *,
         max_in_flight: int = 64,
         start_timeout: float = 60.0,
+        reload_interval: float = 0,
+        load: bool = False,
     ) -> None:
-        self._specs = {
-            name: {number: version.spec for number, version in versions.items()}
-            for name, versions in repository.taggers.items()
+        self._known = {
+            version.key: version.spec for versions in repository.taggers.values() for version in versions.values()
         }
         self._local = triton if isinstance(triton, LocalTriton) else None
-        self._url = triton.grpc_url if isinstance(triton, LocalTriton) else triton.removeprefix("grpc://")
+        urls = [triton.grpc_url] if isinstance(triton, LocalTriton) else triton
+        self._servers = [TritonServer(url.removeprefix("grpc://")) for url in urls]
+        self._where = ", ".join(server.url for server in self._servers)
+        self._turn = 0
         self._max_in_flight = max_in_flight
         self._permits = asyncio.Semaphore(max_in_flight)
         self._start_timeout = start_timeout
-        self._client: grpcclient.InferenceServerClient | None = None
+        self._reload_interval, self._load = reload_interval, load
+        self._watch = RepositoryWatch(repository.path, repository.keys, silent=self._local is not None)
+        self._served: set[VersionKey] = set()
+        self._asked: set[tuple[str, VersionKey]] = set()
+        self._reloading: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._running = False
         self._ready, self._ready_until = False, 0.0
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The versions that Triton serves too; its version policy may leave old ones out."""
-        return self._specs
+        self.catalogue: Catalogue = catalogue_of(self._known)
 
     async def start(self) -> None:
-        """Connect, wait for Triton, compare its models with tagger.json and warm up. Raises LabelwiseError."""
+        """Connect, wait for a Triton, compare its models with tagger.json and warm up. Raises LabelwiseError."""
         try:
             if self._local is not None:
                 await self._local.start()
-            self._client = grpcclient.InferenceServerClient(self._url, channel_args=CHANNEL)
+            for server in self._servers:
+                server.connect()
             await self._until_ready()
-            self._specs = {name: await self._verified(name, versions) for name, versions in self._specs.items()}
-            await self._warm_up()
-        except EngineError as error:
-            await self.close()
-            raise LabelwiseError(f"The Triton at {self._url} does not answer as it should: {error}") from error
+            newest = set(_newest(self._known))
+            await self._settle(Look((), frozenset(self._known)))
+            if newest - self._served:
+                raise LabelwiseError(f"The Triton at {self._where} does not answer as it should: its log says why.")
         except BaseException:
             await self.close()
             raise
+        self._running = True
+        self._tasks.append(asyncio.create_task(repeat(self._probe, _PROBE_EVERY)))
+        if self._reload_interval:
+            self._tasks.append(asyncio.create_task(repeat(self.reload, self._reload_interval)))
 
     async def close(self) -> None:
         """Let running requests finish (at most 10 s), then disconnect and stop a Triton of our own."""
-        client, self._client = self._client, None
+        self._running = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
         try:
-            if client is not None:
+            if any(server.is_connected for server in self._servers):
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._nothing_runs(), _DRAIN_WITHIN)
-                await client.close()
+            for server in self._servers:
+                await server.close()
         finally:
             if self._local is not None:
                 await self._local.stop()
@@ -98,12 +116,12 @@ class TritonEngine:
             await self._permits.acquire()
 
     async def is_ready(self) -> bool:
-        """Whether Triton answers for every model now; asked at most twice a second."""
+        """Whether a Triton would run the newest version of every model now; asked at most twice a second."""
         if time.monotonic() >= self._ready_until:
-            try:
-                self._ready = await self._all_models_ready()
-            except EngineError:
-                self._ready = False
+            answers = await asyncio.gather(
+                *(server.is_ready(self._newest()) for server in self._servers), return_exceptions=True
+            )
+            self._ready = self._running and True in answers
             self._ready_until = time.monotonic() + _PROBE_KEPT_FOR
         return self._ready
 
@@ -111,14 +129,14 @@ class TritonEngine:
         """Run uint8 `pixels` [b, h, w, 3] through Triton; returns float32 [b, ...] by output name.
 
         `timeout` seconds count from the call on, the wait for a free place included. Raises an EngineError, or
-        ValueError for pixels that are not what tagger.json says.
+        ValueError for pixels that are not what tagger.json says. Where this is cancelled, Triton drops the request too.
         """
-        spec = self._specs.get(model, {}).get(version)
+        spec = self._known.get((model, version))
         if spec is None:
             raise UnknownModel(f"{model} version {version}")
         if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape or pixels.dtype != np.uint8:
             raise ValueError(f"{model} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
-        if self._client is None:
+        if not self._running:
             raise EngineUnavailable("the engine is not running")
         request = asyncio.create_task(self._request(spec, pixels, outputs, time.monotonic() + timeout))
         try:
@@ -130,106 +148,137 @@ class TritonEngine:
             request.cancel()
         if request.cancelled():
             raise EngineUnavailable("the connection was closed meanwhile")
-        try:
-            return request.result()
-        except EngineUnavailable as error:
-            if DEAD_STUB in str(error) and self._local is not None:
-                self._local.restart()
-            raise
+        return request.result()
 
     async def _request(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], deadline: float) -> Outputs:
-        tensor = grpcclient.InferInput(spec.input.name, list(pixels.shape), np_to_triton_dtype(pixels.dtype))
-        tensor.set_data_from_numpy(pixels)
+        """Ask one Triton after the other: a batch may be run twice without harm."""
+        key = (spec.name, spec.version)
         async with self._permits:
-            within = deadline - time.monotonic()
-            with our_errors():
-                result = await self._connected.infer(
-                    spec.name + MODEL_SUFFIX,
-                    [tensor],
-                    str(spec.version),
-                    [grpcclient.InferRequestedOutput(name) for name in outputs],
-                    timeout=max(1, int(within * 1e6)),  # microseconds; takes a late request out of Triton's queue
-                    client_timeout=within,
-                )
-        arrays = {name: result.as_numpy(name) for name in outputs}
-        shapes = {output.name: (len(pixels), *output.shape) for output in spec.outputs}
-        for name, array in arrays.items():
-            if array is None or array.shape != shapes[name] or array.dtype != np.float32:
-                raise EngineError(f"{name} came as {getattr(array, 'shape', None)}, not as float32 {shapes[name]}")
-        return arrays
+            for server in self._candidates(key):
+                try:
+                    return await server.infer(spec, pixels, outputs, max(deadline - time.monotonic(), 0.001))
+                except (EngineUnavailable, EngineOverloaded, UnknownModel) as error:
+                    failure: EngineError = error
+                    self._learn_from(server, key, error)
+        if _is_gone(failure):
+            await self.reload()
+            if key not in self._served:
+                raise UnknownModel(f"{spec.name} version {spec.version} was taken out") from failure
+        raise failure
 
-    @property
-    def _connected(self) -> Any:
-        if self._client is None:
-            raise EngineUnavailable("the engine is not running")
-        return self._client
+    def _candidates(self, key: VersionKey) -> list[TritonServer]:
+        """In turn, those that would answer; all of them where none seems to, as one may be back since it was probed."""
+        self._turn = (self._turn + 1) % len(self._servers)
+        rotated = [*self._servers[self._turn :], *self._servers[: self._turn]]
+        return [server for server in rotated if server.is_healthy and key in server.served] or rotated
+
+    def _learn_from(self, server: TritonServer, key: VersionKey, error: EngineError) -> None:
+        """What a failed request says of its server, until it is probed again."""
+        if _is_gone(error):
+            server.served -= {key}
+        elif isinstance(error, EngineUnavailable):
+            server.set_unhealthy(str(error))
+            if DEAD_STUB in str(error) and self._local is not None:
+                self._local.restart()
+
+    async def reload(self) -> None:
+        """Take up what the repository and Triton have by now; whoever asks meanwhile waits for the same."""
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
+        await asyncio.shield(self._reloading)
+
+    async def _reload(self) -> None:
+        look = await asyncio.to_thread(self._watch.look)
+        self._known |= {version.key: version.spec for version in look.new}
+        await self._probe()
+        if self._load:
+            await self._have_loaded(look)
+        await self._settle(look)
+
+    async def _probe(self) -> None:
+        await asyncio.gather(*(server.probe(self._known) for server in self._servers))
+
+    async def _settle(self, look: Look) -> None:
+        """The catalogue: what is in the repository and on every Triton that answers, once warm; out goes what is not
+        in the repository or on no Triton any more, though never the last version of a name."""
+        answering = [server.served for server in self._servers if server.is_healthy]
+        if not answering:
+            return
+        everywhere, anywhere = frozenset.intersection(*answering), frozenset.union(*answering)
+        served = set(self._served)
+        for key in sorted((everywhere & look.present & self._known.keys()) - served):
+            if await self._is_warm(key):
+                served.add(key)
+        names = {name for name, _ in served & anywhere}
+        served -= {key for key in served - anywhere if key[0] in names} | look.retired(served)
+        for key in sorted(self._served - served):
+            logger.info("%s version %d is not served any more", *key)
+        self._known = {key: spec for key, spec in self._known.items() if key in served | anywhere | look.present}
+        self._served, self.catalogue = served, catalogue_of({key: self._known[key] for key in served})
+
+    async def _is_warm(self, key: VersionKey) -> bool:
+        """One image through a new version on every Triton, so that nobody's first request pays for lazy set-up."""
+        spec = self._known[key]
+        blank = np.zeros((1, *spec.input.shape), np.uint8)
+        try:
+            for server in [server for server in self._servers if server.is_healthy]:
+                await server.infer(spec, blank, spec.output_names, self._start_timeout)
+        except EngineUnavailable:
+            return False  # the next look finds out
+        except EngineError as error:
+            log_broken(key, error)
+            del self._known[key]
+            return False
+        logger.info("%s version %d is served by the Triton at %s", *key, self._where)
+        return True
+
+    async def _have_loaded(self, look: Look) -> None:
+        """Ask Tritons once for each newest version that they lack."""
+        for server in [server for server in self._servers if server.is_healthy]:
+            for key in _newest(look.present & self._known.keys()):
+                if key in server.served or (server.url, key) in self._asked:
+                    continue
+                self._asked.add((server.url, key))
+                try:
+                    await server.load(key[0], self._start_timeout)
+                except EngineError as error:
+                    logger.error("the Triton at %s did not load %s version %d: %s", server.url, *key, error)
+        await self._probe()
 
     async def _until_ready(self) -> None:
-        """Wait until every model answers; a Triton that was ready without one of them will not get it later."""
-        logger.info("waiting for the Triton at %s", self._url)
+        """Wait until a Triton has every model; one that was ready without one of them will not get it later."""
+        logger.info("waiting for the Triton at %s", self._where)
         deadline = time.monotonic() + self._start_timeout
+        newest = _newest(self._known)
         while True:
-            try:
-                with our_errors():
-                    complete = await self._connected.is_server_ready(client_timeout=_PROBE_TIMEOUT)
-                if await self._all_models_ready():
-                    return
-                if complete:
-                    names = ", ".join(self._specs)
-                    raise LabelwiseError(
-                        f"The Triton at {self._url} does not serve the newest version of each of {names}."
-                    )
-                reason = "it is still loading"
-            except EngineError as error:
-                reason = str(error)
+            complete = await asyncio.gather(*(server.is_complete() for server in self._servers), return_exceptions=True)
+            await self._probe()
+            if any(server.is_healthy and server.served.issuperset(newest) for server in self._servers):
+                return
+            if all(answer is True for answer in complete) and all(server.is_healthy for server in self._servers):
+                raise LabelwiseError(self._what_is_missing(newest))
             if time.monotonic() > deadline:
-                raise LabelwiseError(f"No Triton is ready at {self._url} after {self._start_timeout:g} s: {reason}")
+                reason = self._servers[0].complaint or "it is still loading"
+                raise LabelwiseError(f"No Triton is ready at {self._where} after {self._start_timeout:g} s: {reason}")
             await asyncio.sleep(0.1)
 
-    async def _all_models_ready(self) -> bool:
-        newest = [versions[max(versions)] for versions in self._specs.values()]
-        with our_errors():
-            answers = await asyncio.gather(
-                *(
-                    self._connected.is_model_ready(
-                        spec.name + MODEL_SUFFIX, str(spec.version), client_timeout=_PROBE_TIMEOUT
-                    )
-                    for spec in newest
-                )
-            )
-        return all(answers)
+    def _what_is_missing(self, newest: Sequence[VersionKey]) -> str:
+        for server in self._servers:
+            for name, number in newest:
+                if difference := server.differences.get((name, number)):
+                    return f"The Triton at {server.url} serves another {name} version {number}: {difference}."
+        names = ", ".join(name for name, _ in newest)
+        return f"The Triton at {self._where} does not serve the newest version of each of {names}."
 
-    async def _verified(self, name: str, versions: dict[int, TaggerSpec]) -> dict[int, TaggerSpec]:
-        """The versions that Triton serves as tagger.json describes them; LabelwiseError if the newest is not one."""
-        newest = max(versions)
-        with our_errors():
-            metadata = await self._connected.get_model_metadata(name + MODEL_SUFFIX, client_timeout=self._start_timeout)
-        if difference := _difference(metadata, versions[newest]):
-            raise LabelwiseError(f"The Triton at {self._url} serves another {name} version {newest}: {difference}.")
-        # Triton has one configuration for all versions of a model: one that differs from it could not be loaded.
-        kept = {
-            number: spec
-            for number, spec in versions.items()
-            if str(number) in metadata.versions and not _difference(metadata, spec)
-        }
-        if left_out := sorted(versions.keys() - kept.keys()):
-            logger.info("Triton does not serve these versions of %s: %s", name, left_out)
-        return kept
-
-    async def _warm_up(self) -> None:
-        """One image through every version, so that nobody's first request pays for lazy set-up."""
-        for spec in [spec for versions in self._specs.values() for spec in versions.values()]:
-            blank = np.zeros((1, *spec.input.shape), np.uint8)
-            await self.infer(spec.name, spec.version, blank, spec.output_names, self._start_timeout)
+    def _newest(self) -> list[VersionKey]:
+        return _newest(self._served)
 
 
-def _difference(metadata: Any, spec: TaggerSpec) -> str | None:
-    """What about Triton's description of a model is not as tagger.json says, if anything."""
-    found = {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in (*metadata.inputs, *metadata.outputs)}
-    for tensor in (spec.input, *spec.outputs):
-        expected = (np_to_triton_dtype(np.dtype(tensor.dtype)), [-1, *tensor.shape])
-        if tensor.name not in found:
-            return f"it has no {tensor.name}"
-        if found[tensor.name] != expected:
-            return f"its {tensor.name} is {found[tensor.name]} and not {expected}"
-    return None
+def _newest(keys: Iterable[VersionKey]) -> list[VersionKey]:
+    """Of each name the newest version."""
+    return list(dict(sorted(keys)).items())
+
+
+def _is_gone(error: EngineError) -> bool:
+    """Whether Triton has unloaded a version, or is about to."""
+    return isinstance(error, UnknownModel) or UNLOADED in str(error)

@@ -26,11 +26,14 @@ CHANNEL = [
 # the model ready and never starts another.
 DEAD_STUB = "is not healthy"
 
+# Of a version that is being unloaded, or of any while Triton stops.
+UNLOADED = "is not at ready state"
+
 # Triton says UNAVAILABLE for its queue's limits as well, so its words count before its status.
 _BY_MESSAGE: tuple[tuple[str, type[EngineError]], ...] = (
     ("request timeout expired", EngineTimeout),
     ("exceeds maximum queue size", EngineOverloaded),
-    ("is not at ready state", EngineUnavailable),  # of a model that is being unloaded, when Triton stops
+    (UNLOADED, EngineUnavailable),
     (DEAD_STUB, EngineUnavailable),
     ("unknown model", UnknownModel),
     ("unknown version", UnknownModel),

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from labelwise.errors import LabelwiseError
-from labelwise.repository import Repository, TaggerVersion, VersionKey, VersionMark, read_version, version_marks
+from labelwise.repository import TaggerVersion, VersionKey, VersionMark, read_version, version_marks
 from labelwise.spec import TaggerSpec
 from serving.engines.base import Catalogue
 
@@ -30,14 +31,19 @@ class Look:
 
 
 class RepositoryWatch:
-    """Looks at a repository that was opened before; costs a few `stat` calls while nothing changes."""
+    """Looks at a repository of which the `known` versions were read before; cheap while nothing changes.
 
-    def __init__(self, repository: Repository) -> None:
-        self._path = repository.path
-        self._seen: dict[VersionKey, VersionMark] = {}
+    A `silent` one leaves it to another to say what is broken.
+    """
+
+    def __init__(self, path: Path, known: Collection[VersionKey], silent: bool = False) -> None:
+        self._path, self._silent = path, silent
         self._complaint = ""
-        opened = {(name, number) for name, versions in repository.taggers.items() for number in versions}
-        self._seen = {key: mark for key, mark in self._marks().items() if key in opened}
+        self._seen = {key: mark for key, mark in self._marks().items() if key in known}
+
+    @property
+    def known(self) -> set[VersionKey]:
+        return set(self._seen)
 
     def look(self) -> Look:
         """Blocks while it reads what is new. Never raises: what is broken is logged in one line, until it changes."""
@@ -54,7 +60,7 @@ class RepositoryWatch:
                 complaint = "it holds no tagger any more"
         except OSError as error:
             complaint = f"it cannot be read: {error.strerror}"
-        if complaint and complaint != self._complaint:
+        if complaint and complaint != self._complaint and not self._silent:
             logger.error("%s: %s; what was loaded is served on", self._path, complaint)
         self._complaint = complaint
         return marks
@@ -63,13 +69,14 @@ class RepositoryWatch:
         try:
             return read_version(self._path, *key)
         except (LabelwiseError, OSError) as error:
-            log_broken(key, error)
+            if not self._silent:
+                log_broken(key, error)
             return None
 
 
-def log_broken(key: VersionKey, error: Exception) -> None:
+def log_broken(key: VersionKey, reason: Exception | str) -> None:
     """The one line about a version that is not served."""
-    logger.error("%s version %d is not served: %s", *key, " ".join(str(error).split()))
+    logger.error("%s version %d is not served: %s", *key, " ".join(str(reason).split()))
 
 
 def catalogue_of(specs: Mapping[VersionKey, TaggerSpec]) -> Catalogue:

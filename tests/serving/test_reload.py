@@ -16,7 +16,7 @@ PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PATIENCE = 90.0  # seconds
 
 
-@pytest.fixture(params=["embedded"])
+@pytest.fixture(params=["embedded", "triton"])
 def served(request: pytest.FixtureRequest, repository: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A gateway of its own on a copy of the bundled repository, and that copy."""
     settings = {"reload_interval": "0.2", "upload_timeout": "5", "request_timeout": "30"}

@@ -17,8 +17,9 @@ import pytest
 
 from labelwise.errors import LabelwiseError
 from serving.engines import triton_install
-from serving.engines.local_triton import LocalTriton, _parse
+from serving.engines.local_triton import LocalTriton
 from serving.engines.triton_install import TritonInstall, find_triton
+from serving.engines.triton_log import parse_line
 from tests.conftest import free_port
 
 try:
@@ -269,4 +270,4 @@ def test_triton_on_path_brings_its_own_backends(tmp_path: Path, monkeypatch: pyt
     ],
 )
 def test_levels_of_its_log(line: str, level: int, message: str) -> None:
-    assert _parse(line.rstrip()) == (level, message)
+    assert parse_line(line.rstrip()) == (level, message)

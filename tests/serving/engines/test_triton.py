@@ -67,7 +67,7 @@ async def triton(repository: Path) -> AsyncIterator[LocalTriton]:
 
 @pytest.fixture
 async def engine(opened: Repository, triton: LocalTriton) -> AsyncIterator[TritonEngine]:
-    engine = TritonEngine(opened, triton.grpc_url)
+    engine = TritonEngine(opened, [triton.grpc_url])
     await engine.start()
     yield engine
     await engine.close()
@@ -164,7 +164,7 @@ async def test_late_requests_in_tritons_queue_time_out(engine: TritonEngine, spe
 async def test_waiting_for_a_place_counts_and_cancelling_gives_it_back(
     opened: Repository, triton: LocalTriton, spec: TaggerSpec
 ) -> None:
-    engine = TritonEngine(opened, triton.grpc_url, max_in_flight=1)
+    engine = TritonEngine(opened, [triton.grpc_url], max_in_flight=1)
     await engine.start()
     running = asyncio.create_task(scores(engine, spec, spec.max_batch))
     await asyncio.sleep(0.01)
@@ -177,7 +177,7 @@ async def test_waiting_for_a_place_counts_and_cancelling_gives_it_back(
 
 
 async def test_close_lets_running_requests_finish(opened: Repository, triton: LocalTriton, spec: TaggerSpec) -> None:
-    engine = TritonEngine(opened, triton.grpc_url)
+    engine = TritonEngine(opened, [triton.grpc_url])
     assert await outcome(scores(engine, spec)) is EngineUnavailable
     await engine.start()
     running = asyncio.create_task(scores(engine, spec, spec.max_batch))
@@ -266,7 +266,7 @@ async def test_another_model_there_is_refused(opened: Repository, triton: LocalT
     for other, words in ((reshaped, spec.outputs[-1].name), (newer, "newest version")):
         tagger = {other.version: dataclasses.replace(version, spec=other)}
         with pytest.raises(LabelwiseError, match=words) as failure:
-            await TritonEngine(Repository(opened.path, {spec.name: tagger}), triton.grpc_url).start()
+            await TritonEngine(Repository(opened.path, {spec.name: tagger}), [triton.grpc_url]).start()
         assert "\n" not in str(failure.value)
 
 
@@ -274,6 +274,6 @@ async def test_no_triton_there(opened: Repository) -> None:
     url = f"127.0.0.1:{free_port()}"
     started = time.monotonic()
     with pytest.raises(LabelwiseError, match=f"No Triton is ready at {url}") as failure:
-        await TritonEngine(opened, url, start_timeout=0.5).start()
+        await TritonEngine(opened, [url], start_timeout=0.5).start()
     assert "\n" not in str(failure.value)
     assert time.monotonic() - started < 3

@@ -19,7 +19,11 @@ def changing(repository: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def watch(changing: Path) -> RepositoryWatch:
-    return RepositoryWatch(Repository.open(changing))
+    return watching(Repository.open(changing))
+
+
+def watching(opened: Repository) -> RepositoryWatch:
+    return RepositoryWatch(opened.path, opened.keys)
 
 
 def found(look: Look) -> list[tuple[str, int]]:
@@ -37,7 +41,7 @@ def test_each_version_is_found_once(watch: RepositoryWatch, changing: Path) -> N
 def test_what_was_published_between_opening_and_watching_is_found(changing: Path) -> None:
     opened = Repository.open(changing)
     publish_next(changing)
-    assert found(RepositoryWatch(opened).look()) == [TWO]
+    assert found(watching(opened).look()) == [TWO]
 
 
 def test_a_version_that_arrives_file_by_file_is_found_when_it_is_whole(

@@ -1,0 +1,62 @@
+"""Orders to a Triton of our own; nobody else has the key to them."""
+
+import secrets
+
+import tritonclient.grpc.aio as grpcclient
+
+from serving.engines.base import EngineError
+from serving.engines.triton_grpc import CHANNEL, our_errors
+
+_PROBE_TIMEOUT = 1.0  # seconds
+
+
+class TritonControl:
+    """Of the Triton that is started with `arguments` and listens at `url`; another one there is not it."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._url, self._timeout = url, timeout
+        self._identity, self._key = secrets.token_hex(), secrets.token_hex()
+        self._connected: grpcclient.InferenceServerClient | None = None
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        restricted = "model-repository,shared-memory,trace,logging"
+        return f"--id={self._identity}", f"--grpc-restricted-protocol={restricted}:key={self._key}"
+
+    async def is_live(self) -> bool:
+        """Whether it takes orders now."""
+        try:
+            with our_errors():
+                metadata = await self._client.get_server_metadata(client_timeout=_PROBE_TIMEOUT)
+        except EngineError:
+            return False
+        return bool(metadata.name == self._identity)
+
+    async def load(self, name: str) -> None:
+        """Load what the repository has of a tagger, in place of what was loaded; without success the latter stays.
+
+        Raises EngineError, as `unload`.
+        """
+        with our_errors():
+            await self._client.load_model(name, headers=self._headers, client_timeout=self._timeout)
+
+    async def unload(self, name: str) -> None:
+        """Let go of a tagger, all three models of it."""
+        options = {"headers": self._headers, "unload_dependents": True, "client_timeout": self._timeout}
+        with our_errors():
+            await self._client.unload_model(name, **options)
+
+    async def close(self) -> None:
+        client, self._connected = self._connected, None
+        if client is not None:
+            await client.close()
+
+    @property
+    def _client(self) -> grpcclient.InferenceServerClient:
+        if self._connected is None:  # made on the event loop that uses it
+            self._connected = grpcclient.InferenceServerClient(self._url, channel_args=CHANNEL)
+        return self._connected
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"triton-grpc-protocol-key": self._key}

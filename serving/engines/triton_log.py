@@ -1,0 +1,22 @@
+"""Triton's log lines as ours."""
+
+import logging
+import re
+
+_LOG_LINE = re.compile(r"([IWEF])\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] *(.*)")
+_LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
+_NO_GPU = re.compile(
+    r"pinned_memory_manager|NVML|DCGM|CudaDriverHelper|CUDA (memory pool disabled|driver version is insufficient)"
+)
+_PLAIN_ERROR = re.compile(r"error: |.*: unrecognized option|.*error while loading shared libraries")
+
+
+def parse_line(line: str) -> tuple[int, str]:
+    """Level and message of one line of Triton's log; what only says that there is no GPU is not worth a warning."""
+    if match := _LOG_LINE.match(line):
+        level, message = _LEVELS[match[1]], match[2].strip('"')
+    else:
+        level, message = logging.ERROR if _PLAIN_ERROR.match(line) else logging.INFO, line
+    if _NO_GPU.search(line) or not message or message[0] in "+|":  # the latter frame tables
+        level = logging.DEBUG
+    return level, message

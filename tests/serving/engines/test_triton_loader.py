@@ -1,0 +1,133 @@
+"""A Triton of our own keeps up with its repository: the real one, asked by a client that knows nothing of it."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc.aio as grpcclient
+from tritonclient.utils import InferenceServerException
+
+from labelwise.errors import LabelwiseError
+from serving.engines.local_triton import LocalTriton
+from serving.engines.triton_install import find_triton
+from tests.conftest import ROOT, free_port
+from tests.serving.engines.test_local_triton import comes_true
+from tests.serving.publishing import publish_next
+
+pytestmark = pytest.mark.anyio
+
+PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
+PATIENCE = 60.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def changing(repository: Path, tmp_path: Path) -> AsyncIterator[tuple[Path, LocalTriton]]:
+    """A copy of the bundled repository, and a Triton that follows it."""
+    try:
+        find_triton()
+    except LabelwiseError as error:
+        pytest.skip(str(error))
+    copy = Path(shutil.copytree(repository, tmp_path / "repository"))
+    ports = {"grpc_port": free_port(), "metrics_port": free_port()}
+    triton = LocalTriton(copy, **ports, reload_interval=0.1, retire_after=1.5)
+    await triton.start()
+    yield copy, triton
+    await triton.stop()
+
+
+async def versions(client: grpcclient.InferenceServerClient, model: str) -> list[int]:
+    try:
+        metadata = await client.get_model_metadata(model)
+    except InferenceServerException:
+        return []
+    return sorted(map(int, metadata.versions))
+
+
+async def until(client: grpcclient.InferenceServerClient, model: str, expected: list[int]) -> None:
+    for _ in range(int(PATIENCE / 0.05)):
+        if await versions(client, model) == expected:
+            return
+        await asyncio.sleep(0.05)
+    assert await versions(client, model) == expected
+
+
+async def ask_on_and_on(client: grpcclient.InferenceServerClient, done: asyncio.Event) -> list[float]:
+    """The ensemble, as any gRPC client would; the highest score of each answer."""
+    answers = []
+    while not done.is_set():
+        image = grpcclient.InferInput("IMAGE", [1, 1], "BYTES")
+        image.set_data_from_numpy(np.array([[PHOTO]], dtype=np.object_))
+        answers.append(float((await client.infer("scenes", [image])).as_numpy("scores").max()))
+    return answers
+
+
+async def test_it_follows_and_its_own_clients_notice_nothing(
+    changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
+) -> None:
+    repository, triton = changing
+    async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+        done = asyncio.Event()
+        asking = asyncio.create_task(ask_on_and_on(client, done))
+        publish_next(repository, keep=1)
+        await until(client, "scenes_model", [1, 2])  # the old one is there for whoever began with it
+        await until(client, "scenes", [2])
+        await until(client, "scenes_model", [2])
+        publish_next(repository)
+        await until(client, "scenes_model", [2, 3])
+        await until(client, "scenes", [3])
+        publish_next(repository)  # the policy is to load two
+        await until(client, "scenes_model", [3, 4])
+        done.set()
+        assert len(set(np.round(await asking, 4))) == 4  # each version has answered, and nothing has failed
+        assert "is not served" not in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["graph", "model.py"])
+async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart(
+    changing: tuple[Path, LocalTriton], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where only Triton finds the fault, which may kill it: it comes back with what it had."""
+    repository, triton = changing
+    async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+        if fault == "graph":
+            publish_next(repository, keep=1, broken=True)
+        else:
+            elsewhere = Path(shutil.copytree(repository, repository.with_name("elsewhere")))
+            publish_next(elsewhere)
+            (elsewhere / "scenes_model/2/model.py").write_text("no Python")
+            shutil.copytree(elsewhere, repository, dirs_exist_ok=True)
+        await asyncio.to_thread(comes_true, lambda: "is not served" in caplog.text, PATIENCE)
+        await until(client, "scenes", [1])
+        await asyncio.sleep(2)  # longer than anything is kept
+        assert caplog.text.count("is not served") == 1
+        for model in ("scenes", "scenes_model", "scenes_decode"):
+            await until(client, model, [1])
+        assert triton.pid is not None
+        os.kill(triton.pid, signal.SIGKILL)
+        await until(client, "scenes", [])
+        await until(client, "scenes", [1])
+        publish_next(repository, keep=1)
+        await until(client, "scenes_model", [3])
+        await until(client, "scenes", [3])
+
+
+async def test_taggers_come_and_go_as_a_whole(changing: tuple[Path, LocalTriton]) -> None:
+    repository, triton = changing
+    async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+        publish_next(repository, name="other")
+        await until(client, "other", [1])
+        for part in ("other", "other_decode", "other_model"):
+            shutil.rmtree(repository / part)
+        for part in ("other", "other_decode", "other_model"):
+            await until(client, part, [])
+        assert await versions(client, "scenes") == [1]
