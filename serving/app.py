@@ -7,6 +7,7 @@ import fastapi_swagger
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from labelwise import __version__
@@ -35,10 +36,10 @@ class _PageFiles(StaticFiles):
 
 
 class _Gateway(FastAPI):
-    """FastAPI with every middleware outside of its own, so that what is answered in between owes the framework nothing."""
+    """FastAPI with every middleware outside of its own: what is answered by one of them costs nothing of the rest."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        added, self.user_middleware = self.user_middleware, []
+        added, self.user_middleware = self.user_middleware, [Middleware(AnswerFaults)]
         app = super().build_middleware_stack()
         for middleware in reversed(added):
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
@@ -58,7 +59,6 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
     service = TaggingService(settings, engine)
     app.state.service = service
     app.add_middleware(Shortcut, path="/v1/tag", endpoint=tag.tag, query_model=TagQuery)
-    app.add_middleware(AnswerFaults)
     add_protection(app, settings)
     app.add_middleware(Observe, metrics=service.metrics)
     install_error_handlers(app)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -99,12 +100,10 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_anything_else)
 
 
-async def error_response(request: Request, error: Exception) -> JSONResponse:
-    """The answer to what a route raised, where no framework looks for its handler; raises what has none."""
-    for kind in type(error).__mro__:
-        if kind in _HANDLERS:
-            return await _HANDLERS[kind](request, error)
-    raise error
+async def error_response(request: Request, error: BaseException) -> JSONResponse:
+    """The answer to what an endpoint raised, where no framework looks for its handler."""
+    handler = next((_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS), None)
+    return _last_answer(request, error) if handler is None else await handler(request, error)
 
 
 async def _on_gateway_error(request: Request, error: Exception) -> JSONResponse:
@@ -143,7 +142,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     return response
 
 
-_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
+_HANDLERS: dict[type, Callable[[Request, Any], Awaitable[JSONResponse]]] = {
     GatewayError: _on_gateway_error,
     ImageError: _on_image_error,
     EngineError: _on_engine_error,

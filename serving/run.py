@@ -21,7 +21,7 @@ from serving.settings import Settings
 try:
     from uvloop import run as run_loop  # a third of the event loop's cost less
 except ImportError:  # there is none for Windows
-    from asyncio import run as run_loop
+    from asyncio import run as run_loop  # type: ignore[assignment]
 
 _BACKLOG = 2048
 

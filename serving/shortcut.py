@@ -5,6 +5,7 @@ adds to decoding and inference (benchmarks/gateway.py). A request that needs non
 Whatever is out of the ordinary, such as a query that is not valid, goes FastAPI's way, which ends at the same endpoint.
 """
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -42,7 +43,7 @@ class Shortcut:
         request = Request(scope, receive)
         try:
             response = await self._endpoint(request, query)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             response = await error_response(request, error)
         await response(scope, receive, send)
 

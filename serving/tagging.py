@@ -1,6 +1,7 @@
 """From a model's scores to the tags a client asked for; plain data in, plain data out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +66,7 @@ Result = Scores | ImageError | GatewayError  # of one photo of a batch
 def make_answer(choice: Choice, scores: Scores, query: TagQuery, request_id: str) -> TagAnswer:
     """scores [l] of one photo -> the answer to `query`."""
     spec = choice.spec
-    return TagAnswer(
-        model=spec.name, version=spec.version, request_id=request_id, **_tags(choice, scores, query)
-    )
+    return TagAnswer(model=spec.name, version=spec.version, request_id=request_id, **_tags(choice, scores, query))
 
 
 def make_batch_answer(
@@ -99,7 +98,7 @@ def is_tag(tag: Tag) -> bool:
     return tag.score >= tag.threshold
 
 
-def _tags(choice: Choice, scores: Scores, query: TagQuery) -> dict[str, list[Tag]]:
+def _tags(choice: Choice, scores: Scores, query: TagQuery) -> dict[str, Any]:
     """The fields `tags` and, where they are asked for, `scores`."""
     if query.scores == "tags":
         return {"tags": [tag for _, tag in ranked(choice, scores, only_tags=True)][: query.top_k]}
