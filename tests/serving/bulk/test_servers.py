@@ -1,6 +1,7 @@
 """Tagging through real servers: the same table whichever way, and what happens when they die, return, or are others."""
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -45,14 +46,7 @@ def test_a_server_that_dies_and_returns_loses_nothing(many: Callable[[int], Path
     many(150)
     port = free_port()
     with gateway_at(port) as first:
-        run = subprocess.Popen(
-            tag_command("photos", "--out", "t.parquet", "--server", f"http://127.0.0.1:{port}"),
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        run = start(tmp_path, "--server", f"http://127.0.0.1:{port}")
         until(lambda: (tmp_path / "t.parquet").exists() and run.poll() is None)
         time.sleep(0.4)
         first.kill()
@@ -79,7 +73,7 @@ def test_patience_ends_and_the_run_goes_on_later(tag: Tag, many: Callable[[int],
     with running_gateway() as (url, gateway):
         killer = threading.Thread(target=kill_after, args=(gateway, tmp_path / "t.jsonl"))
         killer.start()
-        answer = tag("photos", "--out", "t.jsonl", "--server", url, "--patience", 0)
+        answer = tag("photos", "--out", "t.jsonl", "--server", url, "--patience", 3)
         killer.join()
     assert answer.returncode == 1
     assert "Run the same command again to go on" in answer.stderr
@@ -95,6 +89,33 @@ def kill_after(gateway: subprocess.Popen[str], file: Path) -> None:
     until(file.exists)
     time.sleep(0.3)
     gateway.kill()
+
+
+def test_ctrl_c_twice_does_not_wait_for_a_server_that_is_away(many: Callable[[int], Path], tmp_path: Path):
+    many(150)
+    with running_gateway() as (url, gateway):
+        run = start(tmp_path, "--server", url)
+        until(lambda: (tmp_path / "t.parquet").exists() and run.poll() is None)
+        gateway.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        run.send_signal(signal.SIGINT)
+        printed, said = run.communicate(timeout=20)
+        gateway.send_signal(signal.SIGCONT)
+    assert (run.returncode, "Stopped" in printed, said.count("Stopping")) == (130, True, 1), printed + said
+    assert len(rows_of(tmp_path / "t.parquet")) < 150
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        tag_command("photos", "--out", "t.parquet", *arguments),
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_one_server_of_two_is_down(tag: Tag, many: Callable[[int], Path], gateway_url: str, tmp_path: Path):
