@@ -17,6 +17,7 @@ from serving.connections import connection_options
 from serving.engines import create_engine
 from serving.exposure import check_exposure
 from serving.logs import configure_logging
+from serving.memory import return_large_blocks
 from serving.metrics import Metrics
 from serving.settings import Settings
 
@@ -35,6 +36,7 @@ def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. LabelwiseError if it cannot start."""
     check_exposure(settings)
     configure_logging(settings)
+    return_large_blocks()
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         run_loop(_serve(settings))
 

@@ -49,6 +49,7 @@ _EXTRA_OF = {
     "onnxscript": "export",
     "pytriton": "triton",
     "opentelemetry": "otel",
+    "ray": "ray",
 }
 
 

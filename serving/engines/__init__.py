@@ -38,6 +38,7 @@ def create_engine(settings: Settings, on_wait: Callable[[float], None] | None = 
         reload_interval=interval,
         # Until every gateway of this Triton has noticed, each at its own look.
         retire_after=retire_after + 2 * interval,
+        trace_endpoint=settings.trace_endpoint,
     )
     return TritonEngine(
         repository,

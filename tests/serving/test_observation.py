@@ -1,5 +1,6 @@
 """What an operator sees of a request: metrics, its line in the log, its trace at a collector."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -9,31 +10,59 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
+from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from serving.keys import add_key
-from tests.conftest import ROOT, running_gateway
+from tests.conftest import ROOT, free_port, running_gateway
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PATIENCE = 60.0  # seconds
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
+class Received(NamedTuple):
+    """A span as the collector has it; ids in hex, times in nanoseconds."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    start: int
+    end: int
+    attributes: dict[str, str]
+
+
+def received(body: bytes, content_type: str) -> Iterator[Received]:
+    """The gateway sends protobuf; Triton, JSON with ids in hex."""
+    if content_type == "application/json":
+        message = json.loads(body)
+    else:
+        message = MessageToDict(ExportTraceServiceRequest.FromString(body))
+    for resource in message["resourceSpans"]:
+        for span in (span for scope in resource["scopeSpans"] for span in scope["spans"]):
+            ids = [span.get(name, "") for name in ("traceId", "spanId", "parentSpanId")]
+            if content_type != "application/json":
+                ids = [base64.b64decode(value).hex() for value in ids]
+            times = int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])
+            attributes = {each["key"]: str(*each["value"].values()) for each in span.get("attributes", ())}
+            yield Received(span["name"], *ids, *times, attributes)
+
+
 @contextmanager
-def collector() -> Iterator[tuple[str, list[Span]]]:
+def collector() -> Iterator[tuple[str, list[Received]]]:
     """An OTLP/HTTP receiver: its address, and the spans it was sent."""
-    spans: list[Span] = []
+    spans: list[Received] = []
 
     class Receive(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             assert self.path == "/v1/traces"
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                spans.extend(span for scope in resource.scope_spans for span in scope.spans)
+            spans.extend(received(body, self.headers["content-type"]))
             self.send_response(200)
             self.end_headers()
 
@@ -120,7 +149,7 @@ def test_metrics_of_a_request() -> None:
     assert float(values["labelwise_requests_in_flight"]) == 0
 
 
-def assert_stages(spans: list[Span], url: str) -> dict[str, Span]:
+def assert_stages(spans: list[Received], url: str) -> dict[str, Received]:
     """One sampled request as the collector has it; the one that was not sampled is not there."""
     sampled = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
     assert httpx.post(f"{url}/v1/tag", content=PHOTO, headers=sampled, timeout=PATIENCE).status_code == 200
@@ -131,14 +160,14 @@ def assert_stages(spans: list[Span], url: str) -> dict[str, Span]:
         time.sleep(0.1)
     found = {span.name: span for span in spans}
     assert set(found) == {"POST /v1/tag", "receive", "decode", "engine"}
-    assert {span.trace_id.hex() for span in spans} == {TRACE}
+    assert {span.trace_id for span in spans} == {TRACE}
     root = found["POST /v1/tag"]
-    assert root.parent_span_id.hex() == PARENT
+    assert root.parent_id == PARENT
     stages = [found[name] for name in ("receive", "decode", "engine")]
     for before, after in zip(stages, [*stages[1:], None], strict=True):
-        assert before.parent_span_id == root.span_id
-        end = after.start_time_unix_nano if after else root.end_time_unix_nano
-        assert root.start_time_unix_nano <= before.start_time_unix_nano <= before.end_time_unix_nano <= end
+        assert before.parent_id == root.span_id
+        end = after.start if after else root.end
+        assert root.start <= before.start <= before.end <= end
     return found
 
 
@@ -146,11 +175,21 @@ def test_a_trace_arrives_at_the_collector(capfd: pytest.CaptureFixture[str]) -> 
     with collector() as (endpoint, spans):
         with running_gateway(trace_endpoint=endpoint, trace_ratio="0", log_format="json") as (url, _):
             root = assert_stages(spans, url)["POST /v1/tag"]
-        facts = {attribute.key: attribute.value for attribute in root.attributes}
-        assert facts["http.response.status_code"].int_value == 200
-        assert facts["labelwise.model"].string_value == "scenes"
+        assert (root.attributes["http.response.status_code"], root.attributes["labelwise.model"]) == ("200", "scenes")
     traced = [line["trace_id"] for line in lines(capfd.readouterr().err) if "trace_id" in line]
     assert traced == [TRACE]
+
+
+def test_a_trace_goes_on_in_triton(triton_arguments: dict[str, str]) -> None:
+    ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
+    with collector() as (endpoint, spans):
+        with running_gateway(trace_endpoint=endpoint, trace_ratio="0", **(triton_arguments | ports)) as (url, _):
+            sampled = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+            assert httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=PATIENCE).status_code == 200
+            assert httpx.post(f"{url}/v1/tag", content=PHOTO, headers=sampled, timeout=PATIENCE).status_code == 200
+        assert {span.trace_id for span in spans} == {TRACE}
+        (engine,) = [span for span in spans if span.name == "engine"]
+        assert engine.span_id in {span.parent_id for span in spans}  # Triton's
 
 
 def test_what_is_off_is_not_imported() -> None:
