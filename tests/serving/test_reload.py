@@ -31,7 +31,7 @@ def served(request: pytest.FixtureRequest, repository: Path, tmp_path: Path) -> 
 class Load:
     """Clients that send one photo after the other, each over a connection of its own, and keep every answer."""
 
-    def __init__(self, url: str, clients: int = 3) -> None:
+    def __init__(self, url: str, clients: int = 2) -> None:
         self.answers: list[httpx.Response] = []
         self._done = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(url,)) for _ in range(clients)]
@@ -40,6 +40,7 @@ class Load:
         with httpx.Client(base_url=url, timeout=PATIENCE) as client:
             while not self._done.is_set():
                 self.answers.append(client.post("/v1/tag", content=PHOTO, params={"scores": "all"}))
+                time.sleep(0.02)  # leaves the engine the time to load
 
     def wait_for(self, more: int) -> None:
         """Until so many more answers have come."""

@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from labelwise.errors import LabelwiseError
 from serving.engines.local_triton import LocalTriton
+from serving.engines.triton_grpc import CHANNEL
 from serving.engines.triton_install import find_triton
 from tests.conftest import ROOT, free_port
 from tests.serving.engines.test_local_triton import comes_true
@@ -75,7 +76,7 @@ async def test_it_follows_and_its_own_clients_notice_nothing(
     changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
 ) -> None:
     repository, triton = changing
-    async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         done = asyncio.Event()
         asking = asyncio.create_task(ask_on_and_on(client, done))
         publish_next(repository, keep=1)
@@ -98,7 +99,7 @@ async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart
 ) -> None:
     """Also where only Triton finds the fault, which may kill it: it comes back with what it had."""
     repository, triton = changing
-    async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         if fault == "graph":
             publish_next(repository, keep=1, broken=True)
         else:
@@ -123,7 +124,7 @@ async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart
 
 async def test_taggers_come_and_go_as_a_whole(changing: tuple[Path, LocalTriton]) -> None:
     repository, triton = changing
-    async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         publish_next(repository, name="other")
         await until(client, "other", [1])
         for part in ("other", "other_decode", "other_model"):
