@@ -114,12 +114,10 @@ def load_photo(
         image = _open(data, max_pixels)
         size, whole = image.size, image.width * image.height
         _draft(image, _DRAFT_MARGIN * max(height, width))
-        # Of a progressive JPEG the decoder keeps all coefficients, at whatever scale it gives it out.
-        held = whole if image.info.get("progressive") else image.width * image.height
-    with hold(held), _translated_errors():
+    with hold(_held(image, whole)), _translated_errors():
         orientation = _orientation(image)
         shown = _decoded(image)
-        box = _centre_box(shown.size, width / height) if resize == "crop" else None
+        box = centre_box(shown.size, width / height) if resize == "crop" else None
         pixels = np.asarray(shown.resize((width, height), _RESAMPLING[interpolation], box=box))
         return Photo(pixels, _turned_like(shown.size, size, orientation), orientation)
 
@@ -131,6 +129,18 @@ def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None =
         if draft_side is not None:
             _draft(image, draft_side)
         return _decoded(image)
+
+
+def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
+    """As `open_rgb`, then made smaller until no side is above `side`; `hold` as in `load_photo`."""
+    with _translated_errors():
+        image = _open(data, max_pixels)
+        whole = image.width * image.height
+        _draft(image, side)
+    with hold(_held(image, whole)), _translated_errors():
+        shown = _decoded(image)
+        shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return shown
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -145,6 +155,11 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 def _draft(image: Image.Image, side: int) -> None:
     if image.format == "JPEG":
         image.draft(None, (side, side))
+
+
+def _held(image: Image.Image, whole: int) -> int:
+    """Pixels that decoding holds: of a progressive JPEG all coefficients are kept, at whatever scale it comes out."""
+    return whole if image.info.get("progressive") else image.width * image.height
 
 
 def _decoded(image: Image.Image) -> Image.Image:
@@ -261,7 +276,7 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:
+def centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:
     """The largest centred box (left, top, right, bottom) of width/height `ratio` within `size`."""
     width, height = size
     box_width, box_height = min(width, height * ratio), min(height, width / ratio)

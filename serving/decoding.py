@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from labelwise.image import Photo, load_photo
+from PIL import Image
+
+from labelwise.image import Hold, Photo, load_photo, open_small
 from labelwise.spec import TaggerSpec
 from serving.deadline import Deadline
 
@@ -68,9 +70,17 @@ class Decoders:
         """One photo at the model's size. Raises ImageError, or GatewayError `deadline_exceeded`."""
         return await self.run(functools.partial(self._load, data, spec, deadline), deadline)
 
+    async def small(self, data: bytes, side: int, deadline: Deadline, draw: Callable[[Image.Image], T]) -> T:
+        """What `draw` makes, on a thread, of a photo with no side above `side`. Raises as `photo`."""
+
+        def work() -> T:
+            return draw(open_small(data, side, self._max_pixels, self._hold(deadline)))
+
+        return await self.run(work, deadline)
+
+    def _hold(self, deadline: Deadline) -> Hold:
+        return functools.partial(self._budget.hold, within=deadline.left())
+
     def _load(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
-        image = spec.image
-        hold = functools.partial(self._budget.hold, within=deadline.left())
-        return load_photo(
-            data, image.height, image.width, image.resize, image.interpolation, self._max_pixels, hold=hold
-        )
+        image, hold = spec.image, self._hold(deadline)
+        return load_photo(data, image.height, image.width, image.resize, image.interpolation, self._max_pixels, hold)

@@ -1,8 +1,9 @@
 """Photos from bytes to answers: admitted and read (pre), decoded and run (core), put into words (post), in time."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,11 +14,14 @@ from labelwise.spec import TaggerSpec
 from serving.admission import Admission, Place
 from serving.deadline import Deadline, ended_by_hang_up, requested_timeout
 from serving.decoding import Decoders
+from serving.embedding import Embeddings
 from serving.engines.base import Engine, Outputs, Pixels
 from serving.errors import GatewayError
+from serving.explaining import ExplainAnswer, ExplainQuery, asked_tags, located, make_explanation
 from serving.forms import Item
 from serving.metrics import Metrics
-from serving.query import TagQuery, choose, refuse_repeats
+from serving.overlay import MOST_SIDE, draw_overlay
+from serving.query import Choice, LabelQuery, TagQuery, choose, refuse_repeats
 from serving.settings import Settings
 from serving.tagging import BatchAnswer, Result, TagAnswer, make_answer, make_batch_answer
 from serving.upload import Uploads
@@ -26,6 +30,16 @@ from serving.upload import Uploads
 _MOST_AT_ONCE = 16
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One photo that went through a model: `outputs` are [1, …]."""
+
+    data: bytes
+    photo: Photo
+    outputs: Outputs
+    deadline: Deadline
 
 
 class TaggingService:
@@ -40,22 +54,44 @@ class TaggingService:
         self.uploads = Uploads(settings, self._decoders)
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
-        """Tag the photo in the request's body. Raises GatewayError, ImageError or EngineError."""
-        choice = choose(self.find(query.model, query.version), query)
-        with self._place(request) as (place, timeout):
-            data = await self.uploads.photo(request, place)
-            with ended_by_hang_up(request):
-                _, outputs = await self._run_one(data, choice.spec, ["scores"], Deadline(timeout))
-        return make_answer(choice, outputs["scores"][0], query, request.state.request_id)
+        """Tag the photo in the request's body. Raises GatewayError, ImageError or EngineError, as all of these do."""
+        choice = self._choose(query)
+        async with self._one(request, choice.spec, "scores") as run:
+            return make_answer(choice, run.outputs["scores"][0], query, request.state.request_id)
 
     async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
         """Tag all photos in the request's body; what is wrong with one of them is its own result."""
-        choice = choose(self.find(query.model, query.version), query)
+        choice = self._choose(query)
         with self._place(request) as (place, timeout):
             items = await self.uploads.batch(request, place)
             with ended_by_hang_up(request):
                 results = await self._run_many(items, choice.spec, Deadline(timeout))
         return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
+
+    async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
+        """Where in the photo its labels were seen."""
+        choice = self._choose(query, "attention")
+        async with self._one(request, choice.spec, "scores", "attention") as run:
+            scores, attention = run.outputs["scores"][0], run.outputs["attention"][0]
+            return make_explanation(choice, scores, attention, run.photo, query, request.state.request_id)
+
+    async def explain_as_picture(self, request: Request, query: ExplainQuery) -> bytes:
+        """The same as a PNG of the photo, upright."""
+        choice = self._choose(query, "attention")
+        async with self._one(request, choice.spec, "scores", "attention") as run:
+            entries = asked_tags(choice, run.outputs["scores"][0], query)
+            places = located(choice.spec, run.outputs["attention"][0], run.photo, [index for index, _ in entries])
+            tags = [tag for _, tag in entries]
+            # Decoded anew: what was decoded for the model is too small to look at.
+            return await self._decoders.small(
+                run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, places, tags)
+            )
+
+    async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings]:
+        """The photo's embeddings of all labels [l, p], and which of them were asked for."""
+        choice = self._choose(query, "embeddings")
+        async with self._one(request, choice.spec, "embeddings") as run:
+            return choice, run.outputs["embeddings"][0]
 
     def find(self, model: str | None, version: int | None) -> TaggerSpec:
         """The contract of a model, the only one by default, and of a version, the newest by default."""
@@ -72,6 +108,14 @@ class TaggingService:
             raise GatewayError("unknown_model", f"{name} has no version {number} here; it has {known}.")
         return versions[number]
 
+    def _choose(self, query: LabelQuery, output: str = "scores") -> Choice:
+        """Before the upload: a wrong query costs nobody anything."""
+        spec = self.find(query.model, query.version)
+        if output not in spec.output_names:
+            offered = ", ".join(spec.output_names)
+            raise GatewayError("output_not_offered", f"{spec.name} offers no {output}, only {offered}.")
+        return choose(spec, query)
+
     @contextmanager
     def _place(self, request: Request) -> Iterator[tuple[Place, float]]:
         """A place, and the seconds for the work; nothing of the body is read for a request that cannot have them."""
@@ -80,11 +124,16 @@ class TaggingService:
         with self.admission.place() as place:
             yield place, timeout
 
-    async def _run_one(
-        self, data: bytes, spec: TaggerSpec, outputs: Sequence[str], deadline: Deadline
-    ) -> tuple[Photo, Outputs]:
-        photo = await self._decode(data, spec, deadline)
-        return photo, await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
+    @asynccontextmanager
+    async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_Run]:
+        """The one photo of a request, through the model; its place is kept until the block ends."""
+        with self._place(request) as (place, timeout):
+            data = await self.uploads.photo(request, place)
+            deadline = Deadline(timeout)
+            with ended_by_hang_up(request):
+                photo = await self._decode(data, spec, deadline)
+                answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
+                yield _Run(data, photo, answer, deadline)
 
     async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[Result]:
         """In chunks, of which one is decoded while another is run; of a request as many photos as there are threads."""

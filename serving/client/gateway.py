@@ -1,38 +1,22 @@
-"""The transport to the gateway: encoded photos over HTTP, several in one request."""
+"""The transport to the gateway: encoded photos over HTTP, several in one request where that is offered."""
 
 import asyncio
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Sequence
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec
-from serving.client.errors import (
-    ClientClosed,
-    ClientError,
-    OutputNotOffered,
-    PhotoError,
-    PhotosRefused,
-    ServerBusy,
-    ServerFailed,
-    ServerTimeout,
-    ServerUnavailable,
-    Unauthorized,
-    UnknownModel,
-    WrongContract,
-)
+from serving.client.errors import ClientClosed, OutputNotOffered, PhotoError, PhotosRefused
+from serving.client.gateway_link import GatewayLink, Refused
+from serving.client.results import Row
 from serving.client.servers import Servers
 from serving.engines.base import Outputs, Pixels
 
-_Answer = Mapping[str, Any]
-
-# The gateway's codes (serving/errors.py) for what is wrong with one photo and no other.
-_ABOUT_THE_PHOTO = ("image_", "body_too_large")
+_Answered = Row | PhotoError
+_Ask = Callable[[GatewayLink, bytes, TaggerSpec, float], Awaitable[Row]]
 
 
 class GatewayTransport:
@@ -42,23 +26,23 @@ class GatewayTransport:
 
     def __init__(self, urls: Sequence[str], model: str | None, *, key: str | None, connect_timeout: float) -> None:
         self._urls, self._model, self._key, self._connect_timeout = urls, model, key, connect_timeout
-        self._servers: Servers[_GatewayLink] | None = None
+        self._servers: Servers[GatewayLink] | None = None
 
     @property
     def spec(self) -> TaggerSpec:
         return self._connected.contract
 
     @property
-    def _connected(self) -> "Servers[_GatewayLink]":
+    def _connected(self) -> Servers[GatewayLink]:
         if self._servers is None:
             raise ClientClosed("The client is not connected.")
         return self._servers
 
     async def connect(self) -> None:
         """Raises ServerUnavailable, UnknownModel or Unauthorized."""
-        self._servers = Servers([_GatewayLink(url, self._model, self._key) for url in self._urls])
+        self._servers = Servers([GatewayLink(url, self._model, self._key) for url in self._urls])
         try:
-            await self._connected.connect(self._connect_timeout)
+            await self._servers.connect(self._connect_timeout)
         except BaseException:
             await self.close()
             raise
@@ -68,117 +52,61 @@ class GatewayTransport:
         return await self.infer_encoded([_as_png(image) for image in pixels], outputs, timeout)
 
     async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
-        spec = self.spec
-        if missing := sorted(set(outputs) - set(spec.output_names)):
-            raise OutputNotOffered(
-                f"{spec.name} has no {', '.join(missing)}; it offers {', '.join(spec.output_names)}."
-            )
-        servers = self._connected
-
-        async def scores(photo: bytes) -> NDArray[np.float32]:
-            return await servers.call(lambda link, within: link.tag(photo, spec, within), timeout)
-
-        answers = await asyncio.gather(*map(scores, photos), return_exceptions=True)
-        return {"scores": np.stack(_all_of(answers))}
+        if missing := sorted(set(outputs) - set(self.spec.output_names)):
+            offered = ", ".join(self.spec.output_names)
+            raise OutputNotOffered(f"{self.spec.name} has no {', '.join(missing)}; it offers {offered}.")
+        answers = await asyncio.gather(*(self._asked_for(output, photos, timeout) for output in outputs))
+        rows = [_merged(parts) for parts in zip(*answers, strict=True)]
+        if refused := {place: row for place, row in enumerate(rows) if isinstance(row, PhotoError)}:
+            raise PhotosRefused(refused)
+        return {name: np.stack([row[name] for row in rows if not isinstance(row, PhotoError)]) for name in outputs}
 
     async def close(self) -> None:
         if self._servers is not None:
             await self._servers.close()
 
+    async def _asked_for(self, output: str, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
+        """By the route that answers with that output."""
+        if output == "embeddings":
+            return await self._singly(GatewayLink.embed, photos, timeout)
+        if output == "attention":
+            return await self._singly(GatewayLink.explain, photos, timeout)
+        return await self._scores(photos, timeout)
 
-def _all_of(answers: Sequence[Any]) -> list[Any]:
-    """The answers, if there is one for each photo; PhotosRefused names all that have none."""
-    refused: dict[int, PhotoError] = {}
-    for index, answer in enumerate(answers):
-        if isinstance(answer, PhotosRefused):
-            refused[index] = answer.errors[0]
-        elif isinstance(answer, BaseException):
-            raise answer
-    if refused:
-        raise PhotosRefused(refused)
-    return list(answers)
-
-
-class _GatewayLink:
-    """The connections to one gateway."""
-
-    def __init__(self, url: str, model: str | None, key: str | None) -> None:
-        self.url, self._model = url, model
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=None)
-
-    async def close(self) -> None:
-        await self._client.aclose()
-
-    async def contract(self, timeout: float) -> TaggerSpec:
-        model = self._model or await self._only_model(timeout)
-        response = await self._request("GET", f"/v1/models/{model}/contract", timeout)
+    async def _scores(self, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
+        """In one request, or in several where the gateway does not take so much at once."""
+        if len(photos) == 1:
+            return await self._singly(GatewayLink.tag, photos, timeout)
+        spec = self.spec
         try:
-            return TaggerSpec.parse(response.text, f"the contract at {self.url}")
-        except SpecError as error:
-            raise WrongContract(f"{error}; the gateway and this client are of different releases.") from error
+            return await self._connected.call(lambda link, within: link.tag_many(photos, spec, within), timeout)
+        except Refused:
+            middle = len(photos) // 2
+            halves = [self._scores(half, timeout) for half in (photos[:middle], photos[middle:])]
+            first, second = await asyncio.gather(*halves)
+            return first + second
 
-    async def tag(self, photo: bytes, spec: TaggerSpec, timeout: float) -> NDArray[np.float32]:
-        """Scores [l] of one photo."""
-        query = {"model": spec.name, "version": str(spec.version), "scores": "all"}
-        answer = await self._json("POST", "/v1/tag", timeout, params=query, content=photo, headers=_RAW)
-        return _scores(answer["scores"], spec)
+    async def _singly(self, ask: _Ask, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
+        """A request for each photo, all at once."""
+        spec = self.spec
 
-    async def _only_model(self, timeout: float) -> str:
-        names = [model["name"] for model in (await self._json("GET", "/v1/models", timeout))["models"]]
-        if len(names) != 1:
-            raise UnknownModel(f"{self.url} serves {', '.join(names)}: choose one with model=….")
-        return cast(str, names[0])
+        async def one(photo: bytes) -> _Answered:
+            try:
+                return await self._connected.call(lambda link, within: ask(link, photo, spec, within), timeout)
+            except Refused as refused:
+                return refused.error
 
-    async def _json(self, method: str, path: str, timeout: float, **request: Any) -> _Answer:
-        return cast(_Answer, (await self._request(method, path, timeout, **request)).json())
-
-    async def _request(self, method: str, path: str, timeout: float, **request: Any) -> httpx.Response:
-        try:
-            response = await asyncio.wait_for(self._client.request(method, path, **request), timeout)
-        except asyncio.TimeoutError:
-            raise ServerTimeout(f"{self.url} did not answer within {timeout:.3g} s.") from None
-        except httpx.TransportError as error:
-            raise ServerUnavailable(f"{self.url} does not answer: {error or type(error).__name__}") from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise ClientError(f"{self.url} is no address: {error}") from error
-        if response.is_success:
-            return response
-        raise _error_of(self.url, response)
+        return list(await asyncio.gather(*map(one, photos)))
 
 
-_RAW = {"Content-Type": "application/octet-stream"}
-
-
-def _scores(entries: Sequence[Mapping[str, Any]], spec: TaggerSpec) -> NDArray[np.float32]:
-    by_label = {entry["label"]: entry["score"] for entry in entries}
-    return np.array([by_label[label] for label in spec.labels], np.float32)
-
-
-def _error_of(url: str, response: httpx.Response) -> ClientError:
-    """The client's error for an answer that is none; the gateway's own words where it is the gateway's."""
-    try:
-        problem = response.json()
-        code, detail = str(problem["code"]), str(problem["detail"])
-    except (ValueError, KeyError, TypeError):  # something in between, such as a proxy
-        code, detail = "", f"it answered {response.status_code} {response.reason_phrase}"
-    if code.startswith(_ABOUT_THE_PHOTO):
-        return PhotosRefused({0: PhotoError(code, detail)})
-    message = f"{url}: {detail}"
-    if code == "output_not_offered":
-        return OutputNotOffered(message)
-    return _BY_STATUS.get(response.status_code, ServerFailed)(message)
-
-
-_BY_STATUS: dict[int, type[ClientError]] = {
-    401: Unauthorized,
-    403: Unauthorized,
-    404: UnknownModel,
-    429: ServerBusy,
-    502: ServerUnavailable,
-    503: ServerUnavailable,
-    504: ServerTimeout,
-}
+def _merged(parts: Sequence[_Answered]) -> _Answered:
+    """What several requests said of one photo."""
+    row: dict[str, NDArray[np.float32]] = {}
+    for part in parts:
+        if isinstance(part, PhotoError):
+            return part
+        row.update(part)
+    return row
 
 
 def _as_png(image: Pixels) -> bytes:

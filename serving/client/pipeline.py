@@ -44,10 +44,6 @@ class Pipeline:
             ready = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, photo)
         except BadPhoto as error:
             return error.error
-        except asyncio.CancelledError:
-            if self._closed:
-                raise ClientClosed(_CLOSED) from None
-            raise
         if self._closed:
             raise ClientClosed(_CLOSED)
         batcher = self._batchers.get(outputs)
@@ -60,9 +56,11 @@ class Pipeline:
         self._closed = True
         for batcher in self._batchers.values():
             batcher.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False)
 
     def _prepare(self, photo: Photo) -> _Ready:
+        if self._closed:  # what waited for a thread meanwhile
+            raise ClientClosed(_CLOSED)
         encoded = to_bytes(photo, small=not self._sends_pixels)
         if self._sends_pixels:
             return to_pixels(encoded, self._transport.spec.image, self._options.max_pixels)

@@ -1,21 +1,22 @@
-"""The client for ordinary code: the asynchronous one on an event loop in a thread of its own.
+"""The client for ordinary code: the asynchronous one on an event loop in a thread in the background.
 
 So it works where a loop runs already, as in Jupyter, and several threads may share it.
 """
 
 import asyncio
-import contextlib
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from labelwise.spec import TaggerSpec
 from serving.client.async_tagger import AsyncTagger
+from serving.client.background import background
 from serving.client.errors import ClientClosed
 from serving.client.photos import Photo, require_many
 from serving.client.results import Call, EmbedResult, TagResult, Threshold, embedding, tagging
@@ -37,11 +38,9 @@ class Tagger:
         self._closing = threading.Lock()
         self._closed = False
         self._client = AsyncTagger(servers, model, **options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="labelwise-client", daemon=True)
-        self._thread.start()
-        # Also where nobody closes it: when it is forgotten, or the interpreter ends.
-        self._end = weakref.finalize(self, _end, self._pid, self._client, self._loop, self._thread)
+        self._loop = background.loop()
+        self._forgotten = weakref.finalize(self, _close_sometime, self._pid, self._client, self._loop)
+        self._forgotten.atexit = False  # the thread ends with the interpreter, and the connections with it
 
     def __enter__(self) -> "Tagger":
         self.connect()
@@ -65,9 +64,10 @@ class Tagger:
     def close(self) -> None:
         """Let go of the connections; calls in other threads end with ClientClosed. Safe to call twice."""
         if os.getpid() == self._pid:
-            with self._closing:  # what was submitted before this line is known to the loop, and gets an answer
+            with self._closing:  # nothing is submitted after this line that nobody would answer
                 self._closed = True
-            self._end()
+            if self._forgotten.detach():
+                asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(_CLOSE_WITHIN)
 
     def tag(
         self,
@@ -109,7 +109,7 @@ class Tagger:
         return list(self._stream(photos, embedding(self.spec, labels, exclude)))
 
     def _stream(self, photos: Iterable[Photo], call: Call[T]) -> Iterator[T]:
-        pending: deque[Future[T]] = deque()
+        pending: deque[Future[_Outcome[T]]] = deque()
         window = self._client.window
         try:
             for place, photo in enumerate(photos):
@@ -125,39 +125,43 @@ class Tagger:
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return _result(self._submit(work))
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+    def _submit(self, work: Coroutine[Any, Any, T]) -> "Future[_Outcome[T]]":
         if os.getpid() != self._pid:
             work.close()
-            raise ClientClosed("The client belongs to the process that made it: make one in each process.")
+            raise ClientClosed("The client belongs to the process that made it; start others by 'spawn', each its own.")
         with self._closing:
             if not self._closed:
-                return asyncio.run_coroutine_threadsafe(work, self._loop)
+                return asyncio.run_coroutine_threadsafe(_outcome(work), self._loop)
         work.close()
         raise ClientClosed("The client is closed.")
 
 
-def _result(future: "Future[T]") -> T:
+@dataclass(frozen=True)
+class _Outcome(Generic[T]):
+    value: T | None
+    error: Exception | None
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> _Outcome[T]:
+    """Never raises: asyncio would complain of an exception that nobody fetches, as in a stream that is left early."""
     try:
-        return future.result()
+        return _Outcome(await work, None)
+    except Exception as error:
+        return _Outcome(None, error)
+
+
+def _result(future: "Future[_Outcome[T]]") -> T:
+    try:
+        outcome = future.result()
     except BaseException:  # such as Ctrl-C: nobody will come back for it
         future.cancel()
         raise
+    if outcome.error is not None:
+        raise outcome.error
+    return cast(T, outcome.value)
 
 
-def _end(pid: int, client: AsyncTagger, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    if os.getpid() != pid:  # a fork has no such thread, and its connections are the parent's
-        return
-    with contextlib.suppress(Exception):
-        asyncio.run_coroutine_threadsafe(_finish(client), loop).result(_CLOSE_WITHIN)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(_CLOSE_WITHIN)
-    if not loop.is_running():
-        loop.close()
-
-
-async def _finish(client: AsyncTagger) -> None:
-    """Close, and let the calls that ends so tell their callers."""
-    await client.close()
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    if others:
-        await asyncio.wait(others, timeout=_CLOSE_WITHIN / 2)
+def _close_sometime(pid: int, client: AsyncTagger, loop: asyncio.AbstractEventLoop) -> None:
+    """For a client that nobody closed. Garbage is collected in any thread, the loop's included: nothing may wait."""
+    if os.getpid() == pid:  # a fork has no such thread, and its connections are the parent's
+        asyncio.run_coroutine_threadsafe(client.close(), loop)

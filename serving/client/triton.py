@@ -1,6 +1,7 @@
 """The transport to Triton: pixels to NAME_model, or encoded photos to the ensemble NAME."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from labelwise.repository import CONTRACT_PARAMETER, MODEL_SUFFIX
 from labelwise.spec import TaggerSpec
 from serving.client.errors import (
     ClientClosed,
+    ClientError,
     OutputNotOffered,
     PhotoError,
     PhotosRefused,
@@ -32,6 +34,25 @@ from serving.engines.triton_grpc import CHANNEL, our_errors
 _ENSEMBLE_INPUT = "IMAGE"
 _REFUSED = re.compile(r"image (\d+) of \d+: (image_\w+): (.*)")  # the decode model's words
 _LONGEST = 300  # characters of a server's own words in a message
+
+
+class _Process:
+    """Which process uses gRPC: in a fork of it, gRPC crashes."""
+
+    def __init__(self) -> None:
+        self._pid: int | None = None
+
+    def claim(self) -> None:
+        """ClientError in a fork of a process that has claimed."""
+        if self._pid not in (None, os.getpid()):
+            raise ClientError(
+                "This process was forked from one that uses gRPC, which does not survive that: start processes by "
+                "'spawn', or make the first client after the fork."
+            )
+        self._pid = os.getpid()
+
+
+_process = _Process()
 
 
 class TritonTransport:
@@ -55,6 +76,7 @@ class TritonTransport:
 
     async def connect(self) -> None:
         """Raises ServerUnavailable, UnknownModel, or WrongContract where Triton does not tell the contract."""
+        _process.claim()
         self._servers = Servers([_TritonLink(url, self._model) for url in self._urls])
         try:
             await self._connected.connect(self._connect_timeout)

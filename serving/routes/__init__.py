@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from serving.routes import health, models, tag
+from serving.routes import embed, explain, health, models, tag
 
 router = APIRouter()
-for part in (tag, models, health):
+for part in (tag, explain, embed, models, health):
     router.include_router(part.router)

@@ -1,5 +1,6 @@
 """What the routes share: the service, the form of an answer, and OpenAPI's words for bodies and errors."""
 
+import re
 from typing import Any
 
 from fastapi import Request, Response
@@ -12,6 +13,7 @@ from serving.service import TaggingService
 from serving.upload import BATCH_FIELD, FORM_FIELD
 
 JSON_TYPE = "application/json"
+_QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 PHOTO_SCHEMA: dict[str, Any] = {"type": "string", "format": "binary"}
 
 _TIMEOUT: dict[str, Any] = {
@@ -44,10 +46,30 @@ def json_answer(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(exclude_none=True), media_type=JSON_TYPE)
 
 
-def done(answer: BaseModel) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's word for a 200 that looks like `answer`."""
-    example = answer.model_dump(mode="json", exclude_none=True)
-    return {200: {"description": "Done", "content": {JSON_TYPE: {"example": example}}}}
+def accepts(request: Request, kind: str) -> bool:
+    """Whether the client would rather have `kind` than JSON, by its Accept header (RFC 9110, section 12.5.1)."""
+    return _quality(request, kind) > _quality(request, JSON_TYPE)
+
+
+def _quality(request: Request, kind: str) -> float:
+    """What the most specific range for `kind` in the Accept header gives it, from 0 to 1."""
+    ranges = {kind: 3, f"{kind.partition('/')[0]}/*": 2, "*/*": 1}
+    best, quality = 0, 0.0
+    for part in request.headers.get("accept", "*/*").split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if ranges.get(name, 0) > best:
+            best = ranges[name]
+            given = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
+            quality = float(given) if _QUALITY.fullmatch(given) else 1.0
+    return quality
+
+
+def done(answer: BaseModel, other: str | None = None) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's word for a 200 that looks like `answer`, or is bytes of the content type `other`."""
+    content: dict[str, Any] = {JSON_TYPE: {"example": answer.model_dump(mode="json", exclude_none=True)}}
+    if other:
+        content[other] = {"schema": PHOTO_SCHEMA}
+    return {200: {"description": "Done", "content": content}}
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -63,6 +85,7 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     return described
 
 
+OUTPUT_PROBLEMS = problems(*_OF_ANY_UPLOAD, *_OF_ONE_PHOTO, "output_not_offered")
 BATCH_PROBLEMS = problems(*_OF_ANY_UPLOAD, "too_many_images")
 PHOTO_PROBLEMS = problems(*_OF_ANY_UPLOAD, *_OF_ONE_PHOTO)
 

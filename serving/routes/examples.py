@@ -1,5 +1,7 @@
 """The examples of the OpenAPI document: answers as the bundled model gave them, and what each error says."""
 
+from serving.embedding import EmbedAnswer, LabelEmbedding
+from serving.explaining import ExplainAnswer, Grid, ImageInfo, SeenLabel
 from serving.tagging import BatchAnswer, BatchItem, ItemError, Tag, TagAnswer
 
 REQUEST_ID = "8d83e2c45f604f16a8aa6c65912f27dc"
@@ -18,6 +20,22 @@ BATCH = BatchAnswer(
             error=ItemError(code="image_broken", title="The image cannot be decoded", status=422, detail=_BROKEN),
         ),
     ],
+    request_id=REQUEST_ID,
+)
+
+EXPLAIN = ExplainAnswer(
+    model="scenes",
+    version=1,
+    image=ImageInfo(width=640, height=480, orientation=1),
+    grid=Grid(height=2, width=2, box=(0, 0, 640, 480)),
+    labels=[SeenLabel(**dict(_SUNSET), attention=[[0.4, 0.3], [0.2, 0.1]])],
+    request_id=REQUEST_ID,
+)
+EMBED = EmbedAnswer(
+    model="scenes",
+    version=1,
+    dimension=4,
+    embeddings=[LabelEmbedding(label="sunset", values=[0.5, -0.5, 0.1, 0.7])],
     request_id=REQUEST_ID,
 )
 

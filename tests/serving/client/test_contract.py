@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -12,31 +11,9 @@ from PIL import Image
 
 from labelwise.spec import TaggerSpec
 from serving.client import AsyncTagger, PhotoError, Tagger, TagResult
+from tests.serving.client.conftest import WAYS, Arguments
 
 AGREE = 1e-4
-
-WAYS = ["pixels", "bytes", "gateway"]
-
-
-@pytest.fixture(scope="session")
-def triton_url(triton_gateway_url: str, triton_arguments: dict[str, str]) -> str:
-    """The gRPC of the Triton that the gateway started."""
-    return f"grpc://127.0.0.1:{triton_arguments['triton_grpc_port']}"
-
-
-@pytest.fixture(scope="session")
-def arguments(triton_url: str, triton_gateway_url: str) -> Callable[[str], tuple[tuple[str, str], dict[str, str]]]:
-    """How to make a client of each way."""
-    return lambda way: (
-        ((triton_gateway_url, "scenes"), {}) if way == "gateway" else ((triton_url, "scenes"), {"send": way})
-    )
-
-
-@pytest.fixture(scope="session", params=WAYS)
-def tagger(request: pytest.FixtureRequest, arguments) -> Iterator[Tagger]:
-    positional, named = arguments(request.param)
-    with Tagger(*positional, **named) as tagger:
-        yield tagger
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +42,7 @@ def test_every_photo_has_the_gateways_tags(tagger: Tagger, photos: list[Path], a
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_async_is_the_same(way: str, arguments, photos: list[Path], asked: list[dict]) -> None:
+def test_async_is_the_same(way: str, arguments: Arguments, photos: list[Path], asked: list[dict]) -> None:
     async def tagged() -> list[TagResult]:
         positional, named = arguments(way)
         async with AsyncTagger(*positional, **named) as tagger:

@@ -1,0 +1,146 @@
+"""The connections to one gateway: its routes, its problem details."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.errors import SpecError
+from labelwise.spec import TaggerSpec
+from serving.client.errors import (
+    ClientError,
+    OutputNotOffered,
+    PhotoError,
+    ServerBusy,
+    ServerFailed,
+    ServerTimeout,
+    ServerUnavailable,
+    Unauthorized,
+    UnknownModel,
+    WrongContract,
+)
+from serving.client.results import Row
+
+_RAW = {"Content-Type": "application/octet-stream"}
+
+# The gateway's codes (serving/errors.py) for what is wrong with what was sent: a photo, or too much of it.
+_ABOUT_THE_PHOTOS = ("image_", "body_too_large", "too_many_images")
+_BY_STATUS: dict[int, type[ClientError]] = {
+    401: Unauthorized,
+    403: Unauthorized,
+    429: ServerBusy,
+    502: ServerUnavailable,
+    503: ServerUnavailable,
+    504: ServerTimeout,
+}
+_BY_CODE: dict[str, type[ClientError]] = {"unknown_model": UnknownModel, "output_not_offered": OutputNotOffered}
+
+
+class Refused(ClientError):
+    """The gateway does not take this: a photo that is none, or more than it takes at once."""
+
+    def __init__(self, error: PhotoError) -> None:
+        super().__init__(error.detail)
+        self.error = error
+
+
+class GatewayLink:
+    """Asks the gateway at `url`, with `key` where it wants one. Everything raises ClientErrors."""
+
+    def __init__(self, url: str, model: str | None, key: str | None) -> None:
+        self.url, self._model = url, model
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        try:
+            self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=None, limits=httpx.Limits())
+        except httpx.InvalidURL as error:
+            raise ClientError(f"{url} is no address: {error}.") from error
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def contract(self, timeout: float) -> TaggerSpec:
+        model = self._model or await self._only_model(timeout)
+        response = await self._request("GET", f"/v1/models/{model}/contract", timeout)
+        try:
+            return TaggerSpec.parse(response.text, f"the contract at {self.url}")
+        except SpecError as error:
+            raise WrongContract(f"{error}; the gateway and this client are of different releases.") from error
+
+    async def tag(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
+        answer = await self._post("/v1/tag", spec, timeout, {"scores": "all"}, content=photo, headers=_RAW)
+        return _scores(answer.json(), spec)
+
+    async def tag_many(self, photos: Sequence[bytes], spec: TaggerSpec, timeout: float) -> list[Row | PhotoError]:
+        """A row, or what is wrong, for each photo. Refused where they are too much at once."""
+        files = [("files", (str(place), photo, "application/octet-stream")) for place, photo in enumerate(photos)]
+        results = (await self._post("/v1/tag:batch", spec, timeout, {"scores": "all"}, files=files)).json()["results"]
+        if [result["id"] for result in results] != [str(place) for place in range(len(photos))]:
+            raise ServerFailed(f"{self.url} did not answer the {len(photos)} photos in order.")
+        return [self._item(result, spec) for result in results]
+
+    async def embed(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
+        headers = _RAW | {"Accept": "application/octet-stream"}  # JSON would be several times as long
+        answer = await self._post("/v1/embed", spec, timeout, {}, content=photo, headers=headers)
+        values = np.frombuffer(answer.content, "<f4").astype(np.float32)
+        return {"embeddings": values.reshape(len(spec.labels), -1)}
+
+    async def explain(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
+        # Every label is a tag at a threshold of 0.
+        answer = await self._post("/v1/explain", spec, timeout, {"threshold": "0"}, content=photo, headers=_RAW)
+        maps = {entry["label"]: entry["attention"] for entry in answer.json()["labels"]}
+        return {"attention": np.array([maps[label] for label in spec.labels], np.float32)}
+
+    def _item(self, result: Mapping[str, Any], spec: TaggerSpec) -> Row | PhotoError:
+        if "error" not in result:
+            return _scores(result, spec)
+        problem = result["error"]
+        error = _translated(self.url, problem["status"], problem["code"], problem["detail"])
+        if isinstance(error, Refused):
+            return error.error
+        raise error
+
+    async def _only_model(self, timeout: float) -> str:
+        models = (await self._request("GET", "/v1/models", timeout)).json()["models"]
+        if len(models) != 1:
+            names = ", ".join(model["name"] for model in models)
+            raise UnknownModel(f"{self.url} serves {names}: choose one with model=….")
+        return str(models[0]["name"])
+
+    async def _post(
+        self, path: str, spec: TaggerSpec, timeout: float, query: Mapping[str, str], **request: Any
+    ) -> httpx.Response:
+        chosen = {"model": spec.name, "version": str(spec.version), **query}
+        return await self._request("POST", path, timeout, params=chosen, **request)
+
+    async def _request(self, method: str, path: str, timeout: float, **request: Any) -> httpx.Response:
+        try:
+            response = await asyncio.wait_for(self._client.request(method, path, **request), timeout)
+        except asyncio.TimeoutError:
+            raise ServerTimeout(f"{self.url} did not answer within {timeout:.3g} s.") from None
+        except httpx.TransportError as error:
+            raise ServerUnavailable(f"{self.url} does not answer: {error or type(error).__name__}.") from error
+        if response.is_success:
+            return response
+        try:
+            problem = response.json()
+            code, detail = str(problem["code"]), str(problem["detail"])
+        except (ValueError, KeyError, TypeError):  # of something in between, such as a proxy
+            code, detail = "", f"it answered {response.status_code} {response.reason_phrase}."
+        raise _translated(self.url, response.status_code, code, detail)
+
+
+def _scores(answer: Mapping[str, Any], spec: TaggerSpec) -> Row:
+    by_label = {entry["label"]: entry["score"] for entry in answer["scores"]}
+    scores: NDArray[np.float32] = np.array([by_label[label] for label in spec.labels], np.float32)
+    return {"scores": scores}
+
+
+def _translated(url: str, status: int, code: str, detail: str) -> ClientError:
+    """The client's error for a problem of the gateway's, with its own words."""
+    if code.startswith(_ABOUT_THE_PHOTOS):
+        return Refused(PhotoError(code, detail))
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailed)
+    return kind(f"{url}: {detail}")
