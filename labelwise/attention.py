@@ -15,6 +15,7 @@ from labelwise.image import centre_box
 Maps = NDArray[np.float32]  # [l, rows, columns]
 Box = tuple[float, float, float, float]
 
+CLEARLY = 3.0  # times its share, from which a place may count as looked at
 # EXIF orientation -> how upright becomes stored: swap the axes, then mirror left and right, then top and bottom.
 _STORED: dict[int, tuple[bool, bool, bool]] = {
     1: (False, False, False),
@@ -67,16 +68,20 @@ def as_stored(upright: Located, orientation: int) -> Located:
 
 
 def spread(located: Located, size: tuple[int, int]) -> Maps:
-    """The maps over the whole photo at `size` (width, height), smooth, 0 outside the box: float32 [l, height, width].
+    """How clearly each place was looked at, over the whole photo at `size` (width, height), smooth: float32
+    [l, height, width], 0 to 1.
 
-    The brightest place of each map is 1.
+    0 is no more than the place's share if all were looked at alike, and 1 the most of that map: by the logarithm of the
+    times more, or a single cell that much attention rests on, as transformers often have one, would hide all others.
+    A map without CLEARLY times its share anywhere stays faint.
     """
     scale = (size[0] / located.size[0], size[1] / located.size[1]) * 2
     left, top, right, bottom = (round(side * factor) for side, factor in zip(located.box, scale, strict=True))
     spread = np.zeros((len(located.maps), size[1], size[0]), np.float32)
     inside = (max(right - left, 1), max(bottom - top, 1))
     for whole, grid in zip(spread, located.maps, strict=True):
-        smooth = Image.fromarray(np.ascontiguousarray(grid)).resize(inside, Image.Resampling.BICUBIC)
-        values = np.asarray(smooth)[: size[1] - top, : size[0] - left].clip(0)
-        whole[top : top + values.shape[0], left : left + values.shape[1]] = values / (values.max(initial=0) or 1)
+        smooth = Image.fromarray(np.ascontiguousarray(grid) * grid.size).resize(inside, Image.Resampling.BICUBIC)
+        times = np.asarray(smooth)[: size[1] - top, : size[0] - left].clip(1)
+        most = max(float(times.max(initial=1)), CLEARLY)
+        whole[top : top + times.shape[0], left : left + times.shape[1]] = np.log(times) / np.log(most)
     return spread

@@ -14,7 +14,7 @@ from serving.client.errors import (
     UnknownModel,
     WrongContract,
 )
-from serving.client.results import EmbedResult, Tag, TagResult
+from serving.client.results import EmbedResult, ExplainResult, SeenLabel, Tag, TagResult
 from serving.client.tagger import Tagger
 
 __all__ = [
@@ -22,8 +22,10 @@ __all__ = [
     "ClientClosed",
     "ClientError",
     "EmbedResult",
+    "ExplainResult",
     "OutputNotOffered",
     "PhotoError",
+    "SeenLabel",
     "ServerBusy",
     "ServerFailed",
     "ServerTimeout",

@@ -7,11 +7,12 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from labelwise.spec import TaggerSpec
+from serving.client.calls import Call, Coordinates, Threshold, embedding, explaining, tagging
 from serving.client.errors import ClientClosed, ClientError, WrongContract
 from serving.client.options import ClientOptions
 from serving.client.photos import Photo, id_of, require_many
 from serving.client.pipeline import Pipeline
-from serving.client.results import Call, EmbedResult, TagResult, Threshold, embedding, tagging
+from serving.client.results import EmbedResult, ExplainResult, TagResult
 from serving.client.stream import in_order
 from serving.client.transport import Transport, create_transport
 
@@ -119,6 +120,25 @@ class AsyncTagger:
         require_many(photos)
         await self.connect()
         return [result async for result in self._stream(photos, embedding(self.spec, labels, exclude))]
+
+    async def explain(
+        self,
+        photos: Photos,
+        *,
+        labels: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        threshold: Threshold = None,
+        top_k: int | None = None,
+        coordinates: Coordinates = "upright",
+    ) -> list[ExplainResult]:
+        """Where in each photo its tags were seen, or, with `labels`, exactly those. OutputNotOffered: nobody knows.
+
+        `coordinates`: pixels of the photo `upright`, as a viewer shows it, or as its file has them `stored`.
+        """
+        require_many(photos)
+        await self.connect()
+        call = explaining(self.spec, labels, exclude, threshold, top_k, coordinates)
+        return [result async for result in self._stream(photos, call)]
 
     def _stream(self, photos: Photos, call: Call[R]) -> AsyncGenerator[R, None]:
         return in_order(photos, lambda place, photo: self.one(photo, place, call), self.window)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelwise.spec import TaggerSpec
+from serving.client.calls import Row
 from serving.client.errors import ClientClosed, OutputNotOffered, PhotoError, PhotosRefused
 from serving.client.gateway_link import GatewayLink, Refused
-from serving.client.results import Row
 from serving.client.servers import Servers
 from serving.engines.base import Outputs, Pixels
 
@@ -55,11 +55,13 @@ class GatewayTransport:
         if missing := sorted(set(outputs) - set(self.spec.output_names)):
             offered = ", ".join(self.spec.output_names)
             raise OutputNotOffered(f"{self.spec.name} has no {', '.join(missing)}; it offers {offered}.")
-        answers = await asyncio.gather(*(self._asked_for(output, photos, timeout) for output in outputs))
+        asked = set(outputs) - ({"scores"} if "attention" in outputs else set())  # which comes with scores
+        answers = await asyncio.gather(*(self._asked_for(output, photos, timeout) for output in asked))
         rows = [_merged(parts) for parts in zip(*answers, strict=True)]
         if refused := {place: row for place, row in enumerate(rows) if isinstance(row, PhotoError)}:
             raise PhotosRefused(refused)
-        return {name: np.stack([row[name] for row in rows if not isinstance(row, PhotoError)]) for name in outputs}
+        whole = [row for row in rows if not isinstance(row, PhotoError)]
+        return {name: np.stack([row[name] for row in whole]) for name in whole[0]}
 
     async def close(self) -> None:
         if self._servers is not None:

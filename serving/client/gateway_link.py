@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec
+from serving.client.calls import SEEN_PHOTO, Row
 from serving.client.errors import (
     ClientError,
     OutputNotOffered,
@@ -22,7 +23,6 @@ from serving.client.errors import (
     UnknownModel,
     WrongContract,
 )
-from serving.client.results import Row
 
 _RAW = {"Content-Type": "application/octet-stream"}
 
@@ -90,8 +90,13 @@ class GatewayLink:
     async def explain(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
         # Every label is a tag at a threshold of 0.
         answer = await self._post("/v1/explain", spec, timeout, {"threshold": "0"}, content=photo, headers=_RAW)
-        maps = {entry["label"]: entry["attention"] for entry in answer.json()["labels"]}
-        return {"attention": np.array([maps[label] for label in spec.labels], np.float32)}
+        said = answer.json()
+        image, seen = said["image"], {entry["label"]: entry for entry in said["labels"]}
+        return {
+            "scores": np.array([seen[label]["score"] for label in spec.labels], np.float32),
+            "attention": np.array([seen[label]["attention"] for label in spec.labels], np.float32),
+            SEEN_PHOTO: np.array([image["width"], image["height"], image["orientation"]], np.float32),
+        }
 
     def _item(self, result: Mapping[str, Any], spec: TaggerSpec) -> Row | PhotoError:
         if "error" not in result:

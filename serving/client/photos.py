@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelwise.image import ImageError, load_pixels
+from labelwise import image as decoder
 from labelwise.spec import ImageSpec
 from serving.client.errors import ClientError, PhotoError
-from serving.engines.base import Pixels
 
+Decoded = decoder.Photo
 Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
@@ -55,11 +55,11 @@ def to_bytes(photo: Photo, small: bool) -> bytes:
     raise BadPhoto("not_a_photo", f"A photo is a path, bytes, a PIL image or an array, not {type(photo).__name__}.")
 
 
-def to_pixels(photo: bytes, image: ImageSpec, max_pixels: int) -> Pixels:
-    """uint8 [height, width, 3], by the project's one decoder. Raises BadPhoto."""
+def decoded(photo: bytes, image: ImageSpec, max_pixels: int) -> Decoded:
+    """At the model's size, by the project's one decoder. Raises BadPhoto."""
     try:
-        return load_pixels(photo, image.height, image.width, image.resize, image.interpolation, max_pixels)
-    except ImageError as error:
+        return decoder.load_photo(photo, image.height, image.width, image.resize, image.interpolation, max_pixels)
+    except decoder.ImageError as error:
         raise BadPhoto(error.code, str(error)) from error
 
 

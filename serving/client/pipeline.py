@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.client.batcher import Batcher
+from serving.client.calls import SEEN_PHOTO, Row
 from serving.client.errors import ClientClosed, PhotoError, PhotosRefused
 from serving.client.options import ClientOptions
-from serving.client.photos import BadPhoto, Photo, to_bytes, to_pixels
-from serving.client.results import Row
+from serving.client.photos import BadPhoto, Decoded, Photo, decoded, to_bytes
 from serving.client.transport import Transport
 from serving.engines.base import Outputs, Pixels
 
@@ -21,7 +22,7 @@ _CLOSED = "The client was closed meanwhile."
 
 
 class Pipeline:
-    """On a connected `transport`; `sends_pixels` says whether photos are decoded here."""
+    """On a connected `transport`; `sends_pixels` says whether photos are decoded here rather than there."""
 
     def __init__(self, transport: Transport, options: ClientOptions, sends_pixels: bool) -> None:
         self._transport, self._options = transport, options
@@ -40,17 +41,27 @@ class Pipeline:
         """`outputs` of one photo, or why it has none. Raises a ClientError where the servers are at fault."""
         if self._closed:
             raise ClientClosed("The client is closed.")
+        pixels = self._pixels_for(outputs)
         try:
-            ready = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, photo)
+            ready = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, photo, pixels)
         except BadPhoto as error:
             return error.error
         if self._closed:
             raise ClientClosed(_CLOSED)
-        batcher = self._batchers.get(outputs)
-        if batcher is None:
+        if isinstance(ready, bytes):
+            return await self._batcher(outputs).submit(ready)
+        row = await self._batcher(outputs).submit(ready.pixels)
+        return row if isinstance(row, PhotoError) else row | {SEEN_PHOTO: _seen(ready)}
+
+    def _pixels_for(self, outputs: tuple[str, ...]) -> bool:
+        """Triton does not tell how large a photo is and which way up, without which attention lies nowhere."""
+        return self._sends_pixels or (self._transport.takes_pixels and "attention" in outputs)
+
+    def _batcher(self, outputs: tuple[str, ...]) -> Batcher[_Ready, Row | PhotoError]:
+        if outputs not in self._batchers:
             send = functools.partial(self._send, outputs)
-            batcher = self._batchers[outputs] = Batcher(send, self._largest, self._options.in_flight)
-        return await batcher.submit(ready)
+            self._batchers[outputs] = Batcher(send, self._largest, self._options.in_flight)
+        return self._batchers[outputs]
 
     def close(self) -> None:
         self._closed = True
@@ -58,13 +69,11 @@ class Pipeline:
             batcher.cancel()
         self._threads.shutdown(wait=False)
 
-    def _prepare(self, photo: Photo) -> _Ready:
+    def _prepare(self, photo: Photo, pixels: bool) -> Decoded | bytes:
         if self._closed:  # what waited for a thread meanwhile
             raise ClientClosed(_CLOSED)
-        encoded = to_bytes(photo, small=not self._sends_pixels)
-        if self._sends_pixels:
-            return to_pixels(encoded, self._transport.spec.image, self._options.max_pixels)
-        return encoded
+        encoded = to_bytes(photo, small=not pixels)
+        return decoded(encoded, self._transport.spec.image, self._options.max_pixels) if pixels else encoded
 
     async def _send(self, outputs: tuple[str, ...], ready: list[_Ready]) -> list[Row | PhotoError]:
         """A row for each; photos that the server refuses are taken out, and the others sent again."""
@@ -85,6 +94,10 @@ class Pipeline:
 
     async def _infer(self, ready: Sequence[_Ready], outputs: tuple[str, ...]) -> Outputs:
         timeout = self._options.timeout
-        if self._sends_pixels:
+        if self._pixels_for(outputs):
             return await self._transport.infer(np.stack(ready), outputs, timeout)
         return await self._transport.infer_encoded([bytes(photo) for photo in ready], outputs, timeout)
+
+
+def _seen(photo: Decoded) -> NDArray[np.float32]:
+    return np.array([*photo.size, photo.orientation], np.float32)

@@ -17,9 +17,10 @@ from typing import Any, Generic, TypeVar, cast
 from labelwise.spec import TaggerSpec
 from serving.client.async_tagger import AsyncTagger
 from serving.client.background import background
+from serving.client.calls import Call, Coordinates, Threshold, embedding, explaining, tagging
 from serving.client.errors import ClientClosed
 from serving.client.photos import Photo, require_many
-from serving.client.results import Call, EmbedResult, TagResult, Threshold, embedding, tagging
+from serving.client.results import EmbedResult, ExplainResult, TagResult
 
 T = TypeVar("T")
 
@@ -107,6 +108,23 @@ class Tagger:
         """The embeddings of each photo, one a label, or for chosen labels. OutputNotOffered where there are none."""
         require_many(photos)
         return list(self._stream(photos, embedding(self.spec, labels, exclude)))
+
+    def explain(
+        self,
+        photos: Iterable[Photo],
+        *,
+        labels: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        threshold: Threshold = None,
+        top_k: int | None = None,
+        coordinates: Coordinates = "upright",
+    ) -> list[ExplainResult]:
+        """Where in each photo its tags were seen, or, with `labels`, exactly those. OutputNotOffered: nobody knows.
+
+        `coordinates`: pixels of the photo `upright`, as a viewer shows it, or as its file has them `stored`.
+        """
+        require_many(photos)
+        return list(self._stream(photos, explaining(self.spec, labels, exclude, threshold, top_k, coordinates)))
 
     def _stream(self, photos: Iterable[Photo], call: Call[T]) -> Iterator[T]:
         pending: deque[Future[_Outcome[T]]] = deque()

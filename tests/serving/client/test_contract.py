@@ -105,3 +105,47 @@ def test_choice_of_labels_and_thresholds(tagger: Tagger, photos: list[Path]) -> 
     assert [(tag.label, tag.threshold) for tag in some.tags] == [("sea", 0)]
     (others,) = tagger.tag(photos[:1], exclude=["sea"])
     assert set(others.scores) == set(plain.scores) - {"sea"}
+
+
+def test_embeddings_are_the_gateways(tagger: Tagger, gateway_url: str, photos: list[Path]) -> None:
+    results = tagger.embed([*photos[:3], b"no photo"], labels=["trees", "sea"])
+    for photo, result in zip(photos[:3], results, strict=False):
+        answer = httpx.post(f"{gateway_url}/v1/embed", content=photo.read_bytes(), params={"labels": "trees,sea"})
+        expected = {entry["label"]: entry["values"] for entry in answer.json()["embeddings"]}
+        assert result.labels == ("sea", "trees") == tuple(expected)
+        assert result.embeddings is not None
+        np.testing.assert_allclose(result.embeddings, [expected[label] for label in result.labels], atol=AGREE)
+    assert results[3].embeddings is None
+    assert results[3].error is not None
+
+
+@pytest.fixture(scope="session")
+def turned(photos: list[Path]) -> bytes:
+    """A real photo that is stored on its side."""
+    picture = Image.open(photos[0]).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    picture.rotate(90, expand=True).save(buffer, "JPEG", quality=95, exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("coordinates", ["upright", "stored"])
+def test_explanations_are_the_gateways(
+    tagger: Tagger, gateway_url: str, photos: list[Path], turned: bytes, coordinates: str
+) -> None:
+    sources = [photos[1].read_bytes(), turned, b"no photo"]
+    for choice in ({}, {"labels": ["sea", "trees"]}):
+        results = tagger.explain(sources, coordinates=coordinates, **choice)  # type: ignore[arg-type]
+        query = {"coordinates": coordinates} | {name: ",".join(labels) for name, labels in choice.items()}
+        for source, result in zip(sources[:2], results, strict=False):
+            answer = httpx.post(f"{gateway_url}/v1/explain", content=source, params=query).json()
+            image = answer["image"]
+            assert (*result.size, result.orientation) == (image["width"], image["height"], image["orientation"])
+            assert result.box == pytest.approx(answer["grid"]["box"])
+            assert [seen.label for seen in result.labels] == [seen["label"] for seen in answer["labels"]]
+            for mine, theirs in zip(result.labels, answer["labels"], strict=True):
+                assert mine.score == pytest.approx(theirs["score"], abs=AGREE)
+                assert mine.threshold == theirs["threshold"]
+                np.testing.assert_allclose(mine.attention, theirs["attention"], atol=AGREE)
+        assert results[2].error is not None
