@@ -18,7 +18,7 @@ from serving.engines.triton_grpc import CHANNEL
 from serving.engines.triton_install import find_triton
 from tests.conftest import ROOT, free_port
 from tests.serving.engines.test_local_triton import comes_true
-from tests.serving.publishing import publish_next
+from tests.serving.publishing import copy_to_change, publish_next
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def changing(repository: Path, tmp_path: Path) -> AsyncIterator[tuple[Path
         find_triton()
     except LabelwiseError as error:
         pytest.skip(str(error))
-    copy = Path(shutil.copytree(repository, tmp_path / "repository"))
+    copy = copy_to_change(repository, tmp_path / "repository")
     ports = {"grpc_port": free_port(), "metrics_port": free_port()}
     triton = LocalTriton(copy, **ports, reload_interval=0.1, retire_after=1.5)
     await triton.start()
@@ -69,6 +69,7 @@ async def ask_on_and_on(client: grpcclient.InferenceServerClient, done: asyncio.
         image = grpcclient.InferInput("IMAGE", [1, 1], "BYTES")
         image.set_data_from_numpy(np.array([[PHOTO]], dtype=np.object_))
         answers.append(float((await client.infer("scenes", [image])).as_numpy("scores").max()))
+        await asyncio.sleep(0.1)
     return answers
 
 
