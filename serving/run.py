@@ -16,6 +16,7 @@ from serving.app import create_app
 from serving.connections import connection_options
 from serving.engines import create_engine
 from serving.exposure import check_exposure
+from serving.memory import return_large_blocks
 from serving.settings import Settings
 
 try:
@@ -29,6 +30,7 @@ _BACKLOG = 2048
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. LabelwiseError if it cannot start."""
     check_exposure(settings)
+    return_large_blocks()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s")
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         run_loop(_serve(settings))
