@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from labelwise import __version__
-from labelwise.cli import export, serve, train
+from labelwise.cli import export, serve, tag, train
 from labelwise.errors import LabelwiseError
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ _EXTRA_OF = {
     "google": "onnx",
     "onnxscript": "export",
     "pytriton": "triton",
+    "ray": "ray",
 }
 
 
@@ -61,3 +62,4 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 train.add_verbs(app)
 export.add_verbs(app)
 serve.add_verbs(app)
+tag.add_verbs(app)

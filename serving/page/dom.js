@@ -2,6 +2,8 @@
 
 export const byId = (id) => document.getElementById(id);
 
+export const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
 export function make(tag, className = "", ...children) {
   const node = document.createElement(tag);
   node.className = className;
@@ -9,32 +11,29 @@ export function make(tag, className = "", ...children) {
   return node;
 }
 
-/** A list of `items`; what exceeds `limit` (a model may know hundreds of labels) folds away behind a click. */
-export function foldedList(items, limit, className) {
-  const list = (part) => make("ul", className, ...part);
+/** 1 photo, 2 photos */
+export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
+/**
+ * A list of what `build` makes of each item. What exceeds `limit` (a model may know hundreds of labels) folds away
+ * behind a click, and is not even built before it: a page of many photos would hold a hundred thousand elements.
+ * `onUnfold` is called once the rest is there.
+ */
+export function foldedList(items, limit, className, build, onUnfold = () => {}) {
+  const list = (part) => make("ul", className, ...part.map(build));
   if (items.length <= limit) return [list(items)];
   const rest = items.slice(limit);
-  const summary = make("summary", "", `${rest.length} more`);
-  return [list(items.slice(0, limit)), make("details", "", summary, list(rest))];
+  const details = make("details", "", make("summary", "", `${rest.length} more`));
+  details.addEventListener("toggle", () => (details.append(list(rest)), onUnfold()), { once: true });
+  return [list(items.slice(0, limit)), details];
 }
 
-export async function copyText(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // Browsers offer navigator.clipboard on https and localhost only; a gateway in the local network is neither.
-  const area = make("textarea", "unseen");
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  const copied = document.execCommand("copy");
-  area.remove();
-  if (!copied) throw new Error("The browser refused to copy.");
-}
-
-/** Make `button` copy what `text()` returns, and say on the button itself how that went. */
-export function copyOnClick(button, text) {
-  const label = button.textContent;
-  button.addEventListener("click", async () => {
-    button.textContent = await copyText(text()).then(() => "Copied", () => "Could not copy");
-    setTimeout(() => (button.textContent = label), 1600);
-  });
+/** `task`, at most once a frame however often it is called: sliders and typing come faster than pages are drawn. */
+export function oncePerFrame(task) {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => ((asked = false), task()));
+  };
 }

@@ -4,6 +4,7 @@ import { byId } from "./dom.js";
 
 const NAME = "labelwise-key";
 let key = remembered();
+const waiting = [];
 
 export function hasKey() {
   return key !== null;
@@ -13,11 +14,11 @@ export function keyHeaders() {
   return key === null ? {} : { Authorization: `Bearer ${key}` };
 }
 
-/** Show the field, and forget the key that was refused. Returns the sentence to show with what failed. */
+/** Show the field, and forget the key that was refused. Returns the sentence to show with what has to wait. */
 export function askForKey(refusedHeader) {
   const wasRefused = refusedHeader !== undefined;
   // Answers to requests that were on their way with an older key must not throw the new one away.
-  if (wasRefused && refusedHeader !== keyHeaders().Authorization) return "The key was changed meanwhile. Try again.";
+  if (wasRefused && refusedHeader !== keyHeaders().Authorization) return "The key was changed meanwhile.";
   key = null;
   remember();
   byId("key-status").textContent = wasRefused
@@ -27,18 +28,22 @@ export function askForKey(refusedHeader) {
     byId("key-form").hidden = false;
     byId("key").focus();
   }
-  return "This server wants an API key: type it at the top.";
+  return "Waiting for an API key: type it at the top.";
 }
 
-/** Call `then` whenever the person has typed a key. */
-export function listenForKey(then) {
+/** Resolves when there is a key to try. */
+export function keyGiven() {
+  return hasKey() ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve));
+}
+
+export function listenForKey() {
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     key = byId("key").value.replace(/[^\x21-\x7e]/g, ""); // no header can carry what copying may have added
     byId("key").value = "";
     byId("key-form").hidden = true;
     remember();
-    then();
+    for (const resolve of waiting.splice(0)) resolve();
   });
 }
 

@@ -1,110 +1,120 @@
-/** One photo: its file, its card on the page, and where it stands (queued, sending, done, failed). */
+/** One photo: its file, what the server said of it, and where it stands (queued, sending, waiting, done, failed). */
 
-import { ApiError, tagPhoto } from "./api.js";
-import { byId, foldedList, make } from "./dom.js";
-
-const LONGEST_WAIT = 30; // seconds; a server that asks for more gets its next try from the person, not from the page
-const BARS_SHOWN = 8;
+import { ApiError, explainPhoto, tagPhoto } from "./api.js";
+import { Card } from "./card.js";
+import { patiently } from "./patience.js";
+import { judge } from "./thresholds.js";
+import { sayWhere } from "./where.js";
 
 export class Photo {
   constructor(file) {
     this.file = file;
     this.answer = null;
-    this.card = byId("card").content.cloneNode(true).firstElementChild;
+    this.explanation = null; // a promise, from the first time that somebody wants to see a place
+    this.pointed = null;
+    this.pinned = null;
     this.aborter = new AbortController();
-    this.preview = URL.createObjectURL(file);
-    this.find(".name").textContent = file.name;
-    this.find(".remove").ariaLabel = `Remove ${file.name}`;
-    this.showPreview();
+    this.card = new Card(file);
     this.show("queued", "Waiting for its turn");
   }
 
-  find(selector) {
-    return this.card.querySelector(selector);
+  /** The answer under the thresholds that hold now. */
+  get judged() {
+    return judge(this.answer);
   }
 
-  showPreview() {
-    const image = this.find("img");
-    const extension = /\.(\w{1,5})$/.exec(this.file.name)?.[1] ?? "file";
-    // The server reads formats that browsers cannot show (TIFF, HEIC), so a missing preview is no failure.
-    image.addEventListener("error", () => image.replaceWith(make("span", "no-preview", extension.toUpperCase())));
-    image.src = this.preview;
-  }
-
-  show(state, status = "") {
+  show(state, status) {
     this.state = state;
-    this.card.dataset.state = state;
-    this.card.ariaBusy = String(state === "sending");
-    this.find(".status").textContent = status;
+    this.card.show(state, status);
   }
 
   /** Send the photo and show what came; never throws. Resolves to a sentence to announce, or null if removed. */
-  async run(model) {
-    if (this.aborter.signal.aborted) return null;
-    try {
-      this.show("sending", "Tagging…");
-      this.answer = await this.tagPatiently(model);
-      return this.showAnswer();
-    } catch (error) {
-      return this.aborter.signal.aborted ? null : this.showError(error);
-    }
-  }
-
-  /** A busy server says when to come back: do so once, unasked. */
-  async tagPatiently(model) {
+  async run(model, matches) {
     const { signal } = this.aborter;
+    if (signal.aborted) return null;
+    const ask = () => (this.show("sending", "Tagging…"), tagPhoto(this.file, model, signal));
     try {
-      return await tagPhoto(this.file, model, signal);
+      this.answer = await patiently(ask, { signal, onWait: (sentence) => this.show("waiting", sentence) });
+      return this.showAnswer(matches);
     } catch (error) {
-      if (!(error.retryAfter <= LONGEST_WAIT)) throw error;
-      this.show("sending", `${error.message} Trying again in ${error.retryAfter} s…`);
-      await pause(error.retryAfter, signal);
-      this.show("sending", "Tagging…");
-      return tagPhoto(this.file, model, signal);
+      return signal.aborted ? null : this.showError(error);
     }
   }
 
-  showAnswer() {
-    const { model, version, tags, scores } = this.answer;
-    const chosen = new Set(tags.map((tag) => tag.label));
-    const bars = scores.map((score) => bar(score, chosen.has(score.label)));
-    const lastChosen = scores.findLastIndex((score) => chosen.has(score.label));
-    this.show("done", tags.length ? `Tagged by ${model}, version ${version}` : "No label reaches its threshold.");
-    this.find(".tags").replaceChildren(...tags.map((tag) => make("li", "chip", tag.label)));
-    this.find(".scores").replaceChildren(...foldedList(bars, Math.max(BARS_SHOWN, lastChosen + 1), "bars"));
-    const names = tags.map((tag) => `${tag.label} ${tag.score.toFixed(2)}`).join(", ");
+  showAnswer(matches) {
+    this.showStatus();
+    this.card.showLabels(this.judged, matches);
+    const names = this.judged.tags.map(({ label, score }) => `${label} ${score.toFixed(2)}`).join(", ");
     return `${this.file.name}: ${names || "no label reaches its threshold"}.`;
+  }
+
+  showStatus() {
+    const { model, version, tags } = this.judged;
+    this.show("done", tags.length ? `Tagged by ${model}, version ${version}` : "No label reaches its threshold.");
+  }
+
+  showLabels(matches) {
+    this.card.showLabels(this.judged, matches);
+  }
+
+  showThresholds() {
+    this.showStatus();
+    this.card.showThresholds(this.judged);
   }
 
   showError(error) {
     const sentence = error instanceof ApiError ? error.message : `The page failed: ${error.message}`;
     this.show("failed", sentence);
-    if (error.requestId) this.find(".status").append(make("small", "request-id", `Request ${error.requestId}`));
+    if (error.requestId) this.card.showRequestId(error.requestId);
     return `${this.file.name} failed: ${sentence}`;
+  }
+
+  /** Show where the model looked for `label`, for as long as somebody points at it; null for none. */
+  point(label) {
+    this.pointed = label;
+    return this.showWhere();
+  }
+
+  /** Keep it shown, or no more. Returns whether it is kept. */
+  pin(label) {
+    this.pinned = label === this.pinned ? null : label;
+    this.card.press(this.pinned);
+    return this.pinned !== null;
+  }
+
+  /** Resolves to a sentence to announce, or null when nobody wants to see this place any more. */
+  async showWhere() {
+    const label = this.pointed ?? this.pinned;
+    const isWanted = () => label === (this.pointed ?? this.pinned) && !this.aborter.signal.aborted;
+    if (label === null) return this.card.say("");
+    try {
+      const explained = await this.explain();
+      if (!isWanted()) return null;
+      const { attention } = explained.labels.find((explained) => explained.label === label);
+      const sentence = `${label}: the model looked ${sayWhere(explained, attention)}.`;
+      this.card.showWhere(explained, attention, sentence);
+      return sentence;
+    } catch (error) {
+      return isWanted() ? this.card.say(error.message) : null;
+    }
+  }
+
+  /** Asked for once, and again only where that failed without the photo or the model being why. */
+  explain() {
+    if (this.explanation === null) {
+      const { signal } = this.aborter;
+      const onWait = (sentence) => this.card.say(sentence);
+      onWait("Asking where the model looked…");
+      this.explanation = patiently(() => explainPhoto(this.file, this.answer, signal), { signal, onWait });
+      this.explanation.catch(({ status }) => {
+        if (!(status >= 400 && status < 500)) this.explanation = null;
+      });
+    }
+    return this.explanation;
   }
 
   remove() {
     this.aborter.abort();
-    URL.revokeObjectURL(this.preview);
     this.card.remove();
   }
-}
-
-function bar({ label, score, threshold }, chosen) {
-  const name = make("span", "bar-label", label);
-  // Two digits read well, unless they would show a score and the threshold it misses as the same number.
-  const digits = score.toFixed(2) === threshold.toFixed(2) ? 4 : 2;
-  const numbers = make("span", "bar-numbers", make("b", "", score.toFixed(digits)));
-  numbers.append(`, threshold ${threshold.toFixed(digits)}`);
-  const track = make("span", "track", make("span", "fill"), make("span", "mark"));
-  track.style.setProperty("--score", score);
-  track.style.setProperty("--threshold", threshold);
-  return make("li", chosen ? "bar chosen" : "bar", name, numbers, track);
-}
-
-function pause(seconds, signal) {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, seconds * 1000);
-    signal.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
-  });
 }

@@ -1,10 +1,16 @@
 """What one gateway takes at once, and how it says no."""
 
+import io
+import re
 import socket
+import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
+import pytest
+from PIL import Image
 
 from tests.conftest import ROOT, running_gateway
 
@@ -59,3 +65,43 @@ def test_every_request_of_a_crowd_is_answered_once() -> None:
     assert len(statuses) == 40
     assert set(statuses) <= {200, 429}
     assert statuses.count(200) >= 8
+
+
+def test_uploads_together_hold_no_more_than_they_may() -> None:
+    least = str(len(PHOTO))
+    limits = {"max_body": least, "max_batch_body": least, "max_pending_bytes": least}
+    with running_gateway(**limits) as (url, _), slow_upload(url) as held:
+        time.sleep(0.5)
+        refused = httpx.post(f"{url}/v1/tag", content=PHOTO)
+        assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+        held.sendall(PHOTO[100:])
+        assert held.recv(4096).startswith(b"HTTP/1.1 200")
+        assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts and returns memory as Linux does")
+def test_decoding_many_large_pictures_at_once_holds_few_of_them() -> None:
+    stream = io.BytesIO()
+    Image.new("RGBA", (2400, 2400)).save(stream, "PNG")
+    pixels = 2400**2
+
+    def peak(pid: int) -> int:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        assert found
+        return int(found[1]) * 1024
+
+    with running_gateway(threads="4", max_decoding_pixels=str(pixels)) as (url, process):
+        assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
+        before, statuses = peak(process.pid), []
+
+        def ask() -> None:
+            statuses.append(httpx.post(f"{url}/v1/tag", content=stream.getvalue(), timeout=60).status_code)
+
+        crowd = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in crowd:
+            thread.start()
+        for thread in crowd:
+            thread.join()
+        assert statuses == [200] * 6
+        # Without the budget it is 44 to 52 bytes a pixel. Beside it, each thread keeps some megabytes.
+        assert peak(process.pid) - before < 18 * pixels + 4 * 2**24

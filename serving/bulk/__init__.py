@@ -1,0 +1,1 @@
+"""Bulk tagging: `labelwise tag`, from any number of photos to one table."""

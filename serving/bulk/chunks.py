@@ -1,0 +1,73 @@
+"""The first stage: what is found, without the photos that are done, in chunks as large as a request."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from serving.bulk.archives import BROKEN
+from serving.bulk.ledger import Ledger
+from serving.bulk.rows import Row
+from serving.bulk.sources import Found, Photo, Unreadable, find_photos
+
+_LOOKED_UP = 64  # photos at once
+_BYTES = 64 * 2**20  # out of archives, held in memory at once
+
+
+@dataclass
+class Chunk:
+    """Photos to be tagged together; rows of what cannot be read; how many were done before, and of those broken."""
+
+    photos: list[Photo] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    skipped: int = 0
+    skipped_broken: int = 0
+
+
+def read_chunks(
+    paths: Sequence[str], ledger: Ledger, size: int, is_complete: Callable[[Photo], bool] = lambda _: True
+) -> Iterator[Chunk]:
+    """Everything in `paths`, `size` photos a chunk. What the ledger knows is skipped, if it `is_complete` otherwise."""
+    new: list[Photo] = []
+    for group in _groups(find_photos(paths), ledger, size):
+        chunk = Chunk(rows=[_row(found) for found in group if isinstance(found, Unreadable)])
+        photos = [found for found in group if isinstance(found, Photo)]
+        done = ledger.done(photos)
+        for photo in photos:
+            if photo.path in done and (done[photo.path] or is_complete(photo)):
+                chunk.skipped += 1
+                chunk.skipped_broken += done[photo.path]
+            else:
+                new.append(photo)
+        if chunk.rows or chunk.skipped:
+            yield chunk
+        while len(new) >= size or (new and new[-1].file is None):  # no more of archives than _BYTES
+            yield Chunk(new[:size])
+            del new[:size]
+    if new:
+        yield Chunk(new)
+
+
+def _groups(every: Iterator[Found], ledger: Ledger, size: int) -> Iterator[list[Found]]:
+    """Some at a time, those out of archives with their bytes, unless they are done."""
+    group: list[Found] = []
+    held = 0
+    for found in every:
+        if isinstance(found, Photo) and found.streamed and not ledger.done([found]):
+            found = _loaded(found)
+            held += found.size if isinstance(found, Photo) else 0
+        group.append(found)
+        if len(group) >= (size if held else _LOOKED_UP) or held > _BYTES:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
+def _loaded(photo: Photo) -> Found:
+    try:
+        return photo.loaded()
+    except BROKEN as error:
+        return Unreadable(photo.path, "archive_broken", f"It cannot be read from its archive: {error}.")
+
+
+def _row(found: Unreadable) -> Row:
+    return Row(found.path, None, None, error=found.code, detail=found.detail)

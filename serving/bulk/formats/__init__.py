@@ -1,0 +1,30 @@
+"""The formats of an output, by the suffix of its name. Each can be written a page at a time, and read back."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from labelwise.spec import TaggerSpec
+from serving.bulk.errors import UsageError
+from serving.bulk.rows import Page, StoredRow
+
+
+class Format(Protocol):
+    """A module of this package."""
+
+    def write(self, stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
+        """Write all of a file, also of no pages."""
+
+    def read(self, file: Path) -> Iterator[StoredRow]:
+        """Its rows. ValueError, KeyError or OSError where it is not what `write` wrote."""
+
+
+def format_of(file: Path) -> Format:
+    """UsageError for a suffix that is none of theirs."""
+    from serving.bulk.formats import csv_file, jsonl_file, parquet_file
+
+    formats: dict[str, Format] = {".jsonl": jsonl_file, ".csv": csv_file, ".parquet": parquet_file}
+    found = formats.get(file.suffix.lower())
+    if found is None:
+        raise UsageError(f"{file} cannot be an output: end its name in {', '.join(formats)}, or in / for a folder.")
+    return found

@@ -1,0 +1,37 @@
+"""CSV for spreadsheets: a row a photo, tags separated by `;`, a column `scores.LABEL` for each label."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from labelwise.spec import TaggerSpec
+from serving.bulk.rows import Page, Row, StoredRow
+
+_SCORES = "scores."
+_BEFORE, _AFTER = ("path", "tags"), ("model", "version", "error", "detail", "size", "mtime_ns")
+
+
+def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*_BEFORE, *(_SCORES + label for label in spec.labels), *_AFTER))
+    for page in pages:
+        for row, tags, values in zip(page.rows, page.tags, page.scores.tolist(), strict=True):
+            told = ("" if score != score else score for score in values)
+            rest = (spec.name, spec.version, row.error, row.detail, row.size, row.mtime_ns)
+            writer.writerow((row.path, ";".join(tags or ()), *told, *rest))
+    text.detach()  # the stream is not ours to close
+
+
+def read(file: Path) -> Iterator[StoredRow]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream, strict=True)
+        labels = tuple(name.removeprefix(_SCORES) for name in reader.fieldnames or () if name.startswith(_SCORES))
+        for cells in reader:
+            told = {label: float(cells[_SCORES + label]) for label in labels if cells[_SCORES + label]}
+            size, mtime_ns = (int(cells[name]) if cells[name] else None for name in ("size", "mtime_ns"))
+            row = Row(cells["path"], size, mtime_ns, None, cells["error"] or None, cells["detail"] or None)
+            broken = row.error is not None and not told
+            yield StoredRow(cells["model"], int(cells["version"]), labels, row, None if broken else told)

@@ -1,0 +1,72 @@
+"""Parquet: `tags` is a list, `scores` a struct with a float32 for each label, both null where the photo is broken."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelwise.spec import TaggerSpec
+from serving.bulk.rows import Page, Row, StoredRow
+
+_READ_ROWS = 4096
+
+
+def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
+    with pq.ParquetWriter(stream, schema_of(spec)) as writer:
+        for page in pages:
+            writer.write_table(to_table(page, spec))
+
+
+def schema_of(spec: TaggerSpec) -> pa.Schema:
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("tags", pa.list_(pa.string())),
+            ("scores", pa.struct([(label, pa.float32()) for label in spec.labels])),
+            ("model", pa.string()),
+            ("version", pa.int32()),
+            ("error", pa.string()),
+            ("detail", pa.string()),
+            ("size", pa.int64()),
+            ("mtime_ns", pa.int64()),
+        ]
+    )
+
+
+def to_table(page: Page, spec: TaggerSpec) -> pa.Table:
+    schema, rows = schema_of(spec), page.rows
+    missing = np.isnan(page.scores)
+    columns = [pa.array(page.scores[:, at], pa.float32(), mask=missing[:, at]) for at in range(len(spec.labels))]
+    broken = pa.array([tags is None for tags in page.tags])
+    scores = pa.StructArray.from_arrays(columns, fields=list(schema.field("scores").type), mask=broken)
+    values = [
+        [row.path for row in rows],
+        page.tags,
+        scores,
+        [spec.name] * len(rows),
+        [spec.version] * len(rows),
+        [row.error for row in rows],
+        [row.detail for row in rows],
+        [row.size for row in rows],
+        [row.mtime_ns for row in rows],
+    ]
+    arrays = [
+        value if isinstance(value, pa.Array) else pa.array(value, kind)
+        for value, kind in zip(values, schema.types, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def read(file: Path) -> Iterator[StoredRow]:
+    with pq.ParquetFile(file) as parquet:
+        labels = tuple(field.name for field in parquet.schema_arrow.field("scores").type)
+        for batch in parquet.iter_batches(_READ_ROWS):
+            for entry in batch.to_pylist():
+                row = Row(entry["path"], entry["size"], entry["mtime_ns"], None, entry["error"], entry["detail"])
+                told = entry["scores"]
+                if told is not None:
+                    told = {label: score for label, score in told.items() if score is not None}
+                yield StoredRow(entry["model"], entry["version"], labels, row, told)

@@ -1,0 +1,174 @@
+"""What has been tagged, kept so that a run killed at any moment goes on where it was.
+
+`tags.parquet.journal` is an SQLite database beside the output: the one place that rows go to while a run goes on. A
+row is keyed by its path, so none can be there twice; a transaction is whole or not there, also after kill -9; and
+looking up what is done takes no memory, however many photos there are. The output is written from it (see `output`),
+and when all is done and in the output the journal is deleted. It is locked: two runs cannot write one output.
+"""
+
+import json
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from serving.bulk.errors import OutputError
+from serving.bulk.rows import PERMANENT, Identity, Row
+from serving.bulk.sources import Photo
+
+_SCHEMA = """
+CREATE TABLE about (model TEXT, version INTEGER, labels TEXT, parts INTEGER);
+CREATE TABLE rows (
+    part INTEGER, path TEXT, size INTEGER, mtime_ns INTEGER, scores BLOB, error TEXT, detail TEXT,
+    PRIMARY KEY (part, path)
+) WITHOUT ROWID;
+"""
+_COLUMNS = "path, size, mtime_ns, scores, error, detail"
+_FULL = "Make room, then run the same command again: it goes on where it was."
+
+
+class Ledger:
+    """The journal in `file`, of an output in `parts` parts. May be used by several threads. Raises OutputError."""
+
+    def __init__(self, file: Path, db: sqlite3.Connection, identity: Identity, parts: int) -> None:
+        self._file, self._db, self.identity, self.parts = file, db, identity, parts
+        self._lock = threading.Lock()
+        self.changed = set(range(parts))  # since they were last published; after a crash, nobody knows
+
+    @classmethod
+    def open(cls, file: Path) -> "Ledger | None":
+        """The journal that a run left, locked for this one; None where none was left, or none that was begun."""
+        if not file.exists():
+            return None
+        with _explained(file):
+            db = _connect(file)
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone():
+                db.close()
+                return None
+            model, version, labels, parts = db.execute("SELECT * FROM about").fetchone()
+            return cls(file, db, Identity(model, version, tuple(json.loads(labels))), parts)
+
+    @classmethod
+    def create(cls, file: Path, identity: Identity, parts: int, rows: Iterable[Row] = ()) -> "Ledger":
+        """A new journal that begins with `rows`, all of them or none of it."""
+        with _explained(file):
+            db = _connect(file)
+            ledger = cls(file, db, identity, parts)
+            try:
+                ledger._begin(rows)
+            except BaseException:
+                db.close()
+                raise
+            return ledger
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Keep `rows`, in place of older ones of the same paths; they are safe when this returns."""
+        with self._lock, _explained(self._file):
+            self._db.execute("BEGIN")
+            try:
+                self._insert(rows)
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                    self._db.execute("ROLLBACK")
+                raise
+        self.changed.update(self._part(row.path) for row in rows)
+
+    def done(self, photos: Sequence[Photo]) -> dict[str, bool]:
+        """Paths of those that need no tagging, as they have not changed since; True where the photo is broken."""
+        marks = ",".join(["(?, ?)"] * len(photos))
+        query = f"SELECT path, size, mtime_ns, error FROM rows WHERE (part, path) IN (VALUES {marks})"
+        keys = [value for photo in photos for value in (self._part(photo.path), photo.path)]
+        with self._lock, _explained(self._file):
+            known = {path: state for path, *state in self._db.execute(query, keys)}
+        done = {}
+        for photo in photos:
+            size, mtime_ns, error = known.get(photo.path, (None, None, None))
+            if (size, mtime_ns) == (photo.size, photo.mtime_ns) and (error is None or error.startswith(PERMANENT)):
+                done[photo.path] = error is not None
+        return done
+
+    def pages(self, part: int, size: int) -> Iterator[list[Row]]:
+        """All rows of a part by their paths, at most `size` at a time."""
+        query = f"SELECT {_COLUMNS} FROM rows WHERE part = ? AND path > ? ORDER BY path LIMIT ?"
+        last = ""
+        while True:
+            with self._lock, _explained(self._file):
+                rows = [_row(*values) for values in self._db.execute(query, (part, last, size))]
+            if not rows:
+                return
+            yield rows
+            last = rows[-1].path
+
+    def count(self) -> int:
+        """Rows."""
+        with self._lock, _explained(self._file):
+            return int(self._db.execute("SELECT count(*) FROM rows").fetchone()[0])
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._db.close()
+
+    def delete(self) -> None:
+        """Close it and remove it: everything is in the output."""
+        self.close()
+        remove(self._file)
+
+    def _begin(self, rows: Iterable[Row]) -> None:
+        self._db.execute("BEGIN")
+        for statement in _SCHEMA.split(";"):
+            self._db.execute(statement)
+        self._insert(rows)
+        about = (self.identity.model, self.identity.version, json.dumps(self.identity.labels), self.parts)
+        self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
+        self._db.execute("COMMIT")
+
+    def _insert(self, rows: Iterable[Row]) -> None:
+        values = ((self._part(row.path), *_values(row)) for row in rows)
+        self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def _part(self, path: str) -> int:
+        """Always the same for the same path, so that a changed photo's row is replaced in its part."""
+        return zlib.crc32(path.encode()) % self.parts
+
+
+def remove(file: Path) -> None:
+    """Delete a journal and what SQLite may have left beside it."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
+    # The lock goes with the process, however that ends. What power failure takes from a WAL is only tagged again.
+    for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def _values(row: Row) -> tuple[object, ...]:
+    scores = None if row.scores is None else row.scores.astype("<f4").tobytes()
+    return row.path, row.size, row.mtime_ns, scores, row.error, row.detail
+
+
+def _row(
+    path: str, size: int | None, mtime_ns: int | None, scores: bytes | None, error: str | None, detail: str | None
+) -> Row:
+    values = None if scores is None else np.frombuffer(scores, "<f4")
+    return Row(path, size, mtime_ns, values, error, detail)
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise OutputError(f"Another run is writing here ({file} is locked): wait for it or stop it.") from error
+        raise OutputError(f"{file} cannot be written: {error}. {_FULL}") from error
+    except sqlite3.DatabaseError as error:
+        raise OutputError(f"{file} is no journal of `labelwise tag` ({error}): remove it to start again.") from error

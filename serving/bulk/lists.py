@@ -1,0 +1,62 @@
+"""Photos that are named in a list: lines on standard input, or a column of a CSV or Parquet file."""
+
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from labelwise.errors import DataError
+from serving.bulk.sources import Found, look
+
+_COLUMNS = ("image", "path", "file", "filename")  # as in training's lists
+_ROWS = 4096
+
+
+def read_stdin() -> Iterator[Found]:
+    """A path a line, relative to where the command was called."""
+    for line in sys.stdin.buffer:
+        if name := line.rstrip(b"\r\n"):
+            yield look(os.fsdecode(name))
+
+
+def read_list(path: str) -> Iterator[Found]:
+    """Paths relative to the list, or to a folder `images` beside it, as training reads them. DataError."""
+    folder = Path(path).parent
+    roots = (str(folder), str(folder / "images"))
+    try:
+        for name in _parquet_cells(path) if path.lower().endswith(".parquet") else _csv_cells(path):
+            yield look(_locate(name, roots))
+    except (OSError, ValueError, csv.Error) as error:  # pyarrow's own errors are ValueErrors and OSErrors
+        raise DataError(f"{path} cannot be read as a list of photos: {error}.") from error
+
+
+def _locate(name: str, roots: tuple[str, ...]) -> str:
+    """In the first of `roots` that has it, else where it should be in the first."""
+    places = [os.path.join(root, name) for root in roots]  # noqa: PTH118 (an empty name must not become the folder)
+    return next(filter(os.path.lexists, places), places[0])
+
+
+def _csv_cells(path: str) -> Iterator[str]:
+    with open(path, encoding="utf-8-sig", newline="") as stream:  # noqa: PTH123
+        reader = csv.DictReader(stream)
+        column = _column(reader.fieldnames or (), path)
+        for row in reader:
+            if name := (row[column] or "").strip():
+                yield name
+
+
+def _parquet_cells(path: str) -> Iterator[str]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        column = _column(file.schema_arrow.names, path)
+        for batch in file.iter_batches(_ROWS, columns=[column]):
+            yield from (str(name) for name in batch.column(0).to_pylist() if name)
+
+
+def _column(names: object, path: str) -> str:
+    column = next((name for name in _COLUMNS if name in names), None)  # type: ignore[operator]
+    if column is None:
+        raise DataError(f"{path} has no column with the photos' paths: name it `image` or `path`.")
+    return column

@@ -1,0 +1,168 @@
+"""The output: one file, or a folder of parts, that a reader accepts at any moment.
+
+It is never written to. From the journal, all rows are written to a file aside, sorted by path; that is flushed to the
+disk and renamed into place. A reader sees the old file or the new one, both whole; a full disk leaves the old one. That
+happens every two seconds, but never takes more than a fiftieth of the time, and at the end. Of a folder only the parts
+that changed are written; a photo's part follows from its path, so it never stands in two.
+
+A finished output has no journal. When it is added to, its rows become the beginning of a new journal.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from labelwise.spec import TaggerSpec
+from serving.bulk.errors import OutputError, UsageError
+from serving.bulk.formats import Format, format_of, parquet_file
+from serving.bulk.ledger import Ledger, remove
+from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
+
+_VALUES_A_PAGE = 4_000_000  # scores at once in memory
+_ROWS_A_PAGE = 16_384
+PARTS = 16  # of a new folder
+
+
+class Output:
+    """Where `labelwise tag` writes: a file in the format of its suffix, or a folder of Parquet parts."""
+
+    def __init__(self, path: str) -> None:
+        """UsageError for a place that can be no output."""
+        self.path = Path(path)
+        self.is_folder = path.endswith("/") or self.path.is_dir()
+        self._format: Format = parquet_file if self.is_folder else format_of(self.path)
+        self.journal = self.path.with_name(self.path.name + ".journal")
+        parent = self.path.parent
+        if not parent.is_dir():
+            raise UsageError(f"There is no folder {parent} to write {self.path.name} into.")
+        if not os.access(parent, os.W_OK | os.X_OK) or (self.is_folder and self.path.is_file()):
+            raise UsageError(f"{self.path} cannot be written: it is a file, or the folder is read-only.")
+
+    def open(self, spec: TaggerSpec, force: bool) -> Ledger:
+        """The journal to go on with. OutputError where what is there is not of `spec`'s model; `force` replaces it."""
+        identity = Identity.of(spec)
+        ledger = Ledger.open(self.journal)
+        try:
+            if ledger and ledger.identity != identity and self.path.exists():
+                _refuse_unless(force, self.path, str(ledger.identity), identity)
+                force = True
+            if ledger and (ledger.identity != identity or not self.path.exists()):
+                ledger.delete()  # whoever removed the output wants to begin again
+                ledger = None
+            if ledger is None:
+                remove(self.journal)
+                ledger = self._begin(identity, force)
+            if not self._parts():
+                self.publish(ledger, spec, every_score=True)
+            return ledger
+        except BaseException:
+            if ledger:
+                ledger.close()
+            raise
+
+    def publish(self, ledger: Ledger, spec: TaggerSpec, every_score: bool) -> None:
+        """Bring the output up to the journal. OutputError leaves what was there."""
+        changed, size = sorted(ledger.changed), max(1, min(_ROWS_A_PAGE, _VALUES_A_PAGE // len(spec.labels)))
+        for part in changed:
+            ledger.changed.discard(part)
+            pages = (make_page(rows, spec, every_score) for rows in ledger.pages(part, size))
+            try:
+                self._write(self._part_file(part, ledger.parts), pages, spec)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.path} cannot be written: {error.strerror or error}. It is as it was; make room, then run "
+                    "the same command again: it goes on where it was."
+                ) from error
+
+    def _begin(self, identity: Identity, force: bool) -> Ledger:
+        """A new journal, with the rows of a finished output."""
+        parts = self._parts()
+        count = _count_in(parts[0].name) if self.is_folder and parts else PARTS if self.is_folder else 1
+        if not parts:
+            return Ledger.create(self.journal, identity, count)
+        try:
+            stored = chain.from_iterable(self._format.read(part) for part in parts)
+            rows = _checked(stored, identity)
+            return Ledger.create(self.journal, identity, count, rows)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            remove(self.journal)
+            raise OutputError(f"{self.path} is no output of `labelwise tag`: name another file.") from error
+        except _OtherModel as other:
+            remove(self.journal)
+            _refuse_unless(force, self.path, str(other), identity)
+            return Ledger.create(self.journal, identity, count)
+
+    def _parts(self) -> list[Path]:
+        """The files that are there."""
+        if not self.is_folder:
+            return [self.path] if self.path.exists() else []
+        found = sorted(self.path.glob("part-*.parquet"))
+        if self.path.is_dir() and not found and any(self.path.iterdir()):
+            raise OutputError(f"{self.path} is no output of `labelwise tag`: name another folder, or a file in it.")
+        return found
+
+    def _part_file(self, part: int, parts: int) -> Path:
+        return self.path / f"part-{part:05d}-of-{parts:05d}.parquet" if self.is_folder else self.path
+
+    def _write(self, file: Path, pages: Iterable[Page], spec: TaggerSpec) -> None:
+        if self.is_folder:
+            self.path.mkdir(exist_ok=True)
+        aside = file.with_name(f".{file.name}.new")  # one name: what a killed run left is written over
+        try:
+            with aside.open("wb") as stream:
+                self._format.write(stream, pages, spec)
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.replace(file)
+        except BaseException:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+        _sync_folder(file.parent)
+
+
+class _OtherModel(Exception):
+    """Rows of another model than the one at hand."""
+
+
+def _checked(stored: Iterable[StoredRow], identity: Identity) -> Iterator[Row]:
+    """Rows read back, with scores in the order of the model's labels."""
+    for model, version, labels, row, told in stored:
+        if (model, version) != (identity.model, identity.version):
+            raise _OtherModel(f"{model} version {version}")
+        if labels not in (None, identity.labels) or not {*(told or ())} <= {*identity.labels}:
+            raise _OtherModel(f"a {model} version {version} with other labels")
+        scores = None if told is None else [told.get(label, math.nan) for label in identity.labels]
+        yield replace(row, scores=None if scores is None else np.array(scores, np.float32))
+
+
+def _count_in(name: str) -> int:
+    """Of part-00003-of-00016.parquet: 16."""
+    try:
+        return int(name.removesuffix(".parquet").split("-of-")[1])
+    except (ValueError, IndexError):
+        raise OutputError(f"{name} is no part that `labelwise tag` wrote: name another folder.") from None
+
+
+def _refuse_unless(force: bool, output: Path, made_by: str, identity: Identity) -> None:
+    if not force:
+        raise OutputError(
+            f"{output} was written by {made_by}, and this is {identity}: name another file, or add --force to tag all "
+            "of it again."
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last, where the system can: Windows cannot open a folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

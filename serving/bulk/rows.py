@@ -1,0 +1,86 @@
+"""One row of the output: a photo, and either its scores or why it has none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.spec import TaggerSpec
+
+# Scores differ between engines and batch sizes further back than this; the gateway's answers have as many.
+DIGITS = 6
+
+# How the codes of errors in a photo's own bytes begin: those stay until it changes. Others may pass by themselves.
+PERMANENT = "image_"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`size` (bytes) and `mtime_ns` are those of the photo that was read, None where none was; scores float32 [l]."""
+
+    path: str
+    size: int | None
+    mtime_ns: int | None
+    scores: NDArray[np.float32] | None = None
+    error: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an output is of: rows of another one do not belong beside it."""
+
+    model: str
+    version: int
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: TaggerSpec) -> "Identity":
+        return cls(spec.name, spec.version, spec.labels)
+
+    def __str__(self) -> str:
+        return f"{self.model} version {self.version}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows as columns, ready to be written: scores float64 [n, l] to DIGITS, NaN where there is none to tell."""
+
+    rows: Sequence[Row]
+    scores: NDArray[np.float64]
+    tags: list[list[str] | None]
+
+
+class StoredRow(NamedTuple):
+    """A row as it was read back: all but its scores, which are told by label, and what it was written for."""
+
+    model: str
+    version: int
+    labels: tuple[str, ...] | None  # all of the model's; None in a format that names only those it has scores of
+    row: Row
+    told: dict[str, float] | None
+
+
+def make_page(rows: Sequence[Row], spec: TaggerSpec, every_score: bool) -> Page:
+    """The rows with their tags, highest first; without `every_score` only tags have a score."""
+    missing = np.full(len(spec.labels), np.nan, np.float32)
+    scores = np.stack([missing if row.scores is None else row.scores for row in rows]).astype(np.float64)
+    scores = scores.round(DIGITS)
+    reached = scores >= np.array(spec.thresholds)  # n l; NaN reaches nothing
+    tags = [
+        None if row.scores is None else [spec.labels[index] for index in _best_first(scores[at], reached[at])]
+        for at, row in enumerate(rows)
+    ]
+    return Page(rows, scores if every_score else np.where(reached, scores, np.nan), tags)
+
+
+def tags_of(scores: NDArray[np.float32], spec: TaggerSpec) -> list[str]:
+    """scores [l] -> the labels that reach their threshold, highest first."""
+    rounded = scores.astype(np.float64).round(DIGITS)
+    return [spec.labels[index] for index in _best_first(rounded, rounded >= np.array(spec.thresholds))]
+
+
+def _best_first(scores: NDArray[np.float64], reached: NDArray[np.bool_]) -> list[int]:
+    return sorted(np.flatnonzero(reached).tolist(), key=lambda index: -scores[index])

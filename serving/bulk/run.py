@@ -1,0 +1,142 @@
+"""`labelwise tag`: photos from anywhere, tagged by any engine, into one output; nothing is done twice."""
+
+import asyncio
+import functools
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from labelwise.errors import LabelwiseError
+from labelwise.image import SUFFIXES
+from serving.bulk.chunks import read_chunks
+from serving.bulk.errors import UsageError
+from serving.bulk.ledger import Ledger
+from serving.bulk.options import TagOptions
+from serving.bulk.output import Output
+from serving.bulk.pipeline import Pipeline
+from serving.bulk.progress import Progress
+from serving.bulk.records import Counts, Records
+from serving.bulk.sources import STDIN, check_sources, count_photos
+from serving.client.transport import Transport
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did, and what is in the output now."""
+
+    out: str
+    counts: Counts
+    seconds: float
+    rows: int
+    stopped: bool
+
+    @property
+    def broken(self) -> int:
+        """Photos of this run that have an error, were they read now or before."""
+        return self.counts.broken + self.counts.skipped_broken
+
+    def __str__(self) -> str:
+        counts, rate = self.counts, (self.counts.tagged + self.counts.broken) / max(self.seconds, 1e-9)
+        words = f"Tagged {counts.tagged:,} photos in {self.seconds:.1f} s ({rate:.0f} a second)"
+        words += f"; {counts.skipped:,} unchanged" if counts.skipped else ""
+        words += f"; {self.broken:,} with an error (column `error`)" if self.broken else ""
+        end = "Stopped: the same command goes on." if self.stopped else ""
+        return f"{words}. {self.out} has {self.rows:,} rows. {end}".rstrip()
+
+
+def tag_files(paths: Sequence[str], options: TagOptions) -> Summary:
+    """Tag all photos of `paths`. Raises UsageError before anything is done, and LabelwiseErrors."""
+    check_sources(paths)
+    _check_send(options)
+    summary = asyncio.run(_tag(paths, options, Output(options.out)))
+    if not summary.counts.seen and not summary.stopped and set(paths) != {STDIN}:
+        raise LabelwiseError(f"There is no photo in {', '.join(paths)}: names end in {', '.join(SUFFIXES)}.")
+    return summary
+
+
+def _check_send(options: TagOptions) -> None:
+    if options.send == "bytes" and not options.servers:
+        raise UsageError("--send bytes is for servers: here photos are decoded anyway.")
+    if options.send == "pixels" and options.at_gateway:
+        raise UsageError("--send pixels is for Triton: the gateway takes photos as they are.")
+
+
+async def _tag(paths: Sequence[str], options: TagOptions, output: Output) -> Summary:
+    transport = options.transport()
+    try:
+        await transport.connect()
+        ledger = output.open(transport.spec, options.force)
+        try:
+            return await _Run(paths, options, output, ledger, transport).to_its_end()
+        finally:
+            ledger.close()
+    finally:
+        await transport.close()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run, with everything open that it needs."""
+
+    paths: Sequence[str]
+    options: TagOptions
+    output: Output
+    ledger: Ledger
+    transport: Transport
+
+    async def to_its_end(self) -> Summary:
+        """Whatever ends it, what was tagged is in the output then, and the journal is gone only if that is all."""
+        started = time.monotonic()
+        publish = functools.partial(self.output.publish, self.ledger, self.transport.spec, self.options.every_score)
+        with Progress(functools.partial(count_photos, self.paths)) as progress:
+            records = Records(self.ledger, publish, progress.show)
+            pipeline = Pipeline(records)
+            try:
+                with _signals(pipeline, progress):
+                    await self._score_all(pipeline, records, progress)
+            finally:
+                publish()
+        rows = self.ledger.count()
+        if not pipeline.stopped:
+            self.ledger.delete()
+        return Summary(self.options.out, records.counts, time.monotonic() - started, rows, pipeline.stopped)
+
+    async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress) -> None:
+        options, size = self.options, self.options.chunk_size(self.transport.spec)
+        is_complete = options.sidecars.exists if options.sidecars else lambda _: True
+        chunks = read_chunks(self.paths, self.ledger, size, is_complete)
+        if options.ray:
+            from serving.bulk.on_ray import score_on_ray
+
+            await asyncio.to_thread(score_on_ray, chunks, options, size, records, lambda: pipeline.stopped)
+            return
+        scorer, most = options.scorer(self.transport, progress.note)
+        try:
+            await pipeline.run(chunks, scorer.score, most)
+        finally:
+            scorer.close()
+
+
+@contextmanager
+def _signals(pipeline: Pipeline, progress: Progress) -> Iterator[None]:
+    """Ctrl-C and SIGTERM finish what is under way; once more ends at once, which loses no more than that."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if pipeline.stopped:
+            os._exit(130)
+        pipeline.stop()
+        progress.note("Stopping; what is under way is finished. Once more stops at once.")
+
+    with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)

@@ -1,0 +1,148 @@
+"""From photos to rows: read, decoded, run by the engine; each photo ends as a row, with its scores or its error."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.image import ImageError, load_pixels
+from labelwise.spec import ImageSpec
+from serving.bulk.errors import ServerGone
+from serving.bulk.flight import InFlight
+from serving.bulk.rows import Row
+from serving.bulk.sources import Photo
+from serving.bulk.xmp import Sidecars
+from serving.client.errors import (
+    ClientError,
+    PhotoError,
+    PhotosRefused,
+    ServerBusy,
+    ServerFailed,
+    ServerTimeout,
+    ServerUnavailable,
+)
+from serving.client.transport import Transport
+from serving.engines.base import Pixels
+
+_OUTPUTS = ("scores",)
+_TIMEOUTS = (5.0, 30.0)  # seconds for a request, the transport's own tries included; in between, as long as patience
+_PAUSE = (0.5, 3.0)  # seconds, at random between
+_PASSES = (ServerUnavailable, ServerTimeout)  # ServerBusy is a ServerUnavailable
+
+Prepared = Pixels | bytes
+
+
+class Scorer:
+    """Tags chunks with the model behind `transport`, several at once; decoding is bounded by `threads`.
+
+    While no server answers, every request is tried again; after `patience` seconds without any answer the run ends with
+    ServerGone. `note` is told when a wait begins.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        in_flight: InFlight,
+        threads: int,
+        *,
+        send_bytes: bool,
+        sidecars: Sidecars | None,
+        patience: float,
+        note: Callable[[str], None],
+    ) -> None:
+        self._transport, self._in_flight = transport, in_flight
+        self._send_bytes, self._sidecars, self._patience, self._note = send_bytes, sidecars, patience, note
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._silent_since: float | None = None
+        self._timeout = max(_TIMEOUTS[0], min(_TIMEOUTS[1], patience))
+
+    async def score(self, photos: Sequence[Photo]) -> list[Row]:
+        """A row for each photo. ServerGone, or a ClientError that no waiting mends, ends the run."""
+        prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, photos)
+        places = [place for place, ready in enumerate(prepared) if not isinstance(ready, PhotoError)]
+        results: list[Prepared | PhotoError | NDArray[np.float32]] = list(prepared)
+        if places:
+            answers = await self._ask([prepared[place] for place in places])  # type: ignore[misc]
+            for place, answer in zip(places, answers, strict=True):
+                results[place] = answer
+        rows = [_row(photo, result) for photo, result in zip(photos, results, strict=True)]  # type: ignore[arg-type]
+        if self._sidecars:
+            rows = await asyncio.to_thread(self._sidecars.add, photos, rows, self._transport.spec)
+        return rows
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def _prepare(self, photos: Sequence[Photo]) -> list[Prepared | PhotoError]:
+        """Runs on a thread; one photo's bytes at a time, unless they are what is sent."""
+        return [_prepared(photo, None if self._send_bytes else self._transport.spec.image) for photo in photos]
+
+    async def _ask(self, batch: Sequence[Prepared]) -> list[NDArray[np.float32] | PhotoError]:
+        """Scores [l] of each; what the server refuses is left out and the rest asked again."""
+        try:
+            return list(await self._patiently(batch))
+        except PhotosRefused as refused:
+            left = [index for index in range(len(batch)) if index not in refused.errors]
+            if len(left) == len(batch):
+                raise
+            answers = iter(await self._ask([batch[index] for index in left]) if left else ())
+            return [refused.errors.get(index) or next(answers) for index in range(len(batch))]
+        except ServerFailed as error:
+            if len(batch) == 1:
+                return [PhotoError("engine_failed", str(error))]
+            half = len(batch) // 2  # one of them may be to blame
+            return await self._ask(batch[:half]) + await self._ask(batch[half:])
+
+    async def _patiently(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        while True:
+            try:
+                return await self._infer(batch)
+            except _PASSES as error:
+                self._wait_or_end(error)
+            await asyncio.sleep(random.uniform(*_PAUSE))
+
+    async def _infer(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        """scores [b, l]"""
+        async with self._in_flight:
+            if self._send_bytes:
+                outputs = await self._transport.infer_encoded(batch, _OUTPUTS, self._timeout)  # type: ignore[arg-type]
+            else:
+                outputs = await self._transport.infer(np.stack(batch), _OUTPUTS, self._timeout)
+        self._silent_since = None
+        self._in_flight.answered(len(batch))
+        return outputs["scores"]
+
+    def _wait_or_end(self, error: ClientError) -> None:
+        now = time.monotonic()
+        if isinstance(error, ServerBusy | ServerTimeout):
+            self._in_flight.refused()
+        if self._silent_since is None:
+            self._silent_since = now
+            self._note(f"{error} Waiting for an answer, at most {self._patience:.0f} s.")
+        if now - self._silent_since >= self._patience:
+            raise ServerGone(f"{error} Run the same command again to go on.") from error
+
+
+def _prepared(photo: Photo, image: ImageSpec | None) -> Prepared | PhotoError:
+    """Its bytes, or for an `image` size its pixels [h, w, 3]."""
+    try:
+        data = photo.read()
+        if image is None:
+            return data
+        return load_pixels(data, image.height, image.width, image.resize, image.interpolation)
+    except ImageError as error:
+        return PhotoError(error.code, str(error))
+    except FileNotFoundError:
+        return PhotoError("file_missing", "There is no such file.")
+    except OSError as error:
+        return PhotoError("file_unreadable", f"It cannot be read: {error.strerror or error}.")
+
+
+def _row(photo: Photo, result: NDArray[np.float32] | PhotoError) -> Row:
+    if isinstance(result, PhotoError):
+        return Row(photo.path, photo.size, photo.mtime_ns, error=result.code, detail=result.detail)
+    return Row(photo.path, photo.size, photo.mtime_ns, result)

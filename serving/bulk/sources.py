@@ -1,0 +1,174 @@
+"""Where photos come from: files, folders, globs, lists and archives, one after the other and never all in memory.
+
+A photo's path in the output is the one it was found by, `./` and `//` taken out; a photo in an archive is called
+`archive.zip/name/in/it.jpg`, which no file can be called. Folders are read to the bottom, links followed, each folder
+once: links are followed last, so that a photo is called by its own folder wherever that is read too.
+"""
+
+import functools
+import glob
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from labelwise.image import SUFFIXES
+from serving.bulk.errors import UsageError
+
+STDIN = "-"
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+LISTS = (".csv", ".parquet")
+MAX_BYTES = 256 * 2**20  # of one encoded photo; what is larger is no photo
+_EFFECTIVE = os.access in os.supports_effective_ids
+_APPLE_DOUBLE = "._"  # what macOS leaves beside files on other systems' disks: a photo by name only
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo that was found, not yet read; what `read` of a `streamed` one gives must be taken before the next."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    read: Callable[[], bytes]
+    file: str | None = None  # None in an archive
+    streamed: bool = False
+
+    def loaded(self) -> "Photo":
+        """The same with its bytes in memory."""
+        return replace(self, read=functools.partial(_same, self.read()), streamed=False)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A photo, folder or archive that was named but cannot be read, or not to its end."""
+
+    path: str
+    code: str
+    detail: str
+
+
+Found = Photo | Unreadable
+
+
+def check_sources(paths: Sequence[str]) -> None:
+    """Refuse at once what can be seen to be wrong. UsageError."""
+    for path in paths:
+        if path == STDIN:
+            continue
+        if not os.path.lexists(path):
+            if next(_matches(path), None) is None:
+                raise UsageError(f"There is nothing at {path}: name a photo, a folder, a glob, a list or an archive.")
+        elif not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0), effective_ids=_EFFECTIVE):  # noqa: PTH112
+            raise UsageError(f"{path} cannot be read: permission denied.")
+
+
+def find_photos(paths: Sequence[str]) -> Iterator[Found]:
+    """Every photo of `paths`, in no particular order."""
+    folders: set[tuple[int, int]] = set()
+    for path in _named(paths):
+        if path != STDIN and os.path.isdir(path):  # noqa: PTH112 (a name that no file can have is no folder)
+            yield from (found if isinstance(found, Unreadable) else look(found) for found in _walk(path, folders))
+        else:
+            yield from _open(path)
+
+
+def count_photos(paths: Sequence[str]) -> int | None:
+    """How many `find_photos` will give; None where only reading it all would tell."""
+    count, folders = 0, set[tuple[int, int]]()
+    for path in _named(paths):
+        if path == STDIN or path.lower().endswith(ARCHIVES + LISTS):
+            return None
+        count += sum(1 for _ in _walk(path, folders)) if os.path.isdir(path) else 1  # noqa: PTH112
+    return count
+
+
+def look(file: str, path: str | None = None) -> Found:
+    """The photo in `file`, called `path`."""
+    path = as_text(file) if path is None else path
+    try:
+        status = os.stat(file)  # noqa: PTH116
+    except FileNotFoundError:
+        return Unreadable(path, "file_missing", "There is no such file.")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        return Unreadable(path, "file_unreadable", _reason(error))
+    if not stat.S_ISREG(status.st_mode):  # a named pipe would be waited for without end
+        return Unreadable(path, "file_unreadable", "It is not a file.")
+    return sized(Photo(path, status.st_size, status.st_mtime_ns, functools.partial(read_file, file), file))
+
+
+def sized(photo: Photo) -> Found:
+    """The photo, unless it is too large to be one."""
+    if photo.size <= MAX_BYTES:
+        return photo
+    return Unreadable(photo.path, "file_too_large", f"It has more than {MAX_BYTES // 2**20} MiB.")
+
+
+def as_text(path: str) -> str:
+    """A path as the output has it: valid UTF-8, also where the file's name is not."""
+    return os.fsencode(Path(path)).decode("utf-8", "backslashreplace")
+
+
+def _named(paths: Sequence[str]) -> Iterator[str]:
+    for path in paths:
+        if path == STDIN or os.path.lexists(path):
+            yield path
+        else:
+            yield from _matches(path)
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    return glob.iglob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+
+
+def _open(path: str) -> Iterator[Found]:
+    from serving.bulk import archives, lists
+
+    if path == STDIN:
+        yield from lists.read_stdin()
+    elif path.lower().endswith(LISTS):
+        yield from lists.read_list(path)
+    elif path.lower().endswith(ARCHIVES):
+        yield from archives.read_archive(path)
+    else:
+        yield look(path)
+
+
+def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str | Unreadable]:
+    """The photos in `folder` and below. Of a folder no more is kept than which folders are in it."""
+    folders, links = [folder], list[str]()
+    while folders or links:
+        current = folders.pop() if folders else links.pop()
+        try:
+            status = os.stat(current)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        (links if entry.is_symlink() else folders).append(entry.path)
+                    elif is_photo(entry.name):
+                        yield entry.path
+        except OSError as error:
+            yield Unreadable(as_text(current), "folder_unreadable", _reason(error))
+
+
+def is_photo(name: str) -> bool:
+    """By its name: what else lies among photos is not opened."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(_APPLE_DOUBLE)
+
+
+def read_file(file: str) -> bytes:
+    with open(file, "rb") as stream:  # noqa: PTH123
+        return stream.read(MAX_BYTES)  # it may have grown meanwhile
+
+
+def _same(data: bytes) -> bytes:
+    return data
+
+
+def _reason(error: OSError | ValueError) -> str:
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"It cannot be read: {reason}."

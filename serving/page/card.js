@@ -1,0 +1,112 @@
+/** What the page shows of one photo. */
+
+import { makeBar, showThreshold } from "./bar.js";
+import { byId, foldedList, make } from "./dom.js";
+import { forgetThumbnail, showThumbnail } from "./thumbnail.js";
+import { drawWhere } from "./where.js";
+
+const BARS_SHOWN = 8;
+
+export class Card {
+  constructor(file) {
+    this.node = byId("card").content.cloneNode(true).firstElementChild;
+    this.image = this.find("img");
+    this.judged = { tags: [], scores: [] };
+    this.pinned = null;
+    this.find(".name").textContent = file.name;
+    this.find(".labels").ariaLabel = `Labels of ${file.name}: each shows where the model looked for it`;
+    this.find(".remove").ariaLabel = `Remove ${file.name}`;
+    this.find(".retry").ariaLabel = `Try ${file.name} again`;
+    // The server reads formats that browsers cannot show (TIFF, HEIC), so a missing preview is no failure.
+    this.image.addEventListener("load", () => this.shape(this.image.naturalWidth / this.image.naturalHeight));
+    showThumbnail(this.image, file, () => this.image.replaceWith(make("span", "no-preview", extension(file.name))));
+  }
+
+  find(selector) {
+    return this.node.querySelector(selector);
+  }
+
+  show(state, status) {
+    this.node.dataset.state = state;
+    this.node.ariaBusy = String(state === "sending");
+    this.find(".status").textContent = status;
+  }
+
+  showRequestId(requestId) {
+    this.find(".status").append(make("small", "request-id", `Request ${requestId}`));
+  }
+
+  /** Chips for the tags and a bar for each score whose label `matches`, the tags among them never folded away. */
+  showLabels(judged, matches) {
+    this.judged = judged;
+    const found = judged.scores.filter(({ label }) => matches(label));
+    const lastTag = found.findLastIndex(({ score, threshold }) => score >= threshold);
+    const bars = foldedList(found, Math.max(BARS_SHOWN, lastTag + 1), "bars", makeBar, () => this.refresh());
+    this.find(".scores").replaceChildren(...(found.length ? bars : [make("p", "none-found", "No such label.")]));
+    this.showTags();
+  }
+
+  /** The same labels under thresholds that changed: no bar moves, so that the eye can follow. */
+  showThresholds(judged) {
+    this.judged = judged;
+    this.refresh();
+  }
+
+  refresh() {
+    const tagOf = new Map(this.judged.scores.map((tag) => [tag.label, tag]));
+    for (const bar of this.node.querySelectorAll(".bar")) showThreshold(bar, tagOf.get(bar.dataset.label));
+    this.showTags();
+  }
+
+  showTags() {
+    const labels = this.judged.tags.map(({ label }) => label);
+    const shown = [...this.node.querySelectorAll(".chip")].map((chip) => chip.dataset.label);
+    if (shown.join("\n") !== labels.join("\n")) {
+      this.find(".tags").replaceChildren(...labels.map((label) => make("li", "", makeChip(label))));
+    }
+    this.press(this.pinned);
+  }
+
+  /** Mark the label whose place stays shown, and let Tab stop once among the labels: arrows go on from there. */
+  press(pinned) {
+    this.pinned = pinned;
+    const buttons = [...this.node.querySelectorAll(".see")];
+    const stop = buttons.find((button) => button === document.activeElement) ?? buttons[0];
+    for (const button of buttons) {
+      button.ariaPressed = String(button.closest("[data-label]").dataset.label === pinned);
+      button.tabIndex = button === stop ? 0 : -1;
+    }
+  }
+
+  showWhere(explained, attention, sentence) {
+    drawWhere(this.find("canvas"), explained, attention);
+    this.shape(explained.image.width / explained.image.height);
+    this.say(sentence, true);
+  }
+
+  shape(aspect) {
+    this.find(".picture").style.setProperty("--shape", aspect);
+  }
+
+  /** The line below the photo; `isDrawn` when the canvas shows what it says. */
+  say(sentence, isDrawn = false) {
+    this.find(".where").textContent = sentence;
+    this.node.classList.toggle("explained", isDrawn);
+  }
+
+  remove() {
+    forgetThumbnail(this.image);
+    this.node.remove();
+  }
+}
+
+function makeChip(label) {
+  const chip = make("button", "see chip", label);
+  chip.type = "button";
+  chip.dataset.label = label;
+  return chip;
+}
+
+function extension(name) {
+  return (/\.(\w{1,5})$/.exec(name)?.[1] ?? "file").toUpperCase();
+}

@@ -1,0 +1,95 @@
+/** All photos on the page: sent a few at a time, counted, announced, taken away again. */
+
+import { byId, counted, make, oncePerFrame } from "./dom.js";
+import { Photo } from "./photo.js";
+import { createQueue } from "./queue.js";
+
+const REQUESTS_IN_FLIGHT = 3;
+const LINES_ANNOUNCED = 20;
+const FEW = 10; // photos that are announced each on its own; of more, only failures and the end
+
+const enqueue = createQueue(REQUESTS_IN_FLIGHT);
+const photoOfCard = new WeakMap();
+const show = oncePerFrame(() => (showSummary(), onChange()));
+let photos = [];
+let onChange = () => {};
+
+export const photoOf = (card) => photoOfCard.get(card);
+
+export const inState = (...states) => photos.filter(({ state }) => states.includes(state));
+
+/** Call `then` when photos came, went or were tagged, at most once a frame. */
+export function listenForPhotos(then) {
+  onChange = then;
+  byId("retry-failed").addEventListener("click", () => inState("failed").forEach(submit));
+  byId("clear").addEventListener("click", clear);
+}
+
+/** Queue `files` for `model` (null: the server's default); `matches()` says which labels are looked for. */
+export function addFiles(files, model, matches) {
+  const added = files.map((file) => new Photo(file));
+  for (const photo of added) {
+    photoOfCard.set(photo.card.node, photo);
+    photo.submit = () => enqueue(async () => settle(await photo.run(model, matches())));
+    photo.card.find(".retry").addEventListener("click", () => (photo.card.node.focus(), submit(photo)));
+    photo.card.find(".remove").addEventListener("click", () => remove(photo));
+    photo.submit();
+  }
+  photos = [...added, ...photos]; // the newest on top, where the person looks
+  byId("cards").prepend(...added.map(({ card }) => card.node));
+  show();
+}
+
+function submit(photo) {
+  photo.show("queued", "Waiting for its turn");
+  photo.submit();
+  show();
+}
+
+function remove(photo) {
+  const { node } = photo.card;
+  const neighbour = node.nextElementSibling ?? node.previousElementSibling;
+  photo.remove();
+  photos = photos.filter((other) => other !== photo);
+  (neighbour?.querySelector(".remove") ?? byId("files")).focus();
+  show();
+}
+
+function clear() {
+  for (const photo of photos) photo.remove();
+  photos = [];
+  byId("files").focus();
+  show();
+}
+
+function settle(sentence) {
+  show();
+  const pending = inState("queued", "sending", "waiting").length;
+  if (sentence && (photos.length <= FEW || sentence.includes(" failed: "))) announce(sentence);
+  if (photos.length > FEW && pending === 0) announce(`All done: ${summary()}.`);
+}
+
+function showSummary() {
+  const pending = inState("queued", "sending", "waiting").length;
+  byId("summary").textContent = summary();
+  byId("results").hidden = photos.length === 0;
+  byId("progress").hidden = pending === 0;
+  byId("progress").max = photos.length;
+  byId("progress").value = photos.length - pending;
+  byId("retry-failed").hidden = inState("failed").length < 2;
+}
+
+function summary() {
+  const done = inState("done").length;
+  const failed = inState("failed").length;
+  const parts = [counted(photos.length, "photo")];
+  if (done < photos.length) parts.push(`${done} done`);
+  if (failed) parts.push(`${failed} failed`);
+  return parts.join(", ");
+}
+
+export function announce(sentence) {
+  const log = byId("log");
+  log.append(make("p", "", sentence));
+  if (log.childElementCount > LINES_ANNOUNCED) log.firstElementChild.remove();
+}

@@ -1,0 +1,58 @@
+/** Pointing at a label, by mouse, finger or keyboard, shows where the model looked for it; a click keeps it shown. */
+
+const SETTLE = 120; // milliseconds; a mouse on its way across the labels asks for nothing
+
+const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+
+/**
+ * @param {Element} root holds the cards
+ * @param {(card: Element) => Photo} photoOf
+ * @param {(sentence: string) => void} announce
+ */
+export function listenForPointing(root, photoOf, announce) {
+  let pointed = null; // the photo
+  let timer;
+
+  const point = (target, settle = SETTLE) => {
+    clearTimeout(timer);
+    const item = target?.closest?.("[data-label]");
+    const photo = item ? photoOf(item.closest(".card")) : null;
+    if (pointed && pointed !== photo) pointed.point(null);
+    pointed = photo;
+    if (!item) return;
+    timer = setTimeout(async () => {
+      const sentence = await photo.point(item.dataset.label);
+      if (sentence && item.contains(document.activeElement)) announce(sentence);
+    }, settle);
+  };
+
+  const hide = (photo) => {
+    if (photo.pinned !== null) photo.pin(photo.pinned);
+    point(null);
+  };
+
+  root.addEventListener("pointerover", (event) => event.pointerType === "mouse" && point(event.target));
+  root.addEventListener("pointerleave", () => point(null));
+  root.addEventListener("focusin", (event) => point(event.target));
+  root.addEventListener("focusout", (event) => root.contains(event.relatedTarget) || point(null));
+  root.addEventListener("click", ({ target }) => {
+    const item = target.closest("[data-label]");
+    if (item) point(photoOf(item.closest(".card")).pin(item.dataset.label) ? item : null, 0);
+  });
+  root.addEventListener("keydown", (event) => {
+    if (!event.target.matches(".see")) return;
+    if (event.key in STEPS) move(event);
+    if (event.key === "Escape") hide(photoOf(event.target.closest(".card")));
+  });
+}
+
+/** Arrows go along the labels of one photo, so that Tab need not stop at each. */
+function move(event) {
+  const card = event.target.closest(".card");
+  const buttons = [...card.querySelectorAll(".see")].filter((button) => button.checkVisibility());
+  const from = buttons.indexOf(event.target);
+  const to = Math.min(buttons.length - 1, Math.max(0, from + STEPS[event.key]));
+  event.preventDefault();
+  for (const button of buttons) button.tabIndex = button === buttons[to] ? 0 : -1;
+  buttons[to].focus();
+}

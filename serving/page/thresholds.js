@@ -1,0 +1,22 @@
+/** From which score a label is a tag: what the model says, until the person slides it. The server is not asked again. */
+
+const slid = new Map(); // model name -> Map of label -> threshold
+
+export function slidThresholds(model) {
+  return slid.get(model) ?? new Map();
+}
+
+export function slideThreshold(model, label, threshold) {
+  slid.set(model, slidThresholds(model).set(label, threshold));
+}
+
+export function resetThresholds(model) {
+  slid.delete(model);
+}
+
+/** The server's answer as it would be with the thresholds that hold now. */
+export function judge(answer) {
+  const ours = slidThresholds(answer.model);
+  const scores = answer.scores.map((tag) => ({ ...tag, threshold: ours.get(tag.label) ?? tag.threshold }));
+  return { ...answer, scores, tags: scores.filter(({ score, threshold }) => score >= threshold) };
+}

@@ -1,0 +1,102 @@
+"""Killed at any moment and started again: each photo once, and the output readable all the while."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serving.bulk.formats import format_of
+from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_command
+
+KILLS = 20
+REPOSITORY = ("--repository", ROOT / "model_repository")
+
+
+def start(folder: Path, out: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        tag_command("photos", "--out", out, *REPOSITORY),
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_twenty_times_it_ends_with_each_photo_once(tag: Tag, many: Callable[[int], Path], tmp_path: Path):
+    photos = many(250)
+    broken = photos / "3/broken.jpg"
+    broken.write_bytes((photos / "0/00000.jpg").read_bytes()[:500])
+    assert tag("photos", "--out", "whole.parquet").returncode == 1
+    whole, chance, sizes = rows_of(tmp_path / "whole.parquet"), random.Random(6), set[int]()
+    assert len(whole) == 251
+
+    for _ in range(KILLS):
+        process = start(tmp_path, "killed.parquet")
+        time.sleep(chance.uniform(0.2, 1.0))
+        process.kill()
+        process.communicate()
+        if (tmp_path / "killed.parquet").exists():
+            found = rows_of(tmp_path / "killed.parquet")
+            sizes.add(len(found))
+            assert_same(found, {path: whole[path] for path in found})
+    assert (tmp_path / "killed.parquet.journal").exists() or max(sizes) == 251  # it did not all end before its kill
+
+    end = tag("photos", "--out", "killed.parquet")
+    assert (end.returncode, "251 rows" in end.stdout) == (1, True), end.stdout + end.stderr
+    assert_same(rows_of(tmp_path / "killed.parquet"), whole)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["killed.parquet", "photos", "whole.parquet"]
+
+
+@pytest.mark.parametrize("out", ["tags.jsonl", "tags/"])
+def test_ctrl_c_stops_with_what_is_done_and_goes_on(tag: Tag, many: Callable[[int], Path], tmp_path: Path, out: str):
+    many(200)
+    process = start(tmp_path, out)
+    journal = tmp_path / (out.rstrip("/") + ".journal")
+    deadline = time.monotonic() + 30
+    while not journal.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    printed, said = process.communicate(timeout=30)
+    assert process.returncode == 130, printed + said
+    assert "Stopped: the same command goes on." in printed
+    assert "Stopping" in said
+    done = read(tmp_path / out)
+    assert 0 < len(done) < 200
+
+    end = tag("photos", "--out", out)
+    assert end.returncode == 0, end.stderr
+    assert f"{len(done)} unchanged" in end.stdout
+    assert len(read(tmp_path / out)) == 200
+    assert not journal.exists()
+
+
+def read(out: Path) -> list[str]:
+    """Its paths, by the project's own reader."""
+    files = sorted(out.glob("part-*")) if out.is_dir() else [out]
+    paths = [stored.row.path for file in files for stored in format_of(file).read(file)]
+    assert len({*paths}) == len(paths)
+    return paths
+
+
+def test_two_runs_cannot_write_one_output(tag: Tag, many: Callable[[int], Path], tmp_path: Path):
+    many(60)
+    first = start(tmp_path, "tags.csv")
+    while not (tmp_path / "tags.csv").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    first.send_signal(signal.SIGSTOP)
+    second = tag("photos", "--out", "tags.csv")
+    first.send_signal(signal.SIGCONT)
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr.startswith("labelwise: Another run is writing here")
+    assert second.stderr.count("\n") == 1
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert len(read(tmp_path / "tags.csv")) == 60

@@ -1,0 +1,125 @@
+"""The web page in a real browser, and what its tests do with it again and again."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the page's tests need: pip install playwright")
+expect = sync_api.expect
+expect.set_options(timeout=20_000)  # milliseconds: two cores may be busy
+
+SCREENSHOTS = ROOT / "test-output"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+COUNT_OBJECT_URLS = """
+    window.objectUrls = new Set();
+    const { createObjectURL, revokeObjectURL } = URL;
+    URL.createObjectURL = (blob) => { const url = createObjectURL(blob); objectUrls.add(url); return url; };
+    URL.revokeObjectURL = (url) => { objectUrls.delete(url); revokeObjectURL(url); };
+"""
+
+
+# Of the module, not the session: Playwright's event loop on this thread would break other modules' asyncio.run().
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = next(filter(None, map(shutil.which, NAMES)), None)
+    if chromium is None:
+        pytest.skip("the page's tests need Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, gateway_url: str) -> Iterator[Any]:
+    with opened_page(browser, gateway_url) as page:
+        yield page
+
+
+@contextmanager
+def opened_page(browser: Any, url: str, **options: Any) -> Iterator[Any]:
+    """The page, in a fresh profile; fails if one of its scripts did, or if it broke its own security policy."""
+    permissions = ["clipboard-read", "clipboard-write"]
+    context = browser.new_context(base_url=url, permissions=permissions, **options)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.on("console", lambda message: failures.append(message.text) if "Content Security" in message.text else None)
+    page.add_init_script(COUNT_OBJECT_URLS)
+    page.goto("/")
+    yield page
+    context.close()
+    assert failures == []
+
+
+def ask_api(page: Any, photo: bytes, path: str = "/v1/tag?scores=all") -> dict[str, Any]:
+    response = page.request.post(path, data=photo, headers={"Content-Type": "image/jpeg"})
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def pick(page: Any, *files: Any) -> None:
+    page.get_by_label("Drop photos here").set_input_files(list(files))
+
+
+def pick_done(page: Any, *files: Any) -> None:
+    """Pick into an empty page, and wait until each is tagged or failed."""
+    pick(page, *files)
+    wait_until_settled(page, len(files))
+
+
+def as_upload(path: Path, name: str) -> dict[str, Any]:
+    """The photo under another name, as Playwright takes it."""
+    return {"name": name, "mimeType": "image/jpeg", "buffer": path.read_bytes()}
+
+
+def card(page: Any, name: str) -> Any:
+    return page.locator(".card").filter(has=page.get_by_role("heading", name=name, exact=True))
+
+
+def wait_until_settled(page: Any, cards: int) -> None:
+    expect(page.locator('.card:is([data-state="done"], [data-state="failed"])')).to_have_count(cards)
+
+
+def open_thresholds(page: Any) -> None:
+    page.locator("#thresholds summary").click()
+
+
+def slide(page: Any, label: str, threshold: float) -> None:
+    page.get_by_role("slider", name=label, exact=True).fill(str(threshold))
+
+
+def read_bars(card: Any) -> list[tuple[str, float, float]]:
+    rows = zip(
+        card.locator(".bar-label").all_inner_texts(), card.locator(".bar-numbers").all_inner_texts(), strict=True
+    )
+    numbers = re.compile(r"(\d\.\d+), threshold (\d\.\d+)")
+    return [(label, *map(float, numbers.fullmatch(text).groups())) for label, text in rows]  # type: ignore[union-attr]
+
+
+def take_screenshot(page: Any, name: str) -> None:
+    """All of the page, in a window that holds all of it: what is out of sight is neither drawn nor animated."""
+    window = page.viewport_size
+    page.set_viewport_size(window | {"height": page.evaluate("document.documentElement.scrollHeight")})
+    page.set_viewport_size(window | {"height": page.evaluate("document.documentElement.scrollHeight")})
+    page.evaluate("scrollTo(0, 0)")
+    page.evaluate(
+        """Promise.race([
+            new Promise((resolve) => setTimeout(resolve, 1000)),
+            Promise.allSettled(document.getAnimations().map((animation) => animation.finished)),
+        ])"""
+    )
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, timeout=20_000)
+    page.set_viewport_size(window)
