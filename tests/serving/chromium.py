@@ -102,9 +102,8 @@ def slide(page: Any, label: str, threshold: float) -> None:
 
 
 def read_bars(card: Any) -> list[tuple[str, float, float]]:
-    rows = zip(
-        card.locator(".bar-label").all_inner_texts(), card.locator(".bar-numbers").all_inner_texts(), strict=True
-    )
+    labels = card.locator(".bar-label").all_text_contents()  # not inner texts: what is out of sight has none
+    rows = zip(labels, card.locator(".bar-numbers").all_text_contents(), strict=True)
     numbers = re.compile(r"(\d\.\d+), threshold (\d\.\d+)")
     return [(label, *map(float, numbers.fullmatch(text).groups())) for label, text in rows]  # type: ignore[union-attr]
 
