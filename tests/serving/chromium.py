@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +92,14 @@ def card(page: Any, name: str) -> Any:
 
 def wait_until_settled(page: Any, cards: int) -> None:
     expect(page.locator('.card:is([data-state="done"], [data-state="failed"])')).to_have_count(cards)
+
+
+def wait_until(page: Any, condition: str) -> None:
+    """Until the JavaScript `condition` holds; Playwright's own way needs `eval`, which the page's policy forbids."""
+    deadline = time.monotonic() + 20
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, f"not within 20 s: {condition}"
+        page.wait_for_timeout(50)
 
 
 def open_thresholds(page: Any) -> None:

@@ -38,7 +38,8 @@ def saved(page: Any, button: str) -> bytes:
     with page.expect_download() as download:
         page.get_by_role("button", name=button).click()
     path = download.value.path()
-    assert path.suffix == "" and download.value.suggested_filename in ("tags.json", "tags.csv")
+    assert path.suffix == ""
+    assert download.value.suggested_filename in ("tags.json", "tags.csv")
     return bytes(path.read_bytes())
 
 
