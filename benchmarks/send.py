@@ -9,6 +9,7 @@ is left where they do not. The ways take turns, a round each. Prints two Markdow
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -63,7 +64,10 @@ def triton(folder: Path) -> Iterator[int]:
         yield process.pid
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def ready(client: grpcclient.InferenceServerClient) -> bool:

@@ -7,6 +7,8 @@ import fastapi_swagger
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from labelwise import __version__
 from serving import routes
@@ -14,8 +16,11 @@ from serving.engines.base import Engine
 from serving.errors import AnswerFaults, install_error_handlers
 from serving.exposure import PAGE_HEADERS, add_protection
 from serving.middleware import Observe
+from serving.query import TagQuery
+from serving.routes import tag
 from serving.service import TaggingService
 from serving.settings import Settings
+from serving.shortcut import Shortcut
 
 _PAGE = Path(__file__).parent / "page"
 _SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
@@ -30,9 +35,21 @@ class _PageFiles(StaticFiles):
         return response
 
 
+class _Gateway(FastAPI):
+    """FastAPI with every middleware outside of its own: what is answered by one of them costs nothing of the rest."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        added, self.user_middleware = self.user_middleware, [Middleware(AnswerFaults)]
+        app = super().build_middleware_stack()
+        for middleware in reversed(added):
+            app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+        self.user_middleware = added
+        return app
+
+
 def create_app(settings: Settings, engine: Engine) -> FastAPI:
     """The ASGI app on a started engine; the caller starts and closes the engine."""
-    app = FastAPI(
+    app = _Gateway(
         title="labelwise",
         version=__version__,
         summary="Tags photos with the labels a team trained.",
@@ -41,7 +58,7 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
     )
     service = TaggingService(settings, engine)
     app.state.service = service
-    app.add_middleware(AnswerFaults)
+    app.add_middleware(Shortcut, path="/v1/tag", endpoint=tag.tag, query_model=TagQuery)
     add_protection(app, settings)
     app.add_middleware(Observe, metrics=service.metrics)
     install_error_handlers(app)

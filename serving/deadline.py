@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Awaitable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 from fastapi import Request
 
@@ -15,8 +15,6 @@ TIMEOUT_HEADER = "X-Request-Timeout"
 # Most answers are there before it is worth watching for a client that does not wait for its own.
 _WATCHED_FROM = 0.1  # seconds
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
-
-T = TypeVar("T")
 
 
 class Deadline:
@@ -29,14 +27,33 @@ class Deadline:
         """Seconds; never quite none, so that what takes them as a timeout runs into it by itself."""
         return max(self._end - time.monotonic(), 0.001)
 
-    async def wait(self, awaitable: Awaitable[T]) -> T:
-        """Its result in time; else it is cancelled, and GatewayError `deadline_exceeded`."""
-        try:
-            return await asyncio.wait_for(awaitable, self.left())
-        except asyncio.TimeoutError:
-            raise GatewayError(
-                "deadline_exceeded", "There was not enough time for this request; try again, or send less at once."
-            ) from None
+
+def deadline_exceeded() -> GatewayError:
+    """For work that was not done in time."""
+    return GatewayError(
+        "deadline_exceeded", "There was not enough time for this request; try again, or send less at once."
+    )
+
+
+class TimeLimit:
+    """`with TimeLimit(seconds):` is cut with asyncio.TimeoutError; what asyncio.timeout is, from Python 3.11 on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._is_over = seconds, False
+
+    def __enter__(self) -> None:
+        self._task = _current_task()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._is_over and kind is asyncio.CancelledError:
+            _forget_cancellation(self._task)
+            raise asyncio.TimeoutError from None
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._task.cancel()
 
 
 def requested_timeout(request: Request, most: float) -> float:
@@ -58,7 +75,7 @@ def ended_by_hang_up(request: Request) -> Iterator[None]:
     except asyncio.CancelledError:
         if not watch.has_ended_it:
             raise
-        watch.forget()
+        _forget_cancellation(watch.task)
         raise GatewayError("client_closed", "The client hung up before its answer.") from None
     finally:
         watch.stop()
@@ -66,9 +83,7 @@ def ended_by_hang_up(request: Request) -> Iterator[None]:
 
 class _Watch:
     def __init__(self, request: Request) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._request, self._task = request, task
+        self._request, self.task = request, _current_task()
         self._watching: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(_WATCHED_FROM, self._start)
         self.has_ended_it = False
@@ -80,14 +95,21 @@ class _Watch:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
         self.has_ended_it = True
-        self._task.cancel()
-
-    def forget(self) -> None:
-        """The cancellation was ours, and has done its work: newer Pythons count them."""
-        if uncancel := getattr(self._task, "uncancel", None):
-            uncancel()
+        self.task.cancel()
 
     def stop(self) -> None:
         self._timer.cancel()
         if self._watching is not None:
             self._watching.cancel()
+
+
+def _current_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+def _forget_cancellation(task: "asyncio.Task[Any]") -> None:
+    """It was ours, and has done its work: newer Pythons count them."""
+    if uncancel := getattr(task, "uncancel", None):
+        uncancel()

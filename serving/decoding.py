@@ -5,7 +5,6 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -13,7 +12,8 @@ from PIL import Image
 
 from labelwise.image import Hold, Photo, load_photo, open_small
 from labelwise.spec import TaggerSpec
-from serving.deadline import Deadline
+from serving.deadline import Deadline, deadline_exceeded
+from serving.workers import Workers
 
 T = TypeVar("T")
 
@@ -56,15 +56,24 @@ class PixelBudget:
 class Decoders:
     """`threads` that decode, of which what waits is bounded by admission; photos of at most `max_pixels`."""
 
-    def __init__(self, threads: int, max_pixels: int, max_decoding_pixels: int) -> None:
+    def __init__(
+        self,
+        threads: int,
+        max_pixels: int,
+        max_decoding_pixels: int,
+        on_wait: Callable[[float], None] | None = None,
+    ) -> None:
         self.threads = threads
         self._max_pixels = max_pixels
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._workers = Workers(threads, "decode", on_wait)
         self._budget = PixelBudget(max_decoding_pixels)
 
     async def run(self, work: Callable[[], T], deadline: Deadline) -> T:
         """`work` on a thread; not begun any more when the deadline is over or the caller is cancelled."""
-        return await deadline.wait(asyncio.get_running_loop().run_in_executor(self._pool, work))
+        try:
+            return await self._workers.run(work, deadline.left())
+        except asyncio.TimeoutError:
+            raise deadline_exceeded() from None
 
     async def photo(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
         """One photo at the model's size. Raises ImageError, or GatewayError `deadline_exceeded`."""

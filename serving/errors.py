@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -93,12 +95,15 @@ def problem_response(request: Request, code: str, detail: str) -> JSONResponse:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(GatewayError, _on_gateway_error)
-    app.add_exception_handler(ImageError, _on_image_error)
-    app.add_exception_handler(EngineError, _on_engine_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _on_anything_else)
+
+
+async def error_response(request: Request, error: BaseException) -> JSONResponse:
+    """The answer to what an endpoint raised, where no framework looks for its handler."""
+    handler = next((_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS), None)
+    return _last_answer(request, error) if handler is None else await handler(request, error)
 
 
 async def _on_gateway_error(request: Request, error: Exception) -> JSONResponse:
@@ -135,6 +140,15 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     response = problem_response(request, code, f"{request.method} {request.url.path}: {_phrase(error.status_code)}.")
     response.headers.update(error.headers or {})
     return response
+
+
+_HANDLERS: dict[type, Callable[[Request, Any], Awaitable[JSONResponse]]] = {
+    GatewayError: _on_gateway_error,
+    ImageError: _on_image_error,
+    EngineError: _on_engine_error,
+    RequestValidationError: _on_validation_error,
+    HTTPException: _on_http_exception,
+}
 
 
 async def _on_anything_else(request: Request, error: Exception) -> JSONResponse:

@@ -4,7 +4,7 @@ import ipaddress
 import socket
 
 from fastapi import FastAPI, Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,7 +23,7 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_HEADERS_OF_ALL = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+_HEADERS_OF_ALL = ((b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", b"same-origin"))
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _CORS_REQUEST_HEADERS = ("Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout")
 _CORS_ANSWER_HEADERS = (
@@ -82,7 +82,7 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS_OF_ALL)
+                message["headers"] = [*message.get("headers", ()), *_HEADERS_OF_ALL]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
@@ -117,7 +117,8 @@ class CheckHost:
         self._names = {"localhost", *map(str.lower, names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not all(map(self._is_ours, Headers(scope=scope).getlist("host"))):
+        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        if scope["type"] == "http" and not all(self._is_ours(host.decode("latin-1")) for host in hosts):
             detail = "This server does not answer for this host name; its setting allowed_hosts adds names."
             await problem_response(Request(scope), "misdirected_request", detail)(scope, receive, send)
             return

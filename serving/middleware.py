@@ -4,12 +4,11 @@ import re
 import time
 import uuid
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.metrics import Metrics
 
-REQUEST_ID_HEADER = "X-Request-ID"
+_HEADER = b"x-request-id"
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -24,6 +23,7 @@ class Observe:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
+        header = (_HEADER, request_id.encode())
         scope.setdefault("state", {})["request_id"] = request_id
         started, status = time.perf_counter(), 500
 
@@ -31,7 +31,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
         try:
@@ -49,6 +49,5 @@ class Observe:
 
 
 def _request_id(scope: Scope) -> str:
-    name = REQUEST_ID_HEADER.lower().encode()
-    given = next((value for key, value in scope["headers"] if key == name), b"")
+    given = next((value for key, value in scope["headers"] if key == _HEADER), b"")
     return given.decode() if _ACCEPTED_ID.fullmatch(given) else uuid.uuid4().hex

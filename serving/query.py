@@ -85,6 +85,8 @@ def choose(spec: TaggerSpec, query: LabelQuery) -> Choice:
 
 def refuse_repeats(request: Request) -> None:
     """GatewayError for a parameter that is given twice: one of the two would be ignored silently."""
+    if not request.scope["query_string"]:
+        return
     names = [name for name, _ in request.query_params.multi_items()]
     if len(names) > len(set(names)):
         repeated = next(name for name in names if names.count(name) > 1)

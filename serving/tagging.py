@@ -1,6 +1,7 @@
 """From a model's scores to the tags a client asked for; plain data in, plain data out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,6 @@ class Tag(BaseModel):
     label: str
     score: float = Field(ge=0, le=1)
     threshold: float = Field(ge=0, le=1, description="The score from which this label counts as a tag here.")
-
-
-class Tags(BaseModel):
-    """`tags` are the labels whose score reaches their threshold, highest first."""
-
-    tags: list[Tag]
-    scores: list[Tag] | None = Field(None, description="With `scores=all`: every label, highest first.")
 
 
 class TagAnswer(BaseModel):
@@ -71,8 +65,8 @@ Result = Scores | ImageError | GatewayError  # of one photo of a batch
 
 def make_answer(choice: Choice, scores: Scores, query: TagQuery, request_id: str) -> TagAnswer:
     """scores [l] of one photo -> the answer to `query`."""
-    spec, tags = choice.spec, _tags(choice, scores, query)
-    return TagAnswer(model=spec.name, version=spec.version, tags=tags.tags, scores=tags.scores, request_id=request_id)
+    spec = choice.spec
+    return TagAnswer(model=spec.name, version=spec.version, request_id=request_id, **_tags(choice, scores, query))
 
 
 def make_batch_answer(
@@ -82,35 +76,34 @@ def make_batch_answer(
     items = [
         BatchItem(id=id, error=_item_error(result))
         if isinstance(result, Exception)
-        else BatchItem(id=id, **dict(_tags(choice, result, query)))
+        else BatchItem(id=id, **_tags(choice, result, query))
         for id, result in zip(ids, results, strict=True)
     ]
     return BatchAnswer(model=choice.spec.name, version=choice.spec.version, results=items, request_id=request_id)
 
 
-def ranked(choice: Choice, scores: Scores) -> list[tuple[int, Tag]]:
+def ranked(choice: Choice, scores: Scores, only_tags: bool = False) -> list[tuple[int, Tag]]:
     """The chosen labels by score, highest first, each with its index in the model's order."""
-    every = [
-        (
-            index,
-            Tag(
-                label=choice.spec.labels[index],
-                score=round(float(scores[index]), _DIGITS),
-                threshold=choice.thresholds[index],
-            ),
-        )
-        for index in choice.labels
+    values = [round(score, _DIGITS) for score in scores.tolist()]
+    order = sorted(choice.labels, key=lambda index: -values[index])
+    if only_tags:  # before they become models, of which a large vocabulary has many
+        order = [index for index in order if values[index] >= choice.thresholds[index]]
+    return [
+        (index, Tag(label=choice.spec.labels[index], score=values[index], threshold=choice.thresholds[index]))
+        for index in order
     ]
-    return sorted(every, key=lambda entry: -entry[1].score)
 
 
 def is_tag(tag: Tag) -> bool:
     return tag.score >= tag.threshold
 
 
-def _tags(choice: Choice, scores: Scores, query: TagQuery) -> Tags:
+def _tags(choice: Choice, scores: Scores, query: TagQuery) -> dict[str, Any]:
+    """The fields `tags` and, where they are asked for, `scores`."""
+    if query.scores == "tags":
+        return {"tags": [tag for _, tag in ranked(choice, scores, only_tags=True)][: query.top_k]}
     every = [tag for _, tag in ranked(choice, scores)]
-    return Tags(tags=list(filter(is_tag, every))[: query.top_k], scores=every if query.scores == "all" else None)
+    return {"tags": list(filter(is_tag, every))[: query.top_k], "scores": every}
 
 
 def _item_error(error: Exception) -> ItemError:

@@ -1,14 +1,14 @@
 """Reading photos from a request: limits while the bytes arrive, in memory only, never the disk."""
 
+import asyncio
 import functools
 
-import anyio
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from serving.admission import Place
-from serving.deadline import Deadline
+from serving.deadline import Deadline, TimeLimit
 from serving.decoding import Decoders
 from serving.errors import GatewayError
 from serving.fetch import Fetcher
@@ -86,7 +86,7 @@ class Uploads:
             raise _too_large(most)
         body = bytearray()
         try:
-            with anyio.fail_after(self._settings.upload_timeout):
+            with TimeLimit(self._settings.upload_timeout):
                 async for chunk in request.stream():
                     place.take_bytes(len(chunk))
                     body += chunk
@@ -94,7 +94,7 @@ class Uploads:
                         raise _too_large(most)
         except ClientDisconnect:
             raise GatewayError("client_closed", "The upload ended before its end.") from None
-        except TimeoutError:
+        except asyncio.TimeoutError:
             raise GatewayError("upload_timeout", "The upload was too slow and was given up; try again.") from None
         return bytes(body)
 

@@ -58,19 +58,27 @@ def tag(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an output of another model or version: tag all of it again.")
     ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Tag on the Ray cluster of RAY_ADDRESS, or on one that is started here.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on Ray, a core each. [default: all cores]")
+    ] = None,
     patience: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for servers that do not answer, before it stops.")
     ] = 300,
 ) -> None:
     """Tag any number of photos into one table. Run it again to go on, or to add what is new or has changed."""
     from serving.bulk.errors import UsageError
-    from serving.bulk.run import TagOptions, tag_files
+    from serving.bulk.options import TagOptions
+    from serving.bulk.run import tag_files
     from serving.bulk.xmp import Sidecars
+    from serving.settings import load_settings
 
     options = TagOptions(
         out=out,
         engine=engine.value,
-        repository=repository,
+        repository=repository or load_settings().repository,
         servers=server,
         model=model,
         key=key,
@@ -79,6 +87,8 @@ def tag(
         sidecars=Sidecars(stem=xmp_stem) if xmp or xmp_stem else None,
         force=force,
         patience=patience,
+        ray=ray,
+        workers=workers,
     )
     try:
         summary = tag_files(paths, options)

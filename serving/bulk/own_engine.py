@@ -29,8 +29,9 @@ class OwnEngine:
 
     takes_pixels = True
 
-    def __init__(self, engine: str, repository: Path | None, model: str | None) -> None:
-        self._engine = create_engine(load_settings(engine=engine, repository=repository, reload_interval=0))
+    def __init__(self, engine: str, repository: Path, model: str | None, threads: int | None) -> None:
+        settings = load_settings(engine=engine, repository=repository, reload_interval=0, threads=threads)
+        self._engine = create_engine(settings)
         self._model = model
         self._spec: TaggerSpec | None = None
 

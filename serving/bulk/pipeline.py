@@ -6,53 +6,25 @@ they come, in one transaction for all that are there. So memory does not depend 
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from serving.bulk.chunks import Chunk
-from serving.bulk.ledger import Ledger
+from serving.bulk.records import Records
 from serving.bulk.rows import Row
+from serving.bulk.sources import Photo
 
 _AHEAD = 2  # chunks
-_PUBLISH_EVERY = 2.0  # seconds
-_PUBLISH_SHARE = 50  # times as long as publishing took
 
-
-@dataclass
-class Counts:
-    """Photos of this run."""
-
-    tagged: int = 0
-    broken: int = 0
-    skipped: int = 0
-    skipped_broken: int = 0
-
-    def add(self, rows: Sequence[Row]) -> None:
-        broken = sum(row.error is not None for row in rows)
-        self.broken += broken
-        self.tagged += len(rows) - broken
-
-    @property
-    def seen(self) -> int:
-        return self.tagged + self.broken + self.skipped
+Score = Callable[[Sequence[Photo]], Coroutine[None, None, list[Row]]]
 
 
 class Pipeline:
-    """`score` makes rows of a chunk, `most()` chunks at once; `publish` brings the output up to the ledger."""
+    """Scores chunks on one event loop and hands the rows to `records`."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        score: Callable[[Chunk], Coroutine[None, None, list[Row]]],
-        publish: Callable[[], None],
-        show: Callable[[Counts], None],
-        most: Callable[[], int],
-    ) -> None:
-        self.counts = Counts()
-        self._ledger, self._score, self._publish, self._show, self._most = ledger, score, publish, show, most
+    def __init__(self, records: Records) -> None:
+        self._records = records
         self._stopping = asyncio.Event()
-        self._publish_at = time.monotonic() + _PUBLISH_EVERY
 
     def stop(self) -> None:
         """Take up nothing more; what is under way is finished."""
@@ -62,54 +34,47 @@ class Pipeline:
     def stopped(self) -> bool:
         return self._stopping.is_set()
 
-    async def run(self, chunks: Iterator[Chunk]) -> None:
-        """Until `chunks` are done or `stop` is called. What fails ends it, after what was scored is in the ledger."""
+    async def run(self, chunks: Iterator[Chunk], score: Score, most: Callable[[], int]) -> None:
+        """`score` all `chunks`, `most()` at once, or until `stop`. What fails ends it, after what is done was kept."""
         source = _Ahead(chunks, _AHEAD)
         stopping = asyncio.create_task(self._stopping.wait())
         coming: asyncio.Task[Chunk | None] | None = asyncio.create_task(source.next())
         running: set[asyncio.Task[list[Row]]] = set()
         try:
             while coming or running:
-                full = len(running) >= self._most()
-                waited = running | ({coming} if coming and not full else set()) | ({stopping} if coming else set())
+                waited: set[asyncio.Task[Any]] = {*running, *([stopping] if coming else [])}
+                if coming and len(running) < most():
+                    waited.add(coming)
                 done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
                 finished = running & done
                 running -= finished
                 await self._keep(finished)
-                if stopping in done and coming:
+                if coming and stopping in done:
                     coming.cancel()
                     coming = None
-                elif coming in done and coming:
+                elif coming and coming in done:
                     chunk = coming.result()
                     coming = asyncio.create_task(source.next()) if chunk else None
-                    if chunk:
-                        self._count_skipped(chunk)
-                        running.add(asyncio.create_task(self._score(chunk)))
+                    running |= await self._begin(chunk, score) if chunk else set()
         finally:
             source.stop()
             for task in (*running, stopping, *([coming] if coming else [])):
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
+    async def _begin(self, chunk: Chunk, score: Score) -> set[asyncio.Task[list[Row]]]:
+        self._records.skip(chunk)
+        if chunk.rows:
+            await asyncio.to_thread(self._records.keep, chunk.rows)
+        return {asyncio.create_task(score(chunk.photos))} if chunk.photos else set()
+
     async def _keep(self, finished: set[asyncio.Task[list[Row]]]) -> None:
-        """Rows into the ledger, and from time to time all into the output; only then what failed is raised."""
+        """Only when all rows that are there are kept, what failed is raised."""
         rows = [row for task in finished if not task.exception() for row in task.result()]
         if rows:
-            await asyncio.to_thread(self._ledger.put, rows)
-            self.counts.add(rows)
-            self._show(self.counts)
+            await asyncio.to_thread(self._records.keep, rows)
         for task in finished:
             task.result()
-        started = time.monotonic()
-        if started >= self._publish_at:
-            await asyncio.to_thread(self._publish)
-            ended = time.monotonic()
-            self._publish_at = ended + max(_PUBLISH_EVERY, _PUBLISH_SHARE * (ended - started))
-
-    def _count_skipped(self, chunk: Chunk) -> None:
-        self.counts.skipped += chunk.skipped
-        self.counts.skipped_broken += chunk.skipped_broken
-        self._show(self.counts)
 
 
 class _Ahead:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from serving.bulk.pipeline import Counts
+from serving.bulk.records import Counts
 
 _LINE_EVERY = 5.0  # seconds
 _RATE_OVER = 10.0  # seconds

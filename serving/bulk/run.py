@@ -8,58 +8,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 from labelwise.errors import LabelwiseError
 from labelwise.image import SUFFIXES
-from labelwise.spec import TaggerSpec
-from serving.bulk.chunks import Chunk, read_chunks
+from serving.bulk.chunks import read_chunks
 from serving.bulk.errors import UsageError
-from serving.bulk.flight import InFlight
 from serving.bulk.ledger import Ledger
+from serving.bulk.options import TagOptions
 from serving.bulk.output import Output
-from serving.bulk.own_engine import OwnEngine
-from serving.bulk.pipeline import Counts, Pipeline
+from serving.bulk.pipeline import Pipeline
 from serving.bulk.progress import Progress
-from serving.bulk.rows import Row
-from serving.bulk.scoring import Scorer
+from serving.bulk.records import Counts, Records
 from serving.bulk.sources import STDIN, check_sources, count_photos
-from serving.bulk.xmp import Sidecars
-from serving.client.transport import Transport, create_transport
-from serving.settings import load_settings
-
-# Photos a request, at most the model's own limit. An engine of our own gains nothing by more and needs memory for them.
-_CHUNK, _CHUNK_FOR_SERVERS = 8, 16
-_MOST_IN_FLIGHT = 64
-_BYTES_IN_FLIGHT = 256 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class TagOptions:
-    """What may be chosen; `servers` are URLs separated by commas, in place of an `engine` on `repository`."""
-
-    out: str
-    engine: Literal["embedded", "triton"] = "embedded"
-    repository: Path | None = None
-    servers: str | None = None
-    model: str | None = None
-    key: str | None = None
-    send: Literal["auto", "pixels", "bytes"] = "auto"
-    every_score: bool = True
-    sidecars: Sidecars | None = None
-    force: bool = False
-    patience: float = 300.0  # seconds without an answer
-
-    @property
-    def at_gateway(self) -> bool:
-        return (self.servers or "").startswith("http")
-
-    def transport(self) -> Transport:
-        """To whatever tags; not connected."""
-        if self.servers is None:
-            return OwnEngine(self.engine, self.repository, self.model)
-        return create_transport(self.servers, self.model, key=self.key)
+from serving.client.transport import Transport
 
 
 @dataclass(frozen=True)
@@ -109,55 +70,54 @@ async def _tag(paths: Sequence[str], options: TagOptions, output: Output) -> Sum
         await transport.connect()
         ledger = output.open(transport.spec, options.force)
         try:
-            return await _run(paths, options, output, ledger, transport)
+            return await _Run(paths, options, output, ledger, transport).to_its_end()
         finally:
             ledger.close()
     finally:
         await transport.close()
 
 
-async def _run(
-    paths: Sequence[str], options: TagOptions, output: Output, ledger: Ledger, transport: Transport
-) -> Summary:
-    started, spec = time.monotonic(), transport.spec
-    publish = functools.partial(output.publish, ledger, spec, options.every_score)
-    with Progress(functools.partial(count_photos, paths)) as progress:
-        scorer, in_flight, threads = _scorer(options, transport, progress)
+@dataclass(frozen=True)
+class _Run:
+    """One run, with everything open that it needs."""
 
-        async def score(chunk: Chunk) -> list[Row]:
-            rows = await scorer.score(chunk.photos)
-            if options.sidecars:
-                rows = await asyncio.to_thread(options.sidecars.add, chunk.photos, rows, spec)
-            return [*chunk.rows, *rows]
+    paths: Sequence[str]
+    options: TagOptions
+    output: Output
+    ledger: Ledger
+    transport: Transport
 
-        pipeline = Pipeline(ledger, score, publish, progress.show, lambda: threads + in_flight.places)
+    async def to_its_end(self) -> Summary:
+        """Whatever ends it, what was tagged is in the output then, and the journal is gone only if that is all."""
+        started = time.monotonic()
+        publish = functools.partial(self.output.publish, self.ledger, self.transport.spec, self.options.every_score)
+        with Progress(functools.partial(count_photos, self.paths)) as progress:
+            records = Records(self.ledger, publish, progress.show)
+            pipeline = Pipeline(records)
+            try:
+                with _signals(pipeline, progress):
+                    await self._score_all(pipeline, records, progress)
+            finally:
+                publish()
+        rows = self.ledger.count()
+        if not pipeline.stopped:
+            self.ledger.delete()
+        return Summary(self.options.out, records.counts, time.monotonic() - started, rows, pipeline.stopped)
+
+    async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress) -> None:
+        options, size = self.options, self.options.chunk_size(self.transport.spec)
         is_complete = options.sidecars.exists if options.sidecars else lambda _: True
+        chunks = read_chunks(self.paths, self.ledger, size, is_complete)
+        if options.ray:
+            from serving.bulk.on_ray import score_on_ray
+
+            await asyncio.to_thread(score_on_ray, chunks, options, size, records, lambda: pipeline.stopped)
+            return
+        scorer, most = options.scorer(self.transport, progress.note)
         try:
-            with _signals(pipeline, progress):
-                await pipeline.run(read_chunks(paths, ledger, _chunk_size(options, spec), is_complete))
+            await pipeline.run(chunks, scorer.score, most)
         finally:
             scorer.close()
-            publish()
-    rows = ledger.count()
-    if not pipeline.stopped:
-        ledger.delete()
-    return Summary(options.out, pipeline.counts, time.monotonic() - started, rows, pipeline.stopped)
-
-
-def _chunk_size(options: TagOptions, spec: TaggerSpec) -> int:
-    return min(_CHUNK_FOR_SERVERS if options.servers else _CHUNK, spec.max_batch)
-
-
-def _scorer(options: TagOptions, transport: Transport, progress: Progress) -> tuple[Scorer, InFlight, int]:
-    """With the requests it may have in flight, and the threads it decodes on."""
-    threads, spec = load_settings().threads, transport.spec
-    request = _chunk_size(options, spec) * spec.image.height * spec.image.width * 3
-    most = max(2, min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // request))
-    embedded = options.servers is None and options.engine == "embedded"
-    in_flight = InFlight(threads, threads) if embedded else InFlight(most)
-    send_bytes = options.send == "bytes" or options.at_gateway
-    scorer = Scorer(transport, in_flight, threads, send_bytes=send_bytes, patience=options.patience, note=progress.note)
-    return scorer, in_flight, threads
 
 
 @contextmanager

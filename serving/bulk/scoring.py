@@ -15,6 +15,7 @@ from serving.bulk.errors import ServerGone
 from serving.bulk.flight import InFlight
 from serving.bulk.rows import Row
 from serving.bulk.sources import Photo
+from serving.bulk.xmp import Sidecars
 from serving.client.errors import (
     ClientError,
     PhotoError,
@@ -28,7 +29,7 @@ from serving.client.transport import Transport
 from serving.engines.base import Pixels
 
 _OUTPUTS = ("scores",)
-_TIMEOUT = 30.0  # seconds for a request, the transport's own tries included
+_TIMEOUTS = (5.0, 30.0)  # seconds for a request, the transport's own tries included; in between, as long as patience
 _PAUSE = (0.5, 3.0)  # seconds, at random between
 _PASSES = (ServerUnavailable, ServerTimeout)  # ServerBusy is a ServerUnavailable
 
@@ -49,13 +50,15 @@ class Scorer:
         threads: int,
         *,
         send_bytes: bool,
+        sidecars: Sidecars | None,
         patience: float,
         note: Callable[[str], None],
     ) -> None:
         self._transport, self._in_flight = transport, in_flight
-        self._send_bytes, self._patience, self._note = send_bytes, patience, note
+        self._send_bytes, self._sidecars, self._patience, self._note = send_bytes, sidecars, patience, note
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._silent_since: float | None = None
+        self._timeout = max(_TIMEOUTS[0], min(_TIMEOUTS[1], patience))
 
     async def score(self, photos: Sequence[Photo]) -> list[Row]:
         """A row for each photo. ServerGone, or a ClientError that no waiting mends, ends the run."""
@@ -66,7 +69,10 @@ class Scorer:
             answers = await self._ask([prepared[place] for place in places])  # type: ignore[misc]
             for place, answer in zip(places, answers, strict=True):
                 results[place] = answer
-        return [_row(photo, result) for photo, result in zip(photos, results, strict=True)]  # type: ignore[arg-type]
+        rows = [_row(photo, result) for photo, result in zip(photos, results, strict=True)]  # type: ignore[arg-type]
+        if self._sidecars:
+            rows = await asyncio.to_thread(self._sidecars.add, photos, rows, self._transport.spec)
+        return rows
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -103,9 +109,9 @@ class Scorer:
         """scores [b, l]"""
         async with self._in_flight:
             if self._send_bytes:
-                outputs = await self._transport.infer_encoded(batch, _OUTPUTS, _TIMEOUT)  # type: ignore[arg-type]
+                outputs = await self._transport.infer_encoded(batch, _OUTPUTS, self._timeout)  # type: ignore[arg-type]
             else:
-                outputs = await self._transport.infer(np.stack(batch), _OUTPUTS, _TIMEOUT)
+                outputs = await self._transport.infer(np.stack(batch), _OUTPUTS, self._timeout)
         self._silent_since = None
         self._in_flight.answered(len(batch))
         return outputs["scores"]
@@ -118,7 +124,7 @@ class Scorer:
             self._silent_since = now
             self._note(f"{error} Waiting for an answer, at most {self._patience:.0f} s.")
         if now - self._silent_since >= self._patience:
-            raise ServerGone(f"{error} Nothing came for {now - self._silent_since:.0f} s.") from error
+            raise ServerGone(f"{error} Run the same command again to go on.") from error
 
 
 def _prepared(photo: Photo, image: ImageSpec | None) -> Prepared | PhotoError:

@@ -95,7 +95,7 @@ def look(file: str, path: str | None = None) -> Found:
         return Unreadable(path, "file_unreadable", _reason(error))
     if not stat.S_ISREG(status.st_mode):  # a named pipe would be waited for without end
         return Unreadable(path, "file_unreadable", "It is not a file.")
-    return sized(Photo(path, status.st_size, status.st_mtime_ns, functools.partial(_read, file), file))
+    return sized(Photo(path, status.st_size, status.st_mtime_ns, functools.partial(read_file, file), file))
 
 
 def sized(photo: Photo) -> Found:
@@ -160,7 +160,7 @@ def is_photo(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(_APPLE_DOUBLE)
 
 
-def _read(file: str) -> bytes:
+def read_file(file: str) -> bytes:
     with open(file, "rb") as stream:  # noqa: PTH123
         return stream.read(MAX_BYTES)  # it may have grown meanwhile
 

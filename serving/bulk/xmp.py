@@ -97,8 +97,8 @@ def _parse(sidecar: bytes) -> Document:
     if len(sidecar) > _LARGEST:
         raise SidecarError(f"The sidecar that is there has more than {_LARGEST // 2**20} MiB.")
     try:
-        return minidom.parseString(sidecar.strip() or _EMPTY.encode())
-    except (ExpatError, ValueError) as error:  # ValueError: an encoding that Python does not know
+        return minidom.parseString(sidecar if sidecar.strip() else _EMPTY.encode())
+    except (ExpatError, ValueError, LookupError) as error:  # the last two: an encoding that Python does not know
         raise SidecarError(f"The sidecar that is there is not XML ({error}): mend or remove it.") from error
 
 
@@ -130,6 +130,8 @@ def _description(document: Document) -> Element:
         raise SidecarError("The sidecar that is there is no XMP: it has no rdf:RDF. Mend or remove it.")
     prefix = f"{root[0].prefix}:" if root[0].prefix else ""
     made = document.createElementNS(_RDF, f"{prefix}Description")
+    if not prefix:  # an attribute is in no namespace without one
+        made.setAttribute("xmlns:rdf", _RDF)
     made.setAttributeNS(_RDF, f"{prefix or 'rdf:'}about", "")
     root[0].appendChild(made)
     return made

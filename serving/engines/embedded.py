@@ -3,8 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import onnxruntime as ort
@@ -15,6 +14,7 @@ from labelwise.spec import TaggerSpec
 from serving.engines.base import Catalogue, EngineTimeout, EngineUnavailable, Outputs, Pixels, UnknownModel
 from serving.engines.onnx_session import load_session, run_session
 from serving.engines.watch import RepositoryWatch, catalogue_of, log_broken, repeat
+from serving.workers import Workers, WorkersClosed
 
 logger = logging.getLogger("labelwise.engine")
 
@@ -39,10 +39,11 @@ class EmbeddedEngine:
         *,
         reload_interval: float = 0,
         retire_after: float = 60,
+        on_wait: Callable[[float], None] | None = None,
     ) -> None:
         self._repository = repository
         self._session_threads = session_threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="infer")
+        self._workers = Workers(threads, "infer", on_wait)
         self._reload_interval, self._retire_after = reload_interval, retire_after
         self._watch = RepositoryWatch(repository.path, repository.keys)
         self._watching: asyncio.Task[None] | None = None
@@ -63,7 +64,7 @@ class EmbeddedEngine:
         self._closed = True
         if self._watching:
             self._watching.cancel()
-        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+        await self._workers.close()
 
     async def is_ready(self) -> bool:
         return not self._closed and bool(self.catalogue)
@@ -87,17 +88,16 @@ class EmbeddedEngine:
         loaded = self._loaded.get((model, version))
         if loaded is None:
             raise UnknownModel(f"{model} version {version} is not loaded")
-        if self._closed:
-            raise EngineUnavailable("the engine is closed")
         spec, session = loaded
         if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape:
             raise ValueError(f"{model} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
         run = functools.partial(run_session, session, spec, pixels, outputs)
         try:
-            # A timeout cancels what still waits for a thread; a running inference ends by itself, soon.
-            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._pool, run), timeout)
+            return await self._workers.run(run, timeout)
         except asyncio.TimeoutError as error:
             raise EngineTimeout(f"{model} did not answer within {timeout:.3g} s") from error
+        except WorkersClosed:
+            raise EngineUnavailable("the engine is closed") from None
 
     async def _take_up(self, version: TaggerVersion) -> None:
         """Loaded and warm, on a thread that serves nobody."""

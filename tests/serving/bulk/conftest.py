@@ -1,6 +1,7 @@
 """`labelwise tag` as a user runs it, and many photos under names of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,8 +46,26 @@ def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture(scope="session")
+def triton_url(triton_gateway_url: str, triton_arguments: dict[str, str]) -> str:
+    """The gRPC of the Triton that the gateway started."""
+    return f"grpc://127.0.0.1:{triton_arguments['triton_grpc_port']}"
+
+
+@pytest.fixture(scope="session")
 def committed() -> list[Path]:
     return sorted((ROOT / "tests/assets/photos").glob("*.jpg"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path, committed: list[Path]) -> Path:
+    """The committed photos, one that is cut off and one that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in committed:
+        shutil.copy(photo, folder)
+    (folder / "cut.jpg").write_bytes(committed[0].read_bytes()[:9000])
+    (folder / "text.png").write_text("not a photo")
+    return folder
 
 
 @pytest.fixture

@@ -19,18 +19,6 @@ from labelwise.repository import Repository
 from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of
 
 
-@pytest.fixture
-def photos(tmp_path: Path, committed: list[Path]) -> Path:
-    """The committed photos, one that is cut off and one that is none."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for photo in committed:
-        shutil.copy(photo, folder)
-    (folder / "cut.jpg").write_bytes(committed[0].read_bytes()[:9000])
-    (folder / "text.png").write_text("not a photo")
-    return folder
-
-
 def bare_scores(photos: list[Path]) -> dict[str, list[float]]:
     """Decode and session.run, one photo at a time: what all of this has to agree with."""
     (versions,) = Repository.open(ROOT / "model_repository").taggers.values()

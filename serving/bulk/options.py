@@ -1,0 +1,71 @@
+"""What may be chosen for a run, and what tags by that choice."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from labelwise.spec import TaggerSpec
+from serving.bulk.flight import InFlight
+from serving.bulk.own_engine import OwnEngine
+from serving.bulk.scoring import Scorer
+from serving.bulk.xmp import Sidecars
+from serving.client.transport import Transport, create_transport
+from serving.settings import load_settings
+
+# Photos a request, at most the model's own limit. An engine of our own gains nothing by more and needs memory for them.
+_CHUNK, _CHUNK_FOR_SERVERS = 8, 16
+_MOST_IN_FLIGHT = 64
+_BYTES_IN_FLIGHT = 256 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagOptions:
+    """What may be chosen; `servers` are URLs separated by commas, in place of an `engine` on `repository`."""
+
+    out: str
+    engine: Literal["embedded", "triton"] = "embedded"
+    repository: Path = Path("model_repository")
+    servers: str | None = None
+    model: str | None = None
+    key: str | None = None
+    send: Literal["auto", "pixels", "bytes"] = "auto"
+    every_score: bool = True
+    sidecars: Sidecars | None = None
+    force: bool = False
+    patience: float = 300.0  # seconds without an answer
+    threads: int | None = None  # that decode, and that run an embedded engine; as many as cores
+    ray: bool = False
+    workers: int | None = None  # actors of Ray; as many as its cluster has cores
+
+    @property
+    def at_gateway(self) -> bool:
+        return (self.servers or "").startswith("http")
+
+    def transport(self) -> Transport:
+        """To whatever tags; not connected."""
+        if self.servers is None:
+            return OwnEngine(self.engine, self.repository, self.model, self.threads)
+        return create_transport(self.servers, self.model, key=self.key)
+
+    def chunk_size(self, spec: TaggerSpec) -> int:
+        """Photos a request."""
+        return min(_CHUNK_FOR_SERVERS if self.servers else _CHUNK, spec.max_batch)
+
+    def scorer(self, transport: Transport, note: Callable[[str], None]) -> tuple[Scorer, Callable[[], int]]:
+        """On a transport that is connected; and how many chunks it can do with at once, at any time."""
+        threads, spec = self.threads or load_settings().threads, transport.spec
+        request = self.chunk_size(spec) * spec.image.height * spec.image.width * 3
+        most = max(2, min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // request))
+        embedded = self.servers is None and self.engine == "embedded"
+        in_flight = InFlight(threads, threads) if embedded else InFlight(most)
+        scorer = Scorer(
+            transport,
+            in_flight,
+            threads,
+            send_bytes=self.send == "bytes" or self.at_gateway,
+            sidecars=self.sidecars,
+            patience=self.patience,
+            note=note,
+        )
+        return scorer, lambda: threads + in_flight.places

@@ -1,0 +1,108 @@
+"""Threads that work for the event loop: one hand-over there, one back, and nothing between.
+
+`run_in_executor` and `wait_for` do the same with four futures, a lock and a task for each call. Beside decoding and
+inference, which leave no cache warm, that is most of what the gateway itself would cost.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class WorkersClosed(Exception):
+    """There is no thread any more that would do it."""
+
+
+class _Job(NamedTuple):
+    work: Callable[[], Any]
+    answer: "asyncio.Future[Any]"
+    queued: float
+
+
+class Workers:
+    """`threads` of them, started with the first job; `on_wait` is told how many seconds each job waited for one.
+
+    `run` and `close` are called on one event loop; `on_wait` is called on the threads.
+    """
+
+    def __init__(self, threads: int, name: str, on_wait: Callable[[float], None] | None = None) -> None:
+        self._name, self._count = name, threads
+        self._on_wait = on_wait
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    async def run(self, work: Callable[[], T], timeout: float) -> T:
+        """What `work` returns or raises on a thread; asyncio.TimeoutError after `timeout` seconds.
+
+        What has not begun by then, or when the caller is cancelled, does not begin; what has begun ends by itself.
+        """
+        if self._closed:
+            raise WorkersClosed
+        loop = self._loop or self._start()
+        answer: asyncio.Future[T] = loop.create_future()
+        timer = loop.call_later(timeout, _give_up, answer)
+        self._jobs.put(_Job(work, answer, time.perf_counter()))
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    async def close(self) -> None:
+        """Finish what has begun; whoever still waits for a thread, or comes later, gets WorkersClosed."""
+        self._closed = True
+        while not self._jobs.empty():
+            if (job := self._jobs.get()) is not None:
+                _settle(job.answer, None, WorkersClosed())
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._jobs.put(None)
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        self._loop = asyncio.get_running_loop()
+        for number in range(self._count):
+            # Daemons: a process that is told to end at once does not wait for a picture.
+            thread = Thread(target=self._work, args=(self._loop,), name=f"{self._name}-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self._loop
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (job := self._jobs.get()) is not None:
+            if not job.answer.done():
+                self._do(job, loop)
+            del job  # an idle thread holds no photo
+
+    def _do(self, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
+        if self._on_wait is not None:
+            self._on_wait(time.perf_counter() - job.queued)
+        result, error = None, None
+        try:
+            result = job.work()
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits any more
+            loop.call_soon_threadsafe(_settle, job.answer, result, error)
+
+
+def _settle(answer: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
+
+
+def _give_up(answer: "asyncio.Future[Any]") -> None:
+    if not answer.done():
+        answer.set_exception(asyncio.TimeoutError())

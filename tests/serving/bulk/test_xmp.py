@@ -1,0 +1,170 @@
+"""Sidecars: keywords are added to what is there, nothing else changes, and the photo is never touched."""
+
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from serving.bulk.xmp import SidecarError, merged, write_sidecar
+from tests.serving.bulk.conftest import Tag, rows_of
+
+DC = "{http://purl.org/dc/elements/1.1/}"
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+
+# As darktable 4.6 writes it, shortened; with a comment and a line end in an attribute besides.
+DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
+ <!-- mine -->
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:exif="http://ns.adobe.com/exif/1.0/"
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:dc="http://purl.org/dc/elements/1.1/"
+    xmlns:lr="http://ns.adobe.com/lightroom/1.0/"
+    xmlns:darktable="http://darktable.sf.net/"
+   exif:DateTimeOriginal="2024:05:01 10:00:00.000"
+   exif:UserComment="first&#10;second &lt;3"
+   xmp:Rating="4"
+   darktable:raw_params="0"
+   darktable:auto_presets_applied="1">
+   <dc:subject>
+    <rdf:Seq>
+     <rdf:li>holiday</rdf:li>
+     <rdf:li>sea</rdf:li>
+    </rdf:Seq>
+   </dc:subject>
+   <lr:hierarchicalSubject>
+    <rdf:Seq>
+     <rdf:li>places|holiday</rdf:li>
+    </rdf:Seq>
+   </lr:hierarchicalSubject>
+   <darktable:history>
+    <rdf:Seq>
+     <rdf:li
+      darktable:num="0"
+      darktable:operation="exposure"
+      darktable:params="gz02eJxjYGBgYGaAAG"/>
+    </rdf:Seq>
+   </darktable:history>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+"""
+
+
+def keywords(sidecar: bytes) -> list[str]:
+    root = ElementTree.fromstring(sidecar.decode())
+    (subject,) = root.iter(f"{DC}subject")
+    return [item.text or "" for item in subject.iter(f"{RDF}li")]
+
+
+def everything_else(sidecar: bytes) -> list[tuple[str, dict[str, str], str]]:
+    """Every element with its attributes and text, but for keywords and what is ours."""
+    root = ElementTree.fromstring(sidecar.decode())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag == f"{DC}subject" or "labelwise" in child.tag:
+                parent.remove(child)
+    return [(element.tag, element.attrib, (element.text or "").strip()) for element in root.iter()]
+
+
+def test_a_new_sidecar_holds_the_tags():
+    sidecar = merged(b"", ["sea", "großer Hund", "a<b"])
+    assert keywords(sidecar) == ["sea", "großer Hund", "a<b"]
+    assert merged(sidecar, ["sea", "großer Hund", "a<b"]) == sidecar
+
+
+def test_what_others_wrote_stays():
+    sidecar = merged(DARKTABLE.encode(), ["sea", "trees"])
+    assert keywords(sidecar) == ["holiday", "sea", "trees"]
+    assert everything_else(sidecar) == everything_else(DARKTABLE.encode())
+    assert b"<!-- mine -->" in sidecar
+    assert b"first&#10;second &lt;3" in sidecar
+
+
+def test_tags_that_a_photo_has_no_more_go_but_only_those_added_here():
+    once = merged(DARKTABLE.encode(), ["sea", "trees", "sunset"])
+    twice = merged(once, ["sunset", "desert"])
+    assert keywords(twice) == ["holiday", "sea", "sunset", "desert"]  # sea was somebody's own
+    assert keywords(merged(twice, [])) == ["holiday", "sea"]
+    assert everything_else(merged(twice, [])) == everything_else(DARKTABLE.encode())
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'/>",
+        "<R xmlns='http://www.w3.org/1999/02/22-rdf-syntax-ns#'/>".replace("R ", "RDF "),
+        "<x:xmpmeta xmlns:x='adobe:ns:meta/'><r:RDF xmlns:r='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>"
+        "<r:Description r:about=''/></r:RDF></x:xmpmeta>",
+        "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>" + DARKTABLE.partition("?>\n")[2],
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_other_ways_to_write_xmp(sidecar: str, encoding: str):
+    after = merged(sidecar.encode(encoding), ["trees"])
+    assert "trees" in keywords(after)
+    assert merged(after, ["trees"]) == after
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "words"),
+    [
+        (b"my notes", "not XML"),
+        (DARKTABLE.encode()[:700], "not XML"),
+        (b"<notes>mine</notes>", "no rdf:RDF"),
+        (DARKTABLE.replace("rdf:Seq", "rdf:Thing").encode(), "no list of keywords"),
+        (b"<?xml version='1.0' encoding='nonsense'?><a/>", "not XML"),
+    ],
+)
+def test_what_cannot_be_merged_is_left_alone(sidecar: bytes, words: str, tmp_path: Path):
+    (tmp_path / "a.jpg.xmp").write_bytes(sidecar)
+    with pytest.raises(SidecarError, match=words):
+        write_sidecar(tmp_path / "a.jpg.xmp", ["sea"])
+    assert (tmp_path / "a.jpg.xmp").read_bytes() == sidecar
+
+
+def test_the_command_writes_sidecars_and_leaves_photos_alone(tag: Tag, photos: Path, tmp_path: Path):
+    (photos / "sea-narwhals.jpg.xmp").write_text(DARKTABLE)
+    (photos / "coffee-cup.jpg.xmp").write_text("not XMP")
+    before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in photos.glob("*.jpg")}
+    answer = tag("photos", "--out", "t.parquet", "--xmp")
+    assert answer.returncode == 1
+    assert {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in photos.glob("*.jpg")} == before
+    rows = rows_of(tmp_path / "t.parquet")
+    assert rows["photos/coffee-cup.jpg"]["error"] == "sidecar_broken"
+    assert rows["photos/coffee-cup.jpg"]["tags"] == ["desert"]
+    assert (photos / "coffee-cup.jpg.xmp").read_text() == "not XMP"
+    assert keywords((photos / "sea-narwhals.jpg.xmp").read_bytes()) == ["holiday", "sea"]
+    assert not (photos / "cut.jpg.xmp").exists()
+    written = {file.name for file in photos.glob("*.xmp")}
+    assert len(written) == 8
+
+    (photos / "coffee-cup.jpg.xmp").unlink()  # what was wrong is mended
+    (photos / "mountains-path.jpg.xmp").unlink()
+    again = tag("photos", "--out", "t.parquet", "--xmp")
+    assert again.stdout.startswith("Tagged 2 photos"), again.stdout
+    assert {file.name for file in photos.glob("*.xmp")} == written
+    assert tag("photos", "--out", "u.csv", "--xmp-stem").returncode == 1
+    assert keywords((photos / "coffee-cup.xmp").read_bytes()) == ["desert"]
+
+
+@pytest.mark.parametrize("program", ["exiv2", "exiftool"])
+def test_photo_programs_read_the_keywords(program: str, tmp_path: Path):
+    """exiv2 is what darktable and digiKam read sidecars with."""
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    for name, before in (("new", b""), ("old", DARKTABLE.encode())):
+        (tmp_path / f"{name}.xmp").write_bytes(merged(before, ["trees", "großer Hund"]))
+    command = {
+        "exiv2": ["exiv2", "-PXkv", "-K", "Xmp.dc.subject"],
+        "exiftool": ["exiftool", "-Subject", "-sep", ", "],
+    }[program]
+    read = [
+        subprocess.run([*command, file], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+        for file in ("new.xmp", "old.xmp")
+    ]
+    assert "trees, großer Hund" in read[0]
+    assert "holiday, sea, trees, großer Hund" in read[1]
