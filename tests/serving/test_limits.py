@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -80,10 +79,10 @@ def test_uploads_together_hold_no_more_than_they_may() -> None:
         assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+@pytest.mark.skipif(sys.platform != "linux", reason="counts and returns memory as Linux does")
 def test_decoding_many_large_pictures_at_once_holds_few_of_them() -> None:
     stream = io.BytesIO()
-    Image.fromarray(np.zeros((2400, 2400), np.uint16)).save(stream, "PNG")
+    Image.new("RGBA", (2400, 2400)).save(stream, "PNG")
     pixels = 2400**2
 
     def peak(pid: int) -> int:
@@ -104,4 +103,5 @@ def test_decoding_many_large_pictures_at_once_holds_few_of_them() -> None:
         for thread in crowd:
             thread.join()
         assert statuses == [200] * 6
-        assert peak(process.pid) - before < 2 * 18 * pixels  # without the budget it is four times 18
+        # Without the budget it is 44 to 52 bytes a pixel. Beside it, each thread keeps some megabytes.
+        assert peak(process.pid) - before < 18 * pixels + 4 * 2**24

@@ -116,10 +116,9 @@ def load_photo(
         _draft(image, _DRAFT_MARGIN * max(height, width))
     with hold(_held(image, whole)), _translated_errors():
         orientation = _orientation(image)
-        shown = _decoded(image)
-        box = centre_box(shown.size, width / height) if resize == "crop" else None
-        pixels = np.asarray(shown.resize((width, height), _RESAMPLING[interpolation], box=box))
-        return Photo(pixels, _turned_like(shown.size, size, orientation), orientation)
+        size_shown, pixels = _at_size(_decoded(image), height, width, resize, interpolation)
+        image.close()  # so that nothing is held after `hold`
+    return Photo(pixels, _turned_like(size_shown, size, orientation), orientation)
 
 
 def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
@@ -228,6 +227,14 @@ def _turned_like(shown: tuple[int, int], size: tuple[int, int], orientation: int
     """
     turned = orientation > 4 if shown[0] == shown[1] else (shown[0] < shown[1]) != (size[0] < size[1])
     return (size[1], size[0]) if turned else size
+
+
+def _at_size(
+    image: Image.Image, height: int, width: int, resize: str, interpolation: str
+) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """The image's own size, and its pixels at the model's."""
+    box = centre_box(image.size, width / height) if resize == "crop" else None
+    return image.size, np.asarray(image.resize((width, height), _RESAMPLING[interpolation], box=box))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
