@@ -1,7 +1,7 @@
 """The gateway: create_app(settings, engine) builds the whole HTTP side, and nothing here knows which engine it is."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastapi_swagger
 from fastapi import FastAPI
@@ -15,12 +15,16 @@ from serving import routes
 from serving.engines.base import Engine
 from serving.errors import AnswerFaults, Problem, install_error_handlers
 from serving.exposure import PAGE_HEADERS, add_protection
+from serving.metrics import Metrics
 from serving.middleware import Observe
 from serving.query import TagQuery
 from serving.routes import tag
 from serving.service import TaggingService
 from serving.settings import Settings
 from serving.shortcut import Shortcut
+
+if TYPE_CHECKING:
+    from serving.tracing import Traces
 
 _PAGE = Path(__file__).parent / "page"
 _DESCRIPTION = """
@@ -66,7 +70,9 @@ class _Gateway(FastAPI):
         return document
 
 
-def create_app(settings: Settings, engine: Engine) -> FastAPI:
+def create_app(
+    settings: Settings, engine: Engine, metrics: Metrics | None = None, traces: "Traces | None" = None
+) -> FastAPI:
     """The ASGI app on a started engine; the caller starts and closes the engine."""
     app = _Gateway(
         title="labelwise",
@@ -76,11 +82,12 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    service = TaggingService(settings, engine)
+    metrics = metrics or Metrics()
+    service = TaggingService(settings, engine, metrics)
     app.state.service = service
     app.add_middleware(Shortcut, path="/v1/tag", endpoint=tag.tag, query_model=TagQuery)
     add_protection(app, settings)
-    app.add_middleware(Observe, metrics=service.metrics)
+    app.add_middleware(Observe, metrics=metrics, only_problems=settings.log_requests == "problems", traces=traces)
     install_error_handlers(app)
     app.include_router(routes.router)
     _add_pages(app)

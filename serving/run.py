@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import logging
 import math
 import signal
 import socket
 from collections.abc import Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -16,8 +16,13 @@ from serving.app import create_app
 from serving.connections import connection_options
 from serving.engines import create_engine
 from serving.exposure import check_exposure
+from serving.logs import configure_logging
 from serving.memory import return_large_blocks
+from serving.metrics import Metrics
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.tracing import Traces
 
 try:
     from uvloop import run as run_loop  # a third of the event loop's cost less
@@ -30,8 +35,8 @@ _BACKLOG = 2048
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. LabelwiseError if it cannot start."""
     check_exposure(settings)
+    configure_logging(settings)
     return_large_blocks()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s")
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         run_loop(_serve(settings))
 
@@ -56,14 +61,15 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: Settings) -> None:
     with _bind(settings.host, settings.port) as listener:
-        engine = create_engine(settings)
+        metrics, traces = Metrics(), _traces(settings)
+        engine = create_engine(settings, metrics.queue_seconds.labels("engine").observe)
         try:
             with _cancelled_by_sigterm():
                 await engine.start()
-            app = create_app(settings, engine)
-            problems = app.state.service.metrics.problems
+            app = create_app(settings, engine, metrics, traces)
             config = uvicorn.Config(
-                **connection_options(app, settings, lambda code: problems.labels(code).inc()),
+                **connection_options(app, settings, lambda code: metrics.problems.labels(code).inc()),
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 server_header=False,
@@ -74,6 +80,16 @@ async def _serve(settings: Settings) -> None:
         finally:
             with _signals_ignored():
                 await engine.close()
+                if traces is not None:
+                    await asyncio.to_thread(traces.close)
+
+
+def _traces(settings: Settings) -> "Traces | None":
+    if settings.trace_endpoint is None:
+        return None
+    from serving.tracing import Traces
+
+    return Traces(settings.trace_endpoint, settings.trace_ratio)
 
 
 @contextlib.contextmanager

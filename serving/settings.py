@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     request_timeout: float = Field(30, gt=0, description="from a complete upload to the answer")
     shutdown_timeout: float = Field(35, gt=0, description="how long accepted requests may take to finish at the end")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    log_requests: Literal["all", "problems"] = Field("all", description="a line for each, or for those that failed")
+    trace_endpoint: str | None = Field(None, description="OTLP/HTTP collector, http://host:4318; switches traces on")
+    trace_ratio: float = Field(0.01, ge=0, le=1, description="traced, of requests that bring no traceparent")
 
     @model_validator(mode="after")
     def _one_request_fits_into_what_all_may_hold(self) -> "Settings":

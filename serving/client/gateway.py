@@ -15,6 +15,7 @@ from serving.client.gateway_link import GatewayLink, Refused
 from serving.client.servers import Servers
 from serving.engines.base import Outputs, Pixels
 
+_AT_ONCE = 16  # requests of one photo; a gateway's default is to accept 64 photos
 _Answered = Row | PhotoError
 _Ask = Callable[[GatewayLink, bytes, TaggerSpec, float], Awaitable[Row]]
 
@@ -27,6 +28,7 @@ class GatewayTransport:
     def __init__(self, urls: Sequence[str], model: str | None, *, key: str | None, connect_timeout: float) -> None:
         self._urls, self._model, self._key, self._connect_timeout = urls, model, key, connect_timeout
         self._servers: Servers[GatewayLink] | None = None
+        self._singles = asyncio.Semaphore(_AT_ONCE)
 
     @property
     def spec(self) -> TaggerSpec:
@@ -89,12 +91,13 @@ class GatewayTransport:
             return first + second
 
     async def _singly(self, ask: _Ask, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
-        """A request for each photo, all at once."""
+        """A request for each photo."""
         spec = self.spec
 
         async def one(photo: bytes) -> _Answered:
             try:
-                return await self._connected.call(lambda link, within: ask(link, photo, spec, within), timeout)
+                async with self._singles:
+                    return await self._connected.call(lambda link, within: ask(link, photo, spec, within), timeout)
             except Refused as refused:
                 return refused.error
 

@@ -61,9 +61,14 @@ class GatewayLink:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def contract(self, timeout: float) -> TaggerSpec:
-        model = self._model or await self._only_model(timeout)
-        response = await self._request("GET", f"/v1/models/{model}/contract", timeout)
+    async def contract(self, version: int | None, timeout: float) -> TaggerSpec:
+        path = f"/v1/models/{self._model or await self._only_model(timeout)}/contract"
+        try:
+            response = await self._request("GET", path, timeout, params={"version": version} if version else {})
+        except UnknownModel:
+            if version is None:
+                raise
+            response = await self._request("GET", path, timeout)
         try:
             return TaggerSpec.parse(response.text, f"the contract at {self.url}")
         except SpecError as error:
@@ -121,8 +126,11 @@ class GatewayLink:
         return await self._request("POST", path, timeout, params=chosen, **request)
 
     async def _request(self, method: str, path: str, timeout: float, **request: Any) -> httpx.Response:
+        # The gateway then also ends work for which nobody waits any more.
+        headers = {"X-Request-Timeout": f"{timeout:.3f}", **request.pop("headers", {})}
         try:
-            response = await asyncio.wait_for(self._client.request(method, path, **request), timeout)
+            sent = self._client.request(method, path, headers=headers, **request)
+            response = await asyncio.wait_for(sent, timeout)
         except asyncio.TimeoutError:
             raise ServerTimeout(f"{self.url} did not answer within {timeout:.3g} s.") from None
         except httpx.TransportError as error:

@@ -32,8 +32,11 @@ class Link(Protocol):
 
     url: str
 
-    async def contract(self, timeout: float) -> TaggerSpec:
-        """What that server says of the model. ServerUnavailable, UnknownModel or WrongContract."""
+    async def contract(self, version: int | None, timeout: float) -> TaggerSpec:
+        """What that server says of the model; of `version` if it tells that too, else of the newest.
+
+        ServerUnavailable, UnknownModel or WrongContract.
+        """
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -140,7 +143,8 @@ class Servers(Generic[L]):
 
     async def _compare(self, server: _Server[L], deadline: float) -> None:
         """Learn the contract, or hold the server's against what is known of the others."""
-        found = await server.link.contract(self._share(deadline))
+        known = self._contract.version if self._contract else None
+        found = await server.link.contract(known, self._share(deadline))
         if self._contract is None:
             self._contract = found
         elif found != self._contract:

@@ -118,7 +118,7 @@ class _TritonLink:
     async def close(self) -> None:
         await self._client.close()
 
-    async def contract(self, timeout: float) -> TaggerSpec:
+    async def contract(self, version: int | None, timeout: float) -> TaggerSpec:
         with self._client_errors():
             answer = await self._client.get_model_config(self._model, client_timeout=timeout)
         parameters = answer.config.parameters

@@ -1,8 +1,9 @@
 """What is served here."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from labelwise.spec import TaggerSpec
@@ -64,8 +65,8 @@ async def model(request: Request, name: str) -> ModelInfo:
 
 @router.get(
     "/v1/models/{name}/contract",
-    summary="The newest version's tagger.json, for clients that are programs",
-    responses=done(examples.CONTRACT) | problems("unknown_model"),
+    summary="tagger.json of one version, by default the newest, for clients that are programs",
+    responses=done(examples.CONTRACT) | problems("unknown_model", "invalid_request"),
 )
-async def contract(request: Request, name: str) -> TaggerSpec:
-    return service_of(request).find(name, None)
+async def contract(request: Request, name: str, version: Annotated[int | None, Query(ge=1)] = None) -> TaggerSpec:
+    return service_of(request).find(name, version)

@@ -41,8 +41,8 @@ def add(repository: Path, graph: Path, spec: TaggerSpec, version: int, shift: fl
 
 
 @contextmanager
-def triton(repository: Path, folder: Path, *arguments: str) -> Iterator[tuple[grpc.InferenceServerClient, int]]:
-    """A Triton whose models are loaded on demand; yields a client and the port of its metrics."""
+def triton(repository: Path, folder: Path, *arguments: str) -> Iterator[tuple[grpc.InferenceServerClient, int, int]]:
+    """A Triton whose models are loaded on demand; yields a client, its own port and that of its metrics."""
     try:
         install = find_triton()
     except LabelwiseError as error:
@@ -70,7 +70,7 @@ def triton(repository: Path, folder: Path, *arguments: str) -> Iterator[tuple[gr
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline, (folder / "log").read_text()
             time.sleep(0.1)
-        yield client, metrics
+        yield client, port, metrics
     finally:
         client.close()
         process.terminate()
@@ -116,7 +116,7 @@ def test_every_setting_loads_and_each_answer_is_of_the_version_it_names(
     add(repository, graph, spec, 1, shift=0)
     pixels = load_pixels(photos[0].read_bytes(), 32, 48)[None]
     photo, image = encoded(photos[0]), decoded(pixels)
-    with triton(repository, tmp_path / "triton", "--cache-config=local,size=1048576") as (client, metrics):
+    with triton(repository, tmp_path / "triton", "--cache-config=local,size=1048576") as (client, _, metrics):
         client.load_model("pets")
         config = client.get_model_config("pets_model").config
         assert (config.instance_group[0].count, config.response_cache.enable) == (2, True)

@@ -1,17 +1,31 @@
 """New versions of the bundled tagger, published by the real writer, with scores that tell them apart."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from export.publish import publish, staging
+from export.triton_config import ServingOptions
 from labelwise.repository import WEIGHTS_FILE, version_folders
 from labelwise.spec import TaggerSpec, sha256_of
 from tests.conftest import ROOT
 
 BUNDLED = ROOT / "model_repository"
+
+
+def copy_to_change(repository: Path, folder: Path) -> Path:
+    """A copy that Triton loads quickly, without warming up."""
+    copy = Path(shutil.copytree(repository, folder))
+    for file in copy.rglob("*.pbtxt"):
+        config = text_format.Parse(file.read_text(), model_config_pb2.ModelConfig())
+        config.ClearField("model_warmup")
+        file.write_text(text_format.MessageToString(config))
+    return copy
 
 
 def publish_next(
@@ -24,7 +38,7 @@ def publish_next(
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(b"not a graph" if broken else shifted(0.2 * number))
         spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
-        publish(repository, stage, weights, spec, "onnxruntime", keep=keep)
+        publish(repository, stage, weights, spec, "onnxruntime", ServingOptions(warm_up=False), keep=keep)
     return spec
 
 

@@ -70,7 +70,7 @@ def batch_request(photo: bytes, count: int) -> bytes:
 
 
 def test_a_client_that_hangs_up_ends_its_work(url: str, slow: bytes) -> None:
-    tagged = 'labelwise_images_total{model="scenes"}'
+    tagged = 'labelwise_images_total{model="scenes",version="1"}'
     before, gone = value(url, tagged), value(url, 'labelwise_problems_total{code="client_closed"}')
     with connect(url) as connection:
         connection.sendall(batch_request(slow, MANY))

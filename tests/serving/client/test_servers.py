@@ -36,8 +36,8 @@ def test_one_of_two_is_down(first: bool, triton_url: str, photos: list[Path]) ->
     servers = [f"grpc://127.0.0.1:{free_port()}", triton_url][:: 1 if first else -1]
     with Tagger(servers, "scenes") as tagger:
         started = time.monotonic()
-        for _ in range(5):
-            assert all(result.error is None for result in tagger.tag(photos))
+        for _ in range(3):
+            assert all(result.error is None for result in tagger.tag(photos[:4]))
     assert time.monotonic() - started < 30
 
 
@@ -60,7 +60,7 @@ def test_the_only_one_hangs(scheme: str, silent: int) -> None:
 
 def test_gateways_take_turns_and_one_may_die_and_return(photos: list[Path]) -> None:
     port = free_port()
-    expected = [str(photo) for photo in itertools.islice(itertools.cycle(photos), 120)]
+    expected = [str(photo) for photo in itertools.islice(itertools.cycle(photos), 60)]
     with (
         running_gateway() as (lasting, _),
         running_gateway("--port", str(port)) as (dying, process),
@@ -86,14 +86,14 @@ def test_the_only_gateway_dies_and_returns(photos: list[Path]) -> None:
     results, source = [], itertools.cycle(photos)
     with running_gateway("--port", str(port)) as (url, process):
         tagger = Tagger(url, "scenes", batch=2, timeout=60)
-        stream = tagger.tag_stream(itertools.islice(source, 100))
+        stream = tagger.tag_stream(itertools.islice(source, 40))
         results += [next(stream) for _ in range(10)]
         process.send_signal(signal.SIGKILL)
         process.wait()
     with running_gateway("--port", str(port)):
         results += stream
         tagger.close()
-    assert [result.error for result in results] == [None] * 100
+    assert [result.error for result in results] == [None] * 40
 
 
 @pytest.fixture

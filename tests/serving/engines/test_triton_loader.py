@@ -14,10 +14,11 @@ from tritonclient.utils import InferenceServerException
 
 from labelwise.errors import LabelwiseError
 from serving.engines.local_triton import LocalTriton
+from serving.engines.triton_grpc import CHANNEL
 from serving.engines.triton_install import find_triton
 from tests.conftest import ROOT, free_port
 from tests.serving.engines.test_local_triton import comes_true
-from tests.serving.publishing import publish_next
+from tests.serving.publishing import copy_to_change, publish_next
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ async def changing(repository: Path, tmp_path: Path) -> AsyncIterator[tuple[Path
         find_triton()
     except LabelwiseError as error:
         pytest.skip(str(error))
-    copy = Path(shutil.copytree(repository, tmp_path / "repository"))
+    copy = copy_to_change(repository, tmp_path / "repository")
     ports = {"grpc_port": free_port(), "metrics_port": free_port()}
     triton = LocalTriton(copy, **ports, reload_interval=0.1, retire_after=1.5)
     await triton.start()
@@ -68,6 +69,7 @@ async def ask_on_and_on(client: grpcclient.InferenceServerClient, done: asyncio.
         image = grpcclient.InferInput("IMAGE", [1, 1], "BYTES")
         image.set_data_from_numpy(np.array([[PHOTO]], dtype=np.object_))
         answers.append(float((await client.infer("scenes", [image])).as_numpy("scores").max()))
+        await asyncio.sleep(0.1)
     return answers
 
 
@@ -75,7 +77,7 @@ async def test_it_follows_and_its_own_clients_notice_nothing(
     changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
 ) -> None:
     repository, triton = changing
-    async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         done = asyncio.Event()
         asking = asyncio.create_task(ask_on_and_on(client, done))
         publish_next(repository, keep=1)
@@ -98,7 +100,7 @@ async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart
 ) -> None:
     """Also where only Triton finds the fault, which may kill it: it comes back with what it had."""
     repository, triton = changing
-    async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         if fault == "graph":
             publish_next(repository, keep=1, broken=True)
         else:
@@ -123,7 +125,7 @@ async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart
 
 async def test_taggers_come_and_go_as_a_whole(changing: tuple[Path, LocalTriton]) -> None:
     repository, triton = changing
-    async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         publish_next(repository, name="other")
         await until(client, "other", [1])
         for part in ("other", "other_decode", "other_model"):

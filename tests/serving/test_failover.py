@@ -1,0 +1,141 @@
+"""Two real Tritons behind one gateway: while one of them lives, no client meets an error."""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from labelwise.errors import LabelwiseError
+from serving.engines.local_triton import LocalTriton
+from serving.engines.triton_install import find_triton
+from tests.conftest import ROOT, free_port, running_gateway
+from tests.serving.publishing import copy_to_change, publish_next
+
+pytestmark = pytest.mark.anyio
+
+PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
+PATIENCE = 60.0  # seconds
+ENOUGH = 10  # requests
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def tritons(*repositories: Path, **options: float) -> AsyncIterator[tuple[list[LocalTriton], list[int]]]:
+    """A Triton for each repository, and the ports of their metrics."""
+    try:
+        find_triton()
+    except LabelwiseError as error:
+        pytest.skip(str(error))
+    ports = [free_port() for _ in repositories]
+    started = [
+        LocalTriton(repository, grpc_port=free_port(), metrics_port=port, **options)  # type: ignore[arg-type]
+        for repository, port in zip(repositories, ports, strict=True)
+    ]
+    try:
+        for triton in started:
+            await triton.start()
+        yield started, ports
+    finally:
+        for triton in started:
+            await triton.stop()
+
+
+@asynccontextmanager
+async def load(url: str, clients: int = 2) -> AsyncIterator[list[httpx.Response]]:
+    """Clients that send one photo after the other; every answer they get."""
+    answers: list[httpx.Response] = []
+
+    async def send(client: httpx.AsyncClient) -> None:
+        while True:
+            answers.append(await client.post("/v1/tag", content=PHOTO))
+            await asyncio.sleep(0.05)  # leaves Triton the time to load
+
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
+        tasks = [asyncio.create_task(send(client)) for _ in range(clients)]
+        yield answers
+        for task in tasks:
+            task.cancel()
+        failures = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(failure, asyncio.CancelledError) for failure in failures), failures
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(int(PATIENCE / 0.05)):
+        if await asyncio.to_thread(condition):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it never came true")
+
+
+def served(metrics_port: int) -> int:
+    """How many requests a Triton has answered since it was started; 0 while it is away."""
+    try:
+        text = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics").text
+    except httpx.HTTPError:
+        return 0
+    found = re.search(r'nv_inference_request_success{model="scenes_model",version="1"} (\d+)', text)
+    return int(found[1]) if found else 0
+
+
+async def test_a_killed_triton_is_replaced_by_the_other_and_used_again_when_it_is_back(
+    repository: Path, tmp_path: Path
+) -> None:
+    copy = copy_to_change(repository, tmp_path / "copy")
+    async with tritons(copy, copy) as (both, ports):
+        urls = ",".join(triton.grpc_url for triton in both)
+        with running_gateway("--engine", "triton", "--triton-url", urls) as (url, _):
+            async with load(url) as answers:
+                for triton, port in zip(both, ports, strict=True):
+                    await until(lambda: min(map(served, ports)) > ENOUGH)  # they take turns
+                    assert triton.pid is not None
+                    os.kill(triton.pid, signal.SIGKILL)
+                    await until(lambda port=port: served(port) == 0)  # type: ignore[misc]
+                await until(lambda: min(map(served, ports)) > ENOUGH)
+            ready = await asyncio.to_thread(httpx.get, f"{url}/v2/health/ready")
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.text.partition(',"request_id"')[0] for answer in answers}) == 1
+    assert ready.status_code == 200
+
+
+async def test_a_gateway_starts_with_the_tritons_that_answer(repository: Path) -> None:
+    async with tritons(repository) as ([triton], _):
+        urls = f"127.0.0.1:{free_port()},{triton.grpc_url}"
+        with running_gateway("--engine", "triton", "--triton-url", urls) as (url, _):
+            async with load(url, clients=1) as answers:
+                await until(lambda: len(answers) > 4)
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_versions_are_taken_up_from_tritons_that_others_look_after(repository: Path, tmp_path: Path) -> None:
+    """Once both serve one; and what they let go of is let go of here."""
+    copies = [copy_to_change(repository, tmp_path / name) for name in ("one", "two")]
+    gateways = copy_to_change(repository, tmp_path / "gateways")
+    async with tritons(*copies, reload_interval=0.2, retire_after=2) as (both, _):
+        urls = ",".join(triton.grpc_url for triton in both)
+        arguments = ("--repository", str(gateways), "--engine", "triton", "--triton-url", urls)
+        with running_gateway(*arguments, reload_interval="0.2") as (url, _):
+
+            def versions() -> list[int]:
+                return list(httpx.get(f"{url}/v1/models/scenes").json()["versions"])
+
+            async with load(url) as answers:
+                publish_next(gateways, keep=1)
+                publish_next(copies[0], keep=1)
+                await asyncio.sleep(3)
+                assert await asyncio.to_thread(versions) == [1]  # the other does not have it yet
+                publish_next(copies[1], keep=1)
+                await until(lambda: versions() == [2])
+                sent = len(answers)
+                await until(lambda: len(answers) > sent + 10)
+    assert {answer.status_code for answer in answers} == {200}
+    assert answers[-1].json()["version"] == 2
