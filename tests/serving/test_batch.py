@@ -22,8 +22,8 @@ def as_json(photos: dict[str, bytes]) -> dict[str, object]:
     return {"images": [{"id": id, "data": base64.b64encode(data).decode()} for id, data in photos.items()]}
 
 
-def as_form(photos: list[tuple[str | None, bytes]]) -> list[tuple[str, tuple[str | None, bytes]]]:
-    return [("files", photo) for photo in photos]
+def as_form(photos: list[tuple[str | None, bytes]]) -> list[tuple[str, tuple[str | None, bytes, str]]]:
+    return [("files", (name, data, "image/jpeg")) for name, data in photos]
 
 
 def test_a_batch_says_of_each_photo_what_tag_says(client: httpx.Client, tag: Tag) -> None:
@@ -75,7 +75,7 @@ def test_a_batch_of_nothing_but_bad_photos(client: httpx.Client) -> None:
     [
         (["a.jpg", "b.jpg"], ["a.jpg", "b.jpg"]),
         (["a.jpg", "a.jpg"], ["0", "1"]),
-        (["1", ""], ["0", "1"]),
+        (["1", None], ["0", "1"]),
         (["größe 1.jpg", "x"], ["größe 1.jpg", "x"]),
     ],
 )
