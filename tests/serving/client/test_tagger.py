@@ -1,6 +1,8 @@
 """What goes wrong, and where the client is used: one line that says what to do, never a hang."""
 
 import asyncio
+import functools
+import http.server
 import itertools
 import multiprocessing
 import os
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from serving.client import (
     AsyncTagger,
     ClientClosed,
     ClientError,
+    ServerFailed,
     ServerUnavailable,
     Tagger,
     Unauthorized,
@@ -54,6 +58,30 @@ def test_no_server(scheme: str) -> None:
     with pytest.raises(ServerUnavailable, match=f"{url} does not answer"):
         Tagger(url, "scenes", connect_timeout=0.5).tag([b"x"])
     assert time.monotonic() - started < 5
+
+
+@pytest.fixture
+def website(tmp_path: Path) -> Iterator[str]:
+    """An HTTP server that is no gateway, and answers one of its paths with something else."""
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1/models").write_text("<html>Models</html>")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_something_else_at_the_address(website: str, triton_url: str, gateway_url: str) -> None:
+    with pytest.raises(ServerFailed, match="it answered 404 File not found"):
+        Tagger(website, "scenes").connect()
+    with pytest.raises(ServerFailed, match="did not answer as a gateway does"):
+        Tagger(website).connect()
+    for url in (triton_url.replace("grpc:", "http:"), gateway_url.replace("http:", "grpc:")):
+        with pytest.raises(ServerUnavailable, match=f"{url} does not answer"):
+            Tagger(url, "scenes", connect_timeout=1).connect()
 
 
 def test_no_such_model(triton_url: str, triton_gateway_url: str) -> None:
