@@ -16,7 +16,7 @@ _IN_THE_BYTES, _FOR_WANT_OF_A_PLUGIN = "image_", "image_format_unsupported"
 
 
 def is_permanent(error: str) -> bool:
-    """Whether the photo is at fault, until it changes. Others may pass: a disk is back, or the plugin for HEIC there."""
+    """Whether the photo is at fault, until it changes. Others may pass: a disk is back, or the plugin for HEIC."""
     return error.startswith(_IN_THE_BYTES) and error != _FOR_WANT_OF_A_PLUGIN
 
 
