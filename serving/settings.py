@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     keep_alive_timeout: int = Field(5, ge=1, description="idle between requests; set it above that of a proxy in front")
     send_timeout: float = Field(30, gt=0, description="how long a client may take no byte of its answer")
 
+    workers: int = Field(1, ge=1, le=256, description="processes that serve; each has the limits below for itself")
     threads: int = Field(default_factory=_cores, ge=1, description="decoding at once, and embedded inferences at once")
     session_threads: int = Field(1, ge=1, description="threads within one embedded inference")
     max_requests: int = Field(64, ge=1, description="accepted at once, working or waiting; beyond it 429")
