@@ -1,7 +1,7 @@
 """The gateway: create_app(settings, engine) builds the whole HTTP side, and nothing here knows which engine it is."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastapi_swagger
 from fastapi import FastAPI
@@ -13,8 +13,9 @@ from starlette.types import ASGIApp
 from labelwise import __version__
 from serving import routes
 from serving.engines.base import Engine
-from serving.errors import AnswerFaults, install_error_handlers
+from serving.errors import AnswerFaults, Problem, install_error_handlers
 from serving.exposure import PAGE_HEADERS, add_protection
+from serving.metrics import Metrics
 from serving.middleware import Observe
 from serving.query import TagQuery
 from serving.routes import tag
@@ -22,7 +23,16 @@ from serving.service import TaggingService
 from serving.settings import Settings
 from serving.shortcut import Shortcut
 
+if TYPE_CHECKING:
+    from serving.tracing import Traces
+
 _PAGE = Path(__file__).parent / "page"
+_DESCRIPTION = """
+Every answer names its request in `X-Request-ID`; send your own there, and it is taken over. `X-Request-Timeout: 2.5`
+gives the work 2.5 seconds, from the complete upload on; by default, and at most, it is the server's own limit.
+Errors are `application/problem+json` (RFC 9457) with a stable `code`. After a 429 or 503, `Retry-After` says in
+how many seconds to try again.
+"""
 _SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
 
 
@@ -46,21 +56,39 @@ class _Gateway(FastAPI):
         self.user_middleware = added
         return app
 
+    def openapi(self) -> dict[str, Any]:
+        """Without FastAPI's own form of a 422, which never occurs; it adds that to every address with a parameter."""
+        document = super().openapi()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]
+        schemas = document["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        schemas["Problem"] = Problem.model_json_schema()
+        return document
 
-def create_app(settings: Settings, engine: Engine) -> FastAPI:
+
+def create_app(
+    settings: Settings, engine: Engine, metrics: Metrics | None = None, traces: "Traces | None" = None
+) -> FastAPI:
     """The ASGI app on a started engine; the caller starts and closes the engine."""
     app = _Gateway(
         title="labelwise",
         version=__version__,
         summary="Tags photos with the labels a team trained.",
+        description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to send a photo twice helps nobody
     )
-    service = TaggingService(settings, engine)
+    metrics = metrics or Metrics()
+    service = TaggingService(settings, engine, metrics)
     app.state.service = service
     app.add_middleware(Shortcut, path="/v1/tag", endpoint=tag.tag, query_model=TagQuery)
     add_protection(app, settings)
-    app.add_middleware(Observe, metrics=service.metrics)
+    app.add_middleware(Observe, metrics=metrics, only_problems=settings.log_requests == "problems", traces=traces)
     install_error_handlers(app)
     app.include_router(routes.router)
     _add_pages(app)

@@ -1,22 +1,35 @@
-"""A request id for every answer, and a count and a time for every request. Plain ASGI: it adds microseconds."""
+"""A request id for every answer; a count, a time and a line for every request; a trace for some. Plain ASGI."""
 
 import re
 import time
 import uuid
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.logs import log_request
 from serving.metrics import Metrics
+from serving.stages import begin_request
+
+if TYPE_CHECKING:
+    from serving.tracing import Traces
 
 _HEADER = b"x-request-id"
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Observe:
-    """Takes a client's X-Request-ID if it is harmless, else makes one; sends it back with the answer."""
+    """Takes a client's X-Request-ID if it is harmless, else makes one; sends it back with the answer.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    Every request is counted, timed and logged; with `only_problems` what was answered well is not logged. `traces` has
+    those that are sampled.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, only_problems: bool = False, traces: "Traces | None" = None
+    ) -> None:
         self._app, self._metrics = app, metrics
+        self._only_problems, self._traces = only_problems, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -24,7 +37,11 @@ class Observe:
             return
         request_id = _request_id(scope)
         header = (_HEADER, request_id.encode())
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        begin_request(state)
+        if self._traces is not None and (trace := self._traces.begin(scope)) is not None:
+            state["trace"], state["trace_id"] = trace, trace.id
         started, status = time.perf_counter(), 500
 
         async def observed_send(message: Message) -> None:
@@ -41,11 +58,17 @@ class Observe:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's template, not the path: paths are the client's to invent, and each would be a new series.
-        route = getattr(scope.get("route"), "path", "other")
+        route, state = getattr(scope.get("route"), "path", "other"), scope["state"]
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
-        if problem := scope["state"].get("problem"):
+        problem = state.get("problem")
+        if problem is not None:
             self._metrics.problems.labels(problem).inc()
+        facts = {**state, "method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
+        if problem is not None or not self._only_problems:
+            log_request(facts)
+        if "trace" in state:
+            state["trace"].end(route, facts)
 
 
 def _request_id(scope: Scope) -> str:

@@ -23,6 +23,7 @@ from serving.metrics import Metrics
 from serving.overlay import MOST_SIDE, draw_overlay
 from serving.query import Choice, LabelQuery, TagQuery, choose, refuse_repeats
 from serving.settings import Settings
+from serving.stages import Stage, note
 from serving.tagging import BatchAnswer, Result, TagAnswer, make_answer, make_batch_answer
 from serving.upload import Uploads
 
@@ -45,12 +46,11 @@ class _Run:
 class TaggingService:
     """What the routes call; holds the engine, the decoding threads and the places for requests."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
-        self.settings, self.engine = settings, engine
-        self.metrics = Metrics()
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+        self.settings, self.engine, self.metrics = settings, engine, metrics
         self.admission = Admission(settings.max_requests, settings.max_pending_images, settings.max_pending_bytes)
-        self.metrics.in_flight.set_function(lambda: self.admission.taken)
-        self._decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels)
+        on_wait = metrics.queue_seconds.labels("decode").observe
+        self._decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels, on_wait)
         self.uploads = Uploads(settings, self._decoders)
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
@@ -63,7 +63,9 @@ class TaggingService:
         """Tag all photos in the request's body; what is wrong with one of them is its own result."""
         choice = self._choose(query)
         with self._place(request) as (place, timeout):
-            items = await self.uploads.batch(request, place)
+            with Stage("receive", self.metrics.receive_seconds):
+                items = await self.uploads.batch(request, place)
+            note(model=choice.spec.name, version=choice.spec.version, images=len(items))
             with ended_by_hang_up(request):
                 results = await self._run_many(items, choice.spec, Deadline(timeout))
         return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
@@ -96,6 +98,8 @@ class TaggingService:
     def find(self, model: str | None, version: int | None) -> TaggerSpec:
         """The contract of a model, the only one by default, and of a version, the newest by default."""
         catalogue = self.engine.catalogue
+        if not catalogue:
+            raise GatewayError("engine_unavailable", "No model is served here at the moment; try again shortly.")
         if model is None and len(catalogue) > 1:
             raise GatewayError("invalid_request", f"model: choose one of {', '.join(catalogue)}.")
         name = next(iter(catalogue)) if model is None else model
@@ -122,13 +126,19 @@ class TaggingService:
         refuse_repeats(request)
         timeout = requested_timeout(request, self.settings.request_timeout)
         with self.admission.place() as place:
-            yield place, timeout
+            self.metrics.in_flight.inc()
+            try:
+                yield place, timeout
+            finally:
+                self.metrics.in_flight.dec()
 
     @asynccontextmanager
     async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_Run]:
         """The one photo of a request, through the model; its place is kept until the block ends."""
         with self._place(request) as (place, timeout):
-            data = await self.uploads.photo(request, place)
+            note(model=spec.name, version=spec.version, images=1)
+            with Stage("receive", self.metrics.receive_seconds):
+                data = await self.uploads.photo(request, place)
             deadline = Deadline(timeout)
             with ended_by_hang_up(request):
                 photo = await self._decode(data, spec, deadline)
@@ -163,14 +173,17 @@ class TaggingService:
         return [result for results in await _all(map(run, chunks)) for result in results]
 
     async def _decode(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
-        with self.metrics.decode_seconds.time():
+        with Stage("decode", self.metrics.decode_seconds):
             return await self._decoders.photo(data, spec, deadline)
 
     async def _infer(self, pixels: Pixels, spec: TaggerSpec, outputs: Sequence[str], deadline: Deadline) -> Outputs:
         """uint8 [b, h, w, 3] -> the outputs [b, …]."""
-        with self.metrics.engine_seconds.time():
+        metrics = self.metrics.of(spec)
+        with Stage("engine", metrics.engine_seconds):
             answer = await self.engine.infer(spec.name, spec.version, pixels, outputs, deadline.left())
-        self.metrics.images.labels(spec.name).inc(len(pixels))
+        metrics.count_batch(len(pixels))
+        for row in answer.get("scores", ()):
+            metrics.count_scores(row)
         return answer
 
 

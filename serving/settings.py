@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     keep_alive_timeout: int = Field(5, ge=1, description="idle between requests; set it above that of a proxy in front")
     send_timeout: float = Field(30, gt=0, description="how long a client may take no byte of its answer")
 
+    workers: int = Field(1, ge=1, le=256, description="processes that serve; each has the limits below for itself")
     threads: int = Field(default_factory=_cores, ge=1, description="decoding at once, and embedded inferences at once")
     session_threads: int = Field(1, ge=1, description="threads within one embedded inference")
     max_requests: int = Field(64, ge=1, description="accepted at once, working or waiting; beyond it 429")
@@ -72,6 +73,10 @@ class Settings(BaseSettings):
     request_timeout: float = Field(30, gt=0, description="from a complete upload to the answer")
     shutdown_timeout: float = Field(35, gt=0, description="how long accepted requests may take to finish at the end")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    log_requests: Literal["all", "problems"] = Field("all", description="a line for each, or for those that failed")
+    trace_endpoint: str | None = Field(None, description="OTLP/HTTP collector, http://host:4318; switches traces on")
+    trace_ratio: float = Field(0.01, ge=0, le=1, description="traced, of requests that bring no traceparent")
 
     @model_validator(mode="after")
     def _one_request_fits_into_what_all_may_hold(self) -> "Settings":

@@ -48,6 +48,7 @@ _EXTRA_OF = {
     "google": "onnx",
     "onnxscript": "export",
     "pytriton": "triton",
+    "opentelemetry": "otel",
     "ray": "ray",
 }
 

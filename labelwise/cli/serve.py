@@ -29,13 +29,16 @@ def serve(
     insecure_no_keys: Annotated[
         bool | None, typer.Option("--insecure-no-keys", help="Serve whoever asks, also beyond this machine.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that serve, sharing the cores' threads. [default: 1]")
+    ] = None,
 ) -> None:
     """Serve a model repository over HTTP, with a page to try it. More settings: LABELWISE_* in the environment."""
     from serving.run import run
     from serving.settings import load_settings
 
     exposure = {"host": host, "port": port, "keys": keys, "insecure_no_keys": insecure_no_keys}
-    run(load_settings(repository=repository, engine=engine, triton_url=triton_url, **exposure))
+    run(load_settings(repository=repository, engine=engine, triton_url=triton_url, workers=workers, **exposure))
 
 
 keys_app = typer.Typer(help="API keys of the gateway: a file of names and hashes.", no_args_is_help=True)

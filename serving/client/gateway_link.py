@@ -1,7 +1,8 @@
 """The connections to one gateway: its routes, its problem details."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -76,32 +77,37 @@ class GatewayLink:
 
     async def tag(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
         answer = await self._post("/v1/tag", spec, timeout, {"scores": "all"}, content=photo, headers=_RAW)
-        return _scores(answer.json(), spec)
+        with self._understood():
+            return _scores(answer.json(), spec)
 
     async def tag_many(self, photos: Sequence[bytes], spec: TaggerSpec, timeout: float) -> list[Row | PhotoError]:
         """A row, or what is wrong, for each photo. Refused where they are too much at once."""
         files = [("files", (str(place), photo, "application/octet-stream")) for place, photo in enumerate(photos)]
-        results = (await self._post("/v1/tag:batch", spec, timeout, {"scores": "all"}, files=files)).json()["results"]
-        if [result["id"] for result in results] != [str(place) for place in range(len(photos))]:
-            raise ServerFailed(f"{self.url} did not answer the {len(photos)} photos in order.")
-        return [self._item(result, spec) for result in results]
+        answer = await self._post("/v1/tag:batch", spec, timeout, {"scores": "all"}, files=files)
+        with self._understood():
+            results = answer.json()["results"]
+            if [result["id"] for result in results] != [str(place) for place in range(len(photos))]:
+                raise ServerFailed(f"{self.url} did not answer the {len(photos)} photos in order.")
+            return [self._item(result, spec) for result in results]
 
     async def embed(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
         headers = _RAW | {"Accept": "application/octet-stream"}  # JSON would be several times as long
         answer = await self._post("/v1/embed", spec, timeout, {}, content=photo, headers=headers)
-        values = np.frombuffer(answer.content, "<f4").astype(np.float32)
-        return {"embeddings": values.reshape(len(spec.labels), -1)}
+        with self._understood():
+            values = np.frombuffer(answer.content, "<f4").astype(np.float32)
+            return {"embeddings": values.reshape(len(spec.labels), -1)}
 
     async def explain(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
         # Every label is a tag at a threshold of 0.
         answer = await self._post("/v1/explain", spec, timeout, {"threshold": "0"}, content=photo, headers=_RAW)
-        said = answer.json()
-        image, seen = said["image"], {entry["label"]: entry for entry in said["labels"]}
-        return {
-            "scores": np.array([seen[label]["score"] for label in spec.labels], np.float32),
-            "attention": np.array([seen[label]["attention"] for label in spec.labels], np.float32),
-            SEEN_PHOTO: np.array([image["width"], image["height"], image["orientation"]], np.float32),
-        }
+        with self._understood():
+            said = answer.json()
+            image, seen = said["image"], {entry["label"]: entry for entry in said["labels"]}
+            return {
+                "scores": np.array([seen[label]["score"] for label in spec.labels], np.float32),
+                "attention": np.array([seen[label]["attention"] for label in spec.labels], np.float32),
+                SEEN_PHOTO: np.array([image["width"], image["height"], image["orientation"]], np.float32),
+            }
 
     def _item(self, result: Mapping[str, Any], spec: TaggerSpec) -> Row | PhotoError:
         if "error" not in result:
@@ -112,12 +118,21 @@ class GatewayLink:
             return error.error
         raise error
 
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """While an answer is read, which may be of anything that speaks HTTP."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ServerFailed(f"{self.url} did not answer as a gateway does; is this its address?") from error
+
     async def _only_model(self, timeout: float) -> str:
-        models = (await self._request("GET", "/v1/models", timeout)).json()["models"]
-        if len(models) != 1:
-            names = ", ".join(model["name"] for model in models)
-            raise UnknownModel(f"{self.url} serves {names}: choose one with model=….")
-        return str(models[0]["name"])
+        answer = await self._request("GET", "/v1/models", timeout)
+        with self._understood():
+            names = [str(model["name"]) for model in answer.json()["models"]]
+        if len(names) != 1:
+            raise UnknownModel(f"{self.url} serves {', '.join(names)}: choose one with model=….")
+        return names[0]
 
     async def _post(
         self, path: str, spec: TaggerSpec, timeout: float, query: Mapping[str, str], **request: Any
@@ -133,7 +148,7 @@ class GatewayLink:
             response = await asyncio.wait_for(sent, timeout)
         except asyncio.TimeoutError:
             raise ServerTimeout(f"{self.url} did not answer within {timeout:.3g} s.") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ServerUnavailable(f"{self.url} does not answer: {error or type(error).__name__}.") from error
         if response.is_success:
             return response

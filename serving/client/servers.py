@@ -22,8 +22,9 @@ from serving.client.errors import (
 logger = logging.getLogger("labelwise.client")
 
 _PAUSES = wait_random_exponential(multiplier=0.2, max=3)  # seconds between two rounds over all servers
+_LEFT_OUT_FOR = (2.0, 60.0)  # seconds until a server that failed is looked at again: at first, doubled up to the last
+_LOOK_WITHIN = 5.0  # seconds that such a look may take
 _AS_GOOD_AS_OVER = 0.05  # seconds
-_LEFT_OUT_FOR = 2.0  # seconds that a server which did not answer is only asked when no other does
 _ONLY_THIS_SERVER = (ServerUnavailable, UnknownModel, WrongContract)  # another one may do it
 
 
@@ -49,12 +50,18 @@ T = TypeVar("T")
 class _Server(Generic[L]):
     def __init__(self, link: L) -> None:
         self.link = link
-        self.known = False  # whether its contract was read since it was last down
-        self.down_until = 0.0
+        self.is_good = False  # it told the contract, and has not failed since
+        self.failure: ClientError | None = None
+        self.pause, self.left_out_until = _LEFT_OUT_FOR[0], 0.0
+        self.look: asyncio.Task[None] | None = None  # whether it is good
 
 
 class Servers(Generic[L]):
-    """`links` serve the same model; `call` finds one that does it now."""
+    """`links` serve the same model; `call` finds one that does it now.
+
+    Requests only go to servers that are known to be good. The others are looked at beside that, so that no request
+    waits for them.
+    """
 
     def __init__(self, links: Sequence[L]) -> None:
         self._servers = [_Server(link) for link in links]
@@ -77,7 +84,7 @@ class Servers(Generic[L]):
         await self.call(nothing, timeout)
 
     async def call(self, ask: Callable[[L, float], Awaitable[T]], timeout: float) -> T:
-        """`ask(link, seconds it has)` of a server that is up, again until `timeout` where it is ServerUnavailable."""
+        """`ask(link, seconds it has)` of a good server, again until `timeout` where it is ServerUnavailable."""
         deadline = time.monotonic() + timeout
         rounds = AsyncRetrying(
             retry=retry_if_exception_type(ServerUnavailable),
@@ -89,14 +96,18 @@ class Servers(Generic[L]):
 
     async def close(self) -> None:
         self._closed = True
+        looks = [server.look for server in self._servers if server.look]
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
         await asyncio.gather(*(server.link.close() for server in self._servers))
 
     async def _round(self, ask: Callable[[L, float], Awaitable[T]], deadline: float) -> T:
-        """Each server once, those that are up first."""
+        """Each good server once."""
+        if self._closed:
+            raise ClientClosed("The client is closed.")
         failures: list[ClientError] = []
-        for server in self._in_turn():
-            if self._closed:
-                raise ClientClosed("The client is closed.")
+        for server in self._in_turn() or await self._found(deadline):
             try:
                 return await self._ask(server, ask, deadline)
             except (*_ONLY_THIS_SERVER, ServerTimeout) as error:
@@ -107,52 +118,81 @@ class Servers(Generic[L]):
                 if self._closed:  # gRPC cancels what runs on a channel that is closed
                     raise ClientClosed("The client was closed meanwhile.") from None
                 raise
-        # A server that is down may come back; one that serves something else is no help.
-        raise next((failure for failure in failures if isinstance(failure, ServerUnavailable)), failures[0])
+        raise _most_hopeful(failures)
 
     def _in_turn(self) -> list[_Server[L]]:
+        """Those that are good; the others are looked at again where it is time."""
         self._next += 1
         turn = [self._servers[(self._next + place) % len(self._servers)] for place in range(len(self._servers))]
-        now = time.monotonic()
-        return sorted(turn, key=lambda server: max(server.down_until - now, 0))  # stable: those up keep their turn
+        good = [server for server in turn if server.is_good]
+        for server in turn:
+            if good and not server.is_good and time.monotonic() >= server.left_out_until:
+                self._look_at(server, _LOOK_WITHIN)
+        return good
+
+    async def _found(self, deadline: float) -> list[_Server[L]]:
+        """Where none is good: the first that is after all. Raises what is the matter with them."""
+        looks = {self._look_at(server, deadline - time.monotonic()) for server in self._servers}
+        done = looks
+        while done and looks and not any(server.is_good for server in self._servers):
+            left = deadline + _AS_GOOD_AS_OVER - time.monotonic()  # so much longer that a look can say what it was
+            done, looks = await asyncio.wait(looks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if self._closed:
+            raise ClientClosed("The client was closed meanwhile.")
+        if good := self._in_turn():
+            return good
+        raise _most_hopeful([server.failure for server in self._servers if server.failure])
 
     async def _ask(self, server: _Server[L], ask: Callable[[L, float], Awaitable[T]], deadline: float) -> T:
+        left = max(deadline - time.monotonic(), 0.001)
         try:
-            if not server.known:
-                await self._compare(server, deadline)
-            try:
-                return await ask(server.link, self._share(deadline))
-            except UnknownModel:  # perhaps it took a newer version meanwhile, which makes the better message
-                await self._compare(server, deadline)
-                raise
+            # A server that hangs may take half of what is left while another could do it.
+            return await ask(server.link, left / 2 if sum(other.is_good for other in self._servers) > 1 else left)
+        except ServerBusy:
+            raise
         except (*_ONLY_THIS_SERVER, ServerTimeout) as error:
-            if not isinstance(error, ServerBusy):
-                self._leave_out(server, error)
+            self._leave_out(server, error)
+            if isinstance(error, UnknownModel):  # perhaps it took a newer version, which makes the better message
+                await asyncio.wait([self._look_at(server, left)])
+                raise server.failure or error from error
             raise
 
-    def _share(self, deadline: float) -> float:
-        """Seconds for one attempt. A server that hangs may take half of what is left while another could do it."""
-        left = max(deadline - time.monotonic(), 0.001)
-        others = sum(server.down_until <= time.monotonic() for server in self._servers) > 1
-        return left / 2 if others else left
+    def _look_at(self, server: _Server[L], within: float) -> "asyncio.Task[None]":
+        if server.look is None or server.look.done():
+            server.look = asyncio.create_task(self._compare(server, within))
+        return server.look
 
-    def _leave_out(self, server: _Server[L], error: Exception) -> None:
-        if len(self._servers) > 1 and server.down_until <= time.monotonic():
-            logger.warning("left out for now: %s", error)
-        server.known, server.down_until = False, time.monotonic() + _LEFT_OUT_FOR
-
-    async def _compare(self, server: _Server[L], deadline: float) -> None:
+    async def _compare(self, server: _Server[L], within: float) -> None:
         """Learn the contract, or hold the server's against what is known of the others."""
-        known = self._contract.version if self._contract else None
-        found = await server.link.contract(known, self._share(deadline))
-        if self._contract is None:
-            self._contract = found
-        elif found != self._contract:
-            same = found.version == self._contract.version
-            what = (
-                f"another version {found.version}" if same else f"version {found.version}, not {self._contract.version}"
-            )
-            raise WrongContract(
-                f"{server.link.url} serves {found.name} {what} as at first; make a new client to use it."
-            )
-        server.known = True
+        try:
+            known = self._contract.version if self._contract else None
+            found = await server.link.contract(known, max(within, 0.001))
+            self._contract = self._contract or found
+            if found != self._contract:
+                raise _other_contract(server.link.url, found, self._contract)
+        except ServerTimeout as error:
+            self._leave_out(server, ServerUnavailable(str(error)))
+        except ClientError as error:
+            self._leave_out(server, error)
+        else:
+            server.is_good, server.failure, server.pause = True, None, _LEFT_OUT_FOR[0]
+
+    def _leave_out(self, server: _Server[L], error: ClientError) -> None:
+        if len(self._servers) > 1 and (server.failure is None or type(server.failure) is not type(error)):
+            logger.warning("left out for now: %s", error)
+        server.is_good, server.failure = False, error
+        server.left_out_until = time.monotonic() + server.pause
+        server.pause = min(2 * server.pause, _LEFT_OUT_FOR[1])
+
+
+def _most_hopeful(failures: Sequence[ClientError]) -> ClientError:
+    """A server that is down may come back; one that serves something else is no help."""
+    if not failures:
+        return ServerUnavailable("No server answered in time.")
+    return next((failure for failure in failures if isinstance(failure, ServerUnavailable)), failures[0])
+
+
+def _other_contract(url: str, found: TaggerSpec, first: TaggerSpec) -> WrongContract:
+    same = found.version == first.version
+    what = f"another version {found.version}" if same else f"version {found.version}, not {first.version}"
+    return WrongContract(f"{url} serves {found.name} {what} as at first; make a new client to use it.")

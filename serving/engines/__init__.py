@@ -1,16 +1,28 @@
 """Engines run a tagger on pixels; the gateway knows no more of them than `Engine`."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from labelwise.repository import Repository
 from serving.engines.base import Engine
 from serving.settings import Settings
 
+if TYPE_CHECKING:
+    from serving.engines.borrowed_triton import BorrowedTriton
+    from serving.engines.local_triton import LocalTriton
 
-def create_engine(settings: Settings) -> Engine:
-    """The engine that `settings` names, on the repository it names; not started. Raises LabelwiseError."""
+
+def create_engine(
+    settings: Settings,
+    on_wait: Callable[[float], None] | None = None,
+    borrowed: "BorrowedTriton | None" = None,
+) -> Engine:
+    """The engine that `settings` names, on the repository it names; not started. Raises LabelwiseError.
+
+    `on_wait` is told how many seconds each batch waited for a thread of this process; with `borrowed`, no Triton is
+    started.
+    """
     repository = Repository.open(settings.repository)
-    # No request is older than its upload and its work may take.
-    retire_after = settings.upload_timeout + settings.request_timeout
-    interval = settings.reload_interval
     if settings.engine == "embedded":
         from serving.engines.embedded import EmbeddedEngine
 
@@ -18,26 +30,38 @@ def create_engine(settings: Settings) -> Engine:
             repository,
             settings.threads,
             settings.session_threads,
-            reload_interval=interval,
-            retire_after=retire_after,
+            reload_interval=settings.reload_interval,
+            retire_after=_oldest_request(settings),
+            on_wait=on_wait,
         )
-    from serving.engines.local_triton import LocalTriton
     from serving.engines.triton import TritonEngine
 
-    triton = settings.triton_url or LocalTriton(
+    return TritonEngine(
+        repository,
+        borrowed or settings.triton_url or create_local_triton(settings),
+        max_in_flight=settings.max_requests,
+        start_timeout=settings.start_timeout,
+        reload_interval=settings.reload_interval,
+        load=settings.triton_load,
+    )
+
+
+def create_local_triton(settings: Settings) -> "LocalTriton":
+    """The Triton that serves the repository on this machine; not started."""
+    from serving.engines.local_triton import LocalTriton
+
+    return LocalTriton(
         settings.repository,
         grpc_port=settings.triton_grpc_port,
         metrics_port=settings.triton_metrics_port,
         start_timeout=settings.start_timeout,
-        reload_interval=interval,
+        reload_interval=settings.reload_interval,
         # Until every gateway of this Triton has noticed, each at its own look.
-        retire_after=retire_after + 2 * interval,
+        retire_after=_oldest_request(settings) + 2 * settings.reload_interval,
+        trace_endpoint=settings.trace_endpoint,
     )
-    return TritonEngine(
-        repository,
-        triton,
-        max_in_flight=settings.max_requests,
-        start_timeout=settings.start_timeout,
-        reload_interval=interval,
-        load=settings.triton_load,
-    )
+
+
+def _oldest_request(settings: Settings) -> float:
+    """No request is older than its upload and its work may take."""
+    return settings.upload_timeout + settings.request_timeout

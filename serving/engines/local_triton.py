@@ -16,7 +16,7 @@ from pathlib import Path
 from labelwise.errors import LabelwiseError
 from labelwise.repository import version_marks
 from serving.engines.triton_control import TritonControl
-from serving.engines.triton_install import TritonInstall, find_triton
+from serving.engines.triton_install import TritonInstall, find_triton, trace_arguments
 from serving.engines.triton_loader import TritonLoader
 from serving.engines.triton_log import parse_line
 from serving.engines.triton_view import TritonView
@@ -65,6 +65,7 @@ class LocalTriton:
         install: TritonInstall | None = None,
         reload_interval: float = 0,
         retire_after: float = 60,
+        trace_endpoint: str | None = None,
     ) -> None:
         self._repository = repository.resolve()
         self._host = host
@@ -74,6 +75,7 @@ class LocalTriton:
         self._stop_timeout = stop_timeout
         self._install = install
         self._reload_interval, self._retire_after = reload_interval, retire_after
+        self._trace_endpoint = trace_endpoint
         self._view: TritonView | None = None
         self._workspace: tempfile.TemporaryDirectory[str] | None = None
         self._process: Process | None = None
@@ -178,6 +180,7 @@ class LocalTriton:
             f"--metrics-port={self._metrics_port}",
             "--backend-config=python,shm-default-byte-size=4194304",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
+            *(() if self._trace_endpoint is None else trace_arguments(self._trace_endpoint)),
         ]
 
     async def _spawn(self) -> Process:

@@ -21,6 +21,7 @@ from serving.engines.base import (
     Pixels,
     UnknownModel,
 )
+from serving.engines.borrowed_triton import BorrowedTriton
 from serving.engines.local_triton import LocalTriton
 from serving.engines.triton_grpc import DEAD_STUB, UNLOADED
 from serving.engines.triton_server import TritonServer
@@ -36,9 +37,9 @@ _DRAIN_WITHIN = 10.0  # seconds, for what is running at `close`
 class TritonEngine:
     """Serves the taggers of `repository` through Tritons that serve the same repository.
 
-    `triton` names them as `host:port` of their gRPC, or is a LocalTriton for the engine to start and stop. Requests go
-    to each in turn, as far as it answers; what fails before an answer came is asked of the next. At most
-    `max_in_flight` requests are under way at once; `start` gives up after `start_timeout` seconds. Every
+    `triton` names them as `host:port` of their gRPC, or is a LocalTriton for the engine to start and stop, or one that
+    is borrowed. Requests go to each in turn, as far as it answers; what fails before an answer came is asked of the
+    next. At most `max_in_flight` requests are under way at once; `start` gives up after `start_timeout` seconds. Every
     `reload_interval` seconds (0: never) versions are taken up that are in the repository and on all Tritons that
     answer; with `load` the engine itself asks for them.
     """
@@ -46,7 +47,7 @@ class TritonEngine:
     def __init__(
         self,
         repository: Repository,
-        triton: Sequence[str] | LocalTriton,
+        triton: Sequence[str] | LocalTriton | BorrowedTriton,
         *,
         max_in_flight: int = 64,
         start_timeout: float = 60.0,
@@ -56,8 +57,8 @@ class TritonEngine:
         self._known = {
             version.key: version.spec for versions in repository.taggers.values() for version in versions.values()
         }
-        self._local = triton if isinstance(triton, LocalTriton) else None
-        urls = [triton.grpc_url] if isinstance(triton, LocalTriton) else triton
+        self._local = triton if isinstance(triton, LocalTriton | BorrowedTriton) else None
+        urls = [triton.grpc_url] if isinstance(triton, LocalTriton | BorrowedTriton) else triton
         self._servers = [TritonServer(url.removeprefix("grpc://")) for url in urls]
         self._where = ", ".join(server.url for server in self._servers)
         self._turn = 0

@@ -90,3 +90,14 @@ def _in_wheel() -> TritonInstall:
         )
     libraries = (package.parent / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR")))
     return TritonInstall(server / "bin" / "tritonserver", server / "backends", libraries, stub)
+
+
+def trace_arguments(endpoint: str) -> tuple[str, ...]:
+    """Spans of the requests that bring a sampled traceparent, which Triton traces whatever its rate; of no others."""
+    return (
+        "--trace-config=mode=opentelemetry",
+        "--trace-config=level=TIMESTAMPS",
+        f"--trace-config=rate={2**31 - 1}",
+        f"--trace-config=opentelemetry,url={endpoint.rstrip('/')}/v1/traces",
+        "--trace-config=opentelemetry,resource=service.name=triton",
+    )

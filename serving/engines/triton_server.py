@@ -12,6 +12,7 @@ from labelwise.repository import MODEL_SUFFIX, VersionKey
 from labelwise.spec import TaggerSpec
 from serving.engines.base import EngineError, EngineUnavailable, Outputs, Pixels, UnknownModel
 from serving.engines.triton_grpc import CHANNEL, our_errors
+from serving.stages import current_trace
 
 logger = logging.getLogger("labelwise.engine")
 
@@ -82,6 +83,7 @@ class TritonServer:
         """
         tensor = grpcclient.InferInput(spec.input.name, list(pixels.shape), np_to_triton_dtype(pixels.dtype))
         tensor.set_data_from_numpy(pixels)
+        trace = current_trace()
         with our_errors():
             result = await self._connected.infer(
                 spec.name + MODEL_SUFFIX,
@@ -90,6 +92,8 @@ class TritonServer:
                 [grpcclient.InferRequestedOutput(name) for name in outputs],
                 timeout=max(1, int(within * 1e6)),  # microseconds; takes a late request out of Triton's queue
                 client_timeout=within,
+                # Triton traces every request that brings one, so it is sent for those that are sampled here alone.
+                headers=None if trace is None else {"traceparent": trace.traceparent()},
             )
         arrays = {name: result.as_numpy(name) for name in outputs}
         shapes = {output.name: (len(pixels), *output.shape) for output in spec.outputs}

@@ -38,7 +38,7 @@ listenForModels((chosen) => {
   byId("finder").hidden = model.labels.length <= FEW_LABELS;
   byId("find").value = "";
   countTags();
-  showCommand(chosenModel(), model.name);
+  showCommand(model, chosenModel() === null);
 });
 
 listenForPhotos(() => {
@@ -50,7 +50,7 @@ listenForPhotos(() => {
 listenForSliding(() => {
   for (const photo of tagged()) photo.showThresholds();
   countTags();
-  showCommand(chosenModel(), model.name);
+  showCommand(model, chosenModel() === null);
 });
 
 const find = oncePerFrame(() => {
@@ -70,5 +70,4 @@ byId("destination").textContent = `This page sends them to ${location.host}, and
 listenForKey();
 listenForFiles((files) => files.length && addFiles(files, chosenModel(), finder));
 listenForPointing(byId("cards"), photoOf, announce);
-showCommand(null);
 loadModels();

@@ -6,6 +6,7 @@ import { forgetThumbnail, showThumbnail } from "./thumbnail.js";
 import { drawWhere } from "./where.js";
 
 const BARS_SHOWN = 8;
+const TAGS_SHOWN = 12; // as bars; as chips, all
 
 export class Card {
   constructor(file) {
@@ -36,12 +37,13 @@ export class Card {
     this.find(".status").append(make("small", "request-id", `Request ${requestId}`));
   }
 
-  /** Chips for the tags and a bar for each score whose label `matches`, the tags among them never folded away. */
+  /** Chips for the tags, and a bar for each score whose label `matches`; beyond the tags' own they fold away. */
   showLabels(judged, matches) {
     this.judged = judged;
     const found = judged.scores.filter(({ label }) => matches(label));
     const lastTag = found.findLastIndex(({ score, threshold }) => score >= threshold);
-    const bars = foldedList(found, Math.max(BARS_SHOWN, lastTag + 1), "bars", makeBar, () => this.refresh());
+    const shown = Math.max(BARS_SHOWN, Math.min(TAGS_SHOWN, lastTag + 1));
+    const bars = foldedList(found, shown, "bars", makeBar, () => this.refresh());
     this.find(".scores").replaceChildren(...(found.length ? bars : [make("p", "none-found", "No such label.")]));
     this.showTags();
   }

@@ -4,12 +4,20 @@ import { byId } from "./dom.js";
 import { hasKey } from "./key.js";
 import { slidThresholds } from "./thresholds.js";
 
-/** @param {string | null} name the model, null for the server's default; @param {string} [model] whose thresholds hold */
-export function showCommand(name, model) {
-  const query = new URLSearchParams(name ? { model: name } : {});
-  const slid = [...slidThresholds(model)].map(([label, threshold]) => `${label}:${threshold}`);
-  if (slid.length) query.set("threshold", slid.join(","));
+/** For `model`, as /v1/models describes it; it is named only where there are several, `isOnly` says. */
+export function showCommand(model, isOnly) {
+  const query = new URLSearchParams(isOnly ? {} : { model: model.name });
+  const threshold = thresholds(model);
+  if (threshold !== "") query.set("threshold", threshold);
+  const readable = query.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
+  const url = `${location.origin}/v1/tag${readable && `?${readable}`}`;
   const key = hasKey() ? '-H "Authorization: Bearer YOUR-KEY" ' : "";
-  const url = `${location.origin}/v1/tag${query.size ? `?${query}` : ""}`;
   byId("curl").textContent = `curl ${key}-H "Content-Type: image/jpeg" --data-binary @photo.jpg "${url}"`;
+}
+
+function thresholds({ name, labels }) {
+  const slid = slidThresholds(name);
+  const values = new Set(slid.values());
+  if (slid.size === labels.length && values.size === 1) return [...values][0];
+  return [...slid].map(([label, threshold]) => `${label}:${threshold}`).join(",");
 }

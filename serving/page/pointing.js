@@ -11,11 +11,13 @@ const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -
  */
 export function listenForPointing(root, photoOf, announce) {
   let pointed = null; // the photo
+  let current = null; // the label's element
   let timer;
 
   const point = (target, settle = SETTLE) => {
     clearTimeout(timer);
-    const item = target?.closest?.("[data-label]");
+    const item = target?.closest?.("[data-label]") ?? null;
+    current = item;
     const photo = item ? photoOf(item.closest(".card")) : null;
     if (pointed && pointed !== photo) pointed.point(null);
     pointed = photo;
@@ -31,13 +33,18 @@ export function listenForPointing(root, photoOf, announce) {
     point(null);
   };
 
-  root.addEventListener("pointerover", (event) => event.pointerType === "mouse" && point(event.target));
+  // Moves, not entries: what scrolls under a mouse that lies still is not pointed at.
+  root.addEventListener("pointermove", ({ pointerType, target }) => {
+    if (pointerType === "mouse" && target.closest("[data-label]") !== current) point(target);
+  });
   root.addEventListener("pointerleave", () => point(null));
   root.addEventListener("focusin", (event) => point(event.target));
   root.addEventListener("focusout", (event) => root.contains(event.relatedTarget) || point(null));
   root.addEventListener("click", ({ target }) => {
     const item = target.closest("[data-label]");
-    if (item) point(photoOf(item.closest(".card")).pin(item.dataset.label) ? item : null, 0);
+    if (!item) return;
+    point(photoOf(item.closest(".card")).pin(item.dataset.label) ? item : null, 0);
+    current = item; // the mouse is still there, and has had its say
   });
   root.addEventListener("keydown", (event) => {
     if (!event.target.matches(".see")) return;

@@ -47,9 +47,10 @@ function makeRow(label) {
   const slider = make("input");
   Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.01 });
   slider.addEventListener("input", () => slide(label, slider.valueAsNumber));
-  slider.style.setProperty("--own", model.thresholds[label]);
   const name = make("label", "slider", make("span", "slider-name", label), slider);
-  return make("li", "slider-row", name, make("span", "slider-value"), make("span", "count"));
+  const row = make("li", "slider-row", name, make("span", "slider-value"), make("span", "count"));
+  row.style.setProperty("--own", model.thresholds[label]);
+  return row;
 }
 
 function slide(label, threshold) {

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,14 @@ def wait_until_settled(page: Any, cards: int) -> None:
     expect(page.locator('.card:is([data-state="done"], [data-state="failed"])')).to_have_count(cards)
 
 
+def wait_until(page: Any, condition: str) -> None:
+    """Until the JavaScript `condition` holds; Playwright's own way needs `eval`, which the page's policy forbids."""
+    deadline = time.monotonic() + 20
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, f"not within 20 s: {condition}"
+        page.wait_for_timeout(50)
+
+
 def open_thresholds(page: Any) -> None:
     page.locator("#thresholds summary").click()
 
@@ -102,9 +111,8 @@ def slide(page: Any, label: str, threshold: float) -> None:
 
 
 def read_bars(card: Any) -> list[tuple[str, float, float]]:
-    rows = zip(
-        card.locator(".bar-label").all_inner_texts(), card.locator(".bar-numbers").all_inner_texts(), strict=True
-    )
+    labels = card.locator(".bar-label").all_text_contents()  # not inner texts: what is out of sight has none
+    rows = zip(labels, card.locator(".bar-numbers").all_text_contents(), strict=True)
     numbers = re.compile(r"(\d\.\d+), threshold (\d\.\d+)")
     return [(label, *map(float, numbers.fullmatch(text).groups())) for label, text in rows]  # type: ignore[union-attr]
 

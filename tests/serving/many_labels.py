@@ -33,8 +33,10 @@ LABELS = (
 )
 
 
-def publish_many_labels(repository: Path, name: str = "things") -> TaggerSpec:
-    """Version 1 of `name` in `repository`."""
+def publish_many_labels(repository: Path, name: str = "things", attention: bool = True) -> TaggerSpec:
+    """Version 1 of `name` in `repository`; it crops photos to a square. Without `attention` it gives scores only."""
+    scores = TensorSpec(name="scores", dtype="float32", shape=(len(LABELS),))
+    looked = TensorSpec(name="attention", dtype="float32", shape=(len(LABELS), CELLS, CELLS))
     scenes = TaggerSpec.read(ROOT / "model_repository/scenes")
     contract = {
         "name": name,
@@ -44,23 +46,22 @@ def publish_many_labels(repository: Path, name: str = "things") -> TaggerSpec:
         "image": scenes.image.model_copy(update={"height": SIZE, "width": SIZE, "resize": "crop"}),
         "input": TensorSpec(name="image", dtype="uint8", shape=(SIZE, SIZE, 3)),
         "embedding_dim": None,
-        "attention_grid": (CELLS, CELLS),
-        "outputs": (
-            TensorSpec(name="scores", dtype="float32", shape=(len(LABELS),)),
-            TensorSpec(name="attention", dtype="float32", shape=(len(LABELS), CELLS, CELLS)),
-        ),
+        "attention_grid": (CELLS, CELLS) if attention else None,
+        "outputs": (scores, looked) if attention else (scores,),
     }
     spec = scenes.model_copy(update=contract)
     with staging(repository) as stage:
         weights = stage / WEIGHTS_FILE
-        weights.write_bytes(_graph().SerializeToString())
+        weights.write_bytes(_graph(attention).SerializeToString())
         spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
         publish(repository, stage, weights, spec, "onnxruntime")
     return spec
 
 
-def _graph() -> onnx.ModelProto:
+def _graph(attention: bool) -> onnx.ModelProto:
     """image uint8 [b, h, w, 3] -> scores [b, l], attention [b, l, 4, 4], from the mean colours of 4 by 4 cells."""
+    outputs = {"scores": ["batch", len(LABELS)], "attention": ["batch", len(LABELS), CELLS, CELLS]}
+    asked = list(outputs)[: 1 + attention]
     random = np.random.default_rng(0)
     count, values = len(LABELS), 3 * CELLS * CELLS
     constants = {
@@ -86,13 +87,10 @@ def _graph() -> onnx.ModelProto:
         helper.make_node("Reshape", ["looked", "grid"], ["attention"]),
     ]
     graph = helper.make_graph(
-        nodes,
+        nodes if attention else nodes[:7],
         "many_labels",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
-        [
-            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", count]),
-            helper.make_tensor_value_info("attention", TensorProto.FLOAT, ["batch", count, CELLS, CELLS]),
-        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, outputs[name]) for name in asked],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)

@@ -157,12 +157,12 @@ def test_metrics_count_images_and_problems(client: httpx.Client, tag: Tag, photo
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(series)), 0)
 
     images, problems = (
-        value('labelwise_images_total{model="scenes"}'),
+        value('labelwise_images_total{model="scenes",version="1"}'),
         value('labelwise_problems_total{code="image_empty"}'),
     )
     tag(photo)
     tag(b"")
-    assert value('labelwise_images_total{model="scenes"}') == images + 1
+    assert value('labelwise_images_total{model="scenes",version="1"}') == images + 1
     assert value('labelwise_problems_total{code="image_empty"}') == problems + 1
 
 

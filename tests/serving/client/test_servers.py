@@ -66,6 +66,7 @@ def test_gateways_take_turns_and_one_may_die_and_return(photos: list[Path]) -> N
         running_gateway("--port", str(port)) as (dying, process),
         Tagger([lasting, dying], "scenes", batch=2) as tagger,
     ):
+        until_served(dying, tagger, photos)
         stream = tagger.tag_stream(expected)
         results = [next(stream) for _ in range(20)]
         assert min(requests_of(lasting), requests_of(dying)) > 0
@@ -75,10 +76,15 @@ def test_gateways_take_turns_and_one_may_die_and_return(photos: list[Path]) -> N
         assert [result.id for result in results] == expected
         assert [result.error for result in results] == [None] * len(expected)
         with running_gateway("--port", str(port)) as (returned, _):
-            deadline = time.monotonic() + 30
-            while not requests_of(returned):
-                assert time.monotonic() < deadline
-                tagger.tag(photos[:4])
+            until_served(returned, tagger, photos)
+
+
+def until_served(url: str, tagger: Tagger, photos: list[Path]) -> None:
+    """Tag until that gateway has had its turn."""
+    deadline = time.monotonic() + 60
+    while not requests_of(url):
+        assert time.monotonic() < deadline
+        tagger.tag(photos[:4])
 
 
 def test_the_only_gateway_dies_and_returns(photos: list[Path]) -> None:

@@ -1,6 +1,8 @@
 """What goes wrong, and where the client is used: one line that says what to do, never a hang."""
 
 import asyncio
+import functools
+import http.server
 import itertools
 import multiprocessing
 import os
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from serving.client import (
     AsyncTagger,
     ClientClosed,
     ClientError,
+    ServerFailed,
     ServerUnavailable,
     Tagger,
     Unauthorized,
@@ -54,6 +58,30 @@ def test_no_server(scheme: str) -> None:
     with pytest.raises(ServerUnavailable, match=f"{url} does not answer"):
         Tagger(url, "scenes", connect_timeout=0.5).tag([b"x"])
     assert time.monotonic() - started < 5
+
+
+@pytest.fixture
+def website(tmp_path: Path) -> Iterator[str]:
+    """An HTTP server that is no gateway, and answers one of its paths with something else."""
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1/models").write_text("<html>Models</html>")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_something_else_at_the_address(website: str, triton_url: str, gateway_url: str) -> None:
+    with pytest.raises(ServerFailed, match="it answered 404 File not found"):
+        Tagger(website, "scenes").connect()
+    with pytest.raises(ServerFailed, match="did not answer as a gateway does"):
+        Tagger(website).connect()
+    for url in (triton_url.replace("grpc:", "http:"), gateway_url.replace("http:", "grpc:")):
+        with pytest.raises(ServerUnavailable, match=f"{url} does not answer"):
+            Tagger(url, "scenes", connect_timeout=1).connect()
 
 
 def test_no_such_model(triton_url: str, triton_gateway_url: str) -> None:
@@ -167,6 +195,22 @@ def test_inside_a_running_loop(triton_url: str, photos: list[Path]) -> None:
             return len(tagger.tag(photos))
 
     assert asyncio.run(cell()) == len(photos)
+
+
+def test_an_async_client_belongs_to_one_loop(triton_url: str, photos: list[Path]) -> None:
+    async def tag(tagger: AsyncTagger) -> int:
+        return len(await tagger.tag(photos[:1]))
+
+    async def close(tagger: AsyncTagger) -> None:
+        await tag(tagger)
+        await tagger.close()
+        with pytest.raises(ClientClosed):
+            await tag(tagger)
+
+    tagger = AsyncTagger(triton_url, "scenes")
+    asyncio.run(close(tagger))
+    with pytest.raises(ClientError, match="belongs to the event loop that used it first"):
+        asyncio.run(tag(tagger))
 
 
 def test_a_stream_is_bounded_ordered_and_may_be_left(tagger: Tagger, photos: list[Path]) -> None:

@@ -1,0 +1,55 @@
+"""The log: lines for people or JSON for machines, one for each request. Never a photo, the name of one, or a key."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from serving.settings import Settings
+
+_requests = logging.getLogger("labelwise.request")
+_FACTS = ("request_id", "method", "route", "status", "seconds", "key_name", "model", "version", "images", "problem")
+
+
+def configure_logging(settings: Settings) -> None:
+    """For the whole process, on standard error."""
+    handler = logging.StreamHandler()
+    if settings.log_format == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+
+
+def log_request(facts: Mapping[str, Any]) -> None:
+    """One line about an answered request, of those of `facts` that are meant for it."""
+    if _requests.isEnabledFor(logging.INFO):
+        told = {name: facts[name] for name in (*_FACTS, "trace_id") if name in facts}
+        _requests.info("%(method)s %(route)s %(status)d", told, extra={"facts": told})
+
+
+class TextFormatter(logging.Formatter):
+    """As ever; what else is known of a request follows as name=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = getattr(record, "facts", {})
+        shown = [f"{name}={value}" for name, value in facts.items() if name not in ("method", "route", "status")]
+        return " ".join([super().format(record), *shown])
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, and the facts of a request."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        whole, milliseconds = time.gmtime(record.created), int(record.msecs)
+        line: dict[str, Any] = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', whole)}.{milliseconds:03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "facts", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)

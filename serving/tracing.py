@@ -1,0 +1,97 @@
+"""Traces of requests, by OpenTelemetry (the extra `otel`): imported only where tracing is on.
+
+A request that brings a W3C traceparent is traced if its sender traces it, of the others the share that is asked for.
+The provider is our own and not the process's: what else may be instrumented here keeps its own.
+"""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.types import Scope
+
+from labelwise import __version__
+
+_PARENT_HEADERS = (b"traceparent", b"tracestate")
+# By the names of OpenTelemetry's conventions where they have one.
+_ATTRIBUTES = {
+    "method": "http.request.method",
+    "route": "http.route",
+    "status": "http.response.status_code",
+    "problem": "error.type",
+    "request_id": "labelwise.request_id",
+    "model": "labelwise.model",
+    "version": "labelwise.version",
+    "images": "labelwise.images",
+}
+
+_innermost: ContextVar[Span] = ContextVar("labelwise_span")
+
+
+class Traces:
+    """Sends what is traced to the OTLP/HTTP collector at `endpoint`, from a thread of its own."""
+
+    def __init__(self, endpoint: str, ratio: float) -> None:
+        resource = Resource.create({"service.name": "labelwise", "service.version": __version__})
+        self._provider = TracerProvider(ParentBased(TraceIdRatioBased(ratio)), resource, shutdown_on_exit=False)
+        exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("labelwise", __version__)
+        self._propagator = TraceContextTextMapPropagator()
+
+    def begin(self, scope: Scope) -> "RequestTrace | None":
+        """The trace of a request that is sampled."""
+        given = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _PARENT_HEADERS}
+        parent = self._propagator.extract(given)
+        span = self._tracer.start_span(scope["method"], parent, SpanKind.SERVER)
+        return RequestTrace(self._tracer, span) if span.is_recording() else None
+
+    def close(self) -> None:
+        """Send what is left; blocks for as long as the exporter's timeout at most."""
+        self._provider.shutdown()
+
+
+class RequestTrace:
+    """The spans of one request; stages that run at the same time are in tasks of their own."""
+
+    def __init__(self, tracer: Tracer, span: Span) -> None:
+        self._tracer, self._span = tracer, span
+        self.id = f"{span.get_span_context().trace_id:032x}"
+        _innermost.set(span)
+
+    def stage(self, name: str) -> "_StageSpan":
+        return _StageSpan(self._tracer, name)
+
+    def traceparent(self) -> str:
+        return f"00-{self.id}-{_innermost.get().get_span_context().span_id:016x}-01"
+
+    def end(self, name: str, facts: Mapping[str, Any]) -> None:
+        self._span.update_name(f"{facts['method']} {name}")
+        self._span.set_attributes({known: facts[fact] for fact, known in _ATTRIBUTES.items() if fact in facts})
+        if facts["status"] >= 500:
+            self._span.set_status(Status(StatusCode.ERROR))
+        self._span.end()
+
+
+class _StageSpan:
+    """A span for a block, below the one the block is in."""
+
+    def __init__(self, tracer: Tracer, name: str) -> None:
+        self._tracer, self._name = tracer, name
+
+    def __enter__(self) -> None:
+        self._span = self._tracer.start_span(self._name, set_span_in_context(_innermost.get()))
+        self._token = _innermost.set(self._span)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        _innermost.reset(self._token)
+        if kind is not None:
+            self._span.set_status(Status(StatusCode.ERROR, kind.__name__))
+        self._span.end()

@@ -1,0 +1,131 @@
+"""The page without a mouse, without eyes, without motion: keys alone, axe-core, and what a screen reader is told."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving import chromium
+from tests.serving.chromium import card, expect, open_thresholds, pick_done, slide, take_screenshot
+
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs: pip install axe-playwright-python")
+
+browser, page = chromium.browser, chromium.page
+
+# What has the focus, and whether one sees that it has: an outline of its own, or of the drop zone around it.
+FOCUS = """() => {
+    const focused = document.activeElement;
+    const shown = focused.id === "files" ? focused.closest("label") : focused;
+    const { outlineStyle, outlineWidth } = getComputedStyle(shown);
+    const name = focused.ariaLabel || focused.labels?.[0]?.innerText || focused.innerText || focused.id;
+    return [name.trim().split("\\n")[0], outlineStyle !== "none" && parseFloat(outlineWidth) >= 2];
+}"""
+
+
+def press(page: Any, *keys: str) -> str:
+    """The name of what has the focus after these keys; it must be seen to have it."""
+    for key in keys:
+        page.keyboard.press(key)
+    name, is_seen = page.evaluate(FOCUS)
+    assert is_seen, f"nobody sees that {name!r} has the focus"
+    return str(name)
+
+
+def assert_accessible(page: Any) -> None:
+    violations = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    told = [(found["id"], found["help"], [node["html"] for node in found["nodes"][:3]]) for found in violations]
+    assert told == [], json.dumps(told, indent=1)
+
+
+def test_all_of_it_goes_by_keyboard(page: Any, photos: list[Path]) -> None:
+    page.on("filechooser", lambda chooser: None)
+    page.reload()  # Playwright begins to catch file choosers at its leisure; by the end of a reload it does
+    expect(page.locator(".label")).not_to_have_count(0)
+    assert press(page, "Tab") == "API reference"
+    assert press(page, "Tab") == "Drop photos here"
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(photos[2:5])
+    chromium.wait_until_settled(page, 3)
+
+    stops = [press(page, "Tab") for _ in range(7)]
+    assert stops == [
+        *("Only tags", "Clear all", "Copy JSON", "Copy CSV", "Download JSON", "Download CSV", "Thresholds")
+    ]
+    page.keyboard.press("Enter")
+    assert press(page, "Tab") == "All labels"
+    assert [press(page, "Tab") for _ in range(5)] == ["desert", "mountains", "sea", "sunset", "trees"]
+    first = card(page, photos[2].name)
+    expect(first.locator(".chip")).to_have_text(["mountains"])
+    press(page, *["ArrowLeft"] * 11)  # from 0.79 to 0.68
+    expect(first.locator(".chip")).to_have_text(["mountains", "trees"])
+
+    assert press(page, "Tab") == "Back to the model’s own"
+    assert press(page, "Tab") == f"Remove {photos[2].name}"
+    assert press(page, "Tab") == "mountains"
+    expect(first.locator(".where")).to_contain_text("mountains: the model looked")
+    expect(page.get_by_role("log")).to_contain_text("mountains: the model looked")
+    assert press(page, "ArrowRight") == "trees"
+    expect(first.locator(".where")).to_contain_text("trees: the model looked")
+    assert press(page, "End") == "sunset"
+    assert press(page, "Home") == "mountains"
+    page.keyboard.press("Enter")
+    assert press(page, "Tab") == f"Remove {photos[3].name}"
+    expect(first.locator(".where")).to_contain_text("mountains: the model looked")  # kept by Enter
+    assert press(page, "Shift+Tab") == "mountains"
+    page.keyboard.press("Escape")
+    expect(first.locator(".where")).to_have_text("")
+
+    assert press(page, "Shift+Tab") == f"Remove {photos[2].name}"
+    page.keyboard.press("Enter")
+    expect(page.locator(".card")).to_have_count(2)
+    assert press(page) == f"Remove {photos[3].name}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: Any, photos: list[Path], scheme: str, tmp_path: Path) -> None:
+    no_photo = tmp_path / "diary.jpg"
+    no_photo.write_text("Dear diary, this is no photo.")
+    page.emulate_media(color_scheme=scheme)
+    expect(page.locator(".label")).not_to_have_count(0)
+    assert_accessible(page)
+
+    pick_done(page, *photos[1:3], no_photo)
+    open_thresholds(page)
+    slide(page, "trees", 0.5)
+    first = card(page, photos[2].name)
+    first.locator(".bar").nth(1).click()
+    expect(first.locator(".where")).to_contain_text("trees: ")
+    take_screenshot(page, f"page-{scheme}-where")
+    assert_accessible(page)
+
+    page.route(re.compile("/v[12]/"), lambda route: route.abort("connectionrefused"))
+    chromium.pick(page, photos[3])
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert_accessible(page)
+
+
+def test_a_screen_reader_is_told_what_came_and_not_each_of_a_hundred(page: Any, photos: list[Path]) -> None:
+    pick_done(page, photos[1])
+    expect(page.get_by_role("log").locator("p")).to_have_text([f"{photos[1].name}: desert 0.99."])
+    expect(page.get_by_role("toolbar", name=f"Labels of {photos[1].name}")).to_be_visible()
+    page.get_by_role("button", name="Clear all").click()
+
+    pick_done(page, *(chromium.as_upload(photos[at % 8], f"{at}.jpg") for at in range(24)))
+
+    expect(page.get_by_role("log").locator("p")).to_have_text(
+        [f"{photos[1].name}: desert 0.99.", "All done: 24 photos."]
+    )
+
+
+def test_nothing_moves_for_people_who_ask_for_that(page: Any, photos: list[Path]) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    hold: list[Any] = []
+    page.route("**/v1/tag*", lambda route: hold.append(route))
+
+    chromium.pick(page, photos[0])
+    expect(page.locator('.card[data-state="sending"]')).to_have_count(1)
+
+    chromium.wait_until(page, "document.getAnimations().filter((one) => one.playState === 'running').length === 0")
