@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from labelwise import __version__
 from serving import routes
 from serving.engines.base import Engine
-from serving.errors import AnswerFaults, install_error_handlers
+from serving.errors import AnswerFaults, Problem, install_error_handlers
 from serving.exposure import PAGE_HEADERS, add_protection
 from serving.metrics import Metrics
 from serving.middleware import Observe
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from serving.tracing import Traces
 
 _PAGE = Path(__file__).parent / "page"
+_DESCRIPTION = """
+Every answer names its request in `X-Request-ID`; send your own there, and it is taken over. `X-Request-Timeout: 2.5`
+gives the work 2.5 seconds, from the complete upload on; by default, and at most, it is the server's own limit.
+Errors are `application/problem+json` (RFC 9457) with a stable `code`. After a 429 or 503, `Retry-After` says in
+how many seconds to try again.
+"""
 _SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
 
 
@@ -55,6 +61,19 @@ class _Gateway(FastAPI):
         self.user_middleware = added
         return app
 
+    def openapi(self) -> dict[str, Any]:
+        """Without FastAPI's own form of a 422, which never occurs; it adds that to every address with a parameter."""
+        document = super().openapi()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]
+        schemas = document["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        schemas["Problem"] = Problem.model_json_schema()
+        return document
+
 
 def create_app(
     settings: Settings, engine: Engine, metrics: Metrics | None = None, traces: "Traces | None" = None
@@ -64,6 +83,7 @@ def create_app(
         title="labelwise",
         version=__version__,
         summary="Tags photos with the labels a team trained.",
+        description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
     )

@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.errors import PROBLEM_TYPE, problem_response
+from serving.errors import PROBLEM_TYPE, PROBLEMS, Problem, problem_response
 from serving.keys import KeyRing
 
 # Open: probes, which cannot hold secrets, and what is the same in every installation. All else is closed, also what a
@@ -15,6 +15,15 @@ from serving.keys import KeyRing
 _OPEN = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 _OPEN_FOLDERS = ("/page/", "/docs/assets/")
 _METRICS = "/metrics"
+
+
+_MISSING = "This needs a key: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+_UNAUTHORIZED = {
+    "schema": {"$ref": "#/components/schemas/Problem"},
+    "example": Problem(
+        title=PROBLEMS["unauthorized"][1], status=401, detail=_MISSING, code="unauthorized", request_id="order-66"
+    ).model_dump(),
+}
 
 
 class RequireKey:
@@ -48,8 +57,7 @@ def given_key(headers: Headers) -> str | None:
 
 def _unauthorized(request: Request, was_given: bool) -> Response:
     wrong = "This key is not valid here; it may have been revoked."
-    missing = "This needs a key: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
-    response = problem_response(request, "unauthorized", wrong if was_given else missing)
+    response = problem_response(request, "unauthorized", wrong if was_given else _MISSING)
     response.headers["WWW-Authenticate"] = 'Bearer realm="labelwise"' + (', error="invalid_token"' * was_given)
     return response
 
@@ -71,7 +79,7 @@ def describe_keys(app: FastAPI, public_metrics: bool) -> None:
                     operation["security"] = [{"bearer": []}, {"header": []}]
                     operation["responses"]["401"] = {
                         "description": "A valid key is needed (`unauthorized`)",
-                        "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                        "content": {PROBLEM_TYPE: _UNAUTHORIZED},
                     }
         return schema
 

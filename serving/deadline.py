@@ -14,7 +14,7 @@ from serving.errors import GatewayError
 TIMEOUT_HEADER = "X-Request-Timeout"
 # Most answers are there before it is worth watching for a client that does not wait for its own.
 _WATCHED_FROM = 0.1  # seconds
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+_SECONDS = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 class Deadline:

@@ -12,8 +12,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from serving.errors import GatewayError
 
-_OTHER_PARTS = 8  # beside the photos
+_OTHER_PARTS = 64  # beside the photos; more would only cost time
 _LONGEST_ID = 1024
+_PIECE = 2**20  # characters of base64; a multiple of four
 _PARTS = ("part_begin", "part_data", "header_begin", "header_field", "header_value", "header_end", "headers_finished")
 
 
@@ -92,7 +93,8 @@ class _FormReader:
         _, options = parse_options_header(disposition)
         if b"name" not in options:
             raise FormParserError("a part has no name")
-        if options[b"name"].decode(errors="replace") != self._field_name:
+        is_file = b"filename" in options or b"content-type" in self._part.headers  # else it is a text field
+        if not is_file or options[b"name"].decode(errors="replace") != self._field_name:
             self._others += 1
             if self._others > _OTHER_PARTS:
                 raise FormParserError("too many parts")
@@ -143,10 +145,15 @@ def json_items(body: bytes, most: int) -> list[Item]:
 
 
 def _from_base64(text: str) -> bytes | GatewayError:
+    """In pieces, between which other threads may run: all of it at once would hold up the event loop."""
+    wrong = GatewayError("image_not_base64", "data: this is not base64 of a photo (RFC 4648, with its padding).")
+    if "=" in text[:-2]:
+        return wrong
     try:
-        return base64.b64decode(text, validate=True)
+        pieces = (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+        return b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
     except (binascii.Error, ValueError):
-        return GatewayError("image_not_base64", "data: this is not base64 of a photo (RFC 4648, with its padding).")
+        return wrong
 
 
 def too_many_images(most: int) -> GatewayError:
@@ -162,6 +169,4 @@ def _wrong_json(error: ValidationError) -> GatewayError:
 
 
 def _not_a_form(field_name: str) -> GatewayError:
-    return GatewayError(
-        "malformed_body", f"The multipart form cannot be read; send files in the field `{field_name}`, and little else."
-    )
+    return GatewayError("malformed_body", f"The multipart form cannot be read; send files in the field `{field_name}`.")

@@ -98,6 +98,8 @@ class TaggingService:
     def find(self, model: str | None, version: int | None) -> TaggerSpec:
         """The contract of a model, the only one by default, and of a version, the newest by default."""
         catalogue = self.engine.catalogue
+        if not catalogue:
+            raise GatewayError("engine_unavailable", "No model is served here at the moment; try again shortly.")
         if model is None and len(catalogue) > 1:
             raise GatewayError("invalid_request", f"model: choose one of {', '.join(catalogue)}.")
         name = next(iter(catalogue)) if model is None else model

@@ -35,6 +35,7 @@ class TagOptions:
     force: bool = False
     patience: float = 300.0  # seconds without an answer
     threads: int | None = None  # that decode, and that run an embedded engine; as many as cores
+    in_flight: int | None = None  # requests to servers at once; found by trying
     ray: bool = False
     workers: int | None = None  # actors of Ray; as many as its cluster has cores
 
@@ -58,7 +59,8 @@ class TagOptions:
         request = self.chunk_size(spec) * spec.image.height * spec.image.width * 3
         most = max(2, min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // request))
         embedded = self.servers is None and self.engine == "embedded"
-        in_flight = InFlight(threads, threads) if embedded else InFlight(most)
+        fixed = threads if embedded else self.in_flight
+        in_flight = InFlight(fixed, fixed) if fixed else InFlight(most)
         scorer = Scorer(
             transport,
             in_flight,

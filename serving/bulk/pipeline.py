@@ -5,7 +5,9 @@ they come, in one transaction for all that are there. So memory does not depend 
 """
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +17,8 @@ from serving.bulk.rows import Row
 from serving.bulk.sources import Photo
 
 _AHEAD = 2  # chunks
+_GRACE = 10.0  # seconds that what is under way may take when it is stopped: a server may not answer
+_GLANCE = 0.1  # seconds
 
 Score = Callable[[Sequence[Photo]], Coroutine[None, None, list[Row]]]
 
@@ -25,9 +29,11 @@ class Pipeline:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._stopping = asyncio.Event()
+        self._until = math.inf
 
     def stop(self) -> None:
-        """Take up nothing more; what is under way is finished."""
+        """Take up nothing more; what is under way may be finished, unless this is the second time."""
+        self._until = time.monotonic() + (0 if self.stopped else _GRACE)
         self._stopping.set()
 
     @property
@@ -45,7 +51,9 @@ class Pipeline:
                 waited: set[asyncio.Task[Any]] = {*running, *([stopping] if coming else [])}
                 if coming and len(running) < most():
                     waited.add(coming)
-                done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(waited, timeout=self._wait(), return_when=asyncio.FIRST_COMPLETED)
+                if not done and time.monotonic() >= self._until:
+                    break
                 finished = running & done
                 running -= finished
                 await self._keep(finished)
@@ -61,6 +69,10 @@ class Pipeline:
             for task in (*running, stopping, *([coming] if coming else [])):
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    def _wait(self) -> float | None:
+        """Seconds; short ones once it stops, so that it is seen when that is asked for again."""
+        return _GLANCE if self.stopped else None
 
     async def _begin(self, chunk: Chunk, score: Score) -> set[asyncio.Task[list[Row]]]:
         self._records.skip(chunk)

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -122,14 +121,13 @@ class _Run:
 
 @contextmanager
 def _signals(pipeline: Pipeline, progress: Progress) -> Iterator[None]:
-    """Ctrl-C and SIGTERM finish what is under way; once more ends at once, which loses no more than that."""
+    """Ctrl-C and SIGTERM finish what is under way; once more does not wait for it."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        if pipeline.stopped:
-            os._exit(130)
+        if not pipeline.stopped:
+            progress.note("Stopping; what is under way is finished. Once more stops at once.")
         pipeline.stop()
-        progress.note("Stopping; what is under way is finished. Once more stops at once.")
 
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
         for number in (signal.SIGINT, signal.SIGTERM):

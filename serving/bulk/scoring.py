@@ -29,7 +29,7 @@ from serving.client.transport import Transport
 from serving.engines.base import Pixels
 
 _OUTPUTS = ("scores",)
-_TIMEOUTS = (5.0, 30.0)  # seconds for a request, the transport's own tries included; in between, as long as patience
+_TIMEOUTS = (3.0, 30.0)  # seconds for a request, the transport's own tries included; in between, as long as patience
 _PAUSE = (0.5, 3.0)  # seconds, at random between
 _PASSES = (ServerUnavailable, ServerTimeout)  # ServerBusy is a ServerUnavailable
 

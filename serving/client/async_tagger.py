@@ -37,6 +37,7 @@ class AsyncTagger:
             raise ClientError("A gateway takes photos as bytes; pixels go to a Triton, grpc://HOST:8001.")
         self._pipeline: Pipeline | None = None
         self._connecting = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def __aenter__(self) -> "AsyncTagger":
@@ -55,6 +56,9 @@ class AsyncTagger:
 
     async def connect(self) -> None:
         """Reach a server and learn the contract. ServerUnavailable, UnknownModel, WrongContract, Unauthorized."""
+        self._loop = self._loop or asyncio.get_running_loop()
+        if self._loop is not asyncio.get_running_loop():
+            raise ClientError("The client belongs to the event loop that used it first: make one in each.")
         async with self._connecting:
             if self._closed:
                 raise ClientClosed("The client is closed.")

@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from serving.deadline import TIMEOUT_HEADER
 from serving.errors import PROBLEM_TYPE, PROBLEMS, Problem
 from serving.routes.examples import DETAILS, REQUEST_ID
 from serving.service import TaggingService
@@ -16,14 +15,6 @@ JSON_TYPE = "application/json"
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 PHOTO_SCHEMA: dict[str, Any] = {"type": "string", "format": "binary"}
 
-_TIMEOUT: dict[str, Any] = {
-    "name": TIMEOUT_HEADER,
-    "in": "header",
-    "required": False,
-    "description": "Seconds for the work, from the complete upload on; by default, and at most, the server's own.",
-    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400},
-    "example": 2.5,
-}
 # Every request with photos can meet these, beside what is wrong with the photos.
 _OF_ANY_UPLOAD = (
     *("malformed_body", "unknown_model", "upload_timeout", "body_too_large", "content_type_unsupported"),
@@ -77,8 +68,8 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     described: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         status, title = PROBLEMS[code]
-        content: dict[str, Any] = {PROBLEM_TYPE: {"examples": {}}}
-        entry = described.setdefault(status, {"model": Problem, "content": content, "description": ""})
+        content = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}}
+        entry = described.setdefault(status, {"content": content, "description": ""})
         entry["description"] = " / ".join(filter(None, [entry["description"], f"{title} (`{code}`)"]))
         problem = Problem(title=title, status=status, detail=DETAILS[code], code=code, request_id=REQUEST_ID)
         entry["content"][PROBLEM_TYPE]["examples"][code] = {"summary": title, "value": problem.model_dump()}
@@ -94,7 +85,6 @@ def one_photo() -> dict[str, Any]:
     """OpenAPI's word for a request with one photo."""
     form = {"type": "object", "required": [FORM_FIELD], "properties": {FORM_FIELD: PHOTO_SCHEMA}}
     return {
-        "parameters": [_TIMEOUT],
         "requestBody": {
             "required": True,
             "description": "One photo: its bytes as the body, or a form with one file.",
@@ -125,7 +115,6 @@ def many_photos() -> dict[str, Any]:
     form = {"type": "object", "required": [BATCH_FIELD], "properties": {BATCH_FIELD: files}}
     example = {"images": [{"id": "1", "data": "/9j/4AAQSkZJRgABAQAAAQABAAD…"}, {"id": "2", "data": "iVBORw0KGgo…"}]}
     return {
-        "parameters": [_TIMEOUT],
         "requestBody": {
             "required": True,
             "description": "Several photos: the files of a form, or base64 in JSON, where every `id` stands once.",

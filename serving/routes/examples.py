@@ -1,5 +1,6 @@
-"""The examples of the OpenAPI document: answers as the bundled model gave them, and what each error says."""
+"""The examples of the OpenAPI document: answers like those of the bundled model, and what each error says."""
 
+from labelwise.spec import DataSpec, ImageSpec, TaggerSpec, TensorSpec
 from serving.embedding import EmbedAnswer, LabelEmbedding
 from serving.explaining import ExplainAnswer, Grid, ImageInfo, SeenLabel
 from serving.tagging import BatchAnswer, BatchItem, ItemError, Tag, TagAnswer
@@ -37,6 +38,29 @@ EMBED = EmbedAnswer(
     dimension=4,
     embeddings=[LabelEmbedding(label="sunset", values=[0.5, -0.5, 0.1, 0.7])],
     request_id=REQUEST_ID,
+)
+
+CONTRACT = TaggerSpec(
+    name="scenes",
+    version=1,
+    labels=("sea", "sunset"),
+    thresholds=(0.2748, 0.5003),
+    image=ImageSpec(height=128, width=128),
+    input=TensorSpec(name="image", dtype="uint8", shape=(128, 128, 3)),
+    outputs=(
+        TensorSpec(name="scores", dtype="float32", shape=(2,)),
+        TensorSpec(name="embeddings", dtype="float32", shape=(2, 128)),
+        TensorSpec(name="attention", dtype="float32", shape=(2, 8, 8)),
+    ),
+    embedding_dim=128,
+    attention_grid=(8, 8),
+    max_batch=32,
+    backbone="resnet10t",
+    metrics={"mAP": 0.9},
+    data=DataSpec(fingerprint="0" * 64, train_images=1400, val_images=300, train_counts={"sea": 400, "sunset": 310}),
+    training={"epochs": 30},
+    producer="labelwise 0.1.0",
+    weights_sha256="0" * 64,
 )
 
 DETAILS: dict[str, str] = {

@@ -1,13 +1,20 @@
 """For probes and for Prometheus."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from serving.errors import problem_response
-from serving.routes.common import problems, service_of
+from serving.routes.common import done, problems, service_of
 
 router = APIRouter(tags=["health"])
+
+
+_METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Done", "content": {"text/plain": {"example": 'labelwise_images_total{model="scenes"} 1.0\n'}}}
+}
 
 
 class Live(BaseModel):
@@ -18,7 +25,7 @@ class Ready(BaseModel):
     ready: bool = True
 
 
-@router.get("/v2/health/live", summary="The gateway runs")
+@router.get("/v2/health/live", summary="The gateway runs", responses=done(Live()))
 async def live() -> Live:
     return Live()
 
@@ -27,7 +34,7 @@ async def live() -> Live:
     "/v2/health/ready",
     summary="Photos would be tagged now",
     response_model=Ready,
-    responses=problems("engine_unavailable"),
+    responses=done(Ready()) | problems("engine_unavailable"),
 )
 async def ready(request: Request) -> Ready | Response:
     if await service_of(request).engine.is_ready():
@@ -35,6 +42,6 @@ async def ready(request: Request) -> Ready | Response:
     return problem_response(request, "engine_unavailable", "The engine is down or starting; try again shortly.")
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_METRICS)
 async def metrics(request: Request) -> Response:
     return Response(service_of(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

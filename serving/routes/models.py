@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from labelwise.spec import TaggerSpec
-from serving.routes.common import problems, service_of
+from serving.routes import examples
+from serving.routes.common import done, problems, service_of
 
 router = APIRouter(tags=["models"])
 
@@ -24,31 +25,11 @@ class ModelInfo(BaseModel):
     max_batch: int
     backbone: str
     metrics: dict[str, float]
+    outputs: list[str] = Field(description="`attention` is for /v1/explain, `embeddings` for /v1/embed.")
 
 
 class ModelList(BaseModel):
     models: list[ModelInfo]
-
-
-@router.get("/v1/models", summary="What is served here")
-async def models(request: Request) -> ModelList:
-    catalogue = service_of(request).engine.catalogue
-    return ModelList(models=[_describe(versions) for versions in catalogue.values()])
-
-
-@router.get("/v1/models/{name}", summary="One model", responses=problems("unknown_model"))
-async def model(request: Request, name: str) -> ModelInfo:
-    service = service_of(request)
-    return _describe(service.engine.catalogue[service.find(name, None).name])
-
-
-@router.get(
-    "/v1/models/{name}/contract",
-    summary="tagger.json of one version, by default the newest, for clients that are programs",
-    responses=problems("unknown_model", "invalid_request"),
-)
-async def contract(request: Request, name: str, version: Annotated[int | None, Query(ge=1)] = None) -> TaggerSpec:
-    return service_of(request).find(name, version)
 
 
 def _describe(versions: Mapping[int, TaggerSpec]) -> ModelInfo:
@@ -63,4 +44,29 @@ def _describe(versions: Mapping[int, TaggerSpec]) -> ModelInfo:
         max_batch=spec.max_batch,
         backbone=spec.backbone,
         metrics=spec.metrics,
+        outputs=list(spec.output_names),
     )
+
+
+_EXAMPLE = _describe({1: examples.CONTRACT})
+
+
+@router.get("/v1/models", summary="What is served here", responses=done(ModelList(models=[_EXAMPLE])))
+async def models(request: Request) -> ModelList:
+    catalogue = service_of(request).engine.catalogue
+    return ModelList(models=[_describe(versions) for versions in catalogue.values()])
+
+
+@router.get("/v1/models/{name}", summary="One model", responses=done(_EXAMPLE) | problems("unknown_model"))
+async def model(request: Request, name: str) -> ModelInfo:
+    service = service_of(request)
+    return _describe(service.engine.catalogue[service.find(name, None).name])
+
+
+@router.get(
+    "/v1/models/{name}/contract",
+    summary="tagger.json of one version, by default the newest, for clients that are programs",
+    responses=done(examples.CONTRACT) | problems("unknown_model", "invalid_request"),
+)
+async def contract(request: Request, name: str, version: Annotated[int | None, Query(ge=1)] = None) -> TaggerSpec:
+    return service_of(request).find(name, version)

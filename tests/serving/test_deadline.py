@@ -44,7 +44,7 @@ def test_a_request_that_gives_little_time_is_told_so(client: httpx.Client, slow:
     assert client.post(address, headers={"X-Request-Timeout": "86400"}, **body).status_code == 200
 
 
-@pytest.mark.parametrize("given", ["", "0", "0.0", "-1", "nan", "inf", "soon", "1e3", "1,5", "9" * 99, "\xb2"])
+@pytest.mark.parametrize("given", ["", "0", "0.0", "-1", "nan", "inf", "soon", "1_0", "1,5", "0e9", "\xb2"])
 def test_what_is_no_time(client: httpx.Client, given: str) -> None:
     headers = {"X-Request-Timeout": given.encode("latin-1")}
     assert_problem(client.post("/v1/tag", content=PHOTO, headers=headers), 422, "invalid_request")
@@ -63,7 +63,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def batch_request(photo: bytes, count: int) -> bytes:
-    part = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\n' + photo + b"\r\n"
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename=""\r\n\r\n' + photo + b"\r\n"
     body = part * count + b"--x--\r\n"
     head = b"POST /v1/tag:batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body

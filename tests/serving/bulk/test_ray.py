@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="the
 def test_on_two_workers_one_of_which_is_killed(
     tag: Tag, many: Callable[[int], Path], photos: Path, committed: list[Path], tmp_path: Path
 ):
-    many(150)
+    many(80)
     tag("photos", "--out", "alone.parquet")
     run = subprocess.Popen(
         tag_command("photos", "--out", "parts/", "--ray", "--workers", 2, "--repository", ROOT / "model_repository"),

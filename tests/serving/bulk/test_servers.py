@@ -1,6 +1,7 @@
 """Tagging through real servers: the same table whichever way, and what happens when they die, return, or are others."""
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -45,14 +46,7 @@ def test_a_server_that_dies_and_returns_loses_nothing(many: Callable[[int], Path
     many(150)
     port = free_port()
     with gateway_at(port) as first:
-        run = subprocess.Popen(
-            tag_command("photos", "--out", "t.parquet", "--server", f"http://127.0.0.1:{port}"),
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        run = start(tmp_path, "--server", f"http://127.0.0.1:{port}")
         until(lambda: (tmp_path / "t.parquet").exists() and run.poll() is None)
         time.sleep(0.4)
         first.kill()
@@ -74,7 +68,9 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def test_patience_ends_and_the_run_goes_on_later(tag: Tag, many: Callable[[int], Path], tmp_path: Path):
+def test_patience_ends_and_the_run_goes_on_later(
+    tag: Tag, many: Callable[[int], Path], gateway_url: str, tmp_path: Path
+):
     many(120)
     with running_gateway() as (url, gateway):
         killer = threading.Thread(target=kill_after, args=(gateway, tmp_path / "t.jsonl"))
@@ -85,8 +81,7 @@ def test_patience_ends_and_the_run_goes_on_later(tag: Tag, many: Callable[[int],
     assert "Run the same command again to go on" in answer.stderr
     done = len((tmp_path / "t.jsonl").read_text().splitlines())
     assert done < 120
-    with running_gateway() as (url, _):  # at another address: the output is what counts
-        end = tag("photos", "--out", "t.jsonl", "--server", url)
+    end = tag("photos", "--out", "t.jsonl", "--server", gateway_url)  # elsewhere: the output is what counts
     assert (end.returncode, f"{done} unchanged" in end.stdout or not done) == (0, True), end.stdout + end.stderr
     assert len((tmp_path / "t.jsonl").read_text().splitlines()) == 120
 
@@ -95,6 +90,33 @@ def kill_after(gateway: subprocess.Popen[str], file: Path) -> None:
     until(file.exists)
     time.sleep(0.3)
     gateway.kill()
+
+
+def test_ctrl_c_twice_does_not_wait_for_a_server_that_is_away(many: Callable[[int], Path], tmp_path: Path):
+    many(150)
+    with running_gateway() as (url, gateway):
+        run = start(tmp_path, "--server", url)
+        until(lambda: (tmp_path / "t.parquet").exists() and run.poll() is None)
+        gateway.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        run.send_signal(signal.SIGINT)
+        printed, said = run.communicate(timeout=20)
+        gateway.send_signal(signal.SIGCONT)
+    assert (run.returncode, "Stopped" in printed, said.count("Stopping")) == (130, True, 1), printed + said
+    assert len(rows_of(tmp_path / "t.parquet")) < 150
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        tag_command("photos", "--out", "t.parquet", *arguments),
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_one_server_of_two_is_down(tag: Tag, many: Callable[[int], Path], gateway_url: str, tmp_path: Path):

@@ -195,7 +195,7 @@ def test_a_list_that_is_none_says_so(tag: Tag, tmp_path: Path):
     assert_one_line(tag("list.csv", "--out", "t.csv"), 1, "name it `image` or `path`")
 
 
-@pytest.mark.parametrize("out", ["tags.parquet", "tags.csv", "tags/"])
+@pytest.mark.parametrize("out", ["tags.csv", "tags/"])
 def test_a_full_disk_leaves_what_was_there_and_the_run_goes_on_later(
     tag: Tag, many: Callable[[int], Path], tmp_path: Path, out: str
 ):

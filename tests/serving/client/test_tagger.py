@@ -197,6 +197,22 @@ def test_inside_a_running_loop(triton_url: str, photos: list[Path]) -> None:
     assert asyncio.run(cell()) == len(photos)
 
 
+def test_an_async_client_belongs_to_one_loop(triton_url: str, photos: list[Path]) -> None:
+    async def tag(tagger: AsyncTagger) -> int:
+        return len(await tagger.tag(photos[:1]))
+
+    async def close(tagger: AsyncTagger) -> None:
+        await tag(tagger)
+        await tagger.close()
+        with pytest.raises(ClientClosed):
+            await tag(tagger)
+
+    tagger = AsyncTagger(triton_url, "scenes")
+    asyncio.run(close(tagger))
+    with pytest.raises(ClientError, match="belongs to the event loop that used it first"):
+        asyncio.run(tag(tagger))
+
+
 def test_a_stream_is_bounded_ordered_and_may_be_left(tagger: Tagger, photos: list[Path]) -> None:
     taken = 0
 

@@ -1,0 +1,195 @@
+"""What bulk tagging costs: `labelwise tag` against a bare loop of decode + session.run on the same cores.
+
+    python benchmarks/tag.py [--count 2000] [--rounds 3] [--memory 1000 20000] [--no-triton] [--photos FOLDER]
+
+The photos are hard links to those of a folder, in a folder of their own. Ways take turns in each round, and each round
+gives ratios, so that a machine whose speed drifts favours none. Prints Markdown tables: images a second as one sees it,
+and the processor time of all processes for an image, which a busy machine does not change much.
+"""
+
+import argparse
+import contextlib
+import functools
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from labelwise.image import load_pixels
+from labelwise.repository import Repository
+from serving.bulk.options import TagOptions
+from serving.bulk.run import tag_files
+from serving.client import Tagger
+
+ROOT = Path(__file__).parent.parent
+REPOSITORY = ROOT / "model_repository"
+CORES = len(os.sched_getaffinity(0))
+
+
+def link_photos(photos: list[Path], count: int, folder: Path) -> Path:
+    """`count` files that are those photos, a thousand in each folder."""
+    for index, photo in enumerate(islice(cycle(photos), count)):
+        link = folder / f"{index // 1000:03d}" / f"{index:06d}{photo.suffix}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            link.hardlink_to(photo)
+        except OSError:  # another file system
+            shutil.copy(photo, link)
+    return folder
+
+
+def bare_loop(folder: Path) -> None:
+    """The least that has to be done, one photo at a time on each core."""
+    (versions,) = Repository.open(REPOSITORY).taggers.values()
+    tagger = versions[max(versions)]
+    image, name = tagger.spec.image, tagger.spec.input.name
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(tagger.weights, options, providers=["CPUExecutionProvider"])
+
+    def one(photo: Path) -> None:
+        pixels = load_pixels(photo.read_bytes(), image.height, image.width, image.resize, image.interpolation)
+        session.run(["scores"], {name: pixels[np.newaxis]})
+
+    with ThreadPoolExecutor(CORES) as threads:
+        list(threads.map(one, folder.rglob("*.*")))
+
+
+def one_at_a_time(folder: Path, server: str) -> None:
+    """A photo a request, and the next one only when that is answered."""
+    with Tagger(server, model="scenes") as tagger:
+        for photo in folder.rglob("*.*"):
+            tagger.tag([photo])
+
+
+def bulk(folder: Path, **options: object) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        tag_files([str(folder)], TagOptions(out=f"{scratch}/t.parquet", repository=REPOSITORY, **options))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def triton() -> Iterator[str]:
+    """The gRPC address of a Triton on the bundled repository."""
+    ports = []
+    for _ in range(2):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            ports.append(listener.getsockname()[1])
+    settings = {"LABELWISE_TRITON_GRPC_PORT": str(ports[0]), "LABELWISE_TRITON_METRICS_PORT": str(ports[1])}
+    command = [sys.executable, "-m", "labelwise", "serve", "--engine", "triton", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | settings)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert re.search("ready", line), f"the gateway did not start: {line!r}"
+        yield f"grpc://127.0.0.1:{ports[0]}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def cpu_of(root: int) -> float:
+    """Seconds of processor time of a process and all below it."""
+    children: dict[int, list[int]] = {}
+    used: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            process = int(stat.parent.name)
+            children.setdefault(int(fields[1]), []).append(process)
+            used[process] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    below, total = [root], 0.0
+    while below:
+        process = below.pop()
+        total += used.get(process, 0.0)
+        below += children.get(process, [])
+    return total
+
+
+def measure(work: Callable[[], None], count: int) -> tuple[float, float]:
+    """Images a second, and milliseconds of processor time for an image, that of servers below this process included."""
+    before, started = cpu_of(os.getpid()), time.perf_counter()
+    work()
+    seconds = time.perf_counter() - started
+    return count / seconds, (cpu_of(os.getpid()) - before) / count * 1000
+
+
+def ways(folder: Path, server: str | None) -> dict[str, Callable[[], None]]:
+    """Name -> what tags all of `folder` that way; the first is what others are compared with."""
+    found = {
+        "bare loop": functools.partial(bare_loop, folder),
+        "embedded engine": functools.partial(bulk, folder),
+    }
+    if server:
+        to = {"servers": server, "model": "scenes"}
+        found |= {
+            "Triton, pixels": functools.partial(bulk, folder, **to),
+            "Triton, bytes": functools.partial(bulk, folder, **to, send="bytes"),
+            "Triton, one photo at a time": functools.partial(one_at_a_time, folder, server),
+        }
+        for places in (1, 8, 32):
+            found[f"Triton, pixels, {places} in flight"] = functools.partial(bulk, folder, **to, in_flight=places)
+    return found
+
+
+def compare(found: dict[str, Callable[[], None]], count: int, rounds: int) -> None:
+    """Print a line for each way."""
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+    for round_ in range(rounds):
+        for name, work in found.items():
+            measured[name].append(measure(work, count))
+            print(f"round {round_ + 1}: {name}: {measured[name][-1]}", file=sys.stderr)
+    print("| way | images/s | as a share of the bare loop: median (min to max) | CPU ms an image |\n|---|---|---|---|")
+    bare = [rate for rate, _ in next(iter(measured.values()))]
+    for name, results in measured.items():
+        shares = [rate / base for (rate, _), base in zip(results, bare, strict=True)]
+        rate, cpu = (statistics.median(values) for values in zip(*results, strict=True))
+        span = f"{statistics.median(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})"
+        print(f"| {name} | {rate:.1f} | {span} | {cpu:.2f} |")
+
+
+def memory(photos: list[Path], counts: list[int]) -> None:
+    """Print the most memory that the whole command held, for each number of files."""
+    print("\n| files | peak memory of `labelwise tag`, MiB | seconds |\n|---|---|---|")
+    for count in counts:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = link_photos(photos, count, Path(scratch, "photos"))
+            command = [sys.executable, "-m", "labelwise", "tag", folder, "--out", f"{scratch}/t.parquet"]
+            started = time.perf_counter()
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            assert process.returncode == 0, process.returncode
+        print(f"| {count:,} | {usage.ru_maxrss / 1024:.0f} | {time.perf_counter() - started:.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, default=ROOT / "tests/assets/photos", help="folder of JPEGs")
+    parser.add_argument("--count", type=int, default=2000, help="files of each run")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", type=int, nargs="*", default=[1000, 20_000], help="numbers of files")
+    parser.add_argument("--no-triton", dest="triton", action="store_false")
+    arguments = parser.parse_args()
+    photos = sorted(arguments.photos.rglob("*.jpg"))
+    with tempfile.TemporaryDirectory() as scratch, triton() if arguments.triton else nullcontext() as server:
+        folder = link_photos(photos, arguments.count, Path(scratch, "photos"))
+        compare(ways(folder, server), arguments.count, arguments.rounds)
+    memory(photos, arguments.memory)
+
+
+if __name__ == "__main__":
+    main()
