@@ -86,6 +86,7 @@ def create_app(
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to send a photo twice helps nobody
     )
     metrics = metrics or Metrics()
     service = TaggingService(settings, engine, metrics)

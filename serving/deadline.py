@@ -58,12 +58,12 @@ class TimeLimit:
 
 def requested_timeout(request: Request, most: float) -> float:
     """Seconds that the client gives the work, from a complete upload on; at most, and by default, `most`."""
-    given = request.headers.get(TIMEOUT_HEADER)
-    if given is None:
+    given = request.headers.getlist(TIMEOUT_HEADER)
+    if not given:
         return most
-    if not _SECONDS.fullmatch(given) or not float(given):
-        raise GatewayError("invalid_request", f"{TIMEOUT_HEADER}: give seconds, such as 2.5.")
-    return min(float(given), most)
+    if len(given) > 1 or not _SECONDS.fullmatch(given[0]) or not float(given[0]):
+        raise GatewayError("invalid_request", f"{TIMEOUT_HEADER}: give seconds, such as 2.5, and only once.")
+    return min(float(given[0]), most)
 
 
 @contextlib.contextmanager

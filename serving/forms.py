@@ -147,7 +147,7 @@ def json_items(body: bytes, most: int) -> list[Item]:
 def _from_base64(text: str) -> bytes | GatewayError:
     """In pieces, between which other threads may run: all of it at once would hold up the event loop."""
     wrong = GatewayError("image_not_base64", "data: this is not base64 of a photo (RFC 4648, with its padding).")
-    if "=" in text[:-2]:
+    if len(text) % 4 or "=" in text[:-2]:
         return wrong
     try:
         pieces = (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))

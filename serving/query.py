@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from labelwise.spec import TaggerSpec
 from serving.errors import GatewayError
 
+_NAMED = 5  # unknown labels are told, of however many
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 Threshold = Annotated[
@@ -154,5 +155,5 @@ def _number(text: str) -> float | None:
 
 
 def _unknown_labels(spec: TaggerSpec, unknown: Sequence[str], field: str) -> GatewayError:
-    named = ", ".join(unknown)
+    named = ", ".join(unknown[:_NAMED])
     return GatewayError("invalid_request", f"{field}: {spec.name} has no such label: {named}; see /v1/models.")

@@ -81,6 +81,8 @@ class Uploads:
         return files[0][1]
 
     async def _body(self, request: Request, place: Place, most: int) -> bytes:
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise GatewayError("content_type_unsupported", "Send it as it is: this server unpacks no Content-Encoding.")
         declared = request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > most:
             raise _too_large(most)
