@@ -70,4 +70,5 @@ byId("destination").textContent = `This page sends them to ${location.host}, and
 listenForKey();
 listenForFiles((files) => files.length && addFiles(files, chosenModel(), finder));
 listenForPointing(byId("cards"), photoOf, announce);
+showCommand({ labels: [] }, true);
 loadModels();

@@ -2,7 +2,8 @@
 
 import { makeBar, showThreshold } from "./bar.js";
 import { byId, foldedList, make } from "./dom.js";
-import { forgetThumbnail, showThumbnail } from "./thumbnail.js";
+import { forgetNearness, watchNearness } from "./nearby.js";
+import { Thumbnail } from "./thumbnail.js";
 import { drawWhere } from "./where.js";
 
 const BARS_SHOWN = 8;
@@ -12,15 +13,33 @@ export class Card {
   constructor(file) {
     this.node = byId("card").content.cloneNode(true).firstElementChild;
     this.image = this.find("img");
-    this.judged = { tags: [], scores: [] };
+    this.judged = null;
+    this.matches = () => true;
     this.pinned = null;
+    this.isNear = false;
     this.find(".name").textContent = file.name;
     this.find(".labels").ariaLabel = `Labels of ${file.name}: each shows where the model looked for it`;
     this.find(".remove").ariaLabel = `Remove ${file.name}`;
     this.find(".retry").ariaLabel = `Try ${file.name} again`;
     // The server reads formats that browsers cannot show (TIFF, HEIC), so a missing preview is no failure.
-    this.image.addEventListener("load", () => this.shape(this.image.naturalWidth / this.image.naturalHeight));
-    showThumbnail(this.image, file, () => this.image.replaceWith(make("span", "no-preview", extension(file.name))));
+    const noPreview = () => this.image.replaceWith(make("span", "no-preview", extension(file.name)));
+    this.thumbnail = new Thumbnail(this.image, file, noPreview);
+    watchNearness(this.node, (isNear) => (isNear ? this.come() : this.leave()));
+  }
+
+  come() {
+    if (this.isNear) return;
+    this.isNear = true;
+    this.thumbnail.show();
+    if (this.judged) this.drawLabels();
+  }
+
+  leave() {
+    if (!this.isNear || this.node.contains(document.activeElement)) return;
+    this.isNear = false;
+    this.thumbnail.hide();
+    this.find(".tags").replaceChildren();
+    this.find(".scores").replaceChildren();
   }
 
   find(selector) {
@@ -40,18 +59,23 @@ export class Card {
   /** Chips for the tags, and a bar for each score whose label `matches`; beyond the tags' own they fold away. */
   showLabels(judged, matches) {
     this.judged = judged;
-    const found = judged.scores.filter(({ label }) => matches(label));
-    const lastTag = found.findLastIndex(({ score, threshold }) => score >= threshold);
-    const shown = Math.max(BARS_SHOWN, Math.min(TAGS_SHOWN, lastTag + 1));
-    const bars = foldedList(found, shown, "bars", makeBar, () => this.refresh());
-    this.find(".scores").replaceChildren(...(found.length ? bars : [make("p", "none-found", "No such label.")]));
-    this.showTags();
+    this.matches = matches;
+    if (this.isNear) this.drawLabels();
   }
 
   /** The same labels under thresholds that changed: no bar moves, so that the eye can follow. */
   showThresholds(judged) {
     this.judged = judged;
-    this.refresh();
+    if (this.isNear) this.refresh();
+  }
+
+  drawLabels() {
+    const found = this.judged.scores.filter(({ label }) => this.matches(label));
+    const lastTag = found.findLastIndex(({ score, threshold }) => score >= threshold);
+    const shown = Math.max(BARS_SHOWN, Math.min(TAGS_SHOWN, lastTag + 1));
+    const bars = foldedList(found, shown, "bars", makeBar, () => this.refresh());
+    this.find(".scores").replaceChildren(...(found.length ? bars : [make("p", "none-found", "No such label.")]));
+    this.showTags();
   }
 
   refresh() {
@@ -97,7 +121,8 @@ export class Card {
   }
 
   remove() {
-    forgetThumbnail(this.image);
+    forgetNearness(this.node);
+    this.thumbnail.hide();
     this.node.remove();
   }
 }

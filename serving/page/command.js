@@ -4,7 +4,7 @@ import { byId } from "./dom.js";
 import { hasKey } from "./key.js";
 import { slidThresholds } from "./thresholds.js";
 
-/** For `model`, as /v1/models describes it; it is named only where there are several, `isOnly` says. */
+/** For `model`, as /v1/models describes it; where it `isOnly` one, nobody needs to name it. */
 export function showCommand(model, isOnly) {
   const query = new URLSearchParams(isOnly ? {} : { model: model.name });
   const threshold = thresholds(model);

@@ -10,17 +10,13 @@ export class Photo {
   constructor(file) {
     this.file = file;
     this.answer = null;
+    this.judged = null; // the answer under the thresholds that hold now
     this.explanation = null; // a promise, from the first time that somebody wants to see a place
     this.pointed = null;
     this.pinned = null;
     this.aborter = new AbortController();
     this.card = new Card(file);
     this.show("queued", "Waiting for its turn");
-  }
-
-  /** The answer under the thresholds that hold now. */
-  get judged() {
-    return judge(this.answer);
   }
 
   show(state, status) {
@@ -42,13 +38,14 @@ export class Photo {
   }
 
   showAnswer(matches) {
-    this.showStatus();
+    this.judge();
     this.card.showLabels(this.judged, matches);
     const names = this.judged.tags.map(({ label, score }) => `${label} ${score.toFixed(2)}`).join(", ");
     return `${this.file.name}: ${names || "no label reaches its threshold"}.`;
   }
 
-  showStatus() {
+  judge() {
+    this.judged = judge(this.answer);
     const { model, version, tags } = this.judged;
     this.show("done", tags.length ? `Tagged by ${model}, version ${version}` : "No label reaches its threshold.");
   }
@@ -58,7 +55,7 @@ export class Photo {
   }
 
   showThresholds() {
-    this.showStatus();
+    this.judge();
     this.card.showThresholds(this.judged);
   }
 

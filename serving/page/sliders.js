@@ -27,6 +27,7 @@ export function showSliders(described) {
   for (const label of model.labels) rows.set(label, makeRow(label));
   byId("sliders").replaceChildren(...rows.values());
   byId("all-labels").closest("label").hidden = rows.size < 2;
+  byId("thresholds").hidden = false;
   showThresholds();
 }
 

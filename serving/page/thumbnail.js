@@ -1,48 +1,45 @@
 /**
- * Small pictures of the photos, made once, a few at a time, for cards that come near the window. Five hundred photos
- * of twelve megapixels would need twenty gigabytes as they are.
+ * Small pictures of the photos, each made once, one after the other. Five hundred photos of twelve megapixels would
+ * need twenty gigabytes as they are.
  */
 
 import { createQueue } from "./queue.js";
 
 const LONGER_SIDE = 720; // pixels; twice what a card shows, for dense screens
-const DECODED_AT_ONCE = 2;
-const NEARBY = "800px 0px";
 
-const enqueue = createQueue(DECODED_AT_ONCE);
-const wanted = new WeakMap(); // image element -> its file and what to do if the browser cannot show it
-const observer = new IntersectionObserver(showNearby, { rootMargin: NEARBY });
+const enqueue = createQueue(1);
 
-/** Fill `image` with `file` once it comes near the window; `onFailure` if the browser cannot read the format. */
-export function showThumbnail(image, file, onFailure) {
-  wanted.set(image, { file, onFailure });
-  observer.observe(image);
-}
-
-export function forgetThumbnail(image) {
-  wanted.delete(image);
-  observer.unobserve(image);
-}
-
-function showNearby(entries) {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    observer.unobserve(target);
-    enqueue(() => fill(target));
+export class Thumbnail {
+  /** `image` is the element to fill; `onFailure` is called if the browser cannot read the format of `file`. */
+  constructor(image, file, onFailure) {
+    Object.assign(this, { image, file, onFailure, blob: null, isWanted: false });
   }
-}
 
-async function fill(image) {
-  if (!wanted.has(image)) return; // removed meanwhile
-  const { file, onFailure } = wanted.get(image);
-  try {
-    image.src = URL.createObjectURL(await shrink(file));
-    await image.decode();
-  } catch {
-    onFailure();
-  } finally {
-    if (image.src) URL.revokeObjectURL(image.src); // what is shown by now stays shown
-    wanted.delete(image);
+  show() {
+    this.isWanted = true;
+    enqueue(() => this.fill());
+  }
+
+  /** Decoded pictures take thirty times the memory of the small file that is kept. */
+  hide() {
+    this.isWanted = false;
+    this.image.removeAttribute("src");
+  }
+
+  async fill() {
+    if (!this.isWanted || this.image.hasAttribute("src")) return; // gone meanwhile, or back already
+    let url = null;
+    try {
+      this.blob ??= await shrink(this.file);
+      if (!this.isWanted) return;
+      url = URL.createObjectURL(this.blob);
+      this.image.src = url;
+      await this.image.decode();
+    } catch {
+      if (this.isWanted) this.onFailure();
+    } finally {
+      if (url) URL.revokeObjectURL(url); // what is shown by now stays shown
+    }
   }
 }
 
@@ -57,7 +54,8 @@ async function shrink(file) {
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
-  return new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no blob"))), "image/webp", 0.85);
-  });
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/webp", 0.85));
+  canvas.width = 0; // gives the pixels back now, not when the garbage is collected
+  if (blob === null) throw new Error("This browser makes no picture of the canvas.");
+  return blob;
 }

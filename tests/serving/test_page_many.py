@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.serving import chromium
-from tests.serving.chromium import as_upload, expect, pick, pick_done
+from tests.serving.chromium import as_upload, expect, open_thresholds, pick, pick_done, slide
 
 browser, page = chromium.browser, chromium.page
 
@@ -29,6 +29,14 @@ def test_sends_many_photos_in_order_and_few_at_once(page: Any, photos: list[Path
     assert 1 <= most <= 3
 
 
+def wait_for_requests(page: Any, hold: list[Any], count: int) -> None:
+    for _ in range(400):
+        if len(hold) >= count:
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"only {len(hold)} requests in 20 s")
+
+
 def test_the_progress_is_shown_while_there_is_any(page: Any, photos: list[Path]) -> None:
     hold: list[Any] = []
     page.route("**/v1/tag*", lambda route: hold.append(route))
@@ -36,11 +44,10 @@ def test_the_progress_is_shown_while_there_is_any(page: Any, photos: list[Path])
     expect(page.get_by_role("progressbar", name="Photos tagged")).to_be_visible()
     expect(page.get_by_role("heading", name="4 photos, 0 done")).to_be_visible()
     expect(page.get_by_role("button", name="Copy CSV")).to_be_disabled()
-
-    expect(page.locator('.card[data-state="sending"]')).to_have_count(3)
+    wait_for_requests(page, hold, 3)
     for route in hold[:3]:
         route.fulfill(status=500, body="")
-    expect(page.locator('.card[data-state="failed"]')).to_have_count(3)
+    wait_for_requests(page, hold, 4)
     hold[3].continue_()
 
     expect(page.get_by_role("heading", name="4 photos, 1 done, 3 failed")).to_be_visible()
@@ -48,23 +55,31 @@ def test_the_progress_is_shown_while_there_is_any(page: Any, photos: list[Path])
     expect(page.get_by_role("button", name="Copy CSV")).to_be_enabled()
 
 
-def test_pictures_are_made_near_the_window_only_and_given_back(page: Any, photos: list[Path]) -> None:
+def test_pictures_and_labels_are_there_near_the_window_only(page: Any, photos: list[Path]) -> None:
     page.set_viewport_size({"width": 1000, "height": 700})
     pick_done(page, *(as_upload(photos[at % 8], f"{at}.jpg") for at in range(60)))
-    expect(page.locator(".card img[src]").nth(2)).to_be_attached()
-    chromium.wait_until(page, "objectUrls.size === 0")
-    made = page.locator(".card img[src]").count()
-    assert 3 <= made < 30
-    size = page.locator(".card img").first.evaluate("(image) => [image.naturalWidth, image.naturalHeight]")
-    assert 1 < max(size) <= 720
+    first, last = page.locator(".card").first, page.locator(".card").last
 
-    page.locator(".card").last.scroll_into_view_if_needed()
-    expect(page.locator(".card").last.locator("img[src]")).to_be_attached()
-    chromium.wait_until(page, "objectUrls.size === 0")
+    expect(first.locator("img[src]")).to_be_attached()
+    expect(first.locator(".bar")).to_have_count(5)
+    assert 3 <= page.locator(".card:has(.bar)").count() < 30
+    assert 1 < max(first.locator("img").evaluate("(image) => [image.naturalWidth, image.naturalHeight]")) <= 720
+    expect(last.locator("img[src], .bar")).to_have_count(0)
+
+    open_thresholds(page)
+    slide(page, "All labels", 0)
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(last.locator("img[src]")).to_be_attached()
+    expect(last.locator(".chip")).to_have_count(5)
+    expect(first.locator("img[src], .bar")).to_have_count(0)
+    assert page.locator(".card:has(.bar)").count() < 30
+    page.evaluate("scrollTo(0, 0)")
+    expect(first.locator("img[src]")).to_be_attached()
+    expect(first.locator(".chip")).to_have_count(5)
 
     page.get_by_role("button", name="Clear all").click()
     expect(page.locator(".card")).to_have_count(0)
-    assert page.evaluate("objectUrls.size") == 0
+    chromium.wait_until(page, "objectUrls.size === 0")
 
 
 def test_photos_that_are_taken_away_are_not_sent(page: Any, photos: list[Path]) -> None:
