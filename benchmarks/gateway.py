@@ -3,7 +3,8 @@
     python benchmarks/gateway.py [--rounds 5] [--seconds 8] [PHOTO ...]
 
 The load comes from another core, so two are needed. Bare loop and gateway take turns, and each round gives one ratio,
-so that a machine whose speed drifts does not favour either. Prints a Markdown table.
+so that a machine whose speed drifts does not favour either. The processor time of one photo says the same where the
+machine has other work, too. Prints a Markdown table. Linux only.
 """
 
 import argparse
@@ -29,19 +30,19 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 CONNECTIONS = 4
 
 
-def bare_loop(photos: list[bytes], seconds: float, tagger: TaggerVersion) -> float:
-    """Images per second of the least that has to be done, in this process on the server's core."""
+def bare_loop(photos: list[bytes], seconds: float, tagger: TaggerVersion) -> tuple[float, float]:
+    """The least that has to be done, in this process on the server's core: images per second, CPU seconds per image."""
     os.sched_setaffinity(0, {SERVER_CORE})
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(tagger.weights, options, providers=["CPUExecutionProvider"])
     image, name = tagger.spec.image, tagger.spec.input.name
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     for count, photo in enumerate(cycle(photos), 1):
         pixels = load_pixels(photo, image.height, image.width, image.resize, image.interpolation)
         session.run(["scores"], {name: pixels[np.newaxis]})
         if (elapsed := time.perf_counter() - started) >= seconds:
-            return count / elapsed
+            return count / elapsed, (time.process_time() - used) / count
     raise AssertionError
 
 
@@ -65,6 +66,12 @@ async def load(url: str, photos: list[bytes], seconds: float) -> tuple[float, li
         return len(latencies) / (time.perf_counter() - started), latencies
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time of all threads of a process since it began."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def start_gateway() -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0"]
     process = subprocess.Popen(
@@ -77,6 +84,23 @@ def start_gateway() -> tuple[subprocess.Popen[str], str]:
     )
     assert process.stdout is not None
     return process, process.stdout.readline().split()[-1]
+
+
+def one_round(pid: int, url: str, photos: list[bytes], seconds: float, tagger: TaggerVersion) -> dict[str, float]:
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    before = cpu_seconds(pid)
+    served, latencies = asyncio.run(load(url, photos, seconds))
+    used = (cpu_seconds(pid) - before) / len(latencies)
+    bare, bare_used = bare_loop(photos, seconds, tagger)
+    return {
+        "bare": bare,
+        "gateway": served,
+        "ratio": served / bare,
+        "p50": statistics.median(latencies),
+        "bare_cpu": bare_used,
+        "cpu": used,
+        "cpu_ratio": bare_used / used,
+    }
 
 
 def main() -> None:
@@ -92,25 +116,23 @@ def main() -> None:
     rounds = []
     try:
         for _ in range(arguments.rounds):
-            os.sched_setaffinity(0, {CLIENT_CORE})
-            served, latencies = asyncio.run(load(url, photos, arguments.seconds))
-            bare = bare_loop(photos, arguments.seconds, tagger)
-            rounds.append(
-                {"bare": bare, "gateway": served, "ratio": served / bare, "p50": statistics.median(latencies)}
-            )
+            rounds.append(one_round(gateway.pid, url, photos, arguments.seconds, tagger))
             print(json.dumps({key: round(value, 4) for key, value in rounds[-1].items()}), file=sys.stderr)
     finally:
         gateway.terminate()
         gateway.wait()
-    print(
-        "| bare loop, images/s | gateway, images/s | ratio: median (min to max) | latency p50, ms |\n|---|---|---|---|"
-    )
     middle = {key: statistics.median(entry[key] for entry in rounds) for key in rounds[0]}
-    ratios = [entry["ratio"] for entry in rounds]
     print(
-        f"| {middle['bare']:.1f} | {middle['gateway']:.1f} "
-        f"| {middle['ratio']:.3f} ({min(ratios):.3f} to {max(ratios):.3f}) | {middle['p50'] * 1000:.1f} |"
+        "| | bare loop | gateway | ratio: median (min to max) |\n|---|---|---|---|\n"
+        f"| images/s | {middle['bare']:.1f} | {middle['gateway']:.1f} | {spread(rounds, 'ratio')} |\n"
+        f"| CPU ms per image | {middle['bare_cpu'] * 1000:.2f} | {middle['cpu'] * 1000:.2f} "
+        f"| {spread(rounds, 'cpu_ratio')} |\n\nLatency p50: {middle['p50'] * 1000:.1f} ms."
     )
+
+
+def spread(rounds: list[dict[str, float]], key: str) -> str:
+    values = [entry[key] for entry in rounds]
+    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 if __name__ == "__main__":

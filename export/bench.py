@@ -32,13 +32,15 @@ _HEADINGS = ("precision", "batch", "images/s", "of fp32", "p50 ms", "p95 ms", "m
 
 @dataclass(frozen=True)
 class Measurement:
-    """One graph at one batch size: seconds of each call, mAP 0..1 (None: no labelled photos), bytes of the file."""
+    """One graph at one batch size: seconds of each call, mAP 0..1 (None: no labelled photos), bytes of the file, and
+    the processor time of a call that asks for the scores alone as a share of one that asks for every output."""
 
     precision: Precision
     batch: int
     seconds: tuple[float, ...]
     mean_ap: float | None
     size: int
+    scores_only: float
 
     @property
     def images_per_second(self) -> float:
@@ -52,11 +54,18 @@ class Measurements:
     rows: list[Measurement]
     machine: str
 
+    @property
+    def note(self) -> str:
+        """What the outputs cost that a request does not ask for."""
+        share = float(np.mean([row.scores_only for row in self.rows]))
+        return f"A request for the scores alone takes {share:.3f} of the processor time of one for all outputs."
+
 
 @dataclass(frozen=True)
 class _Graph:
     precision: Precision
     run: Runner
+    scores: Runner
     mean_ap: float | None
     size: int
 
@@ -81,29 +90,37 @@ def _graph(
 ) -> _Graph:
     file = Path(shutil.copyfile(original, original.with_name(f"{precision}.onnx")))
     convert(file, spec, precision, photos)
-    run = session_runner(open_session(file, threads), spec)
-    return _Graph(precision, run, labelled_map(data, spec, run)[0] if data else None, file.stat().st_size)
+    session = open_session(file, threads)
+    run, scores = session_runner(session, spec), session_runner(session, spec, ("scores",))
+    return _Graph(precision, run, scores, labelled_map(data, spec, run)[0] if data else None, file.stat().st_size)
 
 
 def _measure(graphs: list[_Graph], batch: int, pictures: Pictures) -> Iterator[Measurement]:
     batches = [pictures.pixels[rows] for rows in pictures.batches(batch)]
     seconds: dict[Precision, list[float]] = {graph.precision: [] for graph in graphs}
+    costs = {graph.precision: np.zeros(2) for graph in graphs}  # of all outputs, and of the scores alone
     for graph in graphs:
         graph.run(batches[0])  # the first call of a size allocates
     until = time.monotonic() + _SECONDS / len(BATCHES)
     round_ = 0
     while round_ < _ROUNDS or time.monotonic() < until:
+        pixels = batches[round_ % len(batches)]
         for graph in graphs:
-            seconds[graph.precision].append(_seconds(graph.run, batches[round_ % len(batches)]))
+            took, cost = _seconds(graph.run, pixels)
+            seconds[graph.precision].append(took)
+            costs[graph.precision] += cost, _seconds(graph.scores, pixels)[1]
         round_ += 1
     for graph in graphs:
-        yield Measurement(graph.precision, batch, tuple(seconds[graph.precision]), graph.mean_ap, graph.size)
+        every, scores = costs[graph.precision]
+        taken = tuple(seconds[graph.precision])
+        yield Measurement(graph.precision, batch, taken, graph.mean_ap, graph.size, scores / every)
 
 
-def _seconds(run: Runner, pixels: Pixels) -> float:
-    started = time.perf_counter()
+def _seconds(run: Runner, pixels: Pixels) -> tuple[float, float]:
+    """Of the clock, and of all this process's threads."""
+    started, worked = time.perf_counter(), time.process_time()
     run(pixels)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - worked
 
 
 def _machine(threads: int | None) -> str:
@@ -140,7 +157,7 @@ def _cells(measured: Measurements) -> Iterator[tuple[str, ...]]:
 
 def table(measured: Measurements) -> Table:
     """For a terminal."""
-    made = Table(title=measured.machine, box=SIMPLE, pad_edge=False)
+    made = Table(title=measured.machine, caption=measured.note, box=SIMPLE, pad_edge=False)
     for heading in _HEADINGS:
         made.add_column(heading, justify="left" if heading == "precision" else "right")
     for cells in _cells(measured):
@@ -151,4 +168,4 @@ def table(measured: Measurements) -> Table:
 def markdown(measured: Measurements) -> str:
     """For a page; mAP and its loss are in points of a hundred."""
     rows = [_HEADINGS, ("---", *["---:"] * (len(_HEADINGS) - 1)), *_cells(measured)]
-    return f"{measured.machine}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{measured.machine}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows) + f"\n{measured.note}\n"

@@ -82,15 +82,16 @@ def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
         raise GraphError(f"ONNX Runtime cannot load the graph: {message}.") from error
 
 
-def session_runner(session: ort.InferenceSession, spec: TaggerSpec) -> Runner:
-    """The published graph as a function of pixels; RuntimeError classes of onnxruntime become GraphError."""
+def session_runner(session: ort.InferenceSession, spec: TaggerSpec, outputs: tuple[str, ...] = ()) -> Runner:
+    """The published graph as a function of pixels to some outputs, or all; onnxruntime's errors become GraphError."""
+    names = outputs or spec.output_names
 
     def run(pixels: Pixels) -> Outputs:
         try:
-            outputs = session.run(list(spec.output_names), {spec.input.name: pixels})
+            results = session.run(list(names), {spec.input.name: pixels})
         except Exception as error:  # onnxruntime raises its own unrelated classes
             raise GraphError(f"The graph fails at batch {len(pixels)}: {one_line(error)}") from error
-        return dict(zip(spec.output_names, outputs, strict=True))
+        return dict(zip(names, results, strict=True))
 
     return run
 

@@ -7,8 +7,9 @@ import fastapi_swagger
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise import __version__
 from serving import routes
@@ -47,6 +48,10 @@ class _PageFiles(StaticFiles):
 
 class _Gateway(FastAPI):
     """FastAPI with every middleware outside of its own: what is answered by one of them costs nothing of the rest."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Past FastAPI's own, which asks the environment each time whether somebody set up its telemetry."""
+        await Starlette.__call__(self, scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         added, self.user_middleware = self.user_middleware, [Middleware(AnswerFaults)]

@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+from functools import lru_cache
 
 from fastapi import FastAPI, Request
 from starlette.datastructures import Headers
@@ -115,16 +116,18 @@ class CheckHost:
     def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
         self._app = app
         self._names = {"localhost", *map(str.lower, names)}
+        self._is_ours = lru_cache(256)(self._judge)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
-        if scope["type"] == "http" and not all(self._is_ours(host.decode("latin-1")) for host in hosts):
+        if scope["type"] == "http" and not all(map(self._is_ours, hosts)):
             detail = "This server does not answer for this host name; its setting allowed_hosts adds names."
             await problem_response(Request(scope), "misdirected_request", detail)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _is_ours(self, host: str) -> bool:
+    def _judge(self, header: bytes) -> bool:
+        host = header.decode("latin-1")
         if host.startswith("["):
             return True  # an IPv6 address
         name = host.rpartition(":")[0] if ":" in host else host

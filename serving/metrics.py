@@ -18,7 +18,7 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SCORES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64)
-_SCORES_PER_PHOTO = 4  # counted, on average: enough to see a drift, and no more work with many labels
+_SCORES_PER_PHOTO = 1  # counted, on average: enough to see a drift, and no more work with many labels
 _MOST_LABELS = 500  # of a model whose scores are counted: each is a handful of series
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
 
 from labelwise.attention import Located, spread
+from serving.lettering import Font, lettered
 from serving.tagging import Tag, is_tag
 
 MOST_SIDE = 1024
@@ -90,22 +91,19 @@ def _seen(located: Located, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 def _legend(width: int, tags: Sequence[Tag], more: int) -> Image.Image:
     """A strip with swatch, label and score of each tag, in as many rows as it takes; faint for what is no tag."""
-    font = ImageFont.load_default(_TEXT)
     row = _TEXT + _PADDING
-    texts = [_fitting(f"{tag.label} {tag.score:.2f}", width, font) for tag in tags]
-    places = list(_flow([font.getlength(text) + row + 2 * _PADDING for text in texts], width))
-    rows = 1 + max((line for _, line in places), default=0) + bool(more or not tags)
-    strip = Image.new("RGB", (width, rows * row + _PADDING), _PAPER)
+    room = width - row - 2 * _PADDING
+    texts = [_fitting(*lettered(tag.label, _TEXT), f" {tag.score:.2f}", room) for tag in tags]
+    places = list(_flow([font.getlength(text) + row + 2 * _PADDING for text, font in texts], width))
+    remark = f"and {more} more" if more else "" if tags else "no label reaches its threshold"
+    rows = max((line + 1 for _, line in places), default=0)
+    strip = Image.new("RGB", (width, (rows + bool(remark)) * row + _PADDING), _PAPER)
     draw = ImageDraw.Draw(strip)
-    for text, colour, tag, (left, line) in zip(texts, COLOURS, tags, places, strict=False):
+    for (text, font), colour, tag, (left, line) in zip(texts, COLOURS, tags, places, strict=False):
         x, y = left + _PADDING, line * row + _PADDING
         draw.rounded_rectangle((x, y, x + _TEXT, y + _TEXT), 3, colour)
         draw.text((x + row, y + _TEXT / 2), text, _INK if is_tag(tag) else _FAINT, font, anchor="lm")
-    if more or not tags:
-        middle = (rows - 1) * row + _PADDING + _TEXT / 2
-        draw.text(
-            (_PADDING, middle), f"and {more} more" if more else "no label reaches its threshold", _FAINT, font, "lm"
-        )
+    draw.text((_PADDING, rows * row + _PADDING + _TEXT / 2), remark, _FAINT, lettered(remark, _TEXT)[1], anchor="lm")
     return strip
 
 
@@ -119,11 +117,10 @@ def _flow(widths: Sequence[float], room: int) -> Iterator[tuple[float, int]]:
         left += width
 
 
-def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """`text`, its middle left out where the strip is too narrow: the score at its end is worth more."""
-    room = width - 3 * _PADDING - 2 * _TEXT
-    label, _, score = text.rpartition(" ")
+def _fitting(label: str, font: Font, score: str, room: float) -> tuple[str, Font]:
+    """Label and score, the label cut off where the strip is too narrow: the score is worth more."""
+    text = label + score
     while label and font.getlength(text) > room:
         label = label[:-1]
-        text = f"{label}… {score}"
-    return text
+        text = f"{label}…{score}"
+    return text, font

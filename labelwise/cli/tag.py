@@ -95,6 +95,9 @@ def tag(
     except UsageError as error:
         print(f"labelwise: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
+    except KeyboardInterrupt:  # before it took up any photo
+        print("labelwise: Stopped: the same command goes on.", file=sys.stderr)
+        raise typer.Exit(130) from None
     typer.echo(summary)
     if summary.stopped:
         raise typer.Exit(130)

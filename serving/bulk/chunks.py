@@ -23,9 +23,16 @@ class Chunk:
 
 
 def read_chunks(
-    paths: Sequence[str], ledger: Ledger, size: int, is_complete: Callable[[Photo], bool] = lambda _: True
+    paths: Sequence[str],
+    ledger: Ledger,
+    size: int,
+    most_bytes: int,
+    is_complete: Callable[[Photo], bool] = lambda _: True,
 ) -> Iterator[Chunk]:
-    """Everything in `paths`, `size` photos a chunk. What the ledger knows is skipped, if it `is_complete` otherwise."""
+    """Everything in `paths`, `size` photos or `most_bytes` a chunk, a larger photo alone.
+
+    What the ledger knows is skipped, if it `is_complete` in other ways too.
+    """
     new: list[Photo] = []
     for group in _groups(find_photos(paths), ledger, size):
         chunk = Chunk(rows=[_row(found) for found in group if isinstance(found, Unreadable)])
@@ -39,11 +46,21 @@ def read_chunks(
                 new.append(photo)
         if chunk.rows or chunk.skipped:
             yield chunk
-        while len(new) >= size or (new and new[-1].file is None):  # no more of archives than _BYTES
-            yield Chunk(new[:size])
-            del new[:size]
-    if new:
-        yield Chunk(new)
+        while len(new) >= size or (new and new[-1].file is None):  # those out of archives are in memory
+            yield Chunk(_first(new, size, most_bytes))
+    while new:
+        yield Chunk(_first(new, size, most_bytes))
+
+
+def _first(photos: list[Photo], size: int, most_bytes: int) -> list[Photo]:
+    """Taken off the front of `photos`, one at least."""
+    count, held = 1, photos[0].size
+    while count < min(size, len(photos)) and held + photos[count].size <= most_bytes:
+        held += photos[count].size
+        count += 1
+    first = photos[:count]
+    del photos[:count]
+    return first
 
 
 def _groups(every: Iterator[Found], ledger: Ledger, size: int) -> Iterator[list[Found]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.bulk.errors import OutputError
-from serving.bulk.rows import PERMANENT, Identity, Row
+from serving.bulk.rows import Identity, Row, is_permanent
 from serving.bulk.sources import Photo
 
 _SCHEMA = """
@@ -88,7 +88,7 @@ class Ledger:
         done = {}
         for photo in photos:
             size, mtime_ns, error = known.get(photo.path, (None, None, None))
-            if (size, mtime_ns) == (photo.size, photo.mtime_ns) and (error is None or error.startswith(PERMANENT)):
+            if (size, mtime_ns) == (photo.size, photo.mtime_ns) and (error is None or is_permanent(error)):
                 done[photo.path] = error is not None
         return done
 

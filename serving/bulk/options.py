@@ -15,6 +15,7 @@ from serving.settings import load_settings
 
 # Photos a request, at most the model's own limit. An engine of our own gains nothing by more and needs memory for them.
 _CHUNK, _CHUNK_FOR_SERVERS = 8, 16
+REQUEST_BYTES = 16 * 2**20  # of encoded photos in one
 _MOST_IN_FLIGHT = 64
 _BYTES_IN_FLIGHT = 256 * 2**20
 
@@ -56,7 +57,8 @@ class TagOptions:
     def scorer(self, transport: Transport, note: Callable[[str], None]) -> tuple[Scorer, Callable[[], int]]:
         """On a transport that is connected; and how many chunks it can do with at once, at any time."""
         threads, spec = self.threads or load_settings().threads, transport.spec
-        request = self.chunk_size(spec) * spec.image.height * spec.image.width * 3
+        send_bytes = self.send == "bytes" or self.at_gateway
+        request = REQUEST_BYTES if send_bytes else self.chunk_size(spec) * spec.image.height * spec.image.width * 3
         most = max(2, min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // request))
         embedded = self.servers is None and self.engine == "embedded"
         fixed = threads if embedded else self.in_flight
@@ -65,7 +67,7 @@ class TagOptions:
             transport,
             in_flight,
             threads,
-            send_bytes=self.send == "bytes" or self.at_gateway,
+            send_bytes=send_bytes,
             sidecars=self.sidecars,
             patience=self.patience,
             note=note,

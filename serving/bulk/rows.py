@@ -12,8 +12,12 @@ from labelwise.spec import TaggerSpec
 # Scores differ between engines and batch sizes further back than this; the gateway's answers have as many.
 DIGITS = 6
 
-# How the codes of errors in a photo's own bytes begin: those stay until it changes. Others may pass by themselves.
-PERMANENT = "image_"
+_IN_THE_BYTES, _FOR_WANT_OF_A_PLUGIN = "image_", "image_format_unsupported"
+
+
+def is_permanent(error: str) -> bool:
+    """Whether the photo is at fault, until it changes. Others may pass: a disk is back, or the plugin for HEIC."""
+    return error.startswith(_IN_THE_BYTES) and error != _FOR_WANT_OF_A_PLUGIN
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from labelwise.image import SUFFIXES
 from serving.bulk.chunks import read_chunks
 from serving.bulk.errors import UsageError
 from serving.bulk.ledger import Ledger
-from serving.bulk.options import TagOptions
+from serving.bulk.options import REQUEST_BYTES, TagOptions
 from serving.bulk.output import Output
 from serving.bulk.pipeline import Pipeline
 from serving.bulk.progress import Progress
@@ -106,7 +106,7 @@ class _Run:
     async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress) -> None:
         options, size = self.options, self.options.chunk_size(self.transport.spec)
         is_complete = options.sidecars.exists if options.sidecars else lambda _: True
-        chunks = read_chunks(self.paths, self.ledger, size, is_complete)
+        chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete)
         if options.ray:
             from serving.bulk.on_ray import score_on_ray
 

@@ -1,7 +1,9 @@
 """Sidecars: a photo's tags as keywords in an XMP file beside it, which photo programs read. The photo is not touched.
 
 darktable and digiKam read `photo.jpg.xmp`; Lightroom and Bridge read `photo.xmp`, and only of raw files: of a JPEG they
-read what is in it. Keywords are `dc:subject` (XMP specification, part 1, section 8.3), which all of them read.
+read what is in it. Keywords go to `dc:subject` (XMP specification, part 1, section 8.3), which all of them read, to
+`lr:hierarchicalSubject`, which is all that some read, and to digiKam's own list where there is one, for then it reads
+no other.
 
 Everything else in a sidecar that is there stays. So that a photo tagged again does not keep tags it has no more, the
 keywords that were added here are also listed in a property of our own, and only those are ever taken away: a keyword
@@ -20,7 +22,12 @@ from labelwise.spec import TaggerSpec, write_atomically
 from serving.bulk.rows import Row, tags_of
 from serving.bulk.sources import Photo
 
-_DC = "http://purl.org/dc/elements/1.1/"
+_KEYWORDS = {
+    "dc:subject": "http://purl.org/dc/elements/1.1/",
+    "lr:hierarchicalSubject": "http://ns.adobe.com/lightroom/1.0/",
+    "digiKam:TagsList": "http://www.digikam.org/ns/1.0/",
+}
+_ONLY_WHERE_IT_IS = "digiKam:TagsList"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _OURS = "urn:labelwise:xmp/1.0/"
 _LARGEST = 16 * 2**20  # bytes of a sidecar that is there
@@ -82,11 +89,16 @@ def merged(sidecar: bytes, tags: Sequence[str]) -> bytes:
     """The sidecar with `tags` for our keywords. SidecarError where it is no XMP."""
     document = _parse(sidecar)
     try:
-        subject, ours = _list_of(document, _DC, "dc:subject"), _list_of(document, _OURS, "labelwise:tags")
+        lists = [
+            _list_of(document, namespace, name)
+            for name, namespace in _KEYWORDS.items()
+            if name != _ONLY_WHERE_IT_IS or _found(document, namespace, name)
+        ]
+        ours = _list_of(document, _OURS, "labelwise:tags")
         before = {*_words(ours)}
-        theirs = {*_words(subject)} - before
+        theirs = {word for words in map(_words, lists) for word in words} - before
         added = [tag for tag in tags if tag not in theirs]
-        for bag in (subject, ours):
+        for bag in (*lists, ours):
             _change(bag, before.difference(added), [tag for tag in added if tag not in _words(bag)])
         return _written(document)
     finally:
@@ -102,9 +114,13 @@ def _parse(sidecar: bytes) -> Document:
         raise SidecarError(f"The sidecar that is there is not XML ({error}): mend or remove it.") from error
 
 
+def _found(document: Document, namespace: str, name: str) -> list[Element]:
+    return list(document.getElementsByTagNameNS(namespace, name.partition(":")[2]))
+
+
 def _list_of(document: Document, namespace: str, name: str) -> Element:
     """The rdf:Bag (or Seq) that holds a property's values; made where there is none."""
-    found = document.getElementsByTagNameNS(namespace, name.partition(":")[2])
+    found = _found(document, namespace, name)
     description = _description(document)
     rdf = f"{description.prefix}:" if description.prefix else ""
     if found:

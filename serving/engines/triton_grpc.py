@@ -34,6 +34,7 @@ _BY_MESSAGE: tuple[tuple[str, type[EngineError]], ...] = (
     ("request timeout expired", EngineTimeout),
     ("exceeds maximum queue size", EngineOverloaded),
     (UNLOADED, EngineUnavailable),
+    ("has no available versions", EngineUnavailable),  # of a model, while Triton stops
     (DEAD_STUB, EngineUnavailable),
     ("unknown model", UnknownModel),
     ("unknown version", UnknownModel),

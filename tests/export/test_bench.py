@@ -21,13 +21,14 @@ def test_each_precision_is_measured_at_each_batch_size(checkpoint: Path, photos:
     arguments = ["bench", str(checkpoint), "--calibrate", str(photos[0].parent), "--threads", "1", "--out", str(out)]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    machine, _, heading, _, *rows = out.read_text("utf-8").splitlines()
+    machine, _, heading, _, *rows, _, note = out.read_text("utf-8").splitlines()
     assert "ONNX Runtime" in machine
     assert "| of fp32 |" in heading
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert [(row[0], row[1]) for row in cells] == [(p, b) for b in ("1", "4") for p in ("fp32", "fp16", "int8")]
     assert [row[3] for row in cells if row[0] == "fp32"] == ["1.00", "1.00"]
     assert all(float(row[2]) > 0 and float(row[4]) <= float(row[5]) for row in cells)
+    assert 0 < float(note.split()[7]) < 2
     for row in cells:
         assert row[2] in result.output
 

@@ -106,7 +106,7 @@ def test_versions_that_cannot_share_a_config_are_refused(change: dict[str, objec
         check_compatible(tmp_path, spec.model_copy(update={"version": 2, **change}))
 
 
-@pytest.mark.parametrize("place", ["file", "file/repository"])
+@pytest.mark.parametrize("place", ["file", "file/repository", "/proc/repository"])
 def test_where_nothing_can_be_written_is_named(place: str, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(RepositoryError, match="cannot be written"), staging(tmp_path / place):

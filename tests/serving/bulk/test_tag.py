@@ -93,8 +93,8 @@ def test_a_second_time_only_what_is_new_or_changed_is_tagged(tag: Tag, photos: P
     tag("photos", "--out", out)
     again = tag("photos", "--out", out)
     assert again.stdout.startswith("Tagged 0 photos"), again.stderr
-    assert "10 unchanged; 2 with an error" in again.stdout
-    assert again.returncode == 1  # they are still broken
+    assert "9 unchanged; 2 with an error" in again.stdout
+    assert again.returncode == 1  # they are still broken, and what is no photo may be one for the next release
 
     shutil.copy(photos / "sunset-bay-palm.jpg", photos / "new.jpg")
     shutil.copyfile(photos / "sea-narwhals.jpg", photos / "cut.jpg")  # mended

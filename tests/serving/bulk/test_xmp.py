@@ -11,6 +11,7 @@ from serving.bulk.xmp import SidecarError, merged, write_sidecar
 from tests.serving.bulk.conftest import Tag, rows_of
 
 DC = "{http://purl.org/dc/elements/1.1/}"
+LR = "{http://ns.adobe.com/lightroom/1.0/}"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 # As darktable 4.6 writes it, shortened; with a comment and a line end in an attribute besides.
@@ -54,9 +55,9 @@ DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-def keywords(sidecar: bytes) -> list[str]:
+def keywords(sidecar: bytes, name: str = f"{DC}subject") -> list[str]:
     root = ElementTree.fromstring(sidecar.decode())
-    (subject,) = root.iter(f"{DC}subject")
+    (subject,) = root.iter(name)
     return [item.text or "" for item in subject.iter(f"{RDF}li")]
 
 
@@ -65,7 +66,7 @@ def everything_else(sidecar: bytes) -> list[tuple[str, dict[str, str], str]]:
     root = ElementTree.fromstring(sidecar.decode())
     for parent in list(root.iter()):
         for child in list(parent):
-            if child.tag == f"{DC}subject" or "labelwise" in child.tag:
+            if child.tag in (f"{DC}subject", f"{LR}hierarchicalSubject") or "labelwise" in child.tag:
                 parent.remove(child)
     return [(element.tag, element.attrib, (element.text or "").strip()) for element in root.iter()]
 
@@ -79,6 +80,7 @@ def test_a_new_sidecar_holds_the_tags():
 def test_what_others_wrote_stays():
     sidecar = merged(DARKTABLE.encode(), ["sea", "trees"])
     assert keywords(sidecar) == ["holiday", "sea", "trees"]
+    assert keywords(sidecar, f"{LR}hierarchicalSubject") == ["places|holiday", "trees"]
     assert everything_else(sidecar) == everything_else(DARKTABLE.encode())
     assert b"<!-- mine -->" in sidecar
     assert b"first&#10;second &lt;3" in sidecar
@@ -90,6 +92,16 @@ def test_tags_that_a_photo_has_no_more_go_but_only_those_added_here():
     assert keywords(twice) == ["holiday", "sea", "sunset", "desert"]  # sea was somebody's own
     assert keywords(merged(twice, [])) == ["holiday", "sea"]
     assert everything_else(merged(twice, [])) == everything_else(DARKTABLE.encode())
+
+
+def test_digikam_own_list_is_kept_up_where_there_is_one():
+    theirs = DARKTABLE.replace("lr:hierarchicalSubject", "digiKam:TagsList")
+    theirs = theirs.replace("xmlns:lr=", 'xmlns:digiKam="http://www.digikam.org/ns/1.0/" xmlns:lr=')
+    tags_list = "{http://www.digikam.org/ns/1.0/}TagsList"
+    sidecar = merged(theirs.encode(), ["trees"])
+    assert keywords(sidecar, tags_list) == ["places|holiday", "trees"]
+    assert keywords(merged(sidecar, []), tags_list) == ["places|holiday"]
+    assert tags_list not in {element.tag for element in ElementTree.fromstring(merged(b"", ["trees"]).decode()).iter()}
 
 
 @pytest.mark.parametrize(

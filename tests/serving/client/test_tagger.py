@@ -255,6 +255,7 @@ def test_an_error_of_the_source_reaches_the_caller(tagger: Tagger, photos: list[
     assert tagger.tag(photos[:1])[0].error is None
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_process_is_told(triton_url: str, photos: list[Path]) -> None:
     """gRPC would crash there; with `spawn` all is well."""
     with Tagger(triton_url, "scenes") as tagger:
@@ -262,14 +263,16 @@ def test_a_forked_process_is_told(triton_url: str, photos: list[Path]) -> None:
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            messages = []
-            for attempt in (lambda: tagger.tag(photos), lambda: Tagger(triton_url, "scenes").tag(photos)):
-                try:
-                    attempt()
-                except ClientError as error:
-                    messages.append(str(error))
-            os.write(write, "\n".join(messages).encode())
-            os._exit(0)
+            try:
+                messages = []
+                for attempt in (lambda: tagger.tag(photos), lambda: Tagger(triton_url, "scenes").tag(photos)):
+                    try:
+                        attempt()
+                    except ClientError as error:
+                        messages.append(str(error))
+                os.write(write, "\n".join(messages).encode())
+            finally:  # never on into the tests that are the parent's
+                os._exit(0)
         os.close(write)
         os.waitpid(child, 0)
         with os.fdopen(read) as pipe:

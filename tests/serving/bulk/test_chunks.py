@@ -1,0 +1,68 @@
+"""Chunks are as large as a request may be, in photos and in bytes, and hold nothing that is done."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.bulk.chunks import Chunk, read_chunks
+from serving.bulk.ledger import Ledger
+from serving.bulk.rows import Identity, Row
+from serving.bulk.sources import Photo, look
+
+BYTES = 10_000
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger.create(tmp_path / "t.csv.journal", Identity("scenes", 1, ("sea",)), 1)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "p").mkdir()
+    for index in range(10):
+        (tmp_path / f"p/{index}.jpg").write_bytes(bytes(1000 * (index + 1)))
+    return tmp_path / "p"
+
+
+def chunks(ledger: Ledger, *paths: object, size: int = 100) -> list[Chunk]:
+    return list(read_chunks([str(path) for path in paths], ledger, size, BYTES))
+
+
+def test_as_many_photos_as_a_request_takes(ledger: Ledger, folder: Path):
+    sizes = [len(chunk.photos) for chunk in chunks(ledger, *sorted(folder.glob("[0-2].jpg")) * 3, size=4)]
+    assert sizes == [4, 4, 1]
+
+
+def test_as_many_bytes_as_a_request_may_have(ledger: Ledger, folder: Path):
+    found = chunks(ledger, folder)
+    assert sorted(photo.path for chunk in found for photo in chunk.photos) == sorted(map(str, folder.iterdir()))
+    assert all(sum(photo.size for photo in chunk.photos) <= BYTES for chunk in found)
+    (folder / "large.jpg").write_bytes(bytes(2 * BYTES))
+    assert [len(chunk.photos) for chunk in chunks(ledger, folder / "large.jpg", folder / "0.jpg")] == [1, 1]
+
+
+def test_what_is_done_is_only_counted(ledger: Ledger, folder: Path):
+    photos = [photo for photo in map(look, map(str, sorted(folder.iterdir()))) if isinstance(photo, Photo)]
+    errors = {"0": "image_broken", "1": "image_format_unsupported", "2": "file_unreadable", "3": "sidecar_broken"}
+    for photo in photos[:6]:
+        error = errors.get(Path(photo.path).stem)
+        scores = None if error else np.array([0.5], np.float32)
+        ledger.put([Row(photo.path, photo.size, photo.mtime_ns, scores, error, error)])
+    photos_left = [Path(photo.path).stem for chunk in chunks(ledger, folder) for photo in chunk.photos]
+    assert sorted(photos_left) == ["1", "2", "3", "6", "7", "8", "9"]
+    counts = [(chunk.skipped, chunk.skipped_broken) for chunk in chunks(ledger, folder) if chunk.skipped]
+    assert counts == [(3, 1)]
+
+
+def test_photos_out_of_archives_come_with_their_bytes(ledger: Ledger, folder: Path, tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for photo in folder.iterdir():
+            file.write(photo, photo.name)
+    found = [photo for chunk in chunks(ledger, tmp_path / "a.zip") for photo in chunk.photos]
+    assert sorted(len(photo.read()) for photo in found) == [1000 * (index + 1) for index in range(10)]
