@@ -30,8 +30,8 @@ _CLOSE_WITHIN = 10.0  # seconds
 class Tagger:
     """Tags photos with `model` on `servers`: grpc://host:8001 is a Triton, http://host:8000 a gateway.
 
-    All is as with AsyncTagger, without await. It connects with the first call. It belongs to one process: after a fork,
-    make another.
+    All is as with AsyncTagger, without await. It connects with the first call. It does not survive a fork, since gRPC
+    does not: processes that are started by `spawn` make one each.
     """
 
     def __init__(self, servers: str | Sequence[str], model: str | None = None, **options: Any) -> None:

@@ -17,6 +17,7 @@ from tests.serving.test_tag import assert_problem
 
 PATIENCE = 60.0  # seconds
 MANY = 48
+TAGGED = 'labelwise_images_total{model="scenes",version="1"}'
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +72,37 @@ def batch_request(photo: bytes, count: int) -> bytes:
 
 def test_a_client_that_hangs_up_ends_its_work(url: str, slow: bytes) -> None:
     tagged = 'labelwise_images_total{model="scenes",version="1"}'
-    before, gone = value(url, tagged), value(url, 'labelwise_problems_total{code="client_closed"}')
+    before, gone = value(url, TAGGED), value(url, 'labelwise_problems_total{code="client_closed"}')
     with connect(url) as connection:
         connection.sendall(batch_request(slow, MANY))
         decoded = "labelwise_decode_seconds_count"
         start = value(url, decoded)
         until(lambda: value(url, decoded) > start)  # it is being worked on
     until(lambda: value(url, "labelwise_requests_in_flight") == 0)
-    assert value(url, tagged) - before < MANY
+    assert value(url, TAGGED) - before < MANY
     assert value(url, 'labelwise_problems_total{code="client_closed"}') == gone + 1
+    tagged = value(url, TAGGED)
     assert httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=PATIENCE).status_code == 200
+    assert value(url, TAGGED) == tagged + 1  # the count does count
+
+
+def test_single_photos_nobody_waits_for_are_not_tagged(url: str, slow: bytes) -> None:
+    waiting = 30
+    with connect(url) as busy:
+        busy.sendall(batch_request(slow, 16))
+        until(lambda: value(url, "labelwise_requests_in_flight") == 1)
+        connections = [connect(url) for _ in range(waiting)]
+        for connection in connections:
+            connection.sendall(
+                b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(slow) + slow
+            )
+        until(lambda: value(url, "labelwise_requests_in_flight") > waiting / 3)
+        before = value(url, TAGGED)
+        for connection in connections:
+            connection.close()
+        until(lambda: value(url, "labelwise_requests_in_flight") <= 1)
+    until(lambda: value(url, "labelwise_requests_in_flight") == 0)
+    assert value(url, TAGGED) - before < waiting / 3 + 16
 
 
 def test_a_batch_does_not_keep_single_photos_waiting(url: str, slow: bytes) -> None:

@@ -92,7 +92,8 @@ async def test_a_killed_triton_is_replaced_by_the_other_and_used_again_when_it_i
 ) -> None:
     copy = copy_to_change(repository, tmp_path / "copy")
     async with tritons(copy, copy) as (both, ports):
-        urls = ",".join(triton.grpc_url for triton in both)
+        # One that is not there does not hinder the start.
+        urls = ",".join([f"127.0.0.1:{free_port()}", *(triton.grpc_url for triton in both)])
         with running_gateway("--engine", "triton", "--triton-url", urls) as (url, _):
             async with load(url) as answers:
                 for triton, port in zip(both, ports, strict=True):
@@ -105,15 +106,6 @@ async def test_a_killed_triton_is_replaced_by_the_other_and_used_again_when_it_i
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text.partition(',"request_id"')[0] for answer in answers}) == 1
     assert ready.status_code == 200
-
-
-async def test_a_gateway_starts_with_the_tritons_that_answer(repository: Path) -> None:
-    async with tritons(repository) as ([triton], _):
-        urls = f"127.0.0.1:{free_port()},{triton.grpc_url}"
-        with running_gateway("--engine", "triton", "--triton-url", urls) as (url, _):
-            async with load(url, clients=1) as answers:
-                await until(lambda: len(answers) > 4)
-    assert {answer.status_code for answer in answers} == {200}
 
 
 async def test_versions_are_taken_up_from_tritons_that_others_look_after(repository: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -76,12 +77,17 @@ def slow_upload(half: threading.Event, go_on: threading.Event) -> Iterator[bytes
 
 
 def test_no_request_is_dropped_while_versions_come_and_go(served: tuple[str, Path]) -> None:
+    """Not even one whose upload began with a version that is gone before the photo is whole."""
     url, repository = served
-    with Load(url) as load:
+    half, go_on = threading.Event(), threading.Event()
+    with Load(url) as load, ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(httpx.post, f"{url}/v1/tag", content=slow_upload(half, go_on), timeout=PATIENCE)
+        assert half.wait(PATIENCE)
         for version in (2, 3):
             load.wait_for(6)
             publish_next(repository, keep=1)
             until_newest(url, version)
+        go_on.set()
         load.wait_for(6)
     assert {answer.status_code for answer in load.answers} == {200}
     scores: dict[int, set[str]] = {}
@@ -91,20 +97,6 @@ def test_no_request_is_dropped_while_versions_come_and_go(served: tuple[str, Pat
     assert [len(different) for different in scores.values()] == [1, 1, 1]  # each version answers with its own
     assert len(set.union(*scores.values())) == 3
     assert load.answers[-1].json()["version"] == 3
+    assert (slow.result().status_code, slow.result().json()["version"]) == (200, 1), slow.result().text
     gone = httpx.post(f"{url}/v1/tag", content=PHOTO, params={"version": 1})
     assert (gone.status_code, gone.json()["code"]) == (404, "unknown_model")
-
-
-def test_what_began_with_a_version_ends_with_it(served: tuple[str, Path]) -> None:
-    url, repository = served
-    half, go_on, answers = threading.Event(), threading.Event(), []
-    upload = threading.Thread(
-        target=lambda: answers.append(httpx.post(f"{url}/v1/tag", content=slow_upload(half, go_on), timeout=PATIENCE))
-    )
-    upload.start()
-    half.wait(PATIENCE)
-    publish_next(repository, keep=1)
-    until_newest(url, 2)
-    go_on.set()
-    upload.join()
-    assert (answers[0].status_code, answers[0].json()["version"]) == (200, 1), answers[0].text
