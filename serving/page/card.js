@@ -104,17 +104,17 @@ export class Card {
     }
   }
 
-  showWhere(explained, attention, sentence) {
+  showWhere(explained, attention, caption) {
     drawWhere(this.find("canvas"), explained, attention);
     this.shape(explained.image.width / explained.image.height);
-    this.say(sentence, true);
+    this.say(caption, true);
   }
 
   shape(aspect) {
     this.find(".picture").style.setProperty("--shape", aspect);
   }
 
-  /** The line below the photo; `isDrawn` when the canvas shows what it says. */
+  /** The line on the photo; `isDrawn` when the canvas shows what it says. */
   say(sentence, isDrawn = false) {
     this.find(".where").textContent = sentence;
     this.node.classList.toggle("explained", isDrawn);

@@ -76,6 +76,7 @@ export class Photo {
   pin(label) {
     this.pinned = label === this.pinned ? null : label;
     this.card.press(this.pinned);
+    if (this.pinned === null) this.point(null);
     return this.pinned !== null;
   }
 
@@ -88,9 +89,9 @@ export class Photo {
       const explained = await this.explain();
       if (!isWanted()) return null;
       const { attention } = explained.labels.find((explained) => explained.label === label);
-      const sentence = `${label}: the model looked ${sayWhere(explained, attention)}.`;
-      this.card.showWhere(explained, attention, sentence);
-      return sentence;
+      const where = sayWhere(explained, attention);
+      this.card.showWhere(explained, attention, `${label}: ${where}`); // brief, as it covers a part of the photo
+      return `${label}: the model looked ${where}.`;
     } catch (error) {
       return isWanted() ? this.card.say(error.message) : null;
     }

@@ -2,8 +2,8 @@
 
 const CLEARLY = 3; // times its share, from which a place may count as looked at
 const STANDS_OUT = 1.4; // times its share of all that was looked at, from which a third of the photo is worth naming
-const ROWS = ["along the top", "across the middle", "along the bottom"];
-const COLUMNS = ["on the left", "down the middle", "on the right"];
+const ROWS = ["mostly along the top", "mostly across the middle", "mostly along the bottom"];
+const COLUMNS = ["mostly on the left", "mostly down the middle", "mostly on the right"];
 const VERTICAL = ["top", null, "bottom"];
 const HORIZONTAL = ["left", "centre", "right"];
 const LONGER_SIDE = 240; // pixels of the picture; it is smooth, and is stretched over the photo
@@ -11,7 +11,7 @@ const LONGER_SIDE = 240; // pixels of the picture; it is smooth, and is stretche
 /**
  * @param {{image: {width, height}, grid: {box}}} explained what /v1/explain says
  * @param {number[][]} attention one label's map, rows from top to bottom, its sum 1
- * @returns {string} such as "at the bottom left"
+ * @returns {string} such as "mostly at the bottom left"
  */
 export function sayWhere({ image, grid }, attention) {
   const [left, top, right, bottom] = grid.box;
@@ -22,8 +22,8 @@ export function sayWhere({ image, grid }, attention) {
   const column = standsOut(columns, left / image.width, right / image.width);
   if (row === null && column === null) return "all over the photo";
   if (column === null) return ROWS[row];
-  if (row === 1 && column === 1) return "in the middle";
-  return row === null || row === 1 ? COLUMNS[column] : `at the ${VERTICAL[row]} ${HORIZONTAL[column]}`;
+  if (row === 1 && column === 1) return "mostly in the middle";
+  return row === null || row === 1 ? COLUMNS[column] : `mostly at the ${VERTICAL[row]} ${HORIZONTAL[column]}`;
 }
 
 /**

@@ -1,6 +1,7 @@
 """What the page shows when something is wrong: with a photo, with the server, or on the way between them."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.conftest import free_port, running_gateway
+from tests.conftest import ROOT, free_port, running_gateway
 from tests.serving import chromium
 from tests.serving.chromium import ask_api, card, expect, opened_page, pick, pick_done, take_screenshot
+from tests.serving.publishing import publish_next
 
 browser, page = chromium.browser, chromium.page
 
@@ -151,3 +153,24 @@ def test_all_that_failed_are_tried_again_at_once(page: Any, photos: list[Path]) 
 
     expect(page.get_by_role("heading", name="3 photos", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Retry failed")).to_be_hidden()
+
+
+def test_a_version_that_is_published_meanwhile_is_noticed(browser: Any, photos: list[Path], tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(ROOT / "model_repository", repository)
+    with (
+        running_gateway("--repository", str(repository), reload_interval="0.2") as (url, _),
+        opened_page(browser, url) as page,
+    ):
+        pick_done(page, photos[0])
+        expect(card(page, photos[0].name)).to_contain_text("Tagged by scenes, version 1")
+        publish_next(repository)
+        for _ in range(200):
+            if page.request.get("/v1/models/scenes").json()["version"] == 2:
+                break
+            page.wait_for_timeout(100)
+
+        with page.expect_request("**/v1/models"):  # its thresholds may be others
+            pick(page, photos[1])
+
+        expect(card(page, photos[1].name)).to_contain_text("Tagged by scenes, version 2")
