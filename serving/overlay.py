@@ -72,10 +72,12 @@ def _painted(pixels: Pixels, maps: NDArray[np.float32]) -> Pixels:
 def _outline(area: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """The area's border and the pixels around the border, [h, w] each."""
     mask = Image.fromarray(area.astype(np.uint8) * 255)
-    inner, wide, wider = (np.asarray(mask.filter(ImageFilter.MaxFilter(size))) > 0 for size in (1, 3, 5))
-    border = wide & ~inner
-    around = np.asarray(mask.filter(ImageFilter.MinFilter(3))) > 0
-    return border, wider & ~around & ~border
+    wide, wider, narrow = (
+        np.asarray(mask.filter(rank)) > 0
+        for rank in (ImageFilter.MaxFilter(3), ImageFilter.MaxFilter(5), ImageFilter.MinFilter(3))
+    )
+    border = wide & ~area
+    return border, wider & ~narrow & ~border
 
 
 def _seen(located: Located, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -53,11 +53,17 @@ async def supervise(settings: Settings, listener: socket.socket) -> None:
                 await triton.stop()
 
 
+def settings_of_each(settings: Settings) -> Settings:
+    """Those of one worker: the cores' threads are shared out, unless somebody said how many each is to have."""
+    if "threads" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"threads": max(1, settings.threads // settings.workers)})
+
+
 async def _keep_workers(
     settings: Settings, listener: socket.socket, folder: str, triton: LocalTriton | None, stop: asyncio.Event
 ) -> None:
-    share = {} if "threads" in settings.model_fields_set else {"threads": max(1, settings.threads // settings.workers)}
-    workers = [_Worker(settings.model_copy(update=share), listener, folder, triton) for _ in range(settings.workers)]
+    workers = [_Worker(settings_of_each(settings), listener, folder, triton) for _ in range(settings.workers)]
     tasks = [asyncio.create_task(worker.keep()) for worker in workers]
     try:
         await _unless_stopped(_all_started(workers), stop)

@@ -1,126 +1,114 @@
-"""Several processes behind one address: started together, kept alive, counted together, ended together."""
+"""Threads that work for the event loop."""
 
-import os
-import re
-import signal
-import subprocess
-import sys
-import tempfile
+import asyncio
+import gc
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import weakref
 
-import httpx
 import pytest
 
-from serving.keys import add_key, revoke_key
-from tests.conftest import ROOT, free_port, running_gateway
+from serving.workers import Workers, WorkersClosed
 
-PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
-PATIENCE = 90.0  # seconds
+pytestmark = pytest.mark.anyio
 
 
-def children(pid: int) -> list[int]:
-    """Workers of a gateway: what it spawned, but for the process that watches over its shared resources."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+class Held:
+    """Work that has begun, and goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        assert self.go_on.wait(20)
+        return "done"
 
 
-def tagged(url: str) -> float:
-    found = re.search(r"^labelwise_images_total\{.*\} (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
-    return float(found[1]) if found else 0
+async def test_results_and_errors_come_back() -> None:
+    workers = Workers(2, "test")
+    assert await asyncio.gather(*(workers.run(lambda n=n: n * n, 20) for n in range(20))) == [n * n for n in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        await workers.run(lambda: 1 // 0, 20)
+    assert await workers.run(threading.current_thread, 20) is not threading.current_thread()
+    await workers.close()
 
 
-def ask(url: str, count: int) -> list[int]:
-    """The statuses of so many requests, each on a connection of its own, four at a time."""
-
-    def one(_: int) -> int:
-        return httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=PATIENCE).status_code
-
-    with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(one, range(count)))
-
-
-def test_workers_count_together_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    add_key(keys, "other")
-    folders = set(Path(tempfile.gettempdir()).glob("labelwise-metrics-*"))
-    with running_gateway("--workers", "2") as (url, process):
-        (folder,) = set(Path(tempfile.gettempdir()).glob("labelwise-metrics-*")) - folders
-        assert folder.stat().st_mode & 0o077 == 0
-        first = children(process.pid)
-        assert len(first) == 2
-        assert ask(url, 12) == [200] * 12
-        assert tagged(url) == 12
-        os.kill(first[0], signal.SIGKILL)
-        until(lambda: len(children(process.pid)) == 2 and first[0] not in children(process.pid))
-        assert ask(url, 4) == [200] * 4
-        assert tagged(url) == 16  # also what the dead one had counted
-        in_flight = re.search(r"^labelwise_requests_in_flight (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
-        assert in_flight
-        assert float(in_flight[1]) == 0
-        last = children(process.pid)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
-    assert not folder.exists()
-    assert not any(Path(f"/proc/{pid}").exists() for pid in last)
+async def test_what_waits_too_long_or_is_given_up_never_begins() -> None:
+    workers, held, begun = Workers(1, "test"), Held(), []
+    first = asyncio.create_task(workers.run(held, 20))
+    await asyncio.to_thread(held.begun.wait, 20)
+    with pytest.raises(asyncio.TimeoutError):
+        await workers.run(lambda: begun.append("late"), 0.05)
+    given_up = asyncio.create_task(workers.run(lambda: begun.append("given up"), 20))
+    await asyncio.sleep(0.05)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    last = asyncio.create_task(workers.run(lambda: begun.append("last"), 20))
+    held.go_on.set()
+    assert await first == "done"
+    await last
+    assert begun == ["last"]
+    await workers.close()
 
 
-def test_workers_take_up_the_keys_anew(tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    key = add_key(keys, "phone-app")
-    with running_gateway("--workers", "2", "--keys", str(keys)) as (url, _):
-
-        def statuses() -> set[int]:
-            headers = {"X-API-Key": key}
-            return {httpx.get(f"{url}/v1/models", headers=headers).status_code for _ in range(8)}
-
-        assert statuses() == {200}
-        revoke_key(keys, "phone-app")
-        until(lambda: statuses() == {401})
+async def test_a_timeout_does_not_wait_for_what_has_begun() -> None:
+    workers, held = Workers(1, "test"), Held()
+    with pytest.raises(asyncio.TimeoutError):
+        await workers.run(held, 0.05)
+    held.go_on.set()
+    assert await workers.run(lambda: 1, 20) == 1
+    await workers.close()
 
 
-def test_workers_end_with_their_parent() -> None:
-    with running_gateway("--workers", "2") as (_, process):
-        workers = children(process.pid)
-        process.kill()
-        process.wait()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+async def test_close_finishes_what_has_begun_and_refuses_the_rest() -> None:
+    workers, held = Workers(1, "test"), Held()
+    first = asyncio.create_task(workers.run(held, 20))
+    await asyncio.to_thread(held.begun.wait, 20)
+    waiting = asyncio.create_task(workers.run(lambda: 1, 20))
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(workers.close())
+    await asyncio.sleep(0.05)
+    held.go_on.set()
+    await closing
+    assert await first == "done"
+    with pytest.raises(WorkersClosed):
+        await waiting
+    with pytest.raises(WorkersClosed):
+        await workers.run(lambda: 1, 20)
+    await workers.close()  # twice does no harm
 
 
-def test_workers_share_one_triton(triton_arguments: dict[str, str]) -> None:
-    ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
-    with running_gateway("--workers", "2", **(triton_arguments | ports)) as (url, process):
-        assert len(children(process.pid)) == 2
-        assert ask(url, 6) == [200] * 6
-        running = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        names = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in running]
-        assert sum(b"tritonserver" in name.partition(b"\0")[0] for name in names) == 1
+async def test_the_wait_for_a_thread_is_told() -> None:
+    waits: list[float] = []
+    workers, held = Workers(1, "test", waits.append), Held()
+    first = asyncio.create_task(workers.run(held, 20))
+    await asyncio.to_thread(held.begun.wait, 20)
+    second = asyncio.create_task(workers.run(lambda: None, 20))
+    await asyncio.sleep(0.2)
+    held.go_on.set()
+    await asyncio.gather(first, second)
+    assert len(waits) == 2
+    assert waits[1] >= 0.2
+    await workers.close()
 
 
-def test_what_cannot_start_says_so_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--workers", "2"]
-    command += ["--repository", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
-    assert result.returncode == 1
-    assert result.stdout == ""
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("labelwise: ")
-    assert "holds no tagger" in line
+async def test_an_idle_thread_holds_no_photo() -> None:
+    class Photo:
+        pass
 
-
-@pytest.mark.parametrize("count", ["0", "many"])
-def test_wrong_numbers_of_workers(count: str) -> None:
-    environment = os.environ | {"LABELWISE_WORKERS": count}
-    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=PATIENCE)
-    assert result.returncode == 1
-    assert "workers" in result.stderr
+    workers, photo = Workers(1, "test"), Photo()
+    there = weakref.ref(photo)
+    await workers.run(lambda photo=photo: id(photo), 20)
+    del photo
+    deadline = time.monotonic() + 20
+    while there() is not None and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+        gc.collect()
+    assert there() is None
+    await workers.close()
