@@ -88,8 +88,8 @@ async def _serve(
     parent: Connection | None,
     triton: BorrowedTriton | None,
 ) -> None:
-    if parent is not None:  # it never writes, so what there is to read is its end
-        asyncio.get_running_loop().add_reader(parent.fileno(), os.kill, os.getpid(), signal.SIGTERM)
+    if parent is not None:
+        asyncio.get_running_loop().add_reader(parent.fileno(), _end_after, parent)
     metrics, traces = Metrics(), _traces(settings)
     engine = create_engine(settings, metrics.queue_seconds.labels("engine").observe, triton)
     try:
@@ -111,6 +111,12 @@ async def _serve(
             await engine.close()
             if traces is not None:
                 await asyncio.to_thread(traces.close)
+
+
+def _end_after(parent: Connection) -> None:
+    """It never writes, so what there is to read is its end."""
+    asyncio.get_running_loop().remove_reader(parent.fileno())
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _traces(settings: Settings) -> "Traces | None":
