@@ -25,7 +25,7 @@ from serving.bulk.ledger import Ledger, remove
 from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
 
 _VALUES_A_PAGE = 4_000_000  # scores at once in memory
-_ROWS_A_PAGE = 8_192
+_ROWS_A_PAGE = 4_096
 PARTS = 16  # of a new folder
 
 

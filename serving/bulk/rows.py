@@ -20,7 +20,7 @@ def is_permanent(error: str) -> bool:
     return error.startswith(_IN_THE_BYTES) and error != _FOR_WANT_OF_A_PLUGIN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """`size` (bytes) and `mtime_ns` are those of the photo that was read, None where none was; scores float32 [l]."""
 

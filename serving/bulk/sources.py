@@ -24,7 +24,7 @@ _EFFECTIVE = os.access in os.supports_effective_ids
 _APPLE_DOUBLE = "._"  # what macOS leaves beside files on other systems' disks: a photo by name only
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photo:
     """A photo that was found, not yet read; what `read` of a `streamed` one gives must be taken before the next."""
 

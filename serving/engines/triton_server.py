@@ -10,13 +10,14 @@ from tritonclient.utils import np_to_triton_dtype
 
 from labelwise.repository import MODEL_SUFFIX, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.engines.base import EngineError, EngineUnavailable, Outputs, Pixels, UnknownModel
+from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Outputs, Pixels, UnknownModel
 from serving.engines.triton_grpc import CHANNEL, our_errors
 from serving.stages import current_trace
 
 logger = logging.getLogger("labelwise.engine")
 
 _PROBE_TIMEOUT = 1.0  # seconds
+_LATE_AT_MOST = 3  # probes in a row: one that has too much to do is not dead, and the others have no more room
 
 
 class TritonServer:
@@ -25,6 +26,7 @@ class TritonServer:
     def __init__(self, url: str) -> None:
         self.url = url
         self.is_healthy = False
+        self._late = 0
         self.served: frozenset[VersionKey] = frozenset()
         self.differences: dict[VersionKey, str] = {}
         self.complaint = "it was not asked yet"
@@ -52,8 +54,12 @@ class TritonServer:
             for name in dict.fromkeys(name for name, _ in known):
                 await self._survey(name, known, served, differences)
         except EngineError as error:
-            self.set_unhealthy(str(error))
+            self.complaint = str(error)
+            self._late = self._late + 1 if isinstance(error, EngineTimeout) else _LATE_AT_MOST
+            if self._late >= _LATE_AT_MOST:
+                self.set_unhealthy(str(error))
             return False
+        self._late = 0
         self._log_change(True)
         self.served, self.differences, self.complaint = frozenset(served), differences, ""
         return True

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +87,20 @@ def test_a_server_that_wants_an_hour_is_not_waited_for(page: Any, photos: list[P
 
 def test_photos_wait_for_a_server_that_restarts(browser: Any, photos: list[Path]) -> None:
     port = str(free_port())
-    with running_gateway("--port", port) as (url, _):
-        context = opened_page(browser, url)
-        page = context.__enter__()
-        pick_done(page, photos[0])
+    with ExitStack() as stack:
+        with running_gateway("--port", port) as (url, _):
+            page = stack.enter_context(opened_page(browser, url))
+            pick_done(page, photos[0])
 
-    pick(page, *photos[1:6])
-    expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
-    expect(page.locator('.card[data-state="waiting"]')).to_have_count(3)
-    expect(page.locator('.card[data-state="queued"]')).to_have_count(2)
-    take_screenshot(page, "page-server-away")
+        pick(page, *photos[1:6])
+        expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
+        expect(page.locator('.card[data-state="waiting"]')).to_have_count(3)
+        expect(page.locator('.card[data-state="queued"]')).to_have_count(2)
+        take_screenshot(page, "page-server-away")
 
-    with running_gateway("--port", port):
-        expect(page.locator('.card[data-state="done"]')).to_have_count(6)
-        expect(page.get_by_role("alert")).to_be_hidden()
-        context.__exit__(None, None, None)
+        with running_gateway("--port", port):
+            expect(page.locator('.card[data-state="done"]')).to_have_count(6)
+            expect(page.get_by_role("alert")).to_be_hidden()
 
 
 def test_a_page_that_opened_before_its_server_learns_the_labels_later(page: Any) -> None:
