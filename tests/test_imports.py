@@ -71,7 +71,7 @@ def test_what_export_copies_into_triton_needs_nothing_that_triton_lacks(pattern:
 
 def test_the_gateway_loads_no_training_stack():
     code = """
-import sys, serving.app
+import sys, serving.gateway.app
 print(*{"torch", "timm", "torchvision", "sklearn", "onnx", "training", "export"} & {*sys.modules})
 """
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

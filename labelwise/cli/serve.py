@@ -34,7 +34,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model repository over HTTP, with a page to try it. More settings: LABELWISE_* in the environment."""
-    from serving.run import run
+    from serving.gateway.run import run
     from serving.settings import load_settings
 
     exposure = {"host": host, "port": port, "keys": keys, "insecure_no_keys": insecure_no_keys}
@@ -52,7 +52,7 @@ def add_key(
     keys: KeyFile = _KEY_FILE,
 ) -> None:
     """Make a key and print it: this once, for only its hash is kept."""
-    from serving import keys as key_file
+    from serving.gateway.access import keys as key_file
 
     typer.echo(key_file.add_key(keys, name))
     typer.echo(f"Keep it: it is not shown again. `labelwise serve --keys {keys}` takes it now.", err=True)
@@ -61,7 +61,7 @@ def add_key(
 @keys_app.command("list")
 def list_keys(keys: KeyFile = _KEY_FILE) -> None:
     """The names of the keys, and when they were made."""
-    from serving import keys as key_file
+    from serving.gateway.access import keys as key_file
 
     for key in key_file.read_keys(keys):
         typer.echo(f"{key.name}  {key.made}".rstrip())
@@ -73,7 +73,7 @@ def revoke_key(
     keys: KeyFile = _KEY_FILE,
 ) -> None:
     """Take a key back; running gateways refuse it within a second."""
-    from serving import keys as key_file
+    from serving.gateway.access import keys as key_file
 
     key_file.revoke_key(keys, name)
     typer.echo(f"Revoked {name}.")

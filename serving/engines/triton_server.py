@@ -12,7 +12,7 @@ from labelwise.repository import MODEL_SUFFIX, VersionKey
 from labelwise.spec import TaggerSpec
 from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Outputs, Pixels, UnknownModel
 from serving.engines.triton_grpc import CHANNEL, our_errors
-from serving.stages import current_trace
+from serving.gateway.observe.stages import current_trace
 
 logger = logging.getLogger("labelwise.engine")
 

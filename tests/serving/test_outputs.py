@@ -10,12 +10,12 @@ import pytest
 from export.publish import publish, staging
 from labelwise.repository import WEIGHTS_FILE
 from labelwise.spec import TaggerSpec, sha256_of
-from serving.app import create_app
 from serving.engines import create_engine
+from serving.gateway.app import create_app
 from serving.settings import Settings
 from tests.conftest import ROOT
+from tests.serving.gateway.routes.test_tag import assert_problem
 from tests.serving.raw_http import PHOTO
-from tests.serving.test_tag import assert_problem
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from serving.client import (
     UnknownModel,
     WrongContract,
 )
-from serving.keys import add_key
+from serving.gateway.access.keys import add_key
 from tests.conftest import ROOT, free_port, running_gateway
 
 

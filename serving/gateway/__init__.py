@@ -1,0 +1,1 @@
+"""The gateway: photos in by HTTP, tags out; whichever engine runs the model."""

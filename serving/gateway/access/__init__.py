@@ -1,0 +1,1 @@
+"""Who may ask: keys, host names, pages of other sites."""

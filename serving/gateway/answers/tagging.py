@@ -1,0 +1,112 @@
+"""From a model's scores to the tags a client asked for; plain data in, plain data out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from labelwise.image import ImageError
+from serving.gateway.errors import PROBLEMS, GatewayError
+from serving.gateway.requests.query import Choice, TagQuery
+
+# Scores differ between engines further back than this.
+_DIGITS = 6
+
+Scores = NDArray[np.float32]  # [l]
+
+
+class Tag(BaseModel):
+    label: str
+    score: float = Field(ge=0, le=1)
+    threshold: float = Field(ge=0, le=1, description="The score from which this label counts as a tag here.")
+
+
+class TagAnswer(BaseModel):
+    """`tags` are the labels whose score reaches their threshold, highest first."""
+
+    model: str
+    version: int = Field(description="The version that answered.")
+    tags: list[Tag]
+    scores: list[Tag] | None = Field(None, description="With `scores=all`: every label, highest first.")
+    request_id: str
+
+
+class ItemError(BaseModel):
+    """What is wrong with one photo, in the words of a problem."""
+
+    code: str
+    title: str
+    status: int = Field(description="What /v1/tag would have answered with.")
+    detail: str
+
+
+class BatchItem(BaseModel):
+    """One photo: `tags`, or `error` in their place."""
+
+    id: str = Field(description="As it was sent; of a form the file's name, or its place where names lack or repeat.")
+    tags: list[Tag] | None = None
+    scores: list[Tag] | None = None
+    error: ItemError | None = None
+
+
+class BatchAnswer(BaseModel):
+    """`results` are in the order of the photos."""
+
+    model: str
+    version: int
+    results: list[BatchItem]
+    request_id: str
+
+
+Result = Scores | ImageError | GatewayError  # of one photo of a batch
+
+
+def make_answer(choice: Choice, scores: Scores, query: TagQuery, request_id: str) -> TagAnswer:
+    """scores [l] of one photo -> the answer to `query`."""
+    spec = choice.spec
+    return TagAnswer(model=spec.name, version=spec.version, request_id=request_id, **_tags(choice, scores, query))
+
+
+def make_batch_answer(
+    choice: Choice, ids: Sequence[str], results: Sequence[Result], query: TagQuery, request_id: str
+) -> BatchAnswer:
+    """The scores [l] of each photo, or what is wrong with it -> the answer to `query`."""
+    items = [
+        BatchItem(id=id, error=_item_error(result))
+        if isinstance(result, Exception)
+        else BatchItem(id=id, **_tags(choice, result, query))
+        for id, result in zip(ids, results, strict=True)
+    ]
+    return BatchAnswer(model=choice.spec.name, version=choice.spec.version, results=items, request_id=request_id)
+
+
+def ranked(choice: Choice, scores: Scores, only_tags: bool = False) -> list[tuple[int, Tag]]:
+    """The chosen labels by score, highest first, each with its index in the model's order."""
+    values = [round(score, _DIGITS) for score in scores.tolist()]
+    order = sorted(choice.labels, key=lambda index: -values[index])
+    if only_tags:  # before they become models, of which a large vocabulary has many
+        order = [index for index in order if values[index] >= choice.thresholds[index]]
+    return [
+        (index, Tag(label=choice.spec.labels[index], score=values[index], threshold=choice.thresholds[index]))
+        for index in order
+    ]
+
+
+def is_tag(tag: Tag) -> bool:
+    return tag.score >= tag.threshold
+
+
+def _tags(choice: Choice, scores: Scores, query: TagQuery) -> dict[str, Any]:
+    """The fields `tags` and, where they are asked for, `scores`."""
+    if query.scores == "tags":
+        return {"tags": [tag for _, tag in ranked(choice, scores, only_tags=True)][: query.top_k]}
+    every = [tag for _, tag in ranked(choice, scores)]
+    return {"tags": list(filter(is_tag, every))[: query.top_k], "scores": every}
+
+
+def _item_error(error: Exception) -> ItemError:
+    assert isinstance(error, ImageError | GatewayError)
+    status, title = PROBLEMS[error.code]
+    return ItemError(code=error.code, title=title, status=status, detail=str(error))

@@ -1,0 +1,77 @@
+"""A request id for every answer; a count, a time and a line for every request; a trace for some. Plain ASGI."""
+
+import re
+import time
+from random import getrandbits
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.gateway.observe.logs import log_request
+from serving.gateway.observe.metrics import Metrics
+from serving.gateway.observe.stages import begin_request
+
+if TYPE_CHECKING:
+    from serving.gateway.observe.tracing import Traces
+
+_HEADER = b"x-request-id"
+_ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class Observe:
+    """Takes a client's X-Request-ID if it is harmless, else makes one; sends it back with the answer.
+
+    Every request is counted, timed and logged; with `only_problems` what was answered well is not logged. `traces` has
+    those that are sampled.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, only_problems: bool = False, traces: "Traces | None" = None
+    ) -> None:
+        self._app, self._metrics = app, metrics
+        self._only_problems, self._traces = only_problems, traces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        header = (_HEADER, request_id.encode())
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        begin_request(state)
+        if self._traces is not None and (trace := self._traces.begin(scope)) is not None:
+            state["trace"], state["trace_id"] = trace, trace.id
+        started, status = time.perf_counter(), 500
+
+        async def observed_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed_send)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's template, not the path: paths are the client's to invent, and each would be a new series.
+        route, state = getattr(scope.get("route"), "path", "other"), scope["state"]
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        problem = state.get("problem")
+        if problem is not None:
+            self._metrics.problems.labels(problem).inc()
+        facts = {**state, "method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
+        if problem is not None or not self._only_problems:
+            log_request(facts)
+        if "trace" in state:
+            state["trace"].end(route, facts)
+
+
+def _request_id(scope: Scope) -> str:
+    """An id has to be told from others, not to be secret: no system call for it, which would let go of the GIL."""
+    given = next((value for key, value in scope["headers"] if key == _HEADER), b"")
+    return given.decode() if _ACCEPTED_ID.fullmatch(given) else f"{getrandbits(128):032x}"

@@ -1,0 +1,99 @@
+"""What Prometheus sees, in base units; one registry per app, so that tests and apps do not share counts.
+
+Where PROMETHEUS_MULTIPROC_DIR is set (serving/gateway/supervisor.py sets it), every process of a gateway writes its
+counts into that folder, and each of them answers for all.
+"""
+
+import os
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from labelwise.spec import TaggerSpec
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SCORES = (0.1, 0.25, 0.5, 0.75, 0.9)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64)
+_SCORES_PER_PHOTO = 1  # counted, on average: enough to see a drift, and no more work with many labels
+_MOST_LABELS = 500  # of a model whose scores are counted: each is a handful of series
+
+
+class Metrics:
+    """The gateway's metrics; durations in seconds."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        model = ("model", "version")
+        self.requests = self._counter("requests", "Answered requests.", ("route", "status"))
+        self.problems = self._counter("problems", "Error answers by code, rejections included.", ("code",))
+        self.request_seconds = self._histogram(
+            "request_seconds", "From the first header to the last byte.", _SECONDS, ("route",)
+        )
+        self.receive_seconds = self._histogram("receive_seconds", "Reading a request's body.", _SECONDS)
+        self.queue_seconds = self._histogram(
+            "queue_seconds", "Waiting for a thread; Triton's own queue is not in it.", _SECONDS, ("stage",)
+        )
+        self.decode_seconds = self._histogram("decode_seconds", "Decoding a photo, waiting included.", _SECONDS)
+        self.engine_seconds = self._histogram(
+            "engine_seconds", "The engine's answer to one batch, waiting included.", _SECONDS, model
+        )
+        self.batch_images = self._histogram("batch_images", "Photos given to the engine at once.", _IMAGES, model)
+        self.images = self._counter("images", "Photos answered by the engine.", model)
+        self.label_score = self._histogram("label_score", "Scores of a sample.", _SCORES, (*model, "label"))
+        self.in_flight = Gauge(
+            "labelwise_requests_in_flight",
+            "Accepted and not yet answered.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self._models: dict[tuple[str, int], ModelMetrics] = {}
+
+    def of(self, spec: TaggerSpec) -> "ModelMetrics":
+        """Those of one version of a model."""
+        found = self._models.get((spec.name, spec.version))
+        if found is None:
+            found = self._models[spec.name, spec.version] = ModelMetrics(self, spec)
+        return found
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus reads, of all processes of this gateway."""
+        if FOLDER_VARIABLE not in os.environ:
+            return generate_latest(self.registry)
+        every = CollectorRegistry()
+        MultiProcessCollector(every)  # type: ignore[no-untyped-call]
+        return generate_latest(every)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
+        return Counter(f"labelwise_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+        return Histogram(f"labelwise_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+class ModelMetrics:
+    """The series of one version of a model, looked up once."""
+
+    def __init__(self, metrics: Metrics, spec: TaggerSpec) -> None:
+        labels = (spec.name, str(spec.version))
+        self.engine_seconds = metrics.engine_seconds.labels(*labels)
+        self._images = metrics.images.labels(*labels)
+        self._batch_images = metrics.batch_images.labels(*labels)
+        counted = spec.labels if len(spec.labels) <= _MOST_LABELS else ()
+        self._scores = [metrics.label_score.labels(*labels, label) for label in counted]
+        self._every = -(-len(counted) // _SCORES_PER_PHOTO)
+        self._photos = count()
+
+    def count_batch(self, images: int) -> None:
+        """A batch that the engine answered."""
+        self._images.inc(images)
+        self._batch_images.observe(images)
+
+    def count_scores(self, scores: Any) -> None:
+        """scores [l] of one photo; every so many photos they are looked at."""
+        if self._scores and next(self._photos) % self._every == 0:
+            for series, score in zip(self._scores, scores.tolist(), strict=True):
+                series.observe(score)

@@ -1,0 +1,115 @@
+"""How long a request may take, and what ends it earlier: a client that hangs up."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import Request
+
+from serving.gateway.errors import GatewayError
+
+TIMEOUT_HEADER = "X-Request-Timeout"
+# Most answers are there before it is worth watching for a client that does not wait for its own.
+_WATCHED_FROM = 0.1  # seconds
+_SECONDS = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+
+class Deadline:
+    """When an answer is due, `seconds` from now."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds; never quite none, so that what takes them as a timeout runs into it by itself."""
+        return max(self._end - time.monotonic(), 0.001)
+
+
+def deadline_exceeded() -> GatewayError:
+    """For work that was not done in time."""
+    return GatewayError(
+        "deadline_exceeded", "There was not enough time for this request; try again, or send less at once."
+    )
+
+
+class TimeLimit:
+    """`with TimeLimit(seconds):` is cut with asyncio.TimeoutError; what asyncio.timeout is, from Python 3.11 on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._is_over = seconds, False
+
+    def __enter__(self) -> None:
+        self._task = _current_task()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._is_over and kind is asyncio.CancelledError:
+            _forget_cancellation(self._task)
+            raise asyncio.TimeoutError from None
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._task.cancel()
+
+
+def requested_timeout(request: Request, most: float) -> float:
+    """Seconds that the client gives the work, from a complete upload on; at most, and by default, `most`."""
+    given = request.headers.getlist(TIMEOUT_HEADER)
+    if not given:
+        return most
+    if len(given) > 1 or not _SECONDS.fullmatch(given[0]) or not float(given[0]):
+        raise GatewayError("invalid_request", f"{TIMEOUT_HEADER}: give seconds, such as 2.5, and only once.")
+    return min(float(given[0]), most)
+
+
+@contextlib.contextmanager
+def ended_by_hang_up(request: Request) -> Iterator[None]:
+    """Cancel the block once the client of a request that was read has hung up: GatewayError `client_closed`."""
+    watch = _Watch(request)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not watch.has_ended_it:
+            raise
+        _forget_cancellation(watch.task)
+        raise GatewayError("client_closed", "The client hung up before its answer.") from None
+    finally:
+        watch.stop()
+
+
+class _Watch:
+    def __init__(self, request: Request) -> None:
+        self._request, self.task = request, _current_task()
+        self._watching: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_WATCHED_FROM, self._start)
+        self.has_ended_it = False
+
+    def _start(self) -> None:
+        self._watching = asyncio.create_task(self._until_gone())
+
+    async def _until_gone(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self.has_ended_it = True
+        self.task.cancel()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+
+
+def _current_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+def _forget_cancellation(task: "asyncio.Task[Any]") -> None:
+    """It was ours, and has done its work: newer Pythons count them."""
+    if uncancel := getattr(task, "uncancel", None):
+        uncancel()

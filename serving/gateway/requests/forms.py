@@ -1,0 +1,172 @@
+"""Several photos in one body: multipart forms and JSON. Blocking, so for a thread; bounded in what they make."""
+
+import base64
+import binascii
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from serving.gateway.errors import GatewayError
+
+_OTHER_PARTS = 64  # beside the photos; more would only cost time
+_LONGEST_ID = 1024
+_PIECE = 2**20  # characters of base64; a multiple of four
+_PARTS = ("part_begin", "part_data", "header_begin", "header_field", "header_value", "header_end", "headers_finished")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One photo of a batch; in place of its bytes, what is wrong with it."""
+
+    id: str
+    photo: bytes | GatewayError
+
+
+@dataclass
+class _Part:
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    name: str | None = None
+    file_name: str | None = None
+    content: list[bytes] = field(default_factory=list)
+
+
+def form_files(body: bytes, content_type: str, field_name: str, most: int) -> list[tuple[str | None, bytes]]:
+    """The files in the field `field_name` of a multipart form, each with its name where it has one.
+
+    GatewayError `malformed_body` for what is no such form, `too_many_images` for more than `most`.
+    """
+    _, options = parse_options_header(content_type)
+    reader = _FormReader(field_name, most)
+    try:
+        parser = MultipartParser(options[b"boundary"], reader.callbacks())  # type: ignore[arg-type]
+        parser.write(body)
+        parser.finalize()
+    except (FormParserError, KeyError, UnicodeError, ValueError):
+        raise _not_a_form(field_name) from None
+    if not reader.has_ended:
+        raise _not_a_form(field_name)
+    return [(part.file_name, b"".join(part.content)) for part in reader.files]
+
+
+def form_items(body: bytes, content_type: str, field_name: str, most: int) -> list[Item]:
+    """The photos of a form: a file's name is its id, or all their places are where a name lacks or repeats."""
+    files = form_files(body, content_type, field_name, most)
+    names = [name for name, _ in files if name]
+    if len(set(names)) == len(files):
+        return [Item(name, photo) for name, (_, photo) in zip(names, files, strict=True)]
+    return [Item(str(place), photo) for place, (_, photo) in enumerate(files)]
+
+
+class _FormReader:
+    """What python_multipart calls while it parses."""
+
+    def __init__(self, field_name: str, most: int) -> None:
+        self._field_name, self._most = field_name, most
+        self._others, self._part, self._header = 0, _Part(), [b"", b""]
+        self.files: list[_Part] = []
+        self.has_ended = False
+
+    def callbacks(self) -> dict[str, object]:
+        return {f"on_{event}": getattr(self, f"_on_{event}") for event in (*_PARTS, "end")}
+
+    def _on_part_begin(self) -> None:
+        self._part = _Part()
+
+    def _on_header_begin(self) -> None:
+        self._header = [b"", b""]
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0] += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1] += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._part.headers[self._header[0].lower()] = self._header[1]
+
+    def _on_headers_finished(self) -> None:
+        disposition = self._part.headers.get(b"content-disposition", b"").decode("latin-1")
+        _, options = parse_options_header(disposition)
+        if b"name" not in options:
+            raise FormParserError("a part has no name")
+        is_file = b"filename" in options or b"content-type" in self._part.headers  # else it is a text field
+        if not is_file or options[b"name"].decode(errors="replace") != self._field_name:
+            self._others += 1
+            if self._others > _OTHER_PARTS:
+                raise FormParserError("too many parts")
+            return
+        if len(self.files) == self._most:
+            raise too_many_images(self._most)
+        self._part.file_name = options.get(b"filename", b"").decode(errors="replace") or None
+        self.files.append(self._part)
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._part.content.append(data[start:end])
+
+    def _on_end(self) -> None:
+        self.has_ended = True
+
+
+class _JsonImage(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: Annotated[str, Field(min_length=1, max_length=_LONGEST_ID)]
+    data: str
+
+
+class _JsonBatch(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    images: Annotated[list[_JsonImage], Field(min_length=1)]
+
+
+def json_items(body: bytes, most: int) -> list[Item]:
+    """The photos of {"images": [{"id": …, "data": base64}]}; wrong base64 is the matter of its photo alone.
+
+    GatewayError for any other JSON, for ids that repeat, and `too_many_images` for more than `most`.
+    """
+    # Before anything is parsed: in memory, a body of nothing but `[1,1,1,…` is twenty times what it is as bytes.
+    if body.count(b",") > most * (_LONGEST_ID + 2):
+        raise too_many_images(most)
+    try:
+        images = _JsonBatch.model_validate_json(body).images
+    except ValidationError as error:
+        raise _wrong_json(error) from None
+    if len(images) > most:
+        raise too_many_images(most)
+    id, count = Counter(image.id for image in images).most_common(1)[0]
+    if count > 1:
+        raise GatewayError("invalid_request", f"images: the id {id!r} stands {count} times; give each photo its own.")
+    return [Item(image.id, _from_base64(image.data)) for image in images]
+
+
+def _from_base64(text: str) -> bytes | GatewayError:
+    """In pieces, between which other threads may run: all of it at once would hold up the event loop."""
+    wrong = GatewayError("image_not_base64", "data: this is not base64 of a photo (RFC 4648, with its padding).")
+    if len(text) % 4 or "=" in text[:-2]:
+        return wrong
+    try:
+        pieces = (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+        return b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
+    except (binascii.Error, ValueError):
+        return wrong
+
+
+def too_many_images(most: int) -> GatewayError:
+    return GatewayError("too_many_images", f"Send at most {most} photos in one request.")
+
+
+def _wrong_json(error: ValidationError) -> GatewayError:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return GatewayError("malformed_body", 'The body is not JSON; expected {"images": [{"id": …, "data": …}]}.')
+    place = ".".join(map(str, first["loc"])) or "body"
+    return GatewayError("invalid_request", f"{place}: {first['msg']}.")
+
+
+def _not_a_form(field_name: str) -> GatewayError:
+    return GatewayError("malformed_body", f"The multipart form cannot be read; send files in the field `{field_name}`.")

@@ -1,0 +1,159 @@
+"""What a client may ask for in the query string, and what it means for one version of a model."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from labelwise.spec import TaggerSpec
+from serving.gateway.errors import GatewayError
+
+_NAMED = 5  # unknown labels are told, of however many
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+Threshold = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 1},
+                {"type": "string", "pattern": r"^[^:,]+:(0(\.\d+)?|1(\.0+)?)(,[^:,]+:(0(\.\d+)?|1(\.0+)?))*$"},
+            ],
+        }
+    ),
+]
+
+
+class ModelQuery(BaseModel):
+    """Which model answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="Which model; needed only where there is more than one.")
+    version: int | None = Field(None, ge=1, description="Which version; by default the newest.")
+
+
+class LabelQuery(ModelQuery):
+    """Which labels are answered for."""
+
+    labels: str | None = Field(None, description="Only these labels, separated by commas.", examples=["sea,trees"])
+    exclude: str | None = Field(None, description="Not these labels, separated by commas.", examples=["desert"])
+
+
+class ThresholdQuery(LabelQuery):
+    """Which of these labels are tags."""
+
+    top_k: int | None = Field(None, ge=1, description="At most this many, the highest scores first.")
+    threshold: Threshold | None = Field(
+        None,
+        description="In place of the model's own: one number for all labels, or `label:number` for some, by commas.",
+        examples=["0.4", "sea:0.4,trees:0.6"],
+    )
+
+
+class TagQuery(ThresholdQuery):
+    """The query string of /v1/tag and /v1/tag:batch."""
+
+    scores: Literal["tags", "all"] = Field("tags", description="`all` adds every label's score, tag or not.")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A query, checked against a contract: `labels` are indices, in the model's order; `thresholds` of all labels."""
+
+    spec: TaggerSpec
+    labels: tuple[int, ...]
+    thresholds: tuple[float, ...]
+
+
+def choose(spec: TaggerSpec, query: LabelQuery) -> Choice:
+    """GatewayError `invalid_request` for labels that the model does not have, and for what is no threshold."""
+    chosen = set(spec.labels) if query.labels is None else set(_names(spec, query.labels, "labels"))
+    if query.exclude is not None:
+        chosen -= set(_names(spec, query.exclude, "exclude"))
+    if not chosen:
+        raise GatewayError("invalid_request", "exclude: this leaves none of the labels.")
+    given = query.threshold if isinstance(query, ThresholdQuery) else None
+    return Choice(
+        spec,
+        tuple(index for index, label in enumerate(spec.labels) if label in chosen),
+        spec.thresholds if given is None else _thresholds(spec, given),
+    )
+
+
+def refuse_repeats(request: Request) -> None:
+    """GatewayError for a parameter that is given twice: one of the two would be ignored silently."""
+    if not request.scope["query_string"]:
+        return
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(names) > len(set(names)):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise GatewayError("invalid_request", f"{repeated}: give it only once, several values separated by commas.")
+
+
+def _names(spec: TaggerSpec, text: str, field: str) -> list[str]:
+    names = list(_joined(spec, text.split(",")))
+    if unknown := sorted(set(names).difference(spec.labels)):
+        raise _unknown_labels(spec, unknown, field)
+    if not names:
+        raise GatewayError("invalid_request", f"{field}: name at least one label of {spec.name}; see /v1/models.")
+    return names
+
+
+def _joined(spec: TaggerSpec, pieces: Sequence[str]) -> Iterator[str]:
+    """Names of labels, where commas separate them but may also stand in them; what is no label comes as it is."""
+    known = set(spec.labels)
+    longest = 1 + max(label.count(",") for label in known)
+    place = 0
+    while place < len(pieces):
+        names = [",".join(pieces[place : place + count]).strip() for count in range(longest, 0, -1)]
+        name = next((name for name in names if name in known), names[-1])
+        place += 1 + name.count(",")
+        if name:
+            yield name
+
+
+def _thresholds(spec: TaggerSpec, text: str) -> tuple[float, ...]:
+    if (one := _number(text)) is not None:
+        return (one,) * len(spec.labels)
+    given: dict[str, float] = {}
+    for label, value in _pairs(text):
+        if label in given:
+            raise GatewayError("invalid_request", f"threshold: {label} has two.")
+        given[label] = value
+    if unknown := sorted(given.keys() - set(spec.labels)):
+        raise _unknown_labels(spec, unknown, "threshold")
+    return tuple(given.get(label, own) for label, own in zip(spec.labels, spec.thresholds, strict=True))
+
+
+def _pairs(text: str) -> Iterator[tuple[str, float]]:
+    """`a:0.4,b:0.5`; a comma that no number stands before belongs to the label."""
+    label = ""
+    for piece in text.split(","):
+        name, _, number = piece.rpartition(":")
+        value = _number(number)
+        if value is None or not (label + name).strip():
+            label += f"{piece},"
+            continue
+        yield (label + name).strip(), value
+        label = ""
+    if label:
+        raise GatewayError(
+            "invalid_request", "threshold: give one number from 0 to 1, or label:number for each, as sea:0.4,trees:0.6."
+        )
+
+
+def _number(text: str) -> float | None:
+    """From 0 to 1, in plain digits; not NaN, and nothing else that Python takes for a float."""
+    if not _NUMBER.fullmatch(text.strip()):
+        return None
+    value = float(text)
+    return value if value <= 1 else None
+
+
+def _unknown_labels(spec: TaggerSpec, unknown: Sequence[str], field: str) -> GatewayError:
+    named = ", ".join(unknown[:_NAMED])
+    return GatewayError("invalid_request", f"{field}: {spec.name} has no such label: {named}; see /v1/models.")

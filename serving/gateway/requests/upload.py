@@ -1,0 +1,110 @@
+"""Reading photos from a request: limits while the bytes arrive, in memory only, never the disk."""
+
+import asyncio
+import functools
+
+from fastapi import Request
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+
+from serving.gateway.errors import GatewayError
+from serving.gateway.requests.admission import Place
+from serving.gateway.requests.deadline import Deadline, TimeLimit
+from serving.gateway.requests.decoding import Decoders
+from serving.gateway.requests.fetch import Fetcher
+from serving.gateway.requests.forms import Item, form_files, form_items, json_items
+from serving.settings import Settings
+
+FORM_FIELD = "file"
+BATCH_FIELD = "files"
+
+_FORM = "multipart/form-data"
+_JSON = "application/json"
+# curl's --data-binary says x-www-form-urlencoded when it is told nothing else.
+_RAW_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+
+
+class Uploads:
+    """Reads what the settings allow; forms and JSON are taken apart on the decoders' threads."""
+
+    def __init__(self, settings: Settings, decoders: Decoders) -> None:
+        self._settings, self._decoders = settings, decoders
+        self.fetcher = Fetcher.of(settings)
+
+    async def photo(self, request: Request, place: Place) -> bytes:
+        """The photo from a raw body, the `file` field of a multipart form, or a URL. Raises GatewayError."""
+        place.take_images(1)
+        kind = _content_type(request)
+        if kind == _JSON and self.fetcher is not None:
+            return await self.fetcher.photo_of(await self._body(request, place, self._settings.max_body))
+        if kind != _FORM and kind not in _RAW_TYPES and not kind.startswith("image/"):
+            raise GatewayError(
+                "content_type_unsupported",
+                f"Send the photo itself as image/*, or a multipart form with it as `{FORM_FIELD}`.",
+            )
+        body = await self._body(request, place, self._settings.max_body)
+        photo = await self._photo_of_form(request, body) if kind == _FORM else body
+        if not photo:
+            raise GatewayError("image_empty", "There is no photo in the request: send its bytes as the body.")
+        return photo
+
+    async def batch(self, request: Request, place: Place) -> list[Item]:
+        """At least one photo, from the `files` of a multipart form or from JSON. Raises GatewayError."""
+        kind, most = _content_type(request), self._settings.max_images
+        if kind not in (_FORM, _JSON):
+            raise GatewayError(
+                "content_type_unsupported",
+                f"Send the photos as a multipart form with the field `{BATCH_FIELD}`, or as application/json.",
+            )
+        body = await self._body(request, place, self._settings.max_batch_body)
+        if kind == _JSON:
+            read = functools.partial(json_items, body, most)
+        else:
+            read = functools.partial(form_items, body, request.headers["content-type"], BATCH_FIELD, most)
+        items = await self._decoders.run(read, Deadline(self._settings.request_timeout))
+        if not items:
+            raise GatewayError("malformed_body", f"The multipart form has no file in the field `{BATCH_FIELD}`.")
+        place.take_images(len(items))
+        return [Item(item.id, self._checked(item.photo)) for item in items]
+
+    def _checked(self, photo: bytes | GatewayError) -> bytes | GatewayError:
+        if isinstance(photo, bytes) and len(photo) > self._settings.max_body:
+            return _too_large(self._settings.max_body)
+        return photo
+
+    async def _photo_of_form(self, request: Request, body: bytes) -> bytes:
+        read = functools.partial(form_files, body, request.headers["content-type"], FORM_FIELD, 2)
+        files = await self._decoders.run(read, Deadline(self._settings.request_timeout))
+        if len(files) != 1:
+            there = "more than one file" if files else "no file"
+            raise GatewayError("malformed_body", f"The multipart form has {there} in the field `{FORM_FIELD}`.")
+        return files[0][1]
+
+    async def _body(self, request: Request, place: Place, most: int) -> bytes:
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise GatewayError("content_type_unsupported", "Send it as it is: this server unpacks no Content-Encoding.")
+        declared = request.headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > most:
+            raise _too_large(most)
+        body = bytearray()
+        try:
+            with TimeLimit(self._settings.upload_timeout):
+                async for chunk in request.stream():
+                    place.take_bytes(len(chunk))
+                    body += chunk
+                    if len(body) > most:
+                        raise _too_large(most)
+        except ClientDisconnect:
+            raise GatewayError("client_closed", "The upload ended before its end.") from None
+        except asyncio.TimeoutError:
+            raise GatewayError("upload_timeout", "The upload was too slow and was given up; try again.") from None
+        return bytes(body)
+
+
+def _content_type(request: Request) -> str:
+    kind, _ = parse_options_header(request.headers.get("content-type", ""))
+    return kind.decode("latin-1").lower()
+
+
+def _too_large(most: int) -> GatewayError:
+    return GatewayError("body_too_large", f"Send at most {most / 2**20:g} MiB.")

@@ -1,0 +1,31 @@
+"""A photo's label-level embeddings."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from serving.gateway.answers.embedding import EmbedAnswer, embedding_bytes, make_embed_answer
+from serving.gateway.requests.query import LabelQuery
+from serving.gateway.routes import examples
+from serving.gateway.routes.common import OUTPUT_PROBLEMS, accepts, done, json_answer, one_photo, service_of
+
+_BYTES = "application/octet-stream"
+
+router = APIRouter(tags=["tagging"])
+
+
+@router.post(
+    "/v1/embed",
+    summary="A vector for each label of the photo",
+    response_model=EmbedAnswer,
+    responses=done(examples.EMBED, other=_BYTES) | OUTPUT_PROBLEMS,
+    openapi_extra=one_photo(),
+)
+async def embed(request: Request, query: Annotated[LabelQuery, Query()]) -> Response:
+    """To find other photos whose *sea* looks like this one's: compare a label's vector with that label's of other
+    photos. With `Accept: application/octet-stream` little-endian float32 [labels, dimension], described in headers."""
+    choice, embeddings = await service_of(request).embed(request, query)
+    if accepts(request, _BYTES):
+        content, headers = embedding_bytes(choice, embeddings)
+        return Response(content, headers=headers, media_type=_BYTES)
+    return json_answer(make_embed_answer(choice, embeddings, request.state.request_id))

@@ -1,0 +1,89 @@
+"""The examples of the OpenAPI document: answers like those of the bundled model, and what each error says."""
+
+from labelwise.spec import DataSpec, ImageSpec, TaggerSpec, TensorSpec
+from serving.gateway.answers.embedding import EmbedAnswer, LabelEmbedding
+from serving.gateway.answers.explaining import ExplainAnswer, Grid, ImageInfo, SeenLabel
+from serving.gateway.answers.tagging import BatchAnswer, BatchItem, ItemError, Tag, TagAnswer
+
+REQUEST_ID = "8d83e2c45f604f16a8aa6c65912f27dc"
+
+_SUNSET = Tag(label="sunset", score=0.980454, threshold=0.5003)
+_BROKEN = "The image is damaged or incomplete and cannot be decoded; send it again whole."
+
+TAG = TagAnswer(model="scenes", version=1, tags=[_SUNSET], scores=None, request_id=REQUEST_ID)
+BATCH = BatchAnswer(
+    model="scenes",
+    version=1,
+    results=[
+        BatchItem(id="sunset-bay-palm.jpg", tags=[_SUNSET]),
+        BatchItem(
+            id="half.jpg",
+            error=ItemError(code="image_broken", title="The image cannot be decoded", status=422, detail=_BROKEN),
+        ),
+    ],
+    request_id=REQUEST_ID,
+)
+
+EXPLAIN = ExplainAnswer(
+    model="scenes",
+    version=1,
+    image=ImageInfo(width=640, height=480, orientation=1),
+    grid=Grid(height=2, width=2, box=(0, 0, 640, 480)),
+    labels=[SeenLabel(**dict(_SUNSET), attention=[[0.4, 0.3], [0.2, 0.1]])],
+    request_id=REQUEST_ID,
+)
+EMBED = EmbedAnswer(
+    model="scenes",
+    version=1,
+    dimension=4,
+    embeddings=[LabelEmbedding(label="sunset", values=[0.5, -0.5, 0.1, 0.7])],
+    request_id=REQUEST_ID,
+)
+
+CONTRACT = TaggerSpec(
+    name="scenes",
+    version=1,
+    labels=("sea", "sunset"),
+    thresholds=(0.2748, 0.5003),
+    image=ImageSpec(height=128, width=128),
+    input=TensorSpec(name="image", dtype="uint8", shape=(128, 128, 3)),
+    outputs=(
+        TensorSpec(name="scores", dtype="float32", shape=(2,)),
+        TensorSpec(name="embeddings", dtype="float32", shape=(2, 128)),
+        TensorSpec(name="attention", dtype="float32", shape=(2, 8, 8)),
+    ),
+    embedding_dim=128,
+    attention_grid=(8, 8),
+    max_batch=32,
+    backbone="resnet10t",
+    metrics={"mAP": 0.9},
+    data=DataSpec(fingerprint="0" * 64, train_images=1400, val_images=300, train_counts={"sea": 400, "sunset": 310}),
+    training={"epochs": 30},
+    producer="labelwise 0.1.0",
+    weights_sha256="0" * 64,
+)
+
+DETAILS: dict[str, str] = {
+    "invalid_request": "labels: scenes has no such label: moon; see /v1/models.",
+    "malformed_body": "The multipart form has no file in the field `file`.",
+    "unauthorized": "This needs a key: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+    "unknown_model": "scenes has no version 9 here; it has 1.",
+    "upload_timeout": "The upload was too slow and was given up; try again.",
+    "body_too_large": "Send at most 20 MiB.",
+    "too_many_images": "Send at most 64 photos in one request.",
+    "image_too_many_pixels": "The image is 40000x40000 pixels: send at most 64 megapixels.",
+    "content_type_unsupported": "Send the photo itself as image/*, or a multipart form with it as `file`.",
+    "image_format_unsupported": "The bytes are not an image of an accepted format (JPEG, PNG, WEBP, …).",
+    "image_empty": "There is no photo in the request: send its bytes as the body.",
+    "image_broken": _BROKEN,
+    "image_too_small": "The image is 1x1 pixels; send at least 8x8.",
+    "url_not_allowed": "Photos are fetched from the hosts that this server lists, and no others.",
+    "url_not_fetched": "The host answered with status 404.",
+    "output_not_offered": "shapes offers no embeddings, only scores.",
+    "overloaded": "As many requests are being worked on as this server takes; try again shortly.",
+    "internal": "The server failed; its log has the details under this request id.",
+    "engine_failed": "The model failed on this input; the log here says why.",
+    "engine_unavailable": "The engine is down or starting; try again shortly.",
+    "shutting_down": "The server is shutting down; try again shortly.",
+    "deadline_exceeded": "There was not enough time for this request; try again, or send less at once.",
+}

@@ -1,0 +1,72 @@
+"""What is served here."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from labelwise.spec import TaggerSpec
+from serving.gateway.routes import examples
+from serving.gateway.routes.common import done, problems, service_of
+
+router = APIRouter(tags=["models"])
+
+
+class ModelInfo(BaseModel):
+    """A model as clients need to know it; `version` is the newest of `versions`, and the rest describes that one."""
+
+    name: str
+    version: int
+    versions: list[int]
+    labels: list[str]
+    thresholds: dict[str, float]
+    image: dict[str, int]
+    max_batch: int
+    backbone: str
+    metrics: dict[str, float]
+    outputs: list[str] = Field(description="`attention` is for /v1/explain, `embeddings` for /v1/embed.")
+
+
+class ModelList(BaseModel):
+    models: list[ModelInfo]
+
+
+def _describe(versions: Mapping[int, TaggerSpec]) -> ModelInfo:
+    spec = versions[max(versions)]
+    return ModelInfo(
+        name=spec.name,
+        version=spec.version,
+        versions=sorted(versions),
+        labels=list(spec.labels),
+        thresholds=dict(zip(spec.labels, spec.thresholds, strict=True)),
+        image={"height": spec.image.height, "width": spec.image.width},
+        max_batch=spec.max_batch,
+        backbone=spec.backbone,
+        metrics=spec.metrics,
+        outputs=list(spec.output_names),
+    )
+
+
+_EXAMPLE = _describe({1: examples.CONTRACT})
+
+
+@router.get("/v1/models", summary="What is served here", responses=done(ModelList(models=[_EXAMPLE])))
+async def models(request: Request) -> ModelList:
+    catalogue = service_of(request).engine.catalogue
+    return ModelList(models=[_describe(versions) for versions in catalogue.values()])
+
+
+@router.get("/v1/models/{name}", summary="One model", responses=done(_EXAMPLE) | problems("unknown_model"))
+async def model(request: Request, name: str) -> ModelInfo:
+    service = service_of(request)
+    return _describe(service.engine.catalogue[service.find(name, None).name])
+
+
+@router.get(
+    "/v1/models/{name}/contract",
+    summary="tagger.json of one version, by default the newest, for clients that are programs",
+    responses=done(examples.CONTRACT) | problems("unknown_model", "invalid_request"),
+)
+async def contract(request: Request, name: str, version: Annotated[int | None, Query(ge=1)] = None) -> TaggerSpec:
+    return service_of(request).find(name, version)

@@ -1,0 +1,197 @@
+"""Photos from bytes to answers: admitted and read (pre), decoded and run (core), put into words (post), in time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from fastapi import Request
+
+from labelwise.image import ImageError, Photo
+from labelwise.spec import TaggerSpec
+from serving.engines.base import Engine, Outputs, Pixels
+from serving.gateway.answers.embedding import Embeddings
+from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, asked_tags, located, make_explanation
+from serving.gateway.answers.overlay import MOST_SIDE, draw_overlay
+from serving.gateway.answers.tagging import BatchAnswer, Result, TagAnswer, make_answer, make_batch_answer
+from serving.gateway.errors import GatewayError
+from serving.gateway.observe.metrics import Metrics
+from serving.gateway.observe.stages import Stage, note
+from serving.gateway.requests.admission import Admission, Place
+from serving.gateway.requests.deadline import Deadline, ended_by_hang_up, requested_timeout
+from serving.gateway.requests.decoding import Decoders
+from serving.gateway.requests.forms import Item
+from serving.gateway.requests.query import Choice, LabelQuery, TagQuery, choose, refuse_repeats
+from serving.gateway.requests.upload import Uploads
+from serving.settings import Settings
+
+# Larger batches are hardly faster on a CPU, and whoever comes next waits for the whole of one.
+_MOST_AT_ONCE = 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One photo that went through a model: `outputs` are [1, …]."""
+
+    data: bytes
+    photo: Photo
+    outputs: Outputs
+    deadline: Deadline
+
+
+class TaggingService:
+    """What the routes call; holds the engine, the decoding threads and the places for requests."""
+
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+        self.settings, self.engine, self.metrics = settings, engine, metrics
+        self.admission = Admission(settings.max_requests, settings.max_pending_images, settings.max_pending_bytes)
+        on_wait = metrics.queue_seconds.labels("decode").observe
+        self._decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels, on_wait)
+        self.uploads = Uploads(settings, self._decoders)
+
+    async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
+        """Tag the photo in the request's body. Raises GatewayError, ImageError or EngineError, as all of these do."""
+        choice = self._choose(query)
+        async with self._one(request, choice.spec, "scores") as run:
+            return make_answer(choice, run.outputs["scores"][0], query, request.state.request_id)
+
+    async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
+        """Tag all photos in the request's body; what is wrong with one of them is its own result."""
+        choice = self._choose(query)
+        with self._place(request) as (place, timeout):
+            with Stage("receive", self.metrics.receive_seconds):
+                items = await self.uploads.batch(request, place)
+            note(model=choice.spec.name, version=choice.spec.version, images=len(items))
+            with ended_by_hang_up(request):
+                results = await self._run_many(items, choice.spec, Deadline(timeout))
+        return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
+
+    async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
+        """Where in the photo its labels were seen."""
+        choice = self._choose(query, "attention")
+        async with self._one(request, choice.spec, "scores", "attention") as run:
+            scores, attention = run.outputs["scores"][0], run.outputs["attention"][0]
+            return make_explanation(choice, scores, attention, run.photo, query, request.state.request_id)
+
+    async def explain_as_picture(self, request: Request, query: ExplainQuery) -> bytes:
+        """The same as a PNG of the photo, upright."""
+        choice = self._choose(query, "attention")
+        async with self._one(request, choice.spec, "scores", "attention") as run:
+            entries = asked_tags(choice, run.outputs["scores"][0], query)
+            places = located(choice.spec, run.outputs["attention"][0], run.photo, [index for index, _ in entries])
+            tags = [tag for _, tag in entries]
+            # Decoded anew: what was decoded for the model is too small to look at.
+            return await self._decoders.small(
+                run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, places, tags)
+            )
+
+    async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings]:
+        """The photo's embeddings of all labels [l, p], and which of them were asked for."""
+        choice = self._choose(query, "embeddings")
+        async with self._one(request, choice.spec, "embeddings") as run:
+            return choice, run.outputs["embeddings"][0]
+
+    def find(self, model: str | None, version: int | None) -> TaggerSpec:
+        """The contract of a model, the only one by default, and of a version, the newest by default."""
+        catalogue = self.engine.catalogue
+        if not catalogue:
+            raise GatewayError("engine_unavailable", "No model is served here at the moment; try again shortly.")
+        if model is None and len(catalogue) > 1:
+            raise GatewayError("invalid_request", f"model: choose one of {', '.join(catalogue)}.")
+        name = next(iter(catalogue)) if model is None else model
+        versions = catalogue.get(name)
+        if versions is None:
+            raise GatewayError("unknown_model", f"There is no such model here; there is {', '.join(catalogue)}.")
+        number = max(versions) if version is None else version
+        if number not in versions:
+            known = ", ".join(map(str, versions))
+            raise GatewayError("unknown_model", f"{name} has no version {number} here; it has {known}.")
+        return versions[number]
+
+    def _choose(self, query: LabelQuery, output: str = "scores") -> Choice:
+        """Before the upload: a wrong query costs nobody anything."""
+        spec = self.find(query.model, query.version)
+        if output not in spec.output_names:
+            offered = ", ".join(spec.output_names)
+            raise GatewayError("output_not_offered", f"{spec.name} offers no {output}, only {offered}.")
+        return choose(spec, query)
+
+    @contextmanager
+    def _place(self, request: Request) -> Iterator[tuple[Place, float]]:
+        """A place, and the seconds for the work; nothing of the body is read for a request that cannot have them."""
+        refuse_repeats(request)
+        timeout = requested_timeout(request, self.settings.request_timeout)
+        with self.admission.place() as place:
+            self.metrics.in_flight.inc()
+            try:
+                yield place, timeout
+            finally:
+                self.metrics.in_flight.dec()
+
+    @asynccontextmanager
+    async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_Run]:
+        """The one photo of a request, through the model; its place is kept until the block ends."""
+        with self._place(request) as (place, timeout):
+            note(model=spec.name, version=spec.version, images=1)
+            with Stage("receive", self.metrics.receive_seconds):
+                data = await self.uploads.photo(request, place)
+            deadline = Deadline(timeout)
+            with ended_by_hang_up(request):
+                photo = await self._decode(data, spec, deadline)
+                answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
+                yield _Run(data, photo, answer, deadline)
+
+    async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[Result]:
+        """In chunks, of which one is decoded while another is run; of a request as many photos as there are threads."""
+        size = min(spec.max_batch, _MOST_AT_ONCE)
+        turns = asyncio.Semaphore(self._decoders.threads)
+
+        async def decoded(item: Item) -> Pixels | ImageError | GatewayError:
+            if isinstance(item.photo, GatewayError):
+                return item.photo
+            async with turns:
+                try:
+                    return (await self._decode(item.photo, spec, deadline)).pixels
+                except ImageError as error:
+                    return error
+
+        async def run(chunk: Sequence[Item]) -> list[Result]:
+            results: list[Any] = await _all(map(decoded, chunk))
+            good = [place for place, result in enumerate(results) if not isinstance(result, Exception)]
+            if good:
+                pixels = np.stack([results[place] for place in good])
+                scores = (await self._infer(pixels, spec, ["scores"], deadline))["scores"]
+                for place, row in zip(good, scores, strict=True):
+                    results[place] = row
+            return results
+
+        chunks = [items[start : start + size] for start in range(0, len(items), size)]
+        return [result for results in await _all(map(run, chunks)) for result in results]
+
+    async def _decode(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
+        with Stage("decode", self.metrics.decode_seconds):
+            return await self._decoders.photo(data, spec, deadline)
+
+    async def _infer(self, pixels: Pixels, spec: TaggerSpec, outputs: Sequence[str], deadline: Deadline) -> Outputs:
+        """uint8 [b, h, w, 3] -> the outputs [b, …]."""
+        metrics = self.metrics.of(spec)
+        with Stage("engine", metrics.engine_seconds):
+            answer = await self.engine.infer(spec.name, spec.version, pixels, outputs, deadline.left())
+        metrics.count_batch(len(pixels))
+        for row in answer.get("scores", ()):
+            metrics.count_scores(row)
+        return answer
+
+
+async def _all(work: "Iterator[Coroutine[Any, Any, T]]") -> list[T]:
+    """What all of them return; the first that raises ends the others."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,134 @@
+"""The key file: what it stores, who may read it, and that it can change under a running gateway."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from labelwise.errors import LabelwiseError
+from serving.gateway.access.keys import KeyRing, add_key, read_keys, revoke_key
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.gateway.access.keys._SECONDS_BETWEEN_LOOKS", 0)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "labelwise.keys"
+
+
+def eventually(holds: object) -> bool:
+    """Whether `holds()` becomes true; the ring looks at its file once a second."""
+    deadline = time.monotonic() + 15
+    while not holds():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_only_a_hash_is_stored_and_for_the_owner_alone(file: Path) -> None:
+    key = add_key(file, "ci")
+    assert key.startswith("lw_")
+    assert len(key) == 46  # 256 bits in base64
+    assert key not in file.read_text()
+    assert key.removeprefix("lw_") not in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [entry.name for entry in read_keys(file)] == ["ci"]
+    assert [entry.name for entry in file.parent.iterdir()] == [file.name]  # nothing left aside
+
+
+def test_several_keys_each_with_its_name(file: Path) -> None:
+    keys = {name: add_key(file, name) for name in ("ci", "phone", "backup.2")}
+    ring = KeyRing(file)
+    assert {name: ring.name_of(key) for name, key in keys.items()} == {name: name for name in keys}
+    wrong = ["", "lw_", keys["ci"][:-1], keys["ci"] + "A", keys["ci"].upper(), " " + keys["ci"], "ü", "\udcff"]
+    assert [ring.name_of(key) for key in wrong] == [None] * len(wrong)
+
+
+def test_what_an_operator_wrote_stays(file: Path) -> None:
+    file.write_text("# keys of the photo team\n\n")
+    file.chmod(0o640)
+    add_key(file, "ci")
+    add_key(file, "phone")
+    revoke_key(file, "ci")
+    lines = file.read_text().splitlines()
+    assert lines[:2] == ["# keys of the photo team", ""]
+    assert [line.split()[0] for line in lines[2:]] == ["phone"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+@pytest.mark.usefixtures("always_looking")
+def test_a_change_of_the_file_holds_without_a_restart(file: Path) -> None:
+    first = add_key(file, "first")
+    ring = KeyRing(file)
+    second = add_key(file, "second")
+    assert eventually(lambda: ring.name_of(second) == "second")
+    revoke_key(file, "first")
+    assert eventually(lambda: ring.name_of(first) is None)
+    assert ring.name_of(second) == "second"
+
+
+@pytest.mark.usefixtures("always_looking")
+def test_what_the_file_no_longer_says_does_not_hold(file: Path) -> None:
+    first, second = add_key(file, "first"), add_key(file, "second")
+    ring = KeyRing(file)
+    whole = file.read_text()
+    file.write_text(whole.replace("first sha256:", "first sha257:"))
+    assert eventually(lambda: ring.name_of(first) is None)
+    assert ring.name_of(second) == "second"
+    file.unlink()
+    assert eventually(lambda: ring.name_of(second) is None)
+    file.write_text(whole)
+    assert eventually(lambda: ring.name_of(first) == "first")
+
+
+@pytest.mark.parametrize("line", ["ci", "ci secret", "ci sha256:12", "ci sha256:" + "g" * 64, "c i sha256:" + "0" * 64])
+def test_a_broken_file_is_refused_with_the_line(file: Path, line: str) -> None:
+    add_key(file, "fine")
+    with file.open("a") as stream:
+        stream.write(line + "\n")
+    with pytest.raises(LabelwiseError, match="line 2"):
+        KeyRing(file)
+
+
+def test_wrong_names(file: Path) -> None:
+    add_key(file, "ci")
+    before = file.read_text()
+    for name in ("", "a b", "a\nb", "#a", "ü", "x" * 65):
+        with pytest.raises(LabelwiseError, match="name"):
+            add_key(file, name)
+    with pytest.raises(LabelwiseError, match="already has a key named ci"):
+        add_key(file, "ci")
+    with pytest.raises(LabelwiseError, match="no key named cd"):
+        revoke_key(file, "cd")
+    assert file.read_text() == before
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(LabelwiseError, match="Cannot write"):
+        add_key(tmp_path / "nowhere" / "labelwise.keys", "ci")
+
+
+def test_the_command_line(file: Path) -> None:
+    def keys(*arguments: str, code: int = 0) -> tuple[str, str]:
+        command = [sys.executable, "-m", "labelwise", "keys", *arguments]
+        environment = os.environ | {"LABELWISE_KEYS": str(file)}
+        result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+        assert result.returncode == code, result.stderr
+        return result.stdout, result.stderr
+
+    key, advice = keys("add", "ci")
+    assert KeyRing(file).name_of(key.strip()) == "ci"
+    assert f"--keys {file}" in advice
+    assert keys("list")[0].split()[0] == "ci"
+    assert keys("revoke", "ci")[0] == "Revoked ci.\n"
+    assert keys("list")[0] == ""
+    assert len(keys("revoke", "ci", code=1)[1].splitlines()) == 1

@@ -1,0 +1,136 @@
+"""Several processes behind one address: started together, kept alive, counted together, ended together."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving.gateway.access.keys import add_key, revoke_key
+from serving.gateway.supervisor import settings_of_each
+from serving.settings import Settings
+from tests.conftest import ROOT, free_port, running_gateway
+
+PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
+PATIENCE = 90.0  # seconds
+
+
+def children(pid: int) -> list[int]:
+    """Workers of a gateway: what it spawned, but for the process that watches over its shared resources."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def tagged(url: str) -> float:
+    found = re.search(r"^labelwise_images_total\{.*\} (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0
+
+
+def ask(url: str, count: int) -> list[int]:
+    """The statuses of so many requests, each on a connection of its own, four at a time."""
+
+    def one(_: int) -> int:
+        return httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=PATIENCE).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def test_workers_count_together_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    add_key(keys, "other")
+    folders = set(Path(tempfile.gettempdir()).glob("labelwise-metrics-*"))
+    with running_gateway("--workers", "2") as (url, process):
+        (folder,) = set(Path(tempfile.gettempdir()).glob("labelwise-metrics-*")) - folders
+        assert folder.stat().st_mode & 0o077 == 0
+        first = children(process.pid)
+        assert len(first) == 2
+        assert ask(url, 12) == [200] * 12
+        assert tagged(url) == 12
+        os.kill(first[0], signal.SIGKILL)
+        until(lambda: len(children(process.pid)) == 2 and first[0] not in children(process.pid))
+        assert ask(url, 4) == [200] * 4
+        assert tagged(url) == 16  # also what the dead one had counted
+        in_flight = re.search(r"^labelwise_requests_in_flight (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+        assert in_flight
+        assert float(in_flight[1]) == 0
+        last = children(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert not folder.exists()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in last)
+
+
+def test_workers_take_up_the_keys_anew(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    key = add_key(keys, "phone-app")
+    with running_gateway("--workers", "2", "--keys", str(keys)) as (url, _):
+
+        def statuses() -> set[int]:
+            headers = {"X-API-Key": key}
+            return {httpx.get(f"{url}/v1/models", headers=headers).status_code for _ in range(8)}
+
+        assert statuses() == {200}
+        revoke_key(keys, "phone-app")
+        until(lambda: statuses() == {401})
+
+
+def test_workers_end_with_their_parent() -> None:
+    with running_gateway("--workers", "2") as (_, process):
+        workers = children(process.pid)
+        process.kill()
+        process.wait()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+def test_workers_share_one_triton(triton_arguments: dict[str, str]) -> None:
+    ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
+    with running_gateway("--workers", "2", **(triton_arguments | ports)) as (url, process):
+        assert len(children(process.pid)) == 2
+        assert ask(url, 6) == [200] * 6
+        running = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        names = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in running]
+        assert sum(b"tritonserver" in name.partition(b"\0")[0] for name in names) == 1
+
+
+def test_what_cannot_start_says_so_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--workers", "2"]
+    command += ["--repository", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("labelwise: ")
+    assert "holds no tagger" in line
+
+
+def test_the_cores_are_shared_out_unless_somebody_says_how() -> None:
+    cores = Settings().threads
+    assert settings_of_each(Settings(workers=1)).threads == cores
+    assert settings_of_each(Settings(workers=2)).threads == max(1, cores // 2)
+    assert settings_of_each(Settings(workers=200)).threads == 1
+    assert settings_of_each(Settings(workers=2, threads=7)).threads == 7
+
+
+@pytest.mark.parametrize("count", ["0", "many"])
+def test_wrong_numbers_of_workers(count: str) -> None:
+    environment = os.environ | {"LABELWISE_WORKERS": count}
+    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=PATIENCE)
+    assert result.returncode == 1
+    assert "workers" in result.stderr
