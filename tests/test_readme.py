@@ -47,11 +47,17 @@ def test_the_way_from_labels_to_a_repository(tmp_path: Path) -> None:
     assert (tmp_path / "runs/repository/shapes_model/1/model.onnx").is_file()
 
 
-def test_plain_triton_client(triton_gateway_url: str, triton_arguments: dict[str, str]) -> None:
+def test_tagging_many_photos(tmp_path: Path) -> None:
+    (command,) = [block for block in blocks("bash") if block.startswith("labelwise tag ")]
+    shutil.copytree(ROOT / "tests/assets/photos", tmp_path / "tests/assets/photos")
+    (tmp_path / "model_repository").symlink_to(ROOT / "model_repository")
+    assert "8 rows" in run(["bash", "-ec", command + " 2>&1"], tmp_path)
+
+
+def test_the_python_client(triton_gateway_url: str, triton_arguments: dict[str, str]) -> None:
     (program,) = blocks("python")
     program = program.replace("127.0.0.1:8001", f"127.0.0.1:{triton_arguments['triton_grpc_port']}")
-    printed = run([sys.executable, "-c", program], ROOT)
-    assert ":sunset" in printed
+    assert "('sunset', 0.98" in run([sys.executable, "-c", program], ROOT)
 
 
 def test_every_file_it_links_to_is_there() -> None:
