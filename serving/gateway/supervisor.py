@@ -119,9 +119,9 @@ class _Worker:
         if process is None:
             return
         process.terminate()
-        with contextlib.suppress(asyncio.TimeoutError):
+        try:
             await asyncio.wait_for(_readable(process.sentinel), within)
-        if process.is_alive():
+        except asyncio.TimeoutError:
             logger.error("worker %d did not end within %g s and is killed", process.pid, within)
             process.kill()
             await _readable(process.sentinel)

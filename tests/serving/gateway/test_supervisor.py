@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -51,12 +50,10 @@ def ask(url: str, count: int) -> list[int]:
         return list(pool.map(one, range(count)))
 
 
-def test_workers_count_together_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    add_key(keys, "other")
-    folders = set(Path(tempfile.gettempdir()).glob("labelwise-metrics-*"))
+def test_workers_count_together_and_one_that_dies_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with running_gateway("--workers", "2") as (url, process):
-        (folder,) = set(Path(tempfile.gettempdir()).glob("labelwise-metrics-*")) - folders
+        (folder,) = tmp_path.glob("labelwise-metrics-*")
         assert folder.stat().st_mode & 0o077 == 0
         first = children(process.pid)
         assert len(first) == 2
