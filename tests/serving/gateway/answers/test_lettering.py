@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from serving import lettering
+from serving.gateway.answers import lettering
 from serving.gateway.answers.lettering import lettered
 
 
