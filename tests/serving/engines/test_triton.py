@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -242,6 +243,11 @@ def three_versions(repository: Path, spec: TaggerSpec, tmp_path: Path) -> Path:
         assert "num_versions: 2" in text
         assert "max_queue_size: 512" in text
         config.write_text(text.replace("max_queue_size: 512", "max_queue_size: 1"))
+    pinned = ensemble / "config.pbtxt"  # as an export would have left it: to the newest version
+    pins = re.compile(rf"(?<=version: ){spec.version}$|(?<=versions: ){spec.version}$", re.MULTILINE)
+    text, count = pins.subn(str(spec.version + 2), pinned.read_text())
+    assert count == 3
+    pinned.write_text(text)
     return copy
 
 
