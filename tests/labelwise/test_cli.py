@@ -151,7 +151,8 @@ def test_check_shows_everything_and_fails_with_what_is_wrong(run, tmp_path: Path
     (broken / "scenes_model/labels.txt").write_text("sea\n")
     code, printed, error = run("check", broken)
     assert (code, error) == (1, "")
-    assert "2 failed" in printed
+    configurations = [broken / "scenes_model/config.pbtxt", *broken.glob("scenes_model/configs/*.pbtxt")]
+    assert f"{len(configurations)} failed" in printed
     assert "failed: scenes_model: config.pbtxt: line 1 of labels.txt is 'sea', the contract says 'desert'" in printed
 
 
