@@ -24,6 +24,7 @@ export class Thumbnail {
   hide() {
     this.isWanted = false;
     this.image.removeAttribute("src");
+    this.giveUp?.();
   }
 
   async fill() {
@@ -34,7 +35,8 @@ export class Thumbnail {
       if (!this.isWanted) return;
       url = URL.createObjectURL(this.blob);
       this.image.src = url;
-      await this.image.decode();
+      const hidden = new Promise((resolve) => (this.giveUp = resolve));
+      await Promise.race([this.image.decode(), hidden]); // Chromium may never settle what lost its picture meanwhile
     } catch {
       if (this.isWanted) this.onFailure();
     } finally {

@@ -82,6 +82,35 @@ def test_pictures_and_labels_are_there_near_the_window_only(page: Any, photos: l
     chromium.wait_until(page, "objectUrls.size === 0")
 
 
+def test_a_picture_that_is_taken_away_keeps_no_other_waiting(page: Any) -> None:
+    """At any moment of its being made; that of decoding needs some tries to be hit."""
+    is_shown = page.evaluate("""async () => {
+      const { Thumbnail } = await import("/page/thumbnail.js");
+      const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+      const canvas = Object.assign(document.createElement("canvas"), { width: 720, height: 540 });
+      canvas.getContext("2d").fillRect(0, 0, 300, 300);
+      const file = await new Promise((resolve) => canvas.toBlob(resolve));
+      const make = () => {
+        const image = document.body.appendChild(new Image());
+        return new Thumbnail(image, file, () => {});
+      };
+      for (let round = 0; round < 60; round++) {
+        const thumbnail = make();
+        const begun = new Promise((resolve) => new MutationObserver(resolve).observe(thumbnail.image, { attributes: true }));
+        thumbnail.show();
+        if (await Promise.race([begun, pause(5000).then(() => "late")]) === "late") return false;
+        await pause(Math.random() * 6);
+        thumbnail.hide();
+        thumbnail.image.remove();
+      }
+      const last = make();
+      last.show();
+      for (let tries = 0; tries < 100 && !last.image.naturalWidth; tries++) await pause(50);
+      return last.image.naturalWidth > 0;
+    }""")
+    assert is_shown
+
+
 def test_photos_that_are_taken_away_are_not_sent(page: Any, photos: list[Path]) -> None:
     answered: list[str] = []
     aborted: list[str] = []
