@@ -1,9 +1,9 @@
-"""How photos best reach Triton: decoded here and sent as pixels, or as files for it to decode; and shared memory.
+"""How photos best reach Triton: decoded here and sent as pixels, or as files for it to decode; in shared memory or not.
 
     python benchmarks/send.py [--rounds 5] [--seconds 8] [PHOTO ...]
 
 Everything runs on this machine, so client and Triton share its cores; CPU time per photo, of both together, says what
-is left where they do not. The ways take turns, a round each. Prints two Markdown tables. Linux only.
+is left where they do not. The ways take turns, a round each. Prints a Markdown table. Linux only.
 """
 
 import argparse
@@ -19,13 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import tritonclient.grpc as grpcclient
-from tritonclient.utils import InferenceServerException, shared_memory
+from tritonclient.utils import InferenceServerException
 
-from labelwise.image import load_pixels
-from labelwise.spec import TaggerSpec
 from serving.client import Tagger
 from serving.engines.triton_install import find_triton
 
@@ -33,6 +31,11 @@ ROOT = Path(__file__).parent.parent
 REPOSITORY = ROOT / "model_repository"
 GRPC_PORT, METRICS_PORT = 18001, 18002
 BATCH = 16
+WAYS: dict[str, dict[str, Any]] = {
+    "pixels, in shared memory": {"send": "pixels", "shared_memory": True},
+    "pixels, in the request": {"send": "pixels", "shared_memory": False},
+    "bytes": {"send": "bytes"},
+}
 
 Row = dict[str, float]
 
@@ -90,9 +93,9 @@ def cpu_of_group(leader: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def tag(send: str, photos: list[Path], seconds: float, server: int) -> Row:
+def tag(way: str, photos: list[Path], seconds: float, server: int) -> Row:
     """Images per second, and CPU milliseconds per image here and there."""
-    with Tagger(f"grpc://127.0.0.1:{GRPC_PORT}", "scenes", send=send, batch=BATCH) as tagger:
+    with Tagger(f"grpc://127.0.0.1:{GRPC_PORT}", "scenes", batch=BATCH, **WAYS[way]) as tagger:
         tagger.tag(photos)
         here, there, started = time.process_time(), cpu_of_group(server), time.perf_counter()
         results = tagger.tag_stream(cycle(photos))
@@ -104,42 +107,11 @@ def tag(send: str, photos: list[Path], seconds: float, server: int) -> Row:
     return {"rate": count / elapsed, "client": 1000 * client / count, "triton": 1000 * triton / count}
 
 
-def one_at_a_time(name: str, seconds: float, tensor: grpcclient.InferInput, server: int) -> Row:
-    """Milliseconds a request, and CPU milliseconds of both."""
-    outputs = [grpcclient.InferRequestedOutput("scores")]
-    with grpcclient.InferenceServerClient(f"127.0.0.1:{GRPC_PORT}") as client:
-        client.infer(name, [tensor], outputs=outputs)
-        here, there, started = time.process_time(), cpu_of_group(server), time.perf_counter()
-        count = 0
-        while (elapsed := time.perf_counter() - started) < seconds:
-            client.infer(name, [tensor], outputs=outputs)
-            count += 1
-    cpu = time.process_time() - here + cpu_of_group(server) - there
-    return {"request": 1000 * elapsed / count, "cpu": 1000 * cpu / count}
-
-
-@contextmanager
-def tensors(spec: TaggerSpec, pixels: np.ndarray) -> Iterator[dict[str, grpcclient.InferInput]]:
-    """The same pixels in the request, and in memory that Triton shares."""
-    inside = grpcclient.InferInput(spec.input.name, list(pixels.shape), "UINT8").set_data_from_numpy(pixels)
-    region = shared_memory.create_shared_memory_region("labelwise", f"/labelwise_send_{os.getpid()}", pixels.nbytes)
-    with grpcclient.InferenceServerClient(f"127.0.0.1:{GRPC_PORT}") as client:
-        try:
-            shared_memory.set_shared_memory_region(region, [pixels])
-            client.register_system_shared_memory("labelwise", f"/labelwise_send_{os.getpid()}", pixels.nbytes)
-            shared = grpcclient.InferInput(spec.input.name, list(pixels.shape), "UINT8")
-            shared.set_shared_memory("labelwise", pixels.nbytes)
-            yield {"in the request": inside, "in shared memory": shared}
-            client.unregister_system_shared_memory("labelwise")
-        finally:
-            shared_memory.destroy_shared_memory_region(region)
-
-
-def in_turns(rounds: int, ways: dict[str, Callable[[], Row]]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {name: [] for name in ways}
+def in_turns(rounds: int, measure: Callable[[str], Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {name: [] for name in WAYS}
     for _ in range(rounds):
-        for name, measure in ways.items():
-            found[name].append(measure())
+        for name in WAYS:
+            found[name].append(measure(name))
             print(json.dumps({name: {key: round(value, 3) for key, value in found[name][-1].items()}}), file=sys.stderr)
     return found
 
@@ -154,37 +126,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8)
     arguments = parser.parse_args()
-    spec = TaggerSpec.read(REPOSITORY / "scenes")
-    chosen = [photo for _, photo in zip(range(BATCH), cycle(arguments.photos), strict=False)]
-    pixels = np.stack([load_pixels(photo.read_bytes(), spec.image.height, spec.image.width) for photo in chosen])
     with tempfile.TemporaryDirectory() as folder, triton(Path(folder)) as server:
-        sent = in_turns(
-            arguments.rounds,
-            {way: lambda way=way: tag(way, arguments.photos, arguments.seconds, server) for way in ("pixels", "bytes")},
-        )
-        with tensors(spec, pixels) as prepared:
-            shared = in_turns(
-                arguments.rounds,
-                {
-                    way: lambda tensor=tensor: one_at_a_time(
-                        f"{spec.name}_model", arguments.seconds / 2, tensor, server
-                    )
-                    for way, tensor in prepared.items()
-                },
-            )
+        sent = in_turns(arguments.rounds, lambda way: tag(way, arguments.photos, arguments.seconds, server))
     print("| sent | images/s: median (min to max) | CPU ms a photo: client | Triton | both |\n|---|---|---|---|---|")
     for way, rows in sent.items():
         rates, client, server_cpu = [row["rate"] for row in rows], median(rows, "client"), median(rows, "triton")
         print(
             f"| {way} | {statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f}) "
             f"| {client:.2f} | {server_cpu:.2f} | {client + server_cpu:.2f} |"
-        )
-    print(f"\n| {BATCH} photos' pixels | ms a request: median (min to max) | CPU ms of both |\n|---|---|---|")
-    for way, rows in shared.items():
-        times = [row["request"] for row in rows]
-        print(
-            f"| {way} | {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f}) "
-            f"| {median(rows, 'cpu'):.2f} |"
         )
 
 

@@ -31,7 +31,11 @@ class AsyncTagger:
     def __init__(self, servers: str | Sequence[str], model: str | None = None, **options: Any) -> None:
         self._options = ClientOptions(**options)
         self._transport: Transport = create_transport(
-            servers, model, key=self._options.key, connect_timeout=self._options.connect_timeout
+            servers,
+            model,
+            key=self._options.key,
+            connect_timeout=self._options.connect_timeout,
+            shared_memory=self._options.shared_memory,
         )
         if self._options.send == "pixels" and not self._transport.takes_pixels:
             raise ClientError("A gateway takes photos as bytes; pixels go to a Triton, grpc://HOST:8001.")

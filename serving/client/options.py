@@ -21,6 +21,7 @@ class ClientOptions:
 
     `send`: decode here and send `pixels`, or send files as they are, as `bytes`, for the server to decode; a gateway
     always gets bytes. `auto` is what was measured to be faster. `expect_labels`: refuse a model that has others.
+    `shared_memory`: for pixels, with a Triton on this host that allows it; else they go into the requests.
     """
 
     key: str | None = None
@@ -31,6 +32,7 @@ class ClientOptions:
     threads: int = field(default_factory=_cores)  # that read and decode
     timeout: float = 60.0  # for each request, tries included
     connect_timeout: float = 10.0
+    shared_memory: bool = True
     max_pixels: int = MAX_PIXELS  # of a photo that is decoded here
 
     def __post_init__(self) -> None:

@@ -37,12 +37,17 @@ class Transport(Protocol):
 
 
 def create_transport(
-    servers: str | Sequence[str], model: str | None = None, *, key: str | None = None, connect_timeout: float = 10.0
+    servers: str | Sequence[str],
+    model: str | None = None,
+    *,
+    key: str | None = None,
+    connect_timeout: float = 10.0,
+    shared_memory: bool = True,
 ) -> Transport:
     """For `grpc://host:8001` (Triton) or `http://host:8000` (gateway); several as a list, or separated by commas.
 
     `model` may be left out where a gateway serves only one. `key` is the gateway's. `connect` waits so many seconds
-    for a first server.
+    for a first server. `shared_memory`: for pixels, with a Triton on this host that allows it.
     """
     urls = [url.strip().rstrip("/") for url in (servers.split(",") if isinstance(servers, str) else servers)]
     schemes = {url.partition("://")[0] if "://" in url else "" for url in urls}
@@ -62,4 +67,4 @@ def create_transport(
         raise ClientError("Triton does not list its models to everybody: name one, such as model='scenes'.")
     from serving.client.triton import TritonTransport
 
-    return TritonTransport(urls, model, connect_timeout=connect_timeout)
+    return TritonTransport(urls, model, connect_timeout=connect_timeout, shared_memory=shared_memory)

@@ -27,9 +27,12 @@ from serving.client.errors import (
     WrongContract,
 )
 from serving.client.servers import Servers
+from serving.client.shared_memory import FORGOTTEN, RegionForgotten, SharedMemory
 from serving.engines import base
 from serving.engines.base import Outputs, Pixels
 from serving.engines.triton_grpc import CHANNEL, our_errors
+
+Shapes = dict[str, tuple[int, ...]]  # of the outputs that are wanted
 
 _ENSEMBLE_INPUT = "IMAGE"
 _REFUSED = re.compile(r"image (\d+) of \d+: (image_\w+): (.*)")  # the decode model's words
@@ -60,8 +63,9 @@ class TritonTransport:
 
     takes_pixels = True
 
-    def __init__(self, urls: Sequence[str], model: str, *, connect_timeout: float) -> None:
+    def __init__(self, urls: Sequence[str], model: str, *, connect_timeout: float, shared_memory: bool = True) -> None:
         self._urls, self._model, self._connect_timeout = urls, model, connect_timeout
+        self._shares_memory = shared_memory
         self._servers: Servers[_TritonLink] | None = None
 
     @property
@@ -77,7 +81,7 @@ class TritonTransport:
     async def connect(self) -> None:
         """Raises ServerUnavailable, UnknownModel, or WrongContract where Triton does not tell the contract."""
         _process.claim()
-        self._servers = Servers([_TritonLink(url, self._model) for url in self._urls])
+        self._servers = Servers([_TritonLink(url, self._model, self._shares_memory) for url in self._urls])
         try:
             await self._connected.connect(self._connect_timeout)
         except BaseException:
@@ -85,37 +89,41 @@ class TritonTransport:
             raise
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
-        tensor = grpcclient.InferInput(self.spec.input.name, list(pixels.shape), np_to_triton_dtype(pixels.dtype))
-        tensor.set_data_from_numpy(pixels)
-        return await self._ask(self._model + MODEL_SUFFIX, tensor, outputs, timeout)
+        spec, shapes = self.spec, self._shapes(outputs, len(pixels))
+        return await self._connected.call(lambda link, within: link.infer_pixels(spec, pixels, shapes, within), timeout)
 
     async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
         tensor = grpcclient.InferInput(_ENSEMBLE_INPUT, [len(photos), 1], "BYTES")
         tensor.set_data_from_numpy(np.array([[photo] for photo in photos], dtype=np.object_))
-        return await self._ask(self._model, tensor, outputs, timeout)
+        spec, shapes = self.spec, self._shapes(outputs, len(photos))
+        return await self._connected.call(
+            lambda link, within: link.infer(self._model, spec, tensor, shapes, within), timeout
+        )
 
     async def close(self) -> None:
         if self._servers is not None:
             await self._servers.close()
 
-    async def _ask(self, model: str, tensor: grpcclient.InferInput, outputs: Sequence[str], timeout: float) -> Outputs:
+    def _shapes(self, outputs: Sequence[str], batch: int) -> Shapes:
         spec = self.spec
         if missing := sorted(set(outputs) - set(spec.output_names)):
             raise OutputNotOffered(
                 f"{spec.name} has no {', '.join(missing)}; it offers {', '.join(spec.output_names)}."
             )
-        shapes = {output.name: (tensor.shape()[0], *output.shape) for output in spec.outputs if output.name in outputs}
-        return await self._connected.call(lambda link, within: link.infer(model, spec, tensor, shapes, within), timeout)
+        return {output.name: (batch, *output.shape) for output in spec.outputs if output.name in outputs}
 
 
 class _TritonLink:
     """One channel to one Triton."""
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, shares_memory: bool) -> None:
         self.url, self._model = url, model
         self._client: Any = grpcclient.InferenceServerClient(url.removeprefix("grpc://"), channel_args=CHANNEL)
+        self._memory = SharedMemory(self._client, url) if shares_memory else None
 
     async def close(self) -> None:
+        if self._memory:
+            await self._memory.close()
         await self._client.close()
 
     async def contract(self, version: int | None, timeout: float) -> TaggerSpec:
@@ -132,9 +140,21 @@ class _TritonLink:
         except SpecError as error:
             raise WrongContract(f"{error}; export the model again with `labelwise export`.") from error
 
-    async def infer(
-        self, model: str, spec: TaggerSpec, tensor: Any, shapes: dict[str, tuple[int, ...]], timeout: float
-    ) -> Outputs:
+    async def infer_pixels(self, spec: TaggerSpec, pixels: Pixels, shapes: Shapes, timeout: float) -> Outputs:
+        """By the model itself, in shared memory where that can be."""
+        tensor = grpcclient.InferInput(spec.input.name, list(pixels.shape), np_to_triton_dtype(pixels.dtype))
+        if self._memory:
+            largest = pixels[0].nbytes * spec.max_batch
+            with contextlib.suppress(RegionForgotten):
+                async with self._memory.holding(pixels, largest, timeout) as region:
+                    if region:
+                        tensor.set_shared_memory(region, pixels.nbytes)
+                        return await self.infer(self._model + MODEL_SUFFIX, spec, tensor, shapes, timeout)
+        tensor.set_data_from_numpy(pixels)
+        return await self.infer(self._model + MODEL_SUFFIX, spec, tensor, shapes, timeout)
+
+    async def infer(self, model: str, spec: TaggerSpec, tensor: Any, shapes: Shapes, timeout: float) -> Outputs:
+        """`model` is the one of `spec`, or the ensemble around it."""
         with self._client_errors():
             result = await self._client.infer(
                 model,
@@ -170,6 +190,8 @@ class _TritonLink:
             return ServerUnavailable(f"{self.url} does not answer: {words}")
         if isinstance(error, base.EngineTimeout):
             return ServerTimeout(f"{self.url} did not answer in time: {words}")
+        if FORGOTTEN in words:
+            return RegionForgotten(f"{self.url} was started anew.")
         if isinstance(error, base.UnknownModel):
             return UnknownModel(f"{self.url} does not serve {self._model}: {words}")
         return ServerFailed(f"{self.url} failed: {words}")

@@ -41,7 +41,9 @@ def add(repository: Path, graph: Path, spec: TaggerSpec, version: int, shift: fl
 
 
 @contextmanager
-def triton(repository: Path, folder: Path, *arguments: str) -> Iterator[tuple[grpc.InferenceServerClient, int, int]]:
+def triton(
+    repository: Path, folder: Path, *arguments: str, port: int | None = None
+) -> Iterator[tuple[grpc.InferenceServerClient, int, int]]:
     """A Triton whose models are loaded on demand; yields a client, its own port and that of its metrics."""
     try:
         install = find_triton()
@@ -50,7 +52,7 @@ def triton(repository: Path, folder: Path, *arguments: str) -> Iterator[tuple[gr
     (folder / "backends").mkdir(parents=True)
     # The Python backend starts its process through a shell, without quotes, and reads paths as ASCII.
     (folder / "repository").symlink_to(repository)
-    port, metrics = free_port(), free_port()
+    port, metrics = port or free_port(), free_port()
     command = [
         str(install.binary),
         f"--model-repository={folder / 'repository'}",

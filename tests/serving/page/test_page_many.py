@@ -96,7 +96,9 @@ def test_a_picture_that_is_taken_away_keeps_no_other_waiting(page: Any) -> None:
       };
       for (let round = 0; round < 60; round++) {
         const thumbnail = make();
-        const begun = new Promise((resolve) => new MutationObserver(resolve).observe(thumbnail.image, { attributes: true }));
+        const begun = new Promise((resolve) => {
+          new MutationObserver(resolve).observe(thumbnail.image, { attributes: true });
+        });
         thumbnail.show();
         if (await Promise.race([begun, pause(5000).then(() => "late")]) === "late") return false;
         await pause(Math.random() * 6);

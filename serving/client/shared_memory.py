@@ -1,0 +1,198 @@
+"""Pixels in memory that a Triton on this host reads, in place of a copy of them in every request.
+
+A region is a file in /dev/shm, locked as long as the client that made it lives. So what a client that was killed has
+left behind, there and in Triton, is found and cleared away by the next one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import mmap
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from serving.client.errors import ClientError
+from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Pixels
+from serving.engines.triton_grpc import our_errors
+
+logger = logging.getLogger("labelwise.client")
+
+_FOLDER = Path("/dev/shm")  # where Linux has POSIX shared memory
+_PREFIX = "labelwise-pixels-"
+_RESTRICTED = "restricted"  # Triton's word, with the status of a server that is down
+FORGOTTEN = "find shared memory region"  # what a Triton says that was started anew
+_CLEARING = 1.0  # seconds that Triton may take to forget a region
+_RECENT = 60.0  # seconds; a client that makes a region has not locked it yet for a moment
+
+
+class Region:
+    """A file in shared memory of at most `size` bytes; of those it takes as many as were ever used."""
+
+    def __init__(self, size: int) -> None:
+        import fcntl  # Linux has it, where /dev/shm is
+
+        self.name = f"{_PREFIX}{secrets.token_hex(8)}"
+        self._path = _FOLDER / self.name
+        self._used = 0
+        with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.truncate(size)
+                self._memory = np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)  # keeps the file locked
+            except OSError:
+                self.remove()
+                raise
+
+    def fill(self, pixels: Pixels) -> None:
+        """OSError where memory is short; merely writing to it would then end the process."""
+        if pixels.nbytes > self._used:
+            with self._path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, pixels.nbytes)
+            self._used = pixels.nbytes
+        self._memory[: pixels.nbytes] = pixels.reshape(-1)
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+class RegionForgotten(ClientError):
+    """Triton was started anew and does not know the region."""
+
+
+class SharedMemory:
+    """Regions for the Triton at `url`, as many as there are requests at once.
+
+    Where there can be none, because Triton is elsewhere or forbids it, pixels simply stay in the requests.
+    """
+
+    def __init__(self, client: Any, url: str) -> None:
+        self._client, self._url = client, url
+        self._free: list[Region] = []
+        self._is_possible: bool | None = None if _FOLDER.is_dir() else False  # None: nobody has asked yet
+        self._has_worked, self._closed = False, False
+        self._registering = asyncio.Lock()  # so that one is refused, and not as many as there are requests
+
+    @contextlib.asynccontextmanager
+    async def holding(self, pixels: Pixels, largest: int, timeout: float) -> AsyncIterator[str | None]:
+        """The name of a region that has `pixels`; None: they have to go into the request.
+
+        `largest`: bytes of the largest request. Raise RegionForgotten into it where Triton says so.
+        """
+        region = await self._filled(pixels, largest, timeout)
+        try:
+            yield region.name if region else None
+        except RegionForgotten:
+            if region:
+                region.remove()
+                region = None
+            raise
+        finally:  # Triton may be reading it yet for a request that was given up: nobody waits for that answer
+            if region and not self._closed:
+                self._free.append(region)
+
+    async def close(self) -> None:
+        """Clear away what Triton does not read any more."""
+        self._closed = True
+        while self._free:
+            region = self._free.pop()
+            if await self._forget(region.name):
+                region.remove()
+
+    async def _filled(self, pixels: Pixels, largest: int, timeout: float) -> Region | None:
+        region: Region | None = None
+        try:
+            if self._is_possible is not False:
+                region = self._free.pop() if self._free else await self._registered(largest, timeout)
+            if region:
+                region.fill(pixels)
+            return region
+        except OSError as error:
+            self._do_without(f"shared memory: {error.strerror}")
+            if region:
+                self._free.append(region)
+            return None
+
+    async def _registered(self, size: int, timeout: float) -> Region | None:
+        async with self._registering:
+            if self._is_possible is None:
+                self._is_possible = await is_on_this_host(self._url)
+            if not self._is_possible:
+                return None
+            region = Region(size)
+            try:
+                with our_errors():
+                    await self._client.register_system_shared_memory(
+                        region.name, f"/{region.name}", size, client_timeout=timeout
+                    )
+            except EngineError as error:
+                region.remove()
+                if _RESTRICTED in str(error) or not isinstance(error, EngineTimeout | EngineUnavailable):
+                    self._do_without(str(error))
+                return None
+            if not self._has_worked:
+                self._has_worked = True
+                logger.info("pixels go to %s through shared memory", self._url)
+                await self._clear_away()
+            return region
+
+    def _do_without(self, reason: str) -> None:
+        self._is_possible = False
+        logger.info("pixels go to %s in requests: %s", self._url, reason)
+
+    async def _clear_away(self) -> None:
+        """What clients have left behind that are no more."""
+        with contextlib.suppress(EngineError), our_errors():
+            status = await self._client.get_system_shared_memory_status(client_timeout=_CLEARING)
+            known = {name for name in status.regions if name.startswith(_PREFIX)}
+            for name in known | _names():
+                if _is_left_behind(_FOLDER / name) and (name not in known or await self._forget(name)):
+                    (_FOLDER / name).unlink(missing_ok=True)
+
+    async def _forget(self, name: str) -> bool:
+        """Whether Triton does not have it any more: it keeps what it is reading."""
+        with contextlib.suppress(EngineError), our_errors():
+            await self._client.unregister_system_shared_memory(name, client_timeout=_CLEARING)
+            return True
+        return False
+
+
+async def is_on_this_host(url: str) -> bool:
+    """Whether a server's address is one of this host's own."""
+    parts = urlsplit(url)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, 0, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
+                probe.bind(address)
+                return True
+    except OSError:  # no such name; connecting will say so
+        pass
+    return False
+
+
+def _names() -> set[str]:
+    return {file.name for file in _FOLDER.glob(f"{_PREFIX}*")}
+
+
+def _is_left_behind(file: Path) -> bool:
+    """Whether nobody holds it."""
+    import fcntl
+
+    try:
+        with file.open("rb") as opened:
+            if os.fstat(opened.fileno()).st_mtime > time.time() - _RECENT:
+                return False
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        return True
+    except OSError:  # it is locked, or another user's
+        return False
