@@ -158,10 +158,12 @@ def test_a_call_that_ends_early_harms_nothing(allowing: grpcclient.InferenceServ
             results = tagger.tag_stream(photos * 30)
             assert next(results).error is None
     assert allowing.is_server_live()
-    age(regions(allowing))
-    with Tagger(allowing.url, "scenes") as tagger:
-        scores(tagger, photos)
-    assert regions(allowing) == set()
+    deadline = time.monotonic() + 60
+    while left := regions(allowing):  # Triton keeps what it is reading
+        assert time.monotonic() < deadline
+        age(left)
+        with Tagger(allowing.url, "scenes") as tagger:
+            scores(tagger, photos)
 
 
 @pytest.mark.anyio
