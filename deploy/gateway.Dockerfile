@@ -1,0 +1,49 @@
+# The gateway: with its own engine on a CPU, or in front of Tritons.
+#
+#     docker build -f deploy/gateway.Dockerfile -t labelwise-gateway .
+#
+# On x86-64 it holds onnxruntime-gpu, as pyproject.toml says: that one runs on a CPU as well, and both at once would share
+# one module. CUDA is not in here; a GPU is Triton's (triton.Dockerfile).
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /src
+RUN python -m venv --without-pip /opt/labelwise
+# The dependencies are a layer of their own, so that a change of our code does not fetch them again.
+COPY pyproject.toml constraints.txt ./
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*project['dependencies'], *project['optional-dependencies']['otel'], sep='\n')" > dependencies.txt \
+    && pip --python /opt/labelwise/bin/python install --no-cache-dir --only-binary :all: \
+        -c constraints.txt -r dependencies.txt
+# Without isolation, which would build with whatever setuptools is the newest today.
+RUN pip install --no-cache-dir -c constraints.txt setuptools
+COPY . .
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && pip --python /opt/labelwise/bin/python install --no-cache-dir --no-deps /wheels/*.whl
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="labelwise gateway" \
+    org.opencontainers.image.description="Multi-label image tagging over HTTP" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.licenses="Apache-2.0"
+# The base image comes without compiled modules, and a read-only one would compile them at each start and each probe.
+# /keys belongs to the user, so that a volume mounted there does too.
+RUN pip uninstall --yes --quiet pip setuptools wheel \
+    && python -m compileall -q -x lib2to3 /usr/local/lib/python3.11 \
+    && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent labelwise \
+    && install --directory --owner labelwise --group labelwise /keys
+COPY --from=build /opt/labelwise /opt/labelwise
+# The bundled model; mount your repository over it.
+COPY model_repository /models
+# ONNX Runtime 1.31 sends usage data to its makers unless told not to.
+ENV PATH=/opt/labelwise/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
+    LABELWISE_HOST=0.0.0.0 \
+    LABELWISE_REPOSITORY=/models
+# By number: Kubernetes cannot tell from a name that it is not root.
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python", "-c", \
+    "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/v2/health/ready'); exit(c.getresponse().status != 200)"]
+# No shell in between: SIGTERM reaches labelwise itself, which answers what it accepted.
+ENTRYPOINT ["labelwise"]
+CMD ["serve"]
