@@ -33,6 +33,7 @@ class Settings(BaseSettings):
 
     repository: Path = Path("model_repository")
     engine: Literal["embedded", "triton"] = "embedded"
+    default_model: str | None = Field(None, description="for requests that name none; needed only where there are more")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
 

@@ -23,6 +23,9 @@ def serve(
         str | None,
         typer.Option(help="gRPC host:port of running Tritons, a:8001,b:8001; without it one is started here."),
     ] = None,
+    default_model: Annotated[
+        str | None, typer.Option(help="The model for requests that name none. [default: the only one]")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
     keys: Annotated[Path | None, typer.Option(help="File of API keys, by `labelwise keys`: requests need one.")] = None,
@@ -37,8 +40,9 @@ def serve(
     from serving.gateway.run import run
     from serving.settings import load_settings
 
+    models = {"repository": repository, "engine": engine, "triton_url": triton_url, "default_model": default_model}
     exposure = {"host": host, "port": port, "keys": keys, "insecure_no_keys": insecure_no_keys}
-    run(load_settings(repository=repository, engine=engine, triton_url=triton_url, workers=workers, **exposure))
+    run(load_settings(workers=workers, **models, **exposure))
 
 
 keys_app = typer.Typer(help="API keys of the gateway: a file of names and hashes.", no_args_is_help=True)

@@ -24,7 +24,7 @@ class AsyncTagger:
     """Tags photos with `model` on `servers`: grpc://host:8001 is a Triton, http://host:8000 a gateway.
 
     Several servers of one kind, as a list or separated by commas, take turns; one that is down is left out until it
-    answers again. `model` may be left out where a gateway serves only one. `options` are those of ClientOptions. It
+    answers again. `model` may be left out where a gateway has a default. `options` are those of ClientOptions. It
     connects with the first call, and belongs to the event loop of that call.
     """
 

@@ -63,7 +63,7 @@ class GatewayLink:
         await self._client.aclose()
 
     async def contract(self, version: int | None, timeout: float) -> TaggerSpec:
-        path = f"/v1/models/{self._model or await self._only_model(timeout)}/contract"
+        path = f"/v1/models/{self._model or await self._default_model(timeout)}/contract"
         try:
             response = await self._request("GET", path, timeout, params={"version": version} if version else {})
         except UnknownModel:
@@ -126,13 +126,14 @@ class GatewayLink:
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ServerFailed(f"{self.url} did not answer as a gateway does; is this its address?") from error
 
-    async def _only_model(self, timeout: float) -> str:
+    async def _default_model(self, timeout: float) -> str:
         answer = await self._request("GET", "/v1/models", timeout)
         with self._understood():
-            names = [str(model["name"]) for model in answer.json()["models"]]
-        if len(names) != 1:
-            raise UnknownModel(f"{self.url} serves {', '.join(names)}: choose one with model=….")
-        return names[0]
+            there = answer.json()
+            default, names = there["default"], ", ".join(str(model["name"]) for model in there["models"])
+        if default is None:
+            raise UnknownModel(f"{self.url} serves {names}: choose one with model=….")
+        return str(default)
 
     async def _post(
         self, path: str, spec: TaggerSpec, timeout: float, query: Mapping[str, str], **request: Any

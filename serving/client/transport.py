@@ -46,8 +46,8 @@ def create_transport(
 ) -> Transport:
     """For `grpc://host:8001` (Triton) or `http://host:8000` (gateway); several as a list, or separated by commas.
 
-    `model` may be left out where a gateway serves only one. `key` is the gateway's. `connect` waits so many seconds
-    for a first server. `shared_memory`: for pixels, with a Triton on this host that allows it.
+    `model` may be left out where a gateway has a default. `key` is the gateway's. `connect` waits so many seconds for
+    a first server. `shared_memory`: for pixels, with a Triton on this host that allows it.
     """
     urls = [url.strip().rstrip("/") for url in (servers.split(",") if isinstance(servers, str) else servers)]
     schemes = {url.partition("://")[0] if "://" in url else "" for url in urls}

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from labelwise.errors import LabelwiseError
 from serving.engines import create_engine
+from serving.engines.base import Engine
 from serving.engines.borrowed_triton import BorrowedTriton
 from serving.gateway.access.exposure import check_exposure
 from serving.gateway.app import create_app
@@ -95,6 +97,7 @@ async def _serve(
     try:
         with _cancelled_by_sigterm():
             await engine.start()
+        _require_default(settings, engine)
         app = create_app(settings, engine, metrics, traces)
         config = uvicorn.Config(
             **connection_options(app, settings, lambda code: metrics.problems.labels(code).inc()),
@@ -117,6 +120,12 @@ def _end_after(parent: Connection) -> None:
     """It never writes, so what there is to read is its end."""
     asyncio.get_running_loop().remove_reader(parent.fileno())
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _require_default(settings: Settings, engine: Engine) -> None:
+    name, there = settings.default_model, engine.catalogue
+    if name is not None and name not in there:
+        raise LabelwiseError(f"The setting default_model: there is no model {name}; there is {', '.join(there)}.")
 
 
 def _traces(settings: Settings) -> "Traces | None":

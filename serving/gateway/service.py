@@ -95,14 +95,20 @@ class TaggingService:
         async with self._one(request, choice.spec, "embeddings") as run:
             return choice, run.outputs["embeddings"][0]
 
+    @property
+    def default_model(self) -> str | None:
+        """For requests that name none: the one of the settings, or else the only one."""
+        name, catalogue = self.settings.default_model, self.engine.catalogue
+        return next(iter(catalogue)) if name is None and len(catalogue) == 1 else name
+
     def find(self, model: str | None, version: int | None) -> TaggerSpec:
-        """The contract of a model, the only one by default, and of a version, the newest by default."""
+        """The contract of a model, `default_model` by default, and of a version, the newest by default."""
         catalogue = self.engine.catalogue
         if not catalogue:
             raise GatewayError("engine_unavailable", "No model is served here at the moment; try again shortly.")
-        if model is None and len(catalogue) > 1:
+        name = self.default_model if model is None else model
+        if name is None:
             raise GatewayError("invalid_request", f"model: choose one of {', '.join(catalogue)}.")
-        name = next(iter(catalogue)) if model is None else model
         versions = catalogue.get(name)
         if versions is None:
             raise GatewayError("unknown_model", f"There is no such model here; there is {', '.join(catalogue)}.")

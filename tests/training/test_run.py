@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -176,7 +177,8 @@ def test_labels_that_val_lacks_are_said_or_refused(
         prepare_data(nothing, short, RunOptions())
 
 
-def test_what_needs_no_data_is_checked_first(short: TrainConfig, tmp_path: Path):
+def test_what_needs_no_data_is_checked_first(short: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # its own tries take twenty seconds
     hub = short.model.model_copy(update={"backbone": "hf-hub:nobody/nothing"})
     for change, words in (
         ({"accumulate": 3}, "choose a multiple"),

@@ -29,6 +29,9 @@ class ModelInfo(BaseModel):
 
 
 class ModelList(BaseModel):
+    """The default one first."""
+
+    default: str | None = Field(description="For requests that name no model; null: they have to.")
     models: list[ModelInfo]
 
 
@@ -51,10 +54,14 @@ def _describe(versions: Mapping[int, TaggerSpec]) -> ModelInfo:
 _EXAMPLE = _describe({1: examples.CONTRACT})
 
 
-@router.get("/v1/models", summary="What is served here", responses=done(ModelList(models=[_EXAMPLE])))
+@router.get(
+    "/v1/models", summary="What is served here", responses=done(ModelList(default=_EXAMPLE.name, models=[_EXAMPLE]))
+)
 async def models(request: Request) -> ModelList:
-    catalogue = service_of(request).engine.catalogue
-    return ModelList(models=[_describe(versions) for versions in catalogue.values()])
+    service = service_of(request)
+    catalogue, default = service.engine.catalogue, service.default_model
+    names = sorted(catalogue, key=lambda name: name != default)
+    return ModelList(default=default, models=[_describe(catalogue[name]) for name in names])
 
 
 @router.get("/v1/models/{name}", summary="One model", responses=done(_EXAMPLE) | problems("unknown_model"))

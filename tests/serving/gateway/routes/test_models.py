@@ -1,11 +1,16 @@
 """What the gateway says of its models."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
 from labelwise.spec import TaggerSpec
+from serving.client import Tagger, UnknownModel
+from tests.conftest import running_gateway
+from tests.serving.publishing import copy_to_change, publish_next
 
 
 def test_the_contract_is_tagger_json(gateway_url: str, repository: Path) -> None:
@@ -22,3 +27,45 @@ def test_the_contract_of_a_version(gateway_url: str) -> None:
 def test_there_is_none_of_what_is_not_served(gateway_url: str, path: str) -> None:
     answer = httpx.get(f"{gateway_url}/v1/models/{path}")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_model")
+
+
+@pytest.fixture(scope="module")
+def two(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of two taggers, of which `scenes` is not the first by name."""
+    copy = copy_to_change(repository, tmp_path_factory.mktemp("two") / "repository")
+    publish_next(copy, name="other")
+    return copy
+
+
+def test_the_only_model_is_the_default(gateway_url: str) -> None:
+    assert httpx.get(f"{gateway_url}/v1/models").json()["default"] == "scenes"
+
+
+def test_of_two_models_one_has_to_be_named(two: Path, photos: list[Path]) -> None:
+    with running_gateway("--repository", str(two)) as (url, _):
+        answer = httpx.get(f"{url}/v1/models").json()
+        assert (answer["default"], [model["name"] for model in answer["models"]]) == (None, ["other", "scenes"])
+        refused = httpx.post(f"{url}/v1/tag", content=photos[0].read_bytes())
+        assert (refused.status_code, refused.json()["detail"]) == (422, "model: choose one of other, scenes.")
+        with pytest.raises(UnknownModel, match="serves other, scenes: choose one with model="):
+            Tagger(url).connect()
+
+
+def test_of_two_models_one_may_be_the_default(two: Path, photos: list[Path]) -> None:
+    with running_gateway("--repository", str(two), "--default-model", "scenes") as (url, _):
+        answer = httpx.get(f"{url}/v1/models").json()
+        assert (answer["default"], [model["name"] for model in answer["models"]]) == ("scenes", ["scenes", "other"])
+        photo = photos[0].read_bytes()
+        named = [httpx.post(f"{url}/v1/tag{query}", content=photo).json() for query in ("", "?model=other")]
+        assert [tagged["model"] for tagged in named] == ["scenes", "other"]
+        with Tagger(url) as tagger:
+            assert tagger.tag([photos[0]])[0].model == "scenes"
+
+
+def test_a_default_that_is_not_there(repository: Path) -> None:
+    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--repository", repository]
+    started = subprocess.run([*command, "--default-model", "nope"], capture_output=True, text=True, timeout=60)
+    assert started.returncode == 1
+    assert started.stderr.splitlines()[-1] == (
+        "labelwise: The setting default_model: there is no model nope; there is scenes."
+    )
