@@ -33,10 +33,8 @@ RUN pip uninstall --yes --quiet pip setuptools wheel \
 COPY --from=build /opt/labelwise /opt/labelwise
 # The bundled model; mount your repository over it.
 COPY model_repository /models
-# ONNX Runtime 1.31 sends usage data to its makers unless told not to.
 ENV PATH=/opt/labelwise/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    ORT_DISABLE_TELEMETRY=1 \
     LABELWISE_HOST=0.0.0.0 \
     LABELWISE_REPOSITORY=/models
 # By number: Kubernetes cannot tell from a name that it is not root.

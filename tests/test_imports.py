@@ -1,6 +1,7 @@
 """Imports go one way, training -> labelwise <- serving and export -> both, and the gateway stays free of torch."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,3 +86,10 @@ print(*{"torch", "timm", "torchvision", "sklearn", "onnxscript", "training"} & {
 """
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.split() == []
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path):
+    """Its wheel for GPUs would leave a device id in the user's home."""
+    program = "import serving.engines.onnx_session, export.onnx_file, onnxruntime, time; time.sleep(0.5)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=os.environ | {"HOME": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []

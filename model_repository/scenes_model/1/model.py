@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it takes effect before the import alone
+import onnxruntime as ort
 
 
 class TritonPythonModel:
