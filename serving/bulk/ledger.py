@@ -44,8 +44,7 @@ class Ledger:
         """The journal that a run left, locked for this one; None where none was left, or none that was begun."""
         if not file.exists():
             return None
-        with _explained(file):
-            db = _connect(file)
+        with _explained(file), _connected(file) as db:
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone():
                 db.close()
                 return None
@@ -55,14 +54,9 @@ class Ledger:
     @classmethod
     def create(cls, file: Path, identity: Identity, parts: int, rows: Iterable[Row] = ()) -> "Ledger":
         """A new journal that begins with `rows`, all of them or none of it."""
-        with _explained(file):
-            db = _connect(file)
+        with _explained(file), _connected(file) as db:
             ledger = cls(file, db, identity, parts)
-            try:
-                ledger._begin(rows)
-            except BaseException:
-                db.close()
-                raise
+            ledger._begin(rows)
             return ledger
 
     def put(self, rows: Sequence[Row]) -> None:
@@ -142,12 +136,18 @@ def remove(file: Path) -> None:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
-def _connect(file: Path) -> sqlite3.Connection:
+@contextmanager
+def _connected(file: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that stays open unless the block fails."""
     db = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
-    # The lock goes with the process, however that ends. What power failure takes from a WAL is only tagged again.
-    for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
-        db.execute(f"PRAGMA {pragma}")
-    return db
+    try:
+        # The lock goes with the process, however that ends. What power failure takes from a WAL is only tagged again.
+        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+            db.execute(f"PRAGMA {pragma}")
+        yield db
+    except BaseException:
+        db.close()
+        raise
 
 
 def _values(row: Row) -> tuple[object, ...]:
