@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bulk.errors import OutputError
+from serving.bulk.errors import GOES_ON, OutputError
 from serving.bulk.rows import Identity, Row, is_permanent
 from serving.bulk.sources import Photo
 
@@ -28,7 +28,6 @@ CREATE TABLE rows (
 ) WITHOUT ROWID;
 """
 _COLUMNS = "path, size, mtime_ns, scores, error, detail"
-_FULL = "Make room, then run the same command again: it goes on where it was."
 
 
 class Ledger:
@@ -74,6 +73,8 @@ class Ledger:
 
     def done(self, photos: Sequence[Photo]) -> dict[str, bool]:
         """Paths of those that need no tagging, as they have not changed since; True where the photo is broken."""
+        if not photos:  # VALUES takes at least one
+            return {}
         marks = ",".join(["(?, ?)"] * len(photos))
         query = f"SELECT path, size, mtime_ns, error FROM rows WHERE (part, path) IN (VALUES {marks})"
         keys = [value for photo in photos for value in (self._part(photo.path), photo.path)]
@@ -169,6 +170,6 @@ def _explained(file: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise OutputError(f"Another run is writing here ({file} is locked): wait for it or stop it.") from error
-        raise OutputError(f"{file} cannot be written: {error}. {_FULL}") from error
+        raise OutputError(f"{file} cannot be written: {error}. {GOES_ON}") from error
     except sqlite3.DatabaseError as error:
         raise OutputError(f"{file} is no journal of `labelwise tag` ({error}): remove it to start again.") from error

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.errors import OutputError, UsageError
+from serving.bulk.errors import GOES_ON, OutputError, UsageError
 from serving.bulk.formats import Format, format_of, parquet_file
 from serving.bulk.ledger import Ledger, remove
 from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
@@ -75,10 +75,8 @@ class Output:
             try:
                 self._write(self._part_file(part, ledger.parts), pages, spec)
             except OSError as error:
-                raise OutputError(
-                    f"{self.path} cannot be written: {error.strerror or error}. It is as it was; make room, then run "
-                    "the same command again: it goes on where it was."
-                ) from error
+                reason = error.strerror or error
+                raise OutputError(f"{self.path} cannot be written: {reason}. It is as it was. {GOES_ON}") from error
 
     def _begin(self, identity: Identity, force: bool) -> Ledger:
         """A new journal, with the rows of a finished output."""
