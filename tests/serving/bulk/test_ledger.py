@@ -12,7 +12,7 @@ from serving.bulk.ledger import Ledger
 from serving.bulk.rows import Identity, Row
 from serving.bulk.sources import Photo, look
 
-SCENES = Identity("scenes", 1, ("sea", "city"))
+SCENES = Identity("scenes", 1, ("sea", "city"), "1" * 12)
 
 
 @pytest.fixture
