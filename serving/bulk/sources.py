@@ -9,6 +9,7 @@ import functools
 import glob
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,8 +57,9 @@ def check_sources(paths: Sequence[str]) -> None:
     """Refuse at once what can be seen to be wrong. UsageError."""
     for path in paths:
         if path == STDIN:
-            continue
-        if not os.path.lexists(path):
+            if sys.stdin is None:
+                raise UsageError("Standard input is closed: there are no paths on it.")
+        elif not os.path.lexists(path):
             if next(_matches(path), None) is None:
                 raise UsageError(f"There is nothing at {path}: name a photo, a folder, a glob, a list or an archive.")
         elif path.lower().endswith(LISTS) and not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
