@@ -60,8 +60,8 @@ def check_sources(paths: Sequence[str]) -> None:
         if not os.path.lexists(path):
             if next(_matches(path), None) is None:
                 raise UsageError(f"There is nothing at {path}: name a photo, a folder, a glob, a list or an archive.")
-        elif not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0), effective_ids=_EFFECTIVE):  # noqa: PTH112
-            raise UsageError(f"{path} cannot be read: permission denied.")
+        elif path.lower().endswith(LISTS) and not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
+            raise UsageError(f"{path} cannot be read: permission is denied, or it is a link to nothing.")
 
 
 def find_photos(paths: Sequence[str]) -> Iterator[Found]:
@@ -147,12 +147,20 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str | Unreadable]
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(current) as entries:
                 for entry in entries:
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         (links if entry.is_symlink() else folders).append(entry.path)
                     elif is_photo(entry.name):
                         yield entry.path
         except OSError as error:
             yield Unreadable(as_text(current), "folder_unreadable", _reason(error))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Not so a link that leads round in a circle or into a closed folder: one named like a photo gets its row."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def is_photo(name: str) -> bool:
