@@ -90,7 +90,7 @@ class _Run:
         """Whatever ends it, what was tagged is in the output then, and the journal is gone only if that is all."""
         started = time.monotonic()
         publish = functools.partial(self.output.publish, self.ledger, self.transport.spec, self.options.every_score)
-        with Progress(functools.partial(count_photos, self.paths)) as progress:
+        with Progress(functools.partial(count_photos, self.paths, self.options.out)) as progress:
             records = Records(self.ledger, publish, progress.show)
             pipeline = Pipeline(records)
             try:
@@ -106,7 +106,7 @@ class _Run:
     async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress) -> None:
         options, size = self.options, self.options.chunk_size(self.transport.spec)
         is_complete = options.sidecars.exists if options.sidecars else lambda _: True
-        chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete)
+        chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete, options.out)
         if options.ray:
             from serving.bulk.on_ray import score_on_ray
 

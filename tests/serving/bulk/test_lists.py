@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelwise.errors import DataError
-from serving.bulk.sources import find_photos
+from serving.bulk.errors import UsageError
+from serving.bulk.sources import check_sources, find_photos
 from tests.serving.bulk.conftest import ROOT
 
 
@@ -34,9 +35,9 @@ def test_a_list_on_stdin(folder: Path):
         [sys.executable, "-c", code],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT)},
-        input="p/a.jpg\r\n\np/deep/c.jpeg\np/none.jpg\np\n",
+        input="\ufeffp/a.jpg\r\n\np/deep/c.jpeg\np/none.jpg\np\n",
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert answer.stdout.splitlines() == ["p/a.jpg ", "p/deep/c.jpeg ", "p/none.jpg file_missing", "p file_unreadable"]
@@ -60,3 +61,28 @@ def test_lists_as_csv_and_parquet(folder: Path):
     (folder / "labels.parquet").write_text("no parquet")
     with pytest.raises(DataError, match=r"labels.parquet cannot be read"):
         names("labels.parquet")
+
+
+def test_a_closed_stdin_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it for `<&-`
+    with pytest.raises(UsageError, match="Standard input is closed"):
+        check_sources(["-"])
+
+
+def test_a_column_by_any_case(folder: Path):
+    (folder / "p/list.csv").write_text("Id,Path\n1,a.jpg\n")
+    assert names("p/list.csv") == ["p/a.jpg"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_text_in_parquet(folder: Path, kind: pa.DataType):
+    table = pa.table({"image": pa.array([b"no path"]), "path": pa.array(["a.jpg"]).cast(kind)})
+    pq.write_table(table, folder / "p/list.parquet")
+    assert names("p/list.parquet") == ["p/a.jpg"]
+
+
+@pytest.mark.parametrize("image", [b"p/a.jpg", {"bytes": b"x", "path": "p/a.jpg"}, ["p/a.jpg"], 1])
+def test_what_is_no_text_in_parquet_is_no_path(folder: Path, image: object):
+    pq.write_table(pa.table({"image": [image]}), folder / "list.parquet")
+    with pytest.raises(DataError, match=r"list.parquet has no column of text"):
+        names("list.parquet")

@@ -144,3 +144,26 @@ def test_named_files_that_cannot_be_read_are_no_reason_to_refuse_the_rest(folder
     (folder / "gone.csv").symlink_to("nowhere")
     with pytest.raises(UsageError, match=r"gone.csv cannot be read"):
         check_sources(["gone.csv"])
+
+
+@pytest.mark.parametrize("out", ["p/tags.jsonl", "./p/tags.csv", "p/tags.parquet"])
+def test_what_a_run_writes_is_no_source(folder: Path, out: str):
+    photos = [name for name in ALL if name.count("/") == 1]
+    for suffix in ("", ".journal", ".journal-wal", ".journal-shm"):
+        (folder / f"{out}{suffix}").write_text("path\ngone.jpg\n")
+    (folder / "p/b.xmp").write_text("a sidecar")
+    named = [str(path) for path in Path("p").iterdir() if path.is_file() and path.suffix != ".txt"]
+    for paths in (["p/*.*"], ["p/*"], [*named, "p/a.jpg.xmp"]):
+        found = {photo.path for photo in find_photos(paths, out) if photo.path.count("/") == 1}
+        assert found - {"p/._a.jpg"} == {*photos}
+    assert count_photos(["p/*"], out) == 4
+    (folder / "all.csv").write_text("path\n" + "\n".join([*named, out]))
+    assert {photo.path for photo in find_photos(["all.csv"], out)} - {"p/._a.jpg"} == {*photos}
+
+
+def test_a_glob_takes_only_what_can_hold_photos(folder: Path):
+    (folder / "p/list.csv").write_text("path\na.jpg\n")
+    (folder / "tags").mkdir()
+    (folder / "tags/part-00000-of-00001.parquet").write_text("no list")
+    assert {*names("p/*", "*", "p/notes.tx?")} == {*ALL}
+    assert {photo.path for photo in find_photos(["tag*/*", "p/a*"], "tags/")} == {"p/a.jpg"}
