@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from serving.bulk.archives import BROKEN
 from serving.bulk.ledger import Ledger
 from serving.bulk.rows import Row
-from serving.bulk.sources import Found, Photo, Unreadable, find_photos
+from serving.bulk.sources import Found, Photo, Unreadable, as_text, find_photos, named
 
 _LOOKED_UP = 64  # photos at once
 _BYTES = 64 * 2**20  # out of archives, held in memory at once
@@ -32,9 +33,11 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """Everything in `paths`, `size` photos or `most_bytes` a chunk, a larger photo alone.
 
-    What the ledger knows is skipped, if it `is_complete` in other ways too.
+    What the ledger knows is skipped, if it `is_complete` in other ways too. What it says of folders and archives that
+    could not be read is taken out of it at the end, if this time they could.
     """
     new: list[Photo] = []
+    unreadable = ledger.unreadable()
     for group in _groups(find_photos(paths, out), ledger, size):
         chunk = Chunk(rows=[_row(found) for found in group if isinstance(found, Unreadable)])
         photos = [found for found in group if isinstance(found, Photo)]
@@ -45,12 +48,22 @@ def read_chunks(
                 chunk.skipped_broken += done[photo.path]
             else:
                 new.append(photo)
+        for row in chunk.rows:
+            unreadable.pop(row.path, None)
         if chunk.rows or chunk.skipped:
             yield chunk
         while len(new) >= size or (new and new[-1].file is None):  # those out of archives are in memory
             yield Chunk(_first(new, size, most_bytes))
     while new:
         yield Chunk(_first(new, size, most_bytes))
+    if unreadable:
+        names = [as_text(name) for name in named(paths, out)]
+        ledger.forget_unreadable(path for path, error in unreadable.items() if _was_read(path, error, names))
+
+
+def _was_read(path: str, error: str, names: Sequence[str]) -> bool:
+    """Whether all that is in `names` includes it: archives are read only where they are named."""
+    return path in names or (error == "folder_unreadable" and any(Path(path).is_relative_to(name) for name in names))
 
 
 def _first(photos: list[Photo], size: int, most_bytes: int) -> list[Photo]:

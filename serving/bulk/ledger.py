@@ -27,6 +27,8 @@ CREATE TABLE rows (
     PRIMARY KEY (part, path)
 ) WITHOUT ROWID;
 """
+SUFFIXES = ("", "-wal", "-shm", "-journal")  # of the files that SQLite makes
+_UNREADABLE = "error IN ('folder_unreadable', 'archive_broken')"
 _COLUMNS = "path, size, mtime_ns, scores, error, detail"
 
 
@@ -90,6 +92,18 @@ class Ledger:
                 done[photo.path] = error is not None
         return done
 
+    def unreadable(self) -> dict[str, str]:
+        """The folders and archives that could not be read, or not to their end, with their errors."""
+        with self._lock, _explained(self._file):
+            return dict(self._db.execute(f"SELECT path, error FROM rows WHERE {_UNREADABLE}"))
+
+    def forget_unreadable(self, paths: Iterable[str]) -> None:
+        """Take out what says that these folders and archives cannot be read."""
+        keys = [(self._part(path), path) for path in paths]
+        with self._lock, _explained(self._file):
+            self._db.executemany(f"DELETE FROM rows WHERE part = ? AND path = ? AND {_UNREADABLE}", keys)
+        self.changed.update(part for part, _ in keys)
+
     def pages(self, part: int, size: int) -> Iterator[list[Row]]:
         """All rows of a part by their paths, at most `size` at a time."""
         query = f"SELECT {_COLUMNS} FROM rows WHERE part = ? AND path > ? ORDER BY path LIMIT ?"
@@ -137,7 +151,7 @@ class Ledger:
 
 def remove(file: Path) -> None:
     """Delete a journal and what SQLite may have left beside it."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in SUFFIXES:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 

@@ -22,12 +22,12 @@ import numpy as np
 from labelwise.spec import TaggerSpec
 from serving.bulk.errors import GOES_ON, OutputError, UsageError
 from serving.bulk.formats import Format, format_of, parquet_file
-from serving.bulk.ledger import Ledger, remove
+from serving.bulk.ledger import SUFFIXES, Ledger, remove
 from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
 
 _VALUES_A_PAGE = 4_000_000  # scores at once in memory
 _ROWS_A_PAGE = 4_096
-_ASIDE = ".{}.new"
+_ASIDE, _JOURNAL = ".{}.new", ".journal"
 PARTS = 16  # of a new folder
 
 
@@ -36,10 +36,10 @@ class Output:
 
     def __init__(self, path: str, every_score: bool = True) -> None:
         """UsageError for a place that can be no output. Without `every_score` only tags have one in it."""
-        self.path, self._every_score = Path(path), every_score
+        self.path, self._every_score = _located(path), every_score
         self.is_folder = path.endswith("/") or self.path.is_dir()
         self._format: Format = parquet_file if self.is_folder else format_of(self.path)
-        self.journal = self.path.with_name(self.path.name + ".journal")
+        self.journal = self.path.with_name(self.path.name + _JOURNAL)
         parent = self.path.parent
         if not parent.is_dir():
             raise UsageError(f"There is no folder {parent} to write {self.path.name} into.")
@@ -126,6 +126,23 @@ class Output:
                 aside.unlink(missing_ok=True)
             raise
         _sync_folder(file.parent)
+
+
+def _located(name: str) -> Path:
+    """Where a link leads to, for a rename would replace the link. UsageError where there can be no file or folder."""
+    path = Path(name)
+    if path.name in ("", ".."):
+        raise UsageError(
+            f"{name or 'An empty --out'} is no name of an output: end it in a file's or a new folder's name."
+        )
+    try:
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
+        os.lstat(path.with_name(path.name + _JOURNAL + max(SUFFIXES, key=len)))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UsageError(f"{name} cannot be an output: {error.strerror}.") from error
+    return path
 
 
 class _OtherModel(Exception):

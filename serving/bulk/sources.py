@@ -73,7 +73,7 @@ def check_sources(paths: Sequence[str]) -> None:
 def find_photos(paths: Sequence[str], out: str | None = None) -> Iterator[Found]:
     """Every photo of `paths`, in no particular order; what a run that writes `out` makes is no photo."""
     folders: set[tuple[int, int]] = set()
-    for path in _named(paths, out):
+    for path in named(paths, out):
         if path != STDIN and os.path.isdir(path):  # noqa: PTH112 (a name that no file can have is no folder)
             yield from (found if isinstance(found, Unreadable) else look(found) for found in _walk(path, folders))
         else:
@@ -83,7 +83,7 @@ def find_photos(paths: Sequence[str], out: str | None = None) -> Iterator[Found]
 def count_photos(paths: Sequence[str], out: str | None = None) -> int | None:
     """How many `find_photos` will give; None where only reading it all would tell."""
     count, folders = 0, set[tuple[int, int]]()
-    for path in _named(paths, out):
+    for path in named(paths, out):
         if path == STDIN or path.lower().endswith(ARCHIVES + LISTS):
             return None
         count += sum(1 for _ in _walk(path, folders)) if os.path.isdir(path) else 1  # noqa: PTH112
@@ -116,7 +116,7 @@ def as_text(path: str) -> str:
     return os.fsencode(Path(path)).decode("utf-8", "backslashreplace")
 
 
-def _named(paths: Sequence[str], out: str | None) -> Iterator[str]:
+def named(paths: Sequence[str], out: str | None) -> Iterator[str]:
     """What `paths` name themselves, and of a glob what can hold a photo."""
     for path in paths:
         is_itself = path == STDIN or os.path.lexists(path)

@@ -11,11 +11,15 @@ from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
 
 _SCORES = "scores."
 _BEFORE, _AFTER = ("path", "tags"), ("model", "version", "weights", "error", "detail", "size", "mtime_ns")
+_NEEDED = {*_BEFORE, *_AFTER} - {"weights"}  # which older ones lack
+_LONGEST = 2**31 - 1  # characters of a cell: all tags of a model with many; Python takes no more on Windows
 
 
 def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(
+        text
+    )  # "\r\n" ends a line, as in RFC 4180: else Python before 3.13 leaves a "\r" without quotes
     writer.writerow((*_BEFORE, *(_SCORES + label for label in spec.labels), *_AFTER))
     for page in pages:
         for row, tags, values in zip(page.rows, page.tags, page.scores.tolist(), strict=True):
@@ -26,13 +30,23 @@ def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
 
 
 def read(file: Path) -> Iterator[StoredRow]:
+    csv.field_size_limit(_LONGEST)
     with file.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream, strict=True)
-        labels = tuple(name.removeprefix(_SCORES) for name in reader.fieldnames or () if name.startswith(_SCORES))
-        for cells in reader:
-            told = {label: float(cells[_SCORES + label]) for label in labels if cells[_SCORES + label]}
-            size, mtime_ns = (int(cells[name]) if cells[name] else None for name in ("size", "mtime_ns"))
-            row = Row(cells["path"], size, mtime_ns, None, cells["error"] or None, cells["detail"] or None)
-            broken = row.error is not None and not told
-            made_by = Identity(cells["model"], int(cells["version"]), labels, cells.get("weights") or None)
-            yield StoredRow(made_by, row, None if broken else told)
+        try:
+            yield from _rows(csv.DictReader(stream, strict=True))
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
+
+
+def _rows(reader: "csv.DictReader[str]") -> Iterator[StoredRow]:
+    names = reader.fieldnames or ()
+    if names and _NEEDED - {*names}:
+        raise ValueError("It has other columns.")
+    labels = tuple(name.removeprefix(_SCORES) for name in names if name.startswith(_SCORES))
+    for cells in reader:
+        told = {label: float(cells[_SCORES + label]) for label in labels if cells[_SCORES + label]}
+        size, mtime_ns = (int(cells[name]) if cells[name] else None for name in ("size", "mtime_ns"))
+        row = Row(cells["path"], size, mtime_ns, None, cells["error"] or None, cells["detail"] or None)
+        broken = row.error is not None and not told
+        made_by = Identity(cells["model"], int(cells["version"]), labels, cells.get("weights") or None)
+        yield StoredRow(made_by, row, None if broken else told)

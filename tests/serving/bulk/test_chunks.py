@@ -1,5 +1,6 @@
 """Chunks are as large as a request may be, in photos and in bytes, and hold nothing that is done."""
 
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,3 +67,33 @@ def test_photos_out_of_archives_come_with_their_bytes(ledger: Ledger, folder: Pa
             file.write(photo, photo.name)
     found = [photo for chunk in chunks(ledger, tmp_path / "a.zip") for photo in chunk.photos]
     assert sorted(len(photo.read()) for photo in found) == [1000 * (index + 1) for index in range(10)]
+
+
+def errors(ledger: Ledger) -> dict[str, str | None]:
+    return {Path(row.path).name: row.error for page in ledger.pages(0, 100) for row in page}
+
+
+def test_a_mended_archive_is_no_error_any_more(ledger: Ledger, folder: Path, tmp_path: Path):
+    archive = Path(shutil.make_archive(str(folder / "a"), "zip", folder))
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:-30])
+    for chunk in chunks(ledger, archive):
+        ledger.put(chunk.rows)
+    ledger.put([Row(str(folder / "deep"), None, None, None, "folder_unreadable", "It could not be read.")])
+    assert errors(ledger) == {"a.zip": "archive_broken", "deep": "folder_unreadable"}
+
+    archive.write_bytes(whole)
+    chunks(ledger, folder)  # in which the archive is not read
+    assert errors(ledger) == {"a.zip": "archive_broken"}
+    next(read_chunks([str(archive)], ledger, 1, BYTES))  # a run that is stopped
+    assert errors(ledger) == {"a.zip": "archive_broken"}
+    chunks(ledger, archive)
+    assert errors(ledger) == {}
+
+
+def test_a_broken_archive_stays_an_error(ledger: Ledger, tmp_path: Path):
+    (tmp_path / "a.tar").write_bytes(b"no tar")
+    for _ in range(2):
+        for chunk in chunks(ledger, tmp_path / "a.tar"):
+            ledger.put(chunk.rows)
+    assert errors(ledger) == {"a.tar": "archive_broken"}

@@ -1,13 +1,14 @@
 """An output is gone on with where it fits, in every format, and whatever a killed run left beside it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.errors import OutputError
+from serving.bulk.errors import OutputError, UsageError
 from serving.bulk.formats import format_of
 from serving.bulk.output import Output
 from serving.bulk.rows import Row, StoredRow
@@ -86,6 +87,48 @@ def test_killed_while_it_writes_the_first_part_of_a_folder():
     write("t/")
     assert [stored.row.path for stored in read("t/")] == ["a.jpg"]
     assert not list(Path("t").glob(".*"))
+
+
+def test_a_link_stays_one():
+    Path("real").mkdir()
+    Path("t.csv").symlink_to("real/tags.csv")
+    write("t.csv")
+    write("t.csv", [replace(ROW, path="b.jpg")])
+    assert Path("t.csv").is_symlink()
+    assert [stored.row.path for stored in read("real/tags.csv")] == ["a.jpg", "b.jpg"]
+    assert [file.name for file in Path("real").iterdir()] == ["tags.csv"]
+
+
+@pytest.mark.parametrize("out", ["", ".", "/", "..", "x" * 250 + ".csv", "x/" * 3000 + "t.csv", "no/t.csv", "t.xlsx"])
+def test_what_can_be_no_output_is_refused(out: str):
+    with pytest.raises(UsageError):
+        Output(out)
+
+
+@pytest.mark.parametrize("text", ["abc\n", "path,tags\n", f"path\n{'x' * 200_000}\n", 'path\n"a"b\n'])
+def test_a_csv_of_something_else_is_refused(text: str):
+    Path("t.csv").write_text(text)
+    with pytest.raises(OutputError, match="is no output"):
+        Output("t.csv").open(SPEC, force=True)
+    assert Path("t.csv").read_text() == text
+
+
+def test_a_folder_that_cannot_be_written_is_said_without_speaking_of_room():
+    output = Output("t.csv")
+    ledger = output.open(SPEC, force=False)
+    ledger.put([ROW])
+    Path(".t.csv.new").mkdir()  # as good as read-only, also for root
+    with pytest.raises(OutputError, match=r"t\.csv cannot be written: .*the same command goes on") as caught:
+        output.publish(ledger, SPEC)
+    ledger.close()
+    assert "room" not in str(caught.value)
+
+
+@pytest.mark.parametrize("out", FORMATS)
+def test_any_name_is_read_back(out: str):
+    names = sorted(["a\rb.jpg", "c\nd.jpg", "e\r\n.jpg", 'f"g,h;i.jpg', "ü .jpg"])
+    write(out, [replace(ROW, path=name) for name in names])
+    assert sorted(stored.row.path for stored in read(out)) == names
 
 
 def test_a_folder_of_other_files_is_refused():
