@@ -2,6 +2,7 @@
 //   npm ci && node tag.mjs HOST:PORT MODEL PHOTO…
 // Prints, for each photo, its three best labels. The ensemble takes the files as they are, and decodes them itself.
 import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 
@@ -11,7 +12,7 @@ if (!photos.length) {
   process.exit(2);
 }
 
-const proto = new URL("../open_inference.proto", import.meta.url).pathname;
+const proto = fileURLToPath(new URL("../open_inference.proto", import.meta.url));
 const { inference } = grpc.loadPackageDefinition(protoLoader.loadSync(proto, { keepCase: true, longs: Number }));
 // gRPC's own limit is 4 MiB a message; a batch of photos is more.
 const options = { "grpc.max_send_message_length": -1, "grpc.max_receive_message_length": -1 };

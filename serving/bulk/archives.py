@@ -1,6 +1,7 @@
 """Photos in WebDataset shards and other tars, read as a stream, and in zips."""
 
 import calendar
+import functools
 import lzma
 import tarfile
 import zipfile
@@ -36,34 +37,40 @@ def _read_tar(path: str) -> Iterator[Found]:
     with tarfile.open(path, "r|*", tarinfo=_CheckedInfo) as tar:
         for member in tar:
             tar.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
-            if member.isfile() and is_photo(PurePosixPath(member.name).name):
+            if not is_photo(PurePosixPath(member.name).name):
+                continue
+            name = _within(path, member.name)
+            if member.isfile():
                 stream = tar.extractfile(member)
                 assert stream is not None  # only what is no file has none
-                yield sized(
-                    Photo(
-                        _within(path, member.name),
-                        member.size,
-                        int(member.mtime * 1_000_000_000),
-                        stream.read,
-                        streamed=True,
-                    )
-                )
+                yield sized(Photo(name, member.size, _tar_time(member), stream.read, streamed=True))
+            elif member.islnk() or member.issym():  # what it leads to may be behind us in the stream
+                detail = f"It is a link in the archive to {as_text(member.linkname)}, and those are not followed."
+                yield Unreadable(name, "file_unreadable", detail)
+
+
+def _tar_time(member: tarfile.TarInfo) -> int:
+    """In nanoseconds."""
+    try:
+        return int(member.mtime * 1_000_000_000)
+    except (OverflowError, ValueError):  # a pax header may say inf or nan
+        return 0
 
 
 def _read_zip(path: str) -> Iterator[Found]:
     with zipfile.ZipFile(path) as file:
         for member in file.infolist():
             if not member.is_dir() and is_photo(PurePosixPath(member.filename).name):
-                mtime = calendar.timegm((*member.date_time, 0, 0, 0)) * 1_000_000_000
-                yield sized(
-                    Photo(
-                        _within(path, member.filename),
-                        member.file_size,
-                        mtime,
-                        lambda member=member: file.read(member),  # type: ignore[misc]
-                        streamed=True,
-                    )
-                )
+                name, read = _within(path, member.filename), functools.partial(file.read, member)
+                yield sized(Photo(name, member.file_size, _zip_time(member), read, streamed=True))
+
+
+def _zip_time(member: zipfile.ZipInfo) -> int:
+    """In nanoseconds."""
+    try:
+        return calendar.timegm((*member.date_time, 0, 0, 0)) * 1_000_000_000
+    except ValueError:  # what builds reproducibly writes a month 0
+        return 0
 
 
 def _within(archive: str, name: str) -> str:

@@ -28,13 +28,14 @@ def read_chunks(
     size: int,
     most_bytes: int,
     is_complete: Callable[[Photo], bool] = lambda _: True,
+    out: str | None = None,
 ) -> Iterator[Chunk]:
     """Everything in `paths`, `size` photos or `most_bytes` a chunk, a larger photo alone.
 
     What the ledger knows is skipped, if it `is_complete` in other ways too.
     """
     new: list[Photo] = []
-    for group in _groups(find_photos(paths), ledger, size):
+    for group in _groups(find_photos(paths, out), ledger, size):
         chunk = Chunk(rows=[_row(found) for found in group if isinstance(found, Unreadable)])
         photos = [found for found in group if isinstance(found, Photo)]
         done = ledger.done(photos)

@@ -1,23 +1,27 @@
 """Photos that are named in a list: lines on standard input, or a column of a CSV or Parquet file."""
 
+import codecs
 import csv
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labelwise.errors import DataError
 from serving.bulk.sources import Found, look
 
 _COLUMNS = ("image", "path", "file", "filename")  # as in training's lists
+_TEXT = ("string", "large_string", "dictionary<values=string", "dictionary<values=large_string")  # types of Arrow
 _ROWS = 4096
 
 
 def read_stdin() -> Iterator[Found]:
     """A path a line, relative to where the command was called."""
+    mark = codecs.BOM_UTF8  # which some programs begin a text with
     for line in sys.stdin.buffer:
-        if name := line.rstrip(b"\r\n"):
+        if name := line.removeprefix(mark).rstrip(b"\r\n"):
             yield look(os.fsdecode(name))
+        mark = b""
 
 
 def read_list(path: str) -> Iterator[Found]:
@@ -50,13 +54,15 @@ def _parquet_cells(path: str) -> Iterator[str]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        column = _column(file.schema_arrow.names, path)
+        # A data set with the photos themselves has a struct or bytes in its column `image`.
+        column = _column([field.name for field in file.schema_arrow if str(field.type).startswith(_TEXT)], path)
         for batch in file.iter_batches(_ROWS, columns=[column]):
-            yield from (str(name) for name in batch.column(0).to_pylist() if name)
+            yield from (name for name in batch.column(0).to_pylist() if name)
 
 
-def _column(names: object, path: str) -> str:
-    column = next((name for name in _COLUMNS if name in names), None)  # type: ignore[operator]
+def _column(names: Sequence[str], path: str) -> str:
+    by_lower = {name.lower(): name for name in names}
+    column = next((by_lower[name] for name in _COLUMNS if name in by_lower), None)
     if column is None:
-        raise DataError(f"{path} has no column with the photos' paths: name it `image` or `path`.")
+        raise DataError(f"{path} has no column of text with the photos' paths: name it `image` or `path`.")
     return column

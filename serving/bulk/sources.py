@@ -9,6 +9,7 @@ import functools
 import glob
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,10 @@ class Photo:
     file: str | None = None  # None in an archive
     streamed: bool = False
 
+    def __post_init__(self) -> None:
+        """A time that is no int64, which the journal and the output hold, becomes the nearest that is one."""
+        object.__setattr__(self, "mtime_ns", max(-(2**63), min(self.mtime_ns, 2**63 - 1)))
+
     def loaded(self) -> "Photo":
         """The same with its bytes in memory."""
         return replace(self, read=functools.partial(_same, self.read()), streamed=False)
@@ -56,28 +61,29 @@ def check_sources(paths: Sequence[str]) -> None:
     """Refuse at once what can be seen to be wrong. UsageError."""
     for path in paths:
         if path == STDIN:
-            continue
-        if not os.path.lexists(path):
+            if sys.stdin is None:
+                raise UsageError("Standard input is closed: there are no paths on it.")
+        elif not os.path.lexists(path):
             if next(_matches(path), None) is None:
                 raise UsageError(f"There is nothing at {path}: name a photo, a folder, a glob, a list or an archive.")
-        elif not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0), effective_ids=_EFFECTIVE):  # noqa: PTH112
-            raise UsageError(f"{path} cannot be read: permission denied.")
+        elif path.lower().endswith(LISTS) and not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
+            raise UsageError(f"{path} cannot be read: permission is denied, or it is a link to nothing.")
 
 
-def find_photos(paths: Sequence[str]) -> Iterator[Found]:
-    """Every photo of `paths`, in no particular order."""
+def find_photos(paths: Sequence[str], out: str | None = None) -> Iterator[Found]:
+    """Every photo of `paths`, in no particular order; what a run that writes `out` makes is no photo."""
     folders: set[tuple[int, int]] = set()
-    for path in _named(paths):
+    for path in _named(paths, out):
         if path != STDIN and os.path.isdir(path):  # noqa: PTH112 (a name that no file can have is no folder)
             yield from (found if isinstance(found, Unreadable) else look(found) for found in _walk(path, folders))
         else:
-            yield from _open(path)
+            yield from (found for found in _open(path) if not _is_own(found.path, out))
 
 
-def count_photos(paths: Sequence[str]) -> int | None:
+def count_photos(paths: Sequence[str], out: str | None = None) -> int | None:
     """How many `find_photos` will give; None where only reading it all would tell."""
     count, folders = 0, set[tuple[int, int]]()
-    for path in _named(paths):
+    for path in _named(paths, out):
         if path == STDIN or path.lower().endswith(ARCHIVES + LISTS):
             return None
         count += sum(1 for _ in _walk(path, folders)) if os.path.isdir(path) else 1  # noqa: PTH112
@@ -110,16 +116,30 @@ def as_text(path: str) -> str:
     return os.fsencode(Path(path)).decode("utf-8", "backslashreplace")
 
 
-def _named(paths: Sequence[str]) -> Iterator[str]:
+def _named(paths: Sequence[str], out: str | None) -> Iterator[str]:
+    """What `paths` name themselves, and of a glob what can hold a photo."""
     for path in paths:
-        if path == STDIN or os.path.lexists(path):
-            yield path
-        else:
-            yield from _matches(path)
+        is_itself = path == STDIN or os.path.lexists(path)
+        names = [path] if is_itself else filter(_may_hold_photos, _matches(path))
+        yield from (name for name in names if not _is_own(name, out))
 
 
 def _matches(pattern: str) -> Iterator[str]:
     return glob.iglob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+
+
+def _may_hold_photos(path: str) -> bool:
+    name = os.path.basename(path)  # noqa: PTH119 (there may be millions)
+    return is_photo(name) or name.lower().endswith(ARCHIVES + LISTS) or os.path.isdir(path)  # noqa: PTH112
+
+
+def _is_own(path: str, out: str | None) -> bool:
+    """Whether tagging made it: a sidecar, the output or a part of it, the journal or what SQLite has beside it."""
+    name = path.lower()
+    if name.endswith(SUFFIXES) or out is None:
+        return False
+    here, output = os.path.abspath(path), os.path.abspath(out)  # noqa: PTH100
+    return name.endswith(".xmp") or here == output or here.startswith((output + os.sep, output + ".journal"))
 
 
 def _open(path: str) -> Iterator[Found]:
@@ -147,12 +167,20 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str | Unreadable]
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(current) as entries:
                 for entry in entries:
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         (links if entry.is_symlink() else folders).append(entry.path)
                     elif is_photo(entry.name):
                         yield entry.path
         except OSError as error:
             yield Unreadable(as_text(current), "folder_unreadable", _reason(error))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Not so a link that leads round in a circle or into a closed folder: one named like a photo gets its row."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def is_photo(name: str) -> bool:

@@ -10,7 +10,7 @@ from labelwise.spec import TaggerSpec
 from serving.client.calls import Call, Coordinates, Threshold, embedding, explaining, tagging
 from serving.client.errors import ClientClosed, ClientError, WrongContract
 from serving.client.options import ClientOptions
-from serving.client.photos import Photo, id_of, require_many
+from serving.client.photos import Photo, id_of, kept, may_change, require_many
 from serving.client.pipeline import Pipeline
 from serving.client.results import EmbedResult, ExplainResult, TagResult
 from serving.client.stream import in_order
@@ -112,7 +112,8 @@ class AsyncTagger:
     ) -> AsyncIterator[TagResult]:
         """`tag` for any number of photos: results in order as they come, few photos in memory at once.
 
-        A plain iterable is advanced on the event loop; give an asynchronous one where reading it takes long.
+        A plain iterable is advanced on the event loop; give an asynchronous one where reading it takes long. If the
+        source fails, that is raised after the results of what came before.
         """
         require_many(photos)
         await self.connect()
@@ -149,7 +150,7 @@ class AsyncTagger:
         return [result async for result in self._stream(photos, call)]
 
     def _stream(self, photos: Photos, call: Call[R]) -> AsyncGenerator[R, None]:
-        return in_order(photos, lambda place, photo: self.one(photo, place, call), self.window)
+        return in_order(_kept(photos), lambda place, photo: self.one(photo, place, call), self.window)
 
     @property
     def window(self) -> int:
@@ -172,3 +173,13 @@ class AsyncTagger:
             raise WrongContract(
                 f"{self.spec.name} there has other labels than expected: {', '.join(found)}, not {', '.join(expected)}."
             )
+
+
+async def _kept(photos: Photos) -> AsyncIterator[Photo]:
+    """Each as it is when it comes: its owner may write to it before its turn."""
+    if isinstance(photos, AsyncIterable):
+        async for photo in photos:
+            yield await asyncio.to_thread(kept, photo) if may_change(photo) else photo
+    else:
+        for photo in photos:
+            yield await asyncio.to_thread(kept, photo) if may_change(photo) else photo

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -53,24 +54,23 @@ class Choice:
         top_k: int | None = None,
     ) -> "Choice":
         """ClientError for a label that the model does not have, or a number that cannot be."""
-        if isinstance(labels, str) or isinstance(exclude, str):
-            raise ClientError("labels and exclude are lists of labels.")
-        if top_k is not None and top_k < 1:
-            raise ClientError(f"top_k is {top_k} and must be at least 1.")
+        labels, exclude = _labels(labels), _labels(exclude)
+        if top_k is not None and not (isinstance(top_k, Integral) and top_k >= 1):
+            raise ClientError(f"top_k is {top_k!r} and must be a whole number, at least 1.")
         changed = dict(threshold) if isinstance(threshold, Mapping) else {}
         if unknown := sorted({*(labels or ()), *(exclude or ()), *changed}.difference(spec.labels)):
             raise ClientError(f"{spec.name} has no such label: {', '.join(unknown)}; it has {', '.join(spec.labels)}.")
-        if isinstance(threshold, int | float):
-            changed = dict.fromkeys(spec.labels, float(threshold))
-        if wrong := [value for value in changed.values() if not 0 <= value <= 1]:
-            raise ClientError(f"A threshold is a number from 0 to 1, not {wrong[0]}.")
+        if threshold is not None and not isinstance(threshold, Mapping):
+            changed = dict.fromkeys(spec.labels, threshold)
+        if wrong := [value for value in changed.values() if not (isinstance(value, Real) and 0 <= value <= 1)]:
+            raise ClientError(f"A threshold is a number from 0 to 1, not {wrong[0]!r}.")
         wanted = set(spec.labels if labels is None else labels).difference(exclude or ())
         if not wanted:
             raise ClientError("labels and exclude together leave no label.")
         return cls(
             spec,
             tuple(place for place, label in enumerate(spec.labels) if label in wanted),
-            tuple(changed.get(label, own) for label, own in zip(spec.labels, spec.thresholds, strict=True)),
+            tuple(float(changed.get(label, own)) for label, own in zip(spec.labels, spec.thresholds, strict=True)),
             top_k,
         )
 
@@ -116,6 +116,15 @@ class Choice:
             for place in self.places
         ]
         return sorted(rated, key=lambda entry: -entry[1].score)
+
+
+def _labels(labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    if labels is None:
+        return None
+    listed = tuple(labels)  # it may be a generator
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in listed):
+        raise ClientError("labels and exclude are lists of labels.")
+    return listed
 
 
 def _is_tag(tag: Tag) -> bool:

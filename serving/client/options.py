@@ -1,5 +1,6 @@
 """What a user of the client may choose, once for all its calls."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,5 +40,6 @@ class ClientOptions:
         if self.send not in ("auto", "pixels", "bytes"):
             raise ClientError(f"send is 'auto', 'pixels' or 'bytes', not {self.send!r}.")
         for name in ("batch", "in_flight", "threads", "timeout", "connect_timeout", "max_pixels"):
-            if not getattr(self, name) > 0:
-                raise ClientError(f"{name} is {getattr(self, name)} and must be above 0.")
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise ClientError(f"{name} is {value!r} and must be a number above 0.")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ Decoded = decoder.Photo
 Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_SAVED_AS = {"RGBa": "RGBA", "La": "LA", "HSV": "RGB"}  # what no format takes
+_MOST_BYTES = 256 * 2**20  # of a file; what is larger is no photo
+_ORIENTATION = 0x0112
+_UNREADABLE = "The picture cannot be read; give it anew, or its bytes."
 
 
 class BadPhoto(Exception):
@@ -40,7 +45,21 @@ def id_of(photo: Any, place: int) -> str | int:
     return os.fspath(photo) if isinstance(photo, str | os.PathLike) else place
 
 
-def to_bytes(photo: Photo, small: bool) -> bytes:
+def may_change(photo: Any) -> bool:
+    """Whether its owner may write to it while it waits here, as a camera's or an animation's next frame does."""
+    return isinstance(photo, bytearray | memoryview | np.ndarray | Image.Image)
+
+
+def kept(photo: Any) -> Any:
+    """What stays as it is now: a copy where it `may_change`."""
+    if isinstance(photo, bytearray | memoryview):
+        return bytes(photo)
+    if isinstance(photo, np.ndarray):
+        return photo.copy()
+    return _copied(photo) if isinstance(photo, Image.Image) else photo
+
+
+def to_bytes(photo: Photo | BadPhoto, small: bool) -> bytes:
     """Files and bytes as they are; pictures and arrays in a format that loses nothing, `small` where they travel."""
     if isinstance(photo, str | os.PathLike):
         return _read(photo)
@@ -52,6 +71,8 @@ def to_bytes(photo: Photo, small: bool) -> bytes:
         photo = Image.fromarray(np.ascontiguousarray(photo))
     if isinstance(photo, Image.Image):
         return _saved(photo, "PNG" if small and photo.mode in _PNG_MODES else "TIFF")
+    if isinstance(photo, BadPhoto):
+        raise photo
     raise BadPhoto("not_a_photo", f"A photo is a path, bytes, a PIL image or an array, not {type(photo).__name__}.")
 
 
@@ -65,20 +86,39 @@ def decoded(photo: bytes, image: ImageSpec, max_pixels: int) -> Decoded:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 (takes any os.PathLike)
-            return file.read()
-    except IsADirectoryError:
-        raise BadPhoto("file_unreadable", f"{path} is a folder: name the photos in it.") from None
+        found = os.stat(path)  # noqa: PTH116 (takes any os.PathLike)
+        if stat.S_ISDIR(found.st_mode):
+            raise BadPhoto("file_unreadable", f"{path} is a folder: name the photos in it.")
+        if not stat.S_ISREG(found.st_mode):  # a pipe may never end
+            raise BadPhoto("file_unreadable", f"{path} is not a file.")
+        if found.st_size > _MOST_BYTES:
+            raise BadPhoto("file_too_large", f"{path} has more than {_MOST_BYTES // 2**20} MiB.")
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(_MOST_BYTES)
+    except FileNotFoundError:
+        raise BadPhoto("file_missing", f"{path}: there is no such file.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise BadPhoto("file_unreadable", f"{path}: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def _saved(image: Image.Image, form: str) -> bytes:
-    """TIFF takes every mode and is fast, uncompressed; PNG is for sending."""
+    """TIFF takes nearly every mode and is fast, uncompressed; PNG is for sending."""
     buffer = io.BytesIO()
     try:
+        image = image.convert(_SAVED_AS[image.mode]) if image.mode in _SAVED_AS else image
         options = {"compress_level": 1} if form == "PNG" else {}
         image.save(buffer, form, exif=image.getexif(), icc_profile=image.info.get("icc_profile"), **options)
     except Exception as error:  # a lazy image decodes only now, and Pillow's plugins raise anything
-        raise BadPhoto("image_broken", "The picture cannot be read; give it anew, or its bytes.") from error
+        raise BadPhoto("image_broken", _UNREADABLE) from error
     return buffer.getvalue()
+
+
+def _copied(image: Image.Image) -> Image.Image | BadPhoto:
+    try:
+        copy = image.copy()
+        exif = Image.Exif()
+        exif[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)  # which a copy of a TIFF lacks
+        copy.info["exif"] = exif.tobytes()
+        return copy
+    except Exception:  # a lazy image decodes only now, and Pillow's plugins raise anything
+        return BadPhoto("image_broken", _UNREADABLE)

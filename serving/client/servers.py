@@ -89,7 +89,7 @@ class Servers(Generic[L]):
         rounds = AsyncRetrying(
             retry=retry_if_exception_type(ServerUnavailable),
             wait=_PAUSES,
-            stop=stop_before_delay(timeout),
+            stop=stop_before_delay(timeout - _AS_GOOD_AS_OVER),  # a try of no time would hide what was the matter
             reraise=True,
         )
         return await rounds(self._round, ask, deadline)
@@ -118,7 +118,7 @@ class Servers(Generic[L]):
                 if self._closed:  # gRPC cancels what runs on a channel that is closed
                     raise ClientClosed("The client was closed meanwhile.") from None
                 raise
-        raise _most_hopeful(failures)
+        raise self._most_hopeful(failures)
 
     def _in_turn(self) -> list[_Server[L]]:
         """Those that are good; the others are looked at again where it is time."""
@@ -141,7 +141,7 @@ class Servers(Generic[L]):
             raise ClientClosed("The client was closed meanwhile.")
         if good := self._in_turn():
             return good
-        raise _most_hopeful([server.failure for server in self._servers if server.failure])
+        raise self._most_hopeful([server.failure for server in self._servers if server.failure])
 
     async def _ask(self, server: _Server[L], ask: Callable[[L, float], Awaitable[T]], deadline: float) -> T:
         left = max(deadline - time.monotonic(), 0.001)
@@ -156,6 +156,13 @@ class Servers(Generic[L]):
                 await asyncio.wait([self._look_at(server, left)])
                 raise server.failure or error from error
             raise
+
+    def _most_hopeful(self, failures: Sequence[ClientError]) -> ClientError:
+        """A server that is down may come back; one that serves something else is no help."""
+        if not failures:
+            urls = ", ".join(server.link.url for server in self._servers)
+            return ServerUnavailable(f"{urls} did not answer in time.")
+        return next((failure for failure in failures if isinstance(failure, ServerUnavailable)), failures[0])
 
     def _look_at(self, server: _Server[L], within: float) -> "asyncio.Task[None]":
         if server.look is None or server.look.done():
@@ -183,13 +190,6 @@ class Servers(Generic[L]):
         server.is_good, server.failure = False, error
         server.left_out_until = time.monotonic() + server.pause
         server.pause = min(2 * server.pause, _LEFT_OUT_FOR[1])
-
-
-def _most_hopeful(failures: Sequence[ClientError]) -> ClientError:
-    """A server that is down may come back; one that serves something else is no help."""
-    if not failures:
-        return ServerUnavailable("No server answered in time.")
-    return next((failure for failure in failures if isinstance(failure, ServerUnavailable)), failures[0])
 
 
 def _other_contract(url: str, found: TaggerSpec, first: TaggerSpec) -> WrongContract:

@@ -6,6 +6,7 @@ left behind, there and in Triton, is found and cleared away by the next one.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import mmap
 import os
@@ -29,7 +30,8 @@ _FOLDER = Path("/dev/shm")  # where Linux has POSIX shared memory
 _PREFIX = "labelwise-pixels-"
 _RESTRICTED = "restricted"  # Triton's word, with the status of a server that is down
 FORGOTTEN = "find shared memory region"  # what a Triton says that was started anew
-_CLEARING = 1.0  # seconds that Triton may take to forget a region
+_CLEARING = 1.0  # seconds that Triton may take to learn of a region, or to forget them
+_PAUSE = 5.0  # seconds until a Triton that did not answer is asked again
 _RECENT = 60.0  # seconds; a client that makes a region has not locked it yet for a moment
 
 
@@ -75,42 +77,51 @@ class SharedMemory:
 
     def __init__(self, client: Any, url: str) -> None:
         self._client, self._url = client, url
+        self._regions: set[Region] = set()  # that Triton knows
         self._free: list[Region] = []
+        self._not_before = 0.0
         self._is_possible: bool | None = None if _FOLDER.is_dir() else False  # None: nobody has asked yet
-        self._has_worked, self._closed = False, False
+        self._has_worked = False
         self._registering = asyncio.Lock()  # so that one is refused, and not as many as there are requests
 
     @contextlib.asynccontextmanager
-    async def holding(self, pixels: Pixels, largest: int, timeout: float) -> AsyncIterator[str | None]:
+    async def holding(self, pixels: Pixels, largest: int) -> AsyncIterator[str | None]:
         """The name of a region that has `pixels`; None: they have to go into the request.
 
         `largest`: bytes of the largest request. Raise RegionForgotten into it where Triton says so.
         """
-        region = await self._filled(pixels, largest, timeout)
+        region = await self._filled(pixels, largest)
         try:
             yield region.name if region else None
         except RegionForgotten:
             if region:
-                region.remove()
+                self._drop(region)
                 region = None
             raise
         finally:  # Triton may be reading it yet for a request that was given up: nobody waits for that answer
-            if region and not self._closed:
+            if region:
                 self._free.append(region)
 
     async def close(self) -> None:
-        """Clear away what Triton does not read any more."""
-        self._closed = True
-        while self._free:
-            region = self._free.pop()
-            if await self._forget(region.name):
-                region.remove()
+        """Clear away what Triton does not read any more, or stops reading soon."""
+        self._is_possible = False
+        until = time.monotonic() + _CLEARING
+        while self._regions and time.monotonic() < until:
+            regions = list(self._regions)
+            forgotten = await asyncio.gather(*(self._forget(region.name) for region in regions))
+            for region in itertools.compress(regions, forgotten):
+                self._drop(region)
+            await asyncio.sleep(0.05 if self._regions else 0)
 
-    async def _filled(self, pixels: Pixels, largest: int, timeout: float) -> Region | None:
+    def _drop(self, region: Region) -> None:
+        region.remove()
+        self._regions.discard(region)
+
+    async def _filled(self, pixels: Pixels, largest: int) -> Region | None:
         region: Region | None = None
         try:
             if self._is_possible is not False:
-                region = self._free.pop() if self._free else await self._registered(largest, timeout)
+                region = self._free.pop() if self._free else await self._registered(largest)
             if region:
                 region.fill(pixels)
             return region
@@ -120,23 +131,25 @@ class SharedMemory:
                 self._free.append(region)
             return None
 
-    async def _registered(self, size: int, timeout: float) -> Region | None:
+    async def _registered(self, size: int) -> Region | None:
         async with self._registering:
             if self._is_possible is None:
                 self._is_possible = await is_on_this_host(self._url)
-            if not self._is_possible:
+            if not self._is_possible or time.monotonic() < self._not_before:
                 return None
             region = Region(size)
             try:
                 with our_errors():
                     await self._client.register_system_shared_memory(
-                        region.name, f"/{region.name}", size, client_timeout=timeout
+                        region.name, f"/{region.name}", size, client_timeout=_CLEARING
                     )
             except EngineError as error:
                 region.remove()
                 if _RESTRICTED in str(error) or not isinstance(error, EngineTimeout | EngineUnavailable):
                     self._do_without(str(error))
+                self._not_before = time.monotonic() + _PAUSE
                 return None
+            self._regions.add(region)
             if not self._has_worked:
                 self._has_worked = True
                 logger.info("pixels go to %s through shared memory", self._url)
@@ -158,10 +171,14 @@ class SharedMemory:
 
     async def _forget(self, name: str) -> bool:
         """Whether Triton does not have it any more: it keeps what it is reading."""
-        with contextlib.suppress(EngineError), our_errors():
-            await self._client.unregister_system_shared_memory(name, client_timeout=_CLEARING)
+        try:
+            with our_errors():
+                await self._client.unregister_system_shared_memory(name, client_timeout=_CLEARING)
+        except EngineUnavailable:  # it is not there itself
             return True
-        return False
+        except EngineError:
+            return False
+        return True
 
 
 async def is_on_this_host(url: str) -> bool:

@@ -19,7 +19,8 @@ async def in_order(
     source = items.__aiter__() if isinstance(items, AsyncIterable) else _each(items)
     coming: asyncio.Future[T] | None = asyncio.ensure_future(source.__anext__())
     pending: deque[asyncio.Future[R]] = deque()
-    place, ended = 0, False
+    place = 0
+    end: Exception | None = None  # StopAsyncIteration, or why the source failed
     try:
         while coming or pending:
             first = [future for future in (coming, pending[0] if pending else None) if future]
@@ -30,11 +31,13 @@ async def in_order(
                 try:
                     pending.append(asyncio.ensure_future(answer(place, coming.result())))
                     place += 1
-                except StopAsyncIteration:
-                    ended = True
+                except Exception as error:
+                    end = error
                 coming = None
-            if coming is None and not ended and len(pending) < window:
+            if coming is None and end is None and len(pending) < window:
                 coming = asyncio.ensure_future(source.__anext__())
+        if end and not isinstance(end, StopAsyncIteration):
+            raise end
     finally:
         await _cancelled([*pending, *([coming] if coming else [])])
 

@@ -4,12 +4,15 @@ So it works where a loop runs already, as in Jupyter, and several threads may sh
 """
 
 import asyncio
+import atexit
+import contextlib
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
@@ -19,12 +22,22 @@ from serving.client.async_tagger import AsyncTagger
 from serving.client.background import background
 from serving.client.calls import Call, Coordinates, Threshold, embedding, explaining, tagging
 from serving.client.errors import ClientClosed
-from serving.client.photos import Photo, require_many
+from serving.client.photos import Photo, kept, require_many
 from serving.client.results import EmbedResult, ExplainResult, TagResult
 
 T = TypeVar("T")
 
 _CLOSE_WITHIN = 10.0  # seconds
+_EXIT_WITHIN = 2.0  # seconds
+
+_open: "weakref.WeakSet[Tagger]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """What a program leaves open: a Triton would keep the memory that it shared with it."""
+    for tagger in list(_open):
+        tagger.close(_EXIT_WITHIN)
 
 
 class Tagger:
@@ -41,7 +54,8 @@ class Tagger:
         self._client = AsyncTagger(servers, model, **options)
         self._loop = background.loop()
         self._forgotten = weakref.finalize(self, _close_sometime, self._pid, self._client, self._loop)
-        self._forgotten.atexit = False  # the thread ends with the interpreter, and the connections with it
+        self._forgotten.atexit = False  # where it need not wait
+        _open.add(self)
 
     def __enter__(self) -> "Tagger":
         self.connect()
@@ -62,13 +76,17 @@ class Tagger:
         """Reach a server and learn the contract. ServerUnavailable, UnknownModel, WrongContract, Unauthorized."""
         self._wait(self._client.connect())
 
-    def close(self) -> None:
-        """Let go of the connections; calls in other threads end with ClientClosed. Safe to call twice."""
+    def close(self, within: float = _CLOSE_WITHIN) -> None:
+        """Let go of the connections; calls in other threads end with ClientClosed. Safe to call twice.
+
+        `within`: seconds that it may take where a server hangs.
+        """
         if os.getpid() == self._pid:
             with self._closing:  # nothing is submitted after this line that nobody would answer
                 self._closed = True
             if self._forgotten.detach():
-                asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(_CLOSE_WITHIN)
+                with contextlib.suppress(FutureTimeout):  # of a server that hangs: what is left goes with the process
+                    asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(within)
 
     def tag(
         self,
@@ -97,7 +115,9 @@ class Tagger:
     ) -> Iterator[TagResult]:
         """`tag` for any number of photos: results in order as they come, few photos in memory at once.
 
-        `photos` is advanced in the caller's thread.
+        `photos` is advanced in the caller's thread, where arrays and PIL images are copied, too. Results that are there
+        come with the next photo: where the source may block, take AsyncTagger. If the source fails, that is raised
+        after the results of what came before.
         """
         require_many(photos)
         return self._stream(photos, tagging(self.spec, labels, exclude, threshold, top_k))
@@ -129,13 +149,25 @@ class Tagger:
     def _stream(self, photos: Iterable[Photo], call: Call[T]) -> Iterator[T]:
         pending: deque[Future[_Outcome[T]]] = deque()
         window = self._client.window
+        failure: Exception | None = None
+        source = enumerate(photos)
         try:
-            for place, photo in enumerate(photos):
+            while failure is None:
+                try:
+                    place, photo = next(source)
+                    photo = kept(photo)  # its owner may write to it before its turn
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                    break
                 pending.append(self._submit(self._client.one(photo, place, call)))
                 while pending and (pending[0].done() or len(pending) >= window):
                     yield _result(pending.popleft())
             while pending:
                 yield _result(pending.popleft())
+            if failure:
+                raise failure
         finally:
             for future in pending:
                 future.cancel()

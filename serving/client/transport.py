@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from labelwise.spec import TaggerSpec
 from serving.client.errors import ClientError
@@ -49,16 +50,12 @@ def create_transport(
     `model` may be left out where a gateway has a default. `key` is the gateway's. `connect` waits so many seconds for
     a first server. `shared_memory`: for pixels, with a Triton on this host that allows it.
     """
-    urls = [url.strip().rstrip("/") for url in (servers.split(",") if isinstance(servers, str) else servers)]
-    schemes = {url.partition("://")[0] if "://" in url else "" for url in urls}
-    if not schemes or not schemes <= set(SCHEMES):
-        raise ClientError(
-            f"Servers are written grpc://HOST:8001 or http://HOST:8000, not {', '.join(urls) or 'nothing'}."
-        )
+    urls = _urls(servers)
+    schemes = {url.partition("://")[0] for url in urls}
     if "grpc" not in schemes:
         from serving.client.gateway import GatewayTransport
 
-        return GatewayTransport(urls, model, key=key, connect_timeout=connect_timeout)
+        return GatewayTransport(urls, model, key=_header_value(key), connect_timeout=connect_timeout)
     if len(schemes) > 1:
         raise ClientError("Servers of one client are all Tritons (grpc://) or all gateways (http://).")
     if key is not None:
@@ -68,3 +65,35 @@ def create_transport(
     from serving.client.triton import TritonTransport
 
     return TritonTransport(urls, model, connect_timeout=connect_timeout, shared_memory=shared_memory)
+
+
+def _urls(servers: str | Sequence[str]) -> list[str]:
+    written = servers.split(",") if isinstance(servers, str) else list(servers or ())
+    if not all(isinstance(url, str) for url in written):
+        raise ClientError("Servers are a text, or a list of such: grpc://HOST:8001 or http://HOST:8000.")
+    urls = [url.strip().rstrip("/") for url in written]
+    if not urls or not all(map(_is_address, urls)):
+        raise ClientError(
+            f"Servers are written grpc://HOST:8001 or http://HOST:8000, not {', '.join(urls) or 'nothing'}."
+        )
+    return urls
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # a port that is none
+        return False
+    # gRPC would take 443 where none is given.
+    return parts.scheme in SCHEMES and bool(parts.hostname) and (port is not None or parts.scheme != "grpc")
+
+
+def _header_value(key: str | None) -> str | None:
+    """A key as it was meant: files end with a line break. ClientError, without the key, where it is none."""
+    if key is None:
+        return None
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise ClientError("The key is none: keys are printable ASCII, as `labelwise keys add` prints them.")
+    return key

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -142,16 +143,20 @@ class _TritonLink:
 
     async def infer_pixels(self, spec: TaggerSpec, pixels: Pixels, shapes: Shapes, timeout: float) -> Outputs:
         """By the model itself, in shared memory where that can be."""
+        model, until = self._model + MODEL_SUFFIX, time.monotonic() + timeout
         tensor = grpcclient.InferInput(spec.input.name, list(pixels.shape), np_to_triton_dtype(pixels.dtype))
+
+        def left() -> float:
+            return max(until - time.monotonic(), 0.001)
+
         if self._memory:
-            largest = pixels[0].nbytes * spec.max_batch
             with contextlib.suppress(RegionForgotten):
-                async with self._memory.holding(pixels, largest, timeout) as region:
+                async with self._memory.holding(pixels, pixels[0].nbytes * spec.max_batch) as region:
                     if region:
                         tensor.set_shared_memory(region, pixels.nbytes)
-                        return await self.infer(self._model + MODEL_SUFFIX, spec, tensor, shapes, timeout)
+                        return await self.infer(model, spec, tensor, shapes, left())
         tensor.set_data_from_numpy(pixels)
-        return await self.infer(self._model + MODEL_SUFFIX, spec, tensor, shapes, timeout)
+        return await self.infer(model, spec, tensor, shapes, left())
 
     async def infer(self, model: str, spec: TaggerSpec, tensor: Any, shapes: Shapes, timeout: float) -> Outputs:
         """`model` is the one of `spec`, or the ensemble around it."""

@@ -25,7 +25,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
     """The command of the JavaScript example, its libraries installed in a copy."""
     if not shutil.which("npm"):
         pytest.skip("no Node.js here")
-    folder = shutil.copytree(EXAMPLES, tmp_path_factory.mktemp("node") / "examples") / "javascript"
+    folder = shutil.copytree(EXAMPLES, tmp_path_factory.mktemp("node js") / "examples") / "javascript"
     installed = run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
     if installed.returncode:
         pytest.skip(f"npm cannot install gRPC here: {installed.stderr.strip().splitlines()[-1]}")

@@ -1,26 +1,15 @@
 """Where photos come from: each is found once, whatever lies beside it, and what cannot be read is said."""
 
-import csv
-import io
 import os
-import subprocess
-import sys
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from labelwise.errors import DataError
-from serving.bulk.archives import BROKEN, read_archive
 from serving.bulk.errors import UsageError
 from serving.bulk.sources import MAX_BYTES, Found, Photo, Unreadable, check_sources, count_photos, find_photos, look
-from tests.serving.bulk.conftest import ROOT
 
 
 @pytest.fixture
@@ -121,100 +110,60 @@ def test_a_folder_that_cannot_be_read_is_in_the_output():
         deep.chmod(0)
         with not_root():
             found = {photo.path: getattr(photo, "code", "") for photo in find_photos([f"{folder}/p"])}
-            with pytest.raises(UsageError, match="deep cannot be read: permission denied"):
-                check_sources([str(deep)])
+            assert {photo.path for photo in find_photos([str(deep)])} == {f"{folder}/p/deep"}
         deep.chmod(0o755)
     assert found == {f"{folder}/p/a.jpg": "", f"{folder}/p/deep": "folder_unreadable"}
 
 
-def test_a_list_on_stdin(folder: Path):
-    code = "from serving.bulk.sources import *\nfor f in find_photos(['-']): print(f.path, getattr(f, 'code', ''))"
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
-        input="p/a.jpg\r\n\np/deep/c.jpeg\np/none.jpg\np\n",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert answer.stdout.splitlines() == ["p/a.jpg ", "p/deep/c.jpeg ", "p/none.jpg file_missing", "p file_unreadable"]
+def test_a_bad_link_loses_nothing_of_its_folder():
+    with tempfile.TemporaryDirectory() as folder:
+        closed = Path(folder, "closed")
+        (closed / "album").mkdir(parents=True)
+        photos = Path(folder, "p")
+        photos.mkdir()
+        for name, target in (("round", "round"), ("r.jpg", "r.jpg"), ("in", closed / "album"), ("i.jpg", closed / "i")):
+            (photos / name).symlink_to(target)
+        for index in range(5):
+            (photos / f"{index}.jpg").write_bytes(b"x")
+        Path(folder).chmod(0o755)
+        closed.chmod(0)
+        with not_root():
+            found = {photo.path[-5:]: getattr(photo, "code", "") for photo in find_photos([f"{folder}/p"])}
+        closed.chmod(0o755)
+    unreadable = {"r.jpg": "file_unreadable", "i.jpg": "file_unreadable"}
+    assert found == unreadable | {f"{index}.jpg": "" for index in range(5)}
 
 
-def test_lists_as_csv_and_parquet(folder: Path):
-    listed = ["a.jpg", "deep/c.jpeg", "gone.jpg"]
-    with (folder / "p/list.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("label", "image"), *(("x", name) for name in listed)])
-    pq.write_table(pa.table({"path": listed}), folder / "p/list.parquet")
-    wanted = ["p/a.jpg", "p/deep/c.jpeg", "p/gone.jpg"]
-    assert names("p/list.csv") == names("p/list.parquet") == wanted
-
-    (folder / "images").mkdir()
-    (folder / "images/1.jpg").write_bytes(b"1")
-    (folder / "labels.csv").write_text("image,sea\n1.jpg,0\n")  # as training has it
-    assert names("labels.csv") == ["images/1.jpg"]
-    (folder / "labels.csv").write_text("photo,sea\n1.jpg,0\n")
-    with pytest.raises(DataError, match="name it `image` or `path`"):
-        names("labels.csv")
-    (folder / "labels.parquet").write_text("no parquet")
-    with pytest.raises(DataError, match=r"labels.parquet cannot be read"):
-        names("labels.parquet")
+def test_named_files_that_cannot_be_read_are_no_reason_to_refuse_the_rest(folder: Path):
+    for name, target in (("gone.jpg", "nowhere"), ("round.jpg", "round.jpg"), ("gone.tar", "nowhere")):
+        (folder / name).symlink_to(target)
+    paths = ["gone.jpg", "round.jpg", "gone.tar", "p/a.jpg"]
+    check_sources(paths)
+    found = {photo.path: getattr(photo, "code", "") for photo in find_photos(paths)}
+    assert found == dict(zip(paths, ("file_missing", "file_unreadable", "archive_broken", ""), strict=True))
+    (folder / "gone.csv").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"gone.csv cannot be read"):
+        check_sources(["gone.csv"])
 
 
-@pytest.fixture
-def tar(folder: Path) -> Path:
-    with tarfile.open(folder / "shard.tar", "w") as tar:
-        for index in range(4):
-            for suffix in ("jpg", "json"):
-                member = tarfile.TarInfo(f"{index:06d}.{suffix}")
-                member.size, member.mtime = 5000, 1_700_000_000
-                tar.addfile(member, io.BytesIO(bytes([index]) * 5000))
-    return folder / "shard.tar"
+@pytest.mark.parametrize("out", ["p/tags.jsonl", "./p/tags.csv", "p/tags.parquet"])
+def test_what_a_run_writes_is_no_source(folder: Path, out: str):
+    photos = [name for name in ALL if name.count("/") == 1]
+    for suffix in ("", ".journal", ".journal-wal", ".journal-shm"):
+        (folder / f"{out}{suffix}").write_text("path\ngone.jpg\n")
+    (folder / "p/b.xmp").write_text("a sidecar")
+    named = [str(path) for path in Path("p").iterdir() if path.is_file() and path.suffix != ".txt"]
+    for paths in (["p/*.*"], ["p/*"], [*named, "p/a.jpg.xmp"]):
+        found = {photo.path for photo in find_photos(paths, out) if photo.path.count("/") == 1}
+        assert found - {"p/._a.jpg"} == {*photos}
+    assert count_photos(["p/*"], out) == 4
+    (folder / "all.csv").write_text("path\n" + "\n".join([*named, out]))
+    assert {photo.path for photo in find_photos(["all.csv"], out)} - {"p/._a.jpg"} == {*photos}
 
 
-def test_photos_in_tars_are_streamed(tar: Path):
-    found = []
-    for photo in read_archive("shard.tar"):
-        assert isinstance(photo, Photo)
-        found.append((photo.path, photo.size, photo.mtime_ns, photo.read()[:1]))
-    assert found == [(f"shard.tar/{at:06d}.jpg", 5000, 1_700_000_000 * 10**9, bytes([at])) for at in range(4)]
-    assert count_photos(["shard.tar"]) is None
-
-
-def loaded(archive: str) -> list[str]:
-    """As the run reads it: each photo before the next one."""
-    read = []
-    for found in read_archive(archive):
-        try:
-            read.append(f"{found.path} {found.code if isinstance(found, Unreadable) else len(found.read())}")
-        except BROKEN:
-            read.append(f"{found.path} broken")
-    return read
-
-
-@pytest.mark.parametrize(("at", "before"), [(600, 0), (11_000, 1), (24_000, 2), (22_700, 2)])
-def test_a_tar_that_is_cut_off_is_said_and_what_is_before_is_found(tar: Path, at: int, before: int):
-    tar.write_bytes(tar.read_bytes()[:at])
-    read = loaded("shard.tar")
-    assert read[:before] == [f"shard.tar/{index:06d}.jpg 5000" for index in range(before)]
-    assert read[-1] == "shard.tar archive_broken"
-    assert all(line.endswith("broken") for line in read[before:])
-
-
-def test_a_damaged_header_does_not_pass_for_the_end_of_a_tar(tar: Path):
-    damaged = bytearray(tar.read_bytes())
-    damaged[11_264 : 11_264 + 512] = b"\xff" * 512  # of the third member
-    tar.write_bytes(damaged)
-    assert loaded("shard.tar") == ["shard.tar/000000.jpg 5000", "shard.tar archive_broken"]
-
-
-def test_zips_and_broken_zips(folder: Path):
-    with zipfile.ZipFile(folder / "a.zip", "w") as file:
-        file.writestr("in/1.jpg", b"one")
-        file.writestr("in/readme.txt", b"text")
-    (found,) = ((photo, photo.read()) for photo in find_photos(["a.zip"]) if isinstance(photo, Photo))
-    assert (found[0].path, found[0].size, found[1]) == ("a.zip/in/1.jpg", 3, b"one")
-    (folder / "b.zip").write_bytes((folder / "a.zip").read_bytes()[:-30])
-    broken = only(list(find_photos(["b.zip"])))
-    assert isinstance(broken, Unreadable)
-    assert (broken.path, broken.code) == ("b.zip", "archive_broken")
+def test_a_glob_takes_only_what_can_hold_photos(folder: Path):
+    (folder / "p/list.csv").write_text("path\na.jpg\n")
+    (folder / "tags").mkdir()
+    (folder / "tags/part-00000-of-00001.parquet").write_text("no list")
+    assert {*names("p/*", "*", "p/notes.tx?")} == {*ALL}
+    assert {photo.path for photo in find_photos(["tag*/*", "p/a*"], "tags/")} == {"p/a.jpg"}

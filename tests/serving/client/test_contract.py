@@ -64,7 +64,7 @@ def test_a_bad_photo_fails_no_other(tagger: Tagger, photos: list[Path], asked: l
     nothing = tmp_path / "nothing.jpg"
     results = tagger.tag([photos[0], broken, photos[1], b"", tmp_path, nothing, b"text", None, photos[2]])  # type: ignore[list-item]
     assert [result.error and result.error.code for result in results] == [
-        *(None, "image_broken", None, "image_empty", "file_unreadable", "file_unreadable"),
+        *(None, "image_broken", None, "image_empty", "file_unreadable", "file_missing"),
         *("image_format_unsupported", "not_a_photo", None),
     ]
     assert [result.tags == () for result in results] == [bool(result.error) for result in results]

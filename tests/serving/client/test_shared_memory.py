@@ -18,7 +18,7 @@ import pytest
 import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
 
-from serving.client import Tagger
+from serving.client import ClientError, Tagger
 from serving.client.shared_memory import is_on_this_host
 from tests.conftest import free_port
 from tests.export.test_real_triton import triton
@@ -157,6 +157,7 @@ def test_a_call_that_ends_early_harms_nothing(allowing: grpcclient.InferenceServ
         with Tagger(allowing.url, "scenes") as tagger:
             results = tagger.tag_stream(photos * 30)
             assert next(results).error is None
+            taken = regions(allowing)
     assert allowing.is_server_live()
     deadline = time.monotonic() + 60
     while left := regions(allowing):  # Triton keeps what it is reading
@@ -164,6 +165,48 @@ def test_a_call_that_ends_early_harms_nothing(allowing: grpcclient.InferenceServ
         age(left)
         with Tagger(allowing.url, "scenes") as tagger:
             scores(tagger, photos)
+    assert not files() & taken
+
+
+def test_a_program_that_closes_nothing_leaves_nothing(
+    allowing: grpcclient.InferenceServerClient, photos: list[Path]
+) -> None:
+    program = (
+        "import sys; from serving.client import Tagger;"
+        "tagger = Tagger(sys.argv[1], 'scenes'); tagger.tag(sys.argv[2:]);"
+        "print(*(region.name for region in tagger._client._transport._servers._servers[0].link._memory._regions))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, allowing.url, *photos], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    names = set(ended.stdout.split())
+    assert names
+    assert not names & (regions(allowing) | files())
+
+
+def test_a_triton_that_hangs_costs_no_more_than_the_timeout(
+    repository: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    port = free_port()
+    with open_triton(repository, tmp_path / "triton", port) as client:
+        (process,) = [
+            int(file.parent.name)
+            for file in Path("/proc").glob("[0-9]*/cmdline")
+            if f"--grpc-port={port}".encode() in file.read_bytes()
+        ]
+        tagger = Tagger(f"grpc://127.0.0.1:{port}", "scenes", timeout=3, batch=1, in_flight=8)
+        tagger.connect()
+        os.kill(process, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            with pytest.raises(ClientError):
+                tagger.tag(photos)
+            assert time.monotonic() - started < 5
+            started = time.monotonic()
+            tagger.close()
+            assert time.monotonic() - started < 5
+        finally:
+            os.kill(process, signal.SIGCONT)
+        assert client.is_server_live()
 
 
 @pytest.mark.anyio

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import http.server
+import io
 import itertools
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from serving.client import (
     AsyncTagger,
@@ -37,13 +39,20 @@ from tests.conftest import ROOT, free_port, running_gateway
         ("localhost:8001", "scenes", {}, "written grpc://HOST:8001 or http://HOST:8000, not localhost:8001"),
         ([], "scenes", {}, "not nothing"),
         ("ftp://a", "scenes", {}, "not ftp://a"),
-        ("grpc://a,http://b", "scenes", {}, "all Tritons"),
+        ("grpc://a:1,http://b", "scenes", {}, "all Tritons"),
+        ("grpc://a", "scenes", {}, "written grpc://HOST:8001 .*, not grpc://a"),
+        ("http://a:99999", "scenes", {}, "not http://a:99999"),
+        ([b"http://a"], "scenes", {}, "a text, or a list of such"),
+        (None, "scenes", {}, "not nothing"),
+        ("http://a", "scenes", {"key": "sec\nret"}, r"^The key is none: [^\n]*$"),
+        ("http://a", "scenes", {"timeout": float("inf")}, "timeout is inf and must be a number above 0"),
+        ("http://a", "scenes", {"timeout": None}, "timeout is None and must be"),
         ("grpc://a:8001", None, {}, "name one, such as model='scenes'"),
         ("grpc://a:8001", "scenes", {"key": "k"}, "Keys are the gateway's"),
         ("http://a:8000", "scenes", {"send": "pixels"}, "A gateway takes photos as bytes"),
         ("http://a:8000", "scenes", {"send": "jpeg"}, "not 'jpeg'"),
-        ("http://a:8000", "scenes", {"in_flight": 0}, "in_flight is 0 and must be above 0"),
-        ("http://a:port", "scenes", {}, "is no address"),
+        ("http://a:8000", "scenes", {"in_flight": 0}, "in_flight is 0 and must be a number above 0"),
+        ("http://a:port", "scenes", {}, "not http://a:port"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(servers: str, model: str, options: dict, words: str) -> None:
@@ -129,7 +138,12 @@ def test_one_photo_is_no_list(photos: object, tagger: Tagger) -> None:
         ({"labels": ["sea"], "exclude": ["sea"]}, "leave no label"),
         ({"threshold": 1.5}, "from 0 to 1, not 1.5"),
         ({"threshold": float("nan")}, "not nan"),
+        ({"threshold": "0.9"}, "from 0 to 1, not '0.9'"),
+        ({"threshold": [0.9] * 5}, "from 0 to 1, not"),
+        ({"threshold": {"sea": "x"}}, "from 0 to 1, not 'x'"),
         ({"top_k": 0}, "top_k is 0"),
+        ({"top_k": 2.5}, "top_k is 2.5"),
+        ({"labels": [None]}, "lists of labels"),
     ],
 )
 def test_a_choice_that_cannot_be(choice: dict, words: str, tagger: Tagger, photos: list[Path]) -> None:
@@ -250,9 +264,61 @@ def test_an_error_of_the_source_reaches_the_caller(tagger: Tagger, photos: list[
         yield photos[0]
         raise OSError("the disk is gone")
 
+    stream = tagger.tag_stream(source())
+    assert next(stream).id == str(photos[0])
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(stream)
     with pytest.raises(OSError, match="the disk is gone"):
         tagger.tag(source())
     assert tagger.tag(photos[:1])[0].error is None
+
+
+def test_numbers_of_numpy_and_labels_of_a_generator_count(tagger: Tagger, photos: list[Path]) -> None:
+    (result,) = tagger.tag(photos[:1], threshold=np.float32(0), labels=(label for label in ("sea", "trees")))
+    assert sorted(tag.label for tag in result.tags) == ["sea", "trees"]
+    assert tagger.tag(photos[:1], threshold=np.int64(1))[0].tags == ()
+
+
+def test_photos_that_change_after_they_were_given(tagger: Tagger, photos: list[Path]) -> None:
+    """A camera's one buffer, an animation's one picture, a picture given many times."""
+    pictures = [Image.open(photo).convert("RGB").resize((160, 120)) for photo in photos[:6]]
+    expected = [result.scores for result in tagger.tag(list(map(np.asarray, pictures)))]
+
+    def camera() -> Iterator[np.ndarray]:
+        buffer = np.empty((120, 160, 3), np.uint8)
+        for picture in pictures:
+            buffer[:] = np.asarray(picture)
+            yield buffer
+        buffer[:] = 0
+
+    def one_picture() -> Iterator[Image.Image]:
+        shown = pictures[0].copy()
+        for picture in pictures:
+            shown.paste(picture)
+            yield shown
+
+    def numbered_bytes() -> Iterator[bytearray]:
+        sent = bytearray()
+        for picture in pictures:
+            stream = io.BytesIO()
+            picture.save(stream, "PNG")
+            sent[:] = stream.getvalue()
+            yield sent
+
+    for source in (camera, one_picture, numbered_bytes):
+        for result, scores in zip(tagger.tag(source()), expected, strict=True):
+            assert result.scores == pytest.approx(scores, abs=1e-4)
+    with Image.open(photos[0]) as lazy:
+        results = tagger.tag([lazy] * 20)
+    assert [result.error for result in results] == [None] * 20
+
+
+def test_what_is_no_file_is_not_read(tagger: Tagger, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "huge.jpg").open("wb") as huge:
+        huge.truncate(2**29)
+    results = tagger.tag([tmp_path / "pipe", "/dev/zero", tmp_path / "huge.jpg"])
+    assert [result.error and result.error.code for result in results] == ["file_unreadable"] * 2 + ["file_too_large"]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

@@ -1,0 +1,103 @@
+"""Photos in tars and zips: streamed, and what is damaged or cannot be read is said."""
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from serving.bulk.archives import BROKEN, read_archive
+from serving.bulk.sources import Photo, Unreadable, count_photos, find_photos
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tar(folder: Path) -> Path:
+    with tarfile.open(folder / "shard.tar", "w") as tar:
+        for index in range(4):
+            for suffix in ("jpg", "json"):
+                member = tarfile.TarInfo(f"{index:06d}.{suffix}")
+                member.size, member.mtime = 5000, 1_700_000_000
+                tar.addfile(member, io.BytesIO(bytes([index]) * 5000))
+    return folder / "shard.tar"
+
+
+def test_photos_in_tars_are_streamed(tar: Path):
+    found = []
+    for photo in read_archive("shard.tar"):
+        assert isinstance(photo, Photo)
+        found.append((photo.path, photo.size, photo.mtime_ns, photo.read()[:1]))
+    assert found == [(f"shard.tar/{at:06d}.jpg", 5000, 1_700_000_000 * 10**9, bytes([at])) for at in range(4)]
+    assert count_photos(["shard.tar"]) is None
+
+
+def loaded(archive: str) -> list[str]:
+    """As the run reads it: each photo before the next one."""
+    read = []
+    for found in read_archive(archive):
+        try:
+            read.append(f"{found.path} {found.code if isinstance(found, Unreadable) else len(found.read())}")
+        except BROKEN:
+            read.append(f"{found.path} broken")
+    return read
+
+
+@pytest.mark.parametrize(("at", "before"), [(600, 0), (11_000, 1), (24_000, 2), (22_700, 2)])
+def test_a_tar_that_is_cut_off_is_said_and_what_is_before_is_found(tar: Path, at: int, before: int):
+    tar.write_bytes(tar.read_bytes()[:at])
+    read = loaded("shard.tar")
+    assert read[:before] == [f"shard.tar/{index:06d}.jpg 5000" for index in range(before)]
+    assert read[-1] == "shard.tar archive_broken"
+    assert all(line.endswith("broken") for line in read[before:])
+
+
+def test_a_damaged_header_does_not_pass_for_the_end_of_a_tar(tar: Path):
+    damaged = bytearray(tar.read_bytes())
+    damaged[11_264 : 11_264 + 512] = b"\xff" * 512  # of the third member
+    tar.write_bytes(damaged)
+    assert loaded("shard.tar") == ["shard.tar/000000.jpg 5000", "shard.tar archive_broken"]
+
+
+def test_zips_and_broken_zips(folder: Path):
+    with zipfile.ZipFile(folder / "a.zip", "w") as file:
+        file.writestr("in/1.jpg", b"one")
+        file.writestr("in/readme.txt", b"text")
+    (found,) = ((photo, photo.read()) for photo in find_photos(["a.zip"]) if isinstance(photo, Photo))
+    assert (found[0].path, found[0].size, found[1]) == ("a.zip/in/1.jpg", 3, b"one")
+    (folder / "b.zip").write_bytes((folder / "a.zip").read_bytes()[:-30])
+    (broken,) = find_photos(["b.zip"])
+    assert isinstance(broken, Unreadable)
+    assert (broken.path, broken.code) == ("b.zip", "archive_broken")
+
+
+def test_times_that_are_none_lose_no_photo(folder: Path):
+    with tarfile.open(folder / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for at, time in enumerate(("inf", "nan", "1e300", "99999999999", "1.5")):
+            member = tarfile.TarInfo(f"{at}.jpg")
+            member.pax_headers = {"mtime": time}
+            tar.addfile(member)
+    with zipfile.ZipFile(folder / "a.zip", "w") as file:
+        for name, month in (("5.jpg", 0), ("6.jpg", 1)):
+            member = zipfile.ZipInfo(name)
+            member.date_time = (1980, month, month, 0, 0, 0)
+            file.writestr(member, b"x")
+    found = [photo for photo in find_photos(["a.tar", "a.zip"]) if isinstance(photo, Photo)]
+    assert [photo.path[-5:] for photo in found] == [f"{at}.jpg" for at in range(7)]
+    assert [found[at].mtime_ns for at in (0, 1, 4, 5, 6)] == [0, 0, 1_500_000_000, 0, 315_532_800 * 10**9]
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_a_tar_that_is_named_like_a_photo_is_said(folder: Path, kind: bytes):
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name in ("1.jpg", "2.jpg", "notes.txt"):
+            member = tarfile.TarInfo(name)
+            if name != "1.jpg":
+                member.type, member.linkname = kind, "1.jpg"
+            tar.addfile(member)
+    assert loaded("a.tar") == ["a.tar/1.jpg 0", "a.tar/2.jpg file_unreadable"]
