@@ -2,6 +2,8 @@
 
 from labelwise.errors import LabelwiseError
 
+GOES_ON = "When that is mended, the same command goes on where it was."
+
 
 class UsageError(LabelwiseError):
     """The command cannot begin as it was given: no such path, no such output. Exit code 2."""

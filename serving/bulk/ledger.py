@@ -16,19 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bulk.errors import OutputError
+from serving.bulk.errors import GOES_ON, OutputError
 from serving.bulk.rows import Identity, Row, is_permanent
 from serving.bulk.sources import Photo
 
 _SCHEMA = """
-CREATE TABLE about (model TEXT, version INTEGER, labels TEXT, parts INTEGER);
+CREATE TABLE about (model TEXT, version INTEGER, labels TEXT, parts INTEGER, weights TEXT);
 CREATE TABLE rows (
     part INTEGER, path TEXT, size INTEGER, mtime_ns INTEGER, scores BLOB, error TEXT, detail TEXT,
     PRIMARY KEY (part, path)
 ) WITHOUT ROWID;
 """
 _COLUMNS = "path, size, mtime_ns, scores, error, detail"
-_FULL = "Make room, then run the same command again: it goes on where it was."
 
 
 class Ledger:
@@ -36,6 +35,7 @@ class Ledger:
 
     def __init__(self, file: Path, db: sqlite3.Connection, identity: Identity, parts: int) -> None:
         self._file, self._db, self.identity, self.parts = file, db, identity, parts
+        self.every_score = False  # whether a row with only some scores needs tagging
         self._lock = threading.Lock()
         self.changed = set(range(parts))  # since they were last published; after a crash, nobody knows
 
@@ -48,8 +48,9 @@ class Ledger:
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone():
                 db.close()
                 return None
-            model, version, labels, parts = db.execute("SELECT * FROM about").fetchone()
-            return cls(file, db, Identity(model, version, tuple(json.loads(labels))), parts)
+            model, version, labels, parts, *rest = db.execute("SELECT * FROM about").fetchone()
+            weights = rest[0] if rest else None  # none in an older journal
+            return cls(file, db, Identity(model, version, tuple(json.loads(labels)), weights), parts)
 
     @classmethod
     def create(cls, file: Path, identity: Identity, parts: int, rows: Iterable[Row] = ()) -> "Ledger":
@@ -74,15 +75,18 @@ class Ledger:
 
     def done(self, photos: Sequence[Photo]) -> dict[str, bool]:
         """Paths of those that need no tagging, as they have not changed since; True where the photo is broken."""
+        if not photos:  # VALUES takes at least one
+            return {}
         marks = ",".join(["(?, ?)"] * len(photos))
-        query = f"SELECT path, size, mtime_ns, error FROM rows WHERE (part, path) IN (VALUES {marks})"
+        query = f"SELECT path, size, mtime_ns, error, scores FROM rows WHERE (part, path) IN (VALUES {marks})"
         keys = [value for photo in photos for value in (self._part(photo.path), photo.path)]
         with self._lock, _explained(self._file):
             known = {path: state for path, *state in self._db.execute(query, keys)}
         done = {}
         for photo in photos:
-            size, mtime_ns, error = known.get(photo.path, (None, None, None))
-            if (size, mtime_ns) == (photo.size, photo.mtime_ns) and (error is None or is_permanent(error)):
+            size, mtime_ns, error, scores = known.get(photo.path, (None,) * 4)
+            is_final = is_permanent(error) if error else not self.every_score or _is_whole(scores)
+            if is_final and (size, mtime_ns) == (photo.size, photo.mtime_ns):
                 done[photo.path] = error is not None
         return done
 
@@ -117,8 +121,9 @@ class Ledger:
         for statement in _SCHEMA.split(";"):
             self._db.execute(statement)
         self._insert(rows)
-        about = (self.identity.model, self.identity.version, json.dumps(self.identity.labels), self.parts)
-        self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
+        ours = self.identity
+        about = (ours.model, ours.version, json.dumps(ours.labels), self.parts, ours.weights)
+        self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?, ?)", about)
         self._db.execute("COMMIT")
 
     def _insert(self, rows: Iterable[Row]) -> None:
@@ -162,6 +167,10 @@ def _row(
     return Row(path, size, mtime_ns, values, error, detail)
 
 
+def _is_whole(scores: bytes | None) -> bool:
+    return scores is not None and not np.isnan(np.frombuffer(scores, "<f4")).any()
+
+
 @contextmanager
 def _explained(file: Path) -> Iterator[None]:
     try:
@@ -169,6 +178,6 @@ def _explained(file: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise OutputError(f"Another run is writing here ({file} is locked): wait for it or stop it.") from error
-        raise OutputError(f"{file} cannot be written: {error}. {_FULL}") from error
+        raise OutputError(f"{file} cannot be written: {error}. {GOES_ON}") from error
     except sqlite3.DatabaseError as error:
         raise OutputError(f"{file} is no journal of `labelwise tag` ({error}): remove it to start again.") from error

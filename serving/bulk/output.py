@@ -13,28 +13,30 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.errors import OutputError, UsageError
+from serving.bulk.errors import GOES_ON, OutputError, UsageError
 from serving.bulk.formats import Format, format_of, parquet_file
 from serving.bulk.ledger import Ledger, remove
 from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
 
 _VALUES_A_PAGE = 4_000_000  # scores at once in memory
 _ROWS_A_PAGE = 4_096
+_ASIDE = ".{}.new"
 PARTS = 16  # of a new folder
 
 
 class Output:
     """Where `labelwise tag` writes: a file in the format of its suffix, or a folder of Parquet parts."""
 
-    def __init__(self, path: str) -> None:
-        """UsageError for a place that can be no output."""
-        self.path = Path(path)
+    def __init__(self, path: str, every_score: bool = True) -> None:
+        """UsageError for a place that can be no output. Without `every_score` only tags have one in it."""
+        self.path, self._every_score = Path(path), every_score
         self.is_folder = path.endswith("/") or self.path.is_dir()
         self._format: Format = parquet_file if self.is_folder else format_of(self.path)
         self.journal = self.path.with_name(self.path.name + ".journal")
@@ -49,36 +51,35 @@ class Output:
         identity = Identity.of(spec)
         ledger = Ledger.open(self.journal)
         try:
-            if ledger and ledger.identity != identity and self.path.exists():
-                _refuse_unless(force, self.path, str(ledger.identity), identity)
-                force = True
-            if ledger and (ledger.identity != identity or not self.path.exists()):
+            other = ledger and identity.unlike(ledger.identity)
+            if other and self.path.exists():
+                _refuse_unless(force, self.path, other, identity)
+            if ledger and (other or not self.path.exists()):
                 ledger.delete()  # whoever removed the output wants to begin again
                 ledger = None
             if ledger is None:
                 remove(self.journal)
                 ledger = self._begin(identity, force)
             if not self._parts():
-                self.publish(ledger, spec, every_score=True)
+                self.publish(ledger, spec)
+            ledger.every_score = self._every_score
             return ledger
         except BaseException:
             if ledger:
                 ledger.close()
             raise
 
-    def publish(self, ledger: Ledger, spec: TaggerSpec, every_score: bool) -> None:
+    def publish(self, ledger: Ledger, spec: TaggerSpec) -> None:
         """Bring the output up to the journal. OutputError leaves what was there."""
         changed, size = sorted(ledger.changed), max(1, min(_ROWS_A_PAGE, _VALUES_A_PAGE // len(spec.labels)))
         for part in changed:
             ledger.changed.discard(part)
-            pages = (make_page(rows, spec, every_score) for rows in ledger.pages(part, size))
+            pages = (make_page(rows, spec, self._every_score) for rows in ledger.pages(part, size))
             try:
                 self._write(self._part_file(part, ledger.parts), pages, spec)
             except OSError as error:
-                raise OutputError(
-                    f"{self.path} cannot be written: {error.strerror or error}. It is as it was; make room, then run "
-                    "the same command again: it goes on where it was."
-                ) from error
+                reason = error.strerror or error
+                raise OutputError(f"{self.path} cannot be written: {reason}. It is as it was. {GOES_ON}") from error
 
     def _begin(self, identity: Identity, force: bool) -> Ledger:
         """A new journal, with the rows of a finished output."""
@@ -103,7 +104,7 @@ class Output:
         if not self.is_folder:
             return [self.path] if self.path.exists() else []
         found = sorted(self.path.glob("part-*.parquet"))
-        if self.path.is_dir() and not found and any(self.path.iterdir()):
+        if self.path.is_dir() and not found and any(not _is_aside(file.name) for file in self.path.iterdir()):
             raise OutputError(f"{self.path} is no output of `labelwise tag`: name another folder, or a file in it.")
         return found
 
@@ -113,7 +114,7 @@ class Output:
     def _write(self, file: Path, pages: Iterable[Page], spec: TaggerSpec) -> None:
         if self.is_folder:
             self.path.mkdir(exist_ok=True)
-        aside = file.with_name(f".{file.name}.new")  # one name: what a killed run left is written over
+        aside = file.with_name(_ASIDE.format(file.name))  # one name: what a killed run left is written over
         try:
             with aside.open("wb") as stream:
                 self._format.write(stream, pages, spec)
@@ -133,13 +134,19 @@ class _OtherModel(Exception):
 
 def _checked(stored: Iterable[StoredRow], identity: Identity) -> Iterator[Row]:
     """Rows read back, with scores in the order of the model's labels."""
-    for model, version, labels, row, told in stored:
-        if (model, version) != (identity.model, identity.version):
-            raise _OtherModel(f"{model} version {version}")
-        if labels not in (None, identity.labels) or not {*(told or ())} <= {*identity.labels}:
-            raise _OtherModel(f"a {model} version {version} with other labels")
-        scores = None if told is None else [told.get(label, math.nan) for label in identity.labels]
+    labels = identity.labels or ()
+    for made_by, row, told in stored:
+        if other := identity.unlike(made_by):
+            raise _OtherModel(other)
+        if not {*(told or ())} <= {*labels}:
+            raise _OtherModel(f"a {made_by} with other labels")
+        scores = None if told is None else [told.get(label, math.nan) for label in labels]
         yield replace(row, scores=None if scores is None else np.array(scores, np.float32))
+
+
+def _is_aside(name: str) -> bool:
+    """Whether a run that was killed left it."""
+    return fnmatch(name, _ASIDE.format("part-*"))
 
 
 def _count_in(name: str) -> int:

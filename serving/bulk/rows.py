@@ -12,6 +12,8 @@ from labelwise.spec import TaggerSpec
 # Scores differ between engines and batch sizes further back than this; the gateway's answers have as many.
 DIGITS = 6
 
+_WEIGHTS_DIGITS = 12  # enough to tell two models
+
 _IN_THE_BYTES, _FOR_WANT_OF_A_PLUGIN = "image_", "image_format_unsupported"
 
 
@@ -34,15 +36,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Identity:
-    """What an output is of: rows of another one do not belong beside it."""
+    """What an output is of: rows of another one do not belong beside it. None is what an output does not tell.
+
+    `weights`: a repository that is begun anew counts from version 1 again.
+    """
 
     model: str
     version: int
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    weights: str | None
 
     @classmethod
     def of(cls, spec: TaggerSpec) -> "Identity":
-        return cls(spec.name, spec.version, spec.labels)
+        return cls(spec.name, spec.version, spec.labels, weights_of(spec))
+
+    def unlike(self, other: "Identity") -> str | None:
+        """What to call `other` where it is another one by what both tell."""
+        if (self.model, self.version) != (other.model, other.version):
+            return str(other)
+        for name in ("labels", "weights"):
+            values = {getattr(self, name), getattr(other, name)} - {None}
+            if len(values) > 1:
+                return f"a {other} with other {name}"
+        return None
 
     def __str__(self) -> str:
         return f"{self.model} version {self.version}"
@@ -58,11 +74,9 @@ class Page:
 
 
 class StoredRow(NamedTuple):
-    """A row as it was read back: all but its scores, which are told by label, and what it was written for."""
+    """A row as it was read back: what it was written for, and all but its scores, which are told by label."""
 
-    model: str
-    version: int
-    labels: tuple[str, ...] | None  # all of the model's; None in a format that names only those it has scores of
+    made_by: Identity  # without labels in a format that names only those it has scores of
     row: Row
     told: dict[str, float] | None
 
@@ -78,6 +92,11 @@ def make_page(rows: Sequence[Row], spec: TaggerSpec, every_score: bool) -> Page:
         for at, row in enumerate(rows)
     ]
     return Page(rows, scores if every_score else np.where(reached, scores, np.nan), tags)
+
+
+def weights_of(spec: TaggerSpec) -> str:
+    """The first digits of the weights' SHA-256."""
+    return spec.weights_sha256[:_WEIGHTS_DIGITS]
 
 
 def tags_of(scores: NDArray[np.float32], spec: TaggerSpec) -> list[str]:

@@ -50,7 +50,7 @@ def tag_files(paths: Sequence[str], options: TagOptions) -> Summary:
     """Tag all photos of `paths`. Raises UsageError before anything is done, and LabelwiseErrors."""
     check_sources(paths)
     _check_send(options)
-    summary = asyncio.run(_tag(paths, options, Output(options.out)))
+    summary = asyncio.run(_tag(paths, options, Output(options.out, options.every_score)))
     if not summary.counts.seen and not summary.stopped and set(paths) != {STDIN}:
         raise LabelwiseError(f"There is no photo in {', '.join(paths)}: names end in {', '.join(SUFFIXES)}.")
     return summary
@@ -89,7 +89,7 @@ class _Run:
     async def to_its_end(self) -> Summary:
         """Whatever ends it, what was tagged is in the output then, and the journal is gone only if that is all."""
         started = time.monotonic()
-        publish = functools.partial(self.output.publish, self.ledger, self.transport.spec, self.options.every_score)
+        publish = functools.partial(self.output.publish, self.ledger, self.transport.spec)
         with Progress(functools.partial(count_photos, self.paths, self.options.out)) as progress:
             records = Records(self.ledger, publish, progress.show)
             pipeline = Pipeline(records)
@@ -105,7 +105,7 @@ class _Run:
 
     async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress) -> None:
         options, size = self.options, self.options.chunk_size(self.transport.spec)
-        is_complete = options.sidecars.exists if options.sidecars else lambda _: True
+        is_complete = options.sidecars.done if options.sidecars else lambda _: True
         chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete, options.out)
         if options.ray:
             from serving.bulk.on_ray import score_on_ray

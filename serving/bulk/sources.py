@@ -36,6 +36,10 @@ class Photo:
     file: str | None = None  # None in an archive
     streamed: bool = False
 
+    def __post_init__(self) -> None:
+        """A time that is no int64, which the journal and the output hold, becomes the nearest that is one."""
+        object.__setattr__(self, "mtime_ns", max(-(2**63), min(self.mtime_ns, 2**63 - 1)))
+
     def loaded(self) -> "Photo":
         """The same with its bytes in memory."""
         return replace(self, read=functools.partial(_same, self.read()), streamed=False)

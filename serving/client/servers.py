@@ -89,7 +89,7 @@ class Servers(Generic[L]):
         rounds = AsyncRetrying(
             retry=retry_if_exception_type(ServerUnavailable),
             wait=_PAUSES,
-            stop=stop_before_delay(timeout),
+            stop=stop_before_delay(timeout - _AS_GOOD_AS_OVER),  # a try of no time would hide what was the matter
             reraise=True,
         )
         return await rounds(self._round, ask, deadline)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import IO
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.rows import Page, Row, StoredRow
+from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
 
 _SCORES = "scores."
-_BEFORE, _AFTER = ("path", "tags"), ("model", "version", "error", "detail", "size", "mtime_ns")
+_BEFORE, _AFTER = ("path", "tags"), ("model", "version", "weights", "error", "detail", "size", "mtime_ns")
 
 
 def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
@@ -20,8 +20,8 @@ def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
     for page in pages:
         for row, tags, values in zip(page.rows, page.tags, page.scores.tolist(), strict=True):
             told = ("" if score != score else score for score in values)
-            rest = (spec.name, spec.version, row.error, row.detail, row.size, row.mtime_ns)
-            writer.writerow((row.path, ";".join(tags or ()), *told, *rest))
+            about = (spec.name, spec.version, weights_of(spec), row.error, row.detail, row.size, row.mtime_ns)
+            writer.writerow((row.path, ";".join(tags or ()), *told, *about))
     text.detach()  # the stream is not ours to close
 
 
@@ -34,4 +34,5 @@ def read(file: Path) -> Iterator[StoredRow]:
             size, mtime_ns = (int(cells[name]) if cells[name] else None for name in ("size", "mtime_ns"))
             row = Row(cells["path"], size, mtime_ns, None, cells["error"] or None, cells["detail"] or None)
             broken = row.error is not None and not told
-            yield StoredRow(cells["model"], int(cells["version"]), labels, row, None if broken else told)
+            made_by = Identity(cells["model"], int(cells["version"]), labels, cells.get("weights") or None)
+            yield StoredRow(made_by, row, None if broken else told)

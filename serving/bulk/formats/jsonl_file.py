@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.rows import Page, Row, StoredRow
+from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
 
 
 def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
@@ -24,6 +24,7 @@ def _entries(page: Page, spec: TaggerSpec) -> Iterator[dict[str, object]]:
             "scores": None if tags is None else told,
             "model": spec.name,
             "version": spec.version,
+            "weights": weights_of(spec),
             "error": row.error,
             "detail": row.detail,
             "size": row.size,
@@ -36,4 +37,5 @@ def read(file: Path) -> Iterator[StoredRow]:
         for line in stream:
             entry = json.loads(line)
             row = Row(entry["path"], entry["size"], entry["mtime_ns"], None, entry["error"], entry["detail"])
-            yield StoredRow(entry["model"], entry["version"], None, row, entry["scores"])
+            made_by = Identity(entry["model"], entry["version"], None, entry.get("weights"))
+            yield StoredRow(made_by, row, entry["scores"])

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.rows import Page, Row, StoredRow
+from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
 
 _READ_ROWS = 4096
 
@@ -28,6 +28,7 @@ def schema_of(spec: TaggerSpec) -> pa.Schema:
             ("scores", pa.struct([(label, pa.float32()) for label in spec.labels])),
             ("model", pa.string()),
             ("version", pa.int32()),
+            ("weights", pa.string()),
             ("error", pa.string()),
             ("detail", pa.string()),
             ("size", pa.int64()),
@@ -48,6 +49,7 @@ def to_table(page: Page, spec: TaggerSpec) -> pa.Table:
         scores,
         [spec.name] * len(rows),
         [spec.version] * len(rows),
+        [weights_of(spec)] * len(rows),
         [row.error for row in rows],
         [row.detail for row in rows],
         [row.size for row in rows],
@@ -69,4 +71,5 @@ def read(file: Path) -> Iterator[StoredRow]:
                 told = entry["scores"]
                 if told is not None:
                     told = {label: score for label, score in told.items() if score is not None}
-                yield StoredRow(entry["model"], entry["version"], labels, row, told)
+                made_by = Identity(entry["model"], entry["version"], labels, entry.get("weights"))
+                yield StoredRow(made_by, row, told)

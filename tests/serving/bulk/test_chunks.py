@@ -17,7 +17,7 @@ BYTES = 10_000
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger.create(tmp_path / "t.csv.journal", Identity("scenes", 1, ("sea",)), 1)
+    ledger = Ledger.create(tmp_path / "t.csv.journal", Identity("scenes", 1, ("sea",), "1" * 12), 1)
     yield ledger
     ledger.close()
 

@@ -204,7 +204,7 @@ def test_a_full_disk_leaves_what_was_there_and_the_run_goes_on_later(
     before = paths_in(tmp_path / out)
     small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))  # noqa: E731 (no file may grow beyond)
     failed = tag("photos", "--out", out, preexec_fn=small)
-    assert_one_line(failed, 1, "cannot be written", "run the same command again")
+    assert_one_line(failed, 1, "cannot be written", "the same command goes on")
     assert paths_in(tmp_path / out) >= before
     end = tag("photos", "--out", out)
     assert (end.returncode, "40 rows" in end.stdout) == (0, True), end.stderr

@@ -1,0 +1,43 @@
+"""The journal takes whatever was found, and says truly why it cannot be written."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.bulk.errors import OutputError
+from serving.bulk.ledger import Ledger
+from serving.bulk.rows import Identity, Row
+from serving.bulk.sources import Photo, look
+
+SCENES = Identity("scenes", 1, ("sea", "city"), "1" * 12)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger.create(tmp_path / "t.csv.journal", SCENES, 1)
+    yield ledger
+    ledger.close()
+
+
+def test_asked_for_nothing_it_answers_nothing(ledger: Ledger):
+    assert ledger.done([]) == {}
+
+
+@pytest.mark.parametrize("seconds", [-(10**10), 10**10, 2**33])  # the years 1653 and 2286; 2242
+def test_a_photo_of_any_time_is_kept_and_known_again(ledger: Ledger, tmp_path: Path, seconds: int):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"a")
+    os.utime(file, ns=(0, seconds * 10**9))
+    photo = look(str(file))
+    assert isinstance(photo, Photo)
+    ledger.put([Row(photo.path, photo.size, photo.mtime_ns, np.zeros(2, np.float32))])
+    assert ledger.done([photo]) == {photo.path: False}
+
+
+def test_a_journal_that_cannot_be_made_is_one_line_that_does_not_speak_of_room(tmp_path: Path):
+    with pytest.raises(OutputError, match=r"nowhere/t\.journal cannot be written: unable to open") as caught:
+        Ledger.create(tmp_path / "nowhere/t.journal", SCENES, 1)
+    assert "room" not in str(caught.value)

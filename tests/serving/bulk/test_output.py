@@ -1,0 +1,95 @@
+"""An output is gone on with where it fits, in every format, and whatever a killed run left beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelwise.spec import TaggerSpec
+from serving.bulk.errors import OutputError
+from serving.bulk.formats import format_of
+from serving.bulk.output import Output
+from serving.bulk.rows import Row, StoredRow
+from serving.bulk.sources import Photo
+from tests.serving.bulk.conftest import ROOT
+
+SPEC = TaggerSpec.read(ROOT / "model_repository/scenes/1")
+RETRAINED = SPEC.model_copy(update={"weights_sha256": "0" * 64})
+ROW = Row("a.jpg", 1, 2, np.linspace(0, 1, len(SPEC.labels), dtype=np.float32))
+PHOTO = Photo("a.jpg", 1, 2, bytes)
+FORMATS = ["t.parquet", "t.jsonl", "t.csv", "t/"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(out: str, rows: Sequence[Row] = (ROW,), every_score: bool = True) -> None:
+    output = Output(out, every_score)
+    ledger = output.open(SPEC, force=False)
+    ledger.put(rows)
+    output.publish(ledger, SPEC)
+    ledger.delete()
+
+
+def read(out: str) -> list[StoredRow]:
+    files = sorted(Path(out).glob("part-*")) if out.endswith("/") else [Path(out)]
+    return [stored for file in files for stored in format_of(file).read(file)]
+
+
+def done(out: str, every_score: bool = True) -> dict[str, bool]:
+    ledger = Output(out, every_score).open(SPEC, force=False)
+    try:
+        return ledger.done([PHOTO])
+    finally:
+        ledger.close()
+
+
+@pytest.mark.parametrize("out", FORMATS)
+@pytest.mark.parametrize("is_killed", [False, True], ids=["", "killed"])
+def test_other_weights_under_the_same_version_are_refused_or_replaced(out: str, is_killed: bool):
+    write(out)
+    if is_killed:  # its journal stays
+        Output(out).open(SPEC, force=False).close()
+    with pytest.raises(OutputError, match=r"a scenes version 1 with other weights, and this is .* --force"):
+        Output(out).open(RETRAINED, force=False)
+    ledger = Output(out).open(RETRAINED, force=True)
+    assert ledger.done([PHOTO]) == {}
+    ledger.close()
+
+
+def test_an_output_that_does_not_tell_its_weights_is_gone_on_with():
+    write("t.jsonl")
+    text = Path("t.jsonl").read_text()
+    Path("t.jsonl").write_text(text.replace(f'"weights": "{SPEC.weights_sha256[:12]}", ', ""))
+    assert read("t.jsonl")[0].made_by.weights is None
+    assert done("t.jsonl") == {"a.jpg": False}
+
+
+@pytest.mark.parametrize("out", FORMATS)
+def test_a_photo_with_only_the_scores_of_its_tags_is_tagged_again_for_every_score(out: str):
+    write(out, every_score=False)
+    assert done(out, every_score=False) == {"a.jpg": False}
+    assert done(out) == {}  # also out of the journal that the last line left
+    write(out)
+    assert done(out) == {"a.jpg": False}
+
+
+def test_killed_while_it_writes_the_first_part_of_a_folder():
+    ledger = Output("t/").open(SPEC, force=False)
+    ledger.close()
+    for part in Path("t").iterdir():
+        part.unlink()
+    Path("t/.part-00000-of-00016.parquet.new").write_bytes(b"PAR1")
+    write("t/")
+    assert [stored.row.path for stored in read("t/")] == ["a.jpg"]
+    assert not list(Path("t").glob(".*"))
+
+
+def test_a_folder_of_other_files_is_refused():
+    Path("t").mkdir()
+    Path("t/.hidden").touch()
+    with pytest.raises(OutputError, match="t is no output"):
+        Output("t/").open(SPEC, force=True)
