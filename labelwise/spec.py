@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -131,7 +132,7 @@ def sha256_of(file: Path) -> str:
 
 def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:
     """Write aside, fsync, rename: after a crash at any point `file` is whole, old or new. The umask trims `mode`."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside = file.with_name(f".{file.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}")  # others may write it, too
     try:
         aside.touch(mode)
         with aside.open("wb") as stream:

@@ -61,8 +61,14 @@ def _read_zip(path: str) -> Iterator[Found]:
     with zipfile.ZipFile(path) as file:
         for member in file.infolist():
             if not member.is_dir() and is_photo(PurePosixPath(member.filename).name):
-                name, read = _within(path, member.filename), functools.partial(file.read, member)
+                name, read = _within(path, member.filename), functools.partial(_read_member, file, member)
                 yield sized(Photo(name, member.file_size, _zip_time(member), read, streamed=True))
+
+
+def _read_member(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """No more than it says that it has: `ZipFile.read` would first unpack all there is, up to 2 GiB."""
+    with file.open(member) as stream:
+        return stream.read(member.file_size)
 
 
 def _zip_time(member: zipfile.ZipInfo) -> int:

@@ -105,7 +105,7 @@ class _Run:
 
     async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress) -> None:
         options, size = self.options, self.options.chunk_size(self.transport.spec)
-        is_complete = options.sidecars.exists if options.sidecars else lambda _: True
+        is_complete = options.sidecars.done if options.sidecars else lambda _: True
         chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete, options.out)
         if options.ray:
             from serving.bulk.on_ray import score_on_ray

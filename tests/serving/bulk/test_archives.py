@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -101,3 +102,18 @@ def test_a_link_in_a_tar_that_is_named_like_a_photo_is_said(folder: Path, kind: 
                 member.type, member.linkname = kind, "1.jpg"
             tar.addfile(member)
     assert loaded("a.tar") == ["a.tar/1.jpg 0", "a.tar/2.jpg file_unreadable"]
+
+
+def test_a_zip_that_lies_about_a_size_takes_no_memory(folder: Path):
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("1.jpg", bytes(32 * 2**20))
+    packed = bytearray((folder / "a.zip").read_bytes())
+    size = packed.rindex(b"PK\x01\x02") + 24
+    packed[size : size + 4] = (1000).to_bytes(4, "little")
+    (folder / "a.zip").write_bytes(packed)
+    tracemalloc.start()
+    try:
+        assert loaded("a.zip") == ["a.zip/1.jpg broken"]
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()

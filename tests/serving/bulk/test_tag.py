@@ -243,6 +243,14 @@ def test_sources_from_stdin_and_archives(tag: Tag, photos: Path, tmp_path: Path)
     assert (answer.returncode, answer.stdout[:15]) == (1, "Tagged 1 photos")
 
 
+def test_a_glob_over_everything_takes_only_the_photos(tag: Tag, committed: list[Path], tmp_path: Path):
+    shutil.copy(committed[0], tmp_path / "a.jpg")
+    for start in ("Tagged 1 photos", "Tagged 0 photos"):
+        answer = tag("*", "--out", "tags.csv", "--xmp")
+        assert (answer.returncode, answer.stdout[:15]) == (0, start)
+    assert tag("a.jpg", "tags.csv", "a.jpg.xmp", "--out", "tags.csv").returncode == 0  # as a shell names them
+
+
 def test_nothing_to_tag_is_said(tag: Tag, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert_one_line(tag("empty", "--out", "t.csv"), 1, "There is no photo in empty")

@@ -1,14 +1,22 @@
 """Sidecars: keywords are added to what is there, nothing else changes, and the photo is never touched."""
 
+import os
+import re
 import shutil
+import stat
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from serving.bulk.xmp import SidecarError, merged, write_sidecar
-from tests.serving.bulk.conftest import Tag, rows_of
+from labelwise.spec import TaggerSpec
+from serving.bulk.rows import Row
+from serving.bulk.sources import Photo, look
+from serving.bulk.xmp import SidecarError, Sidecars, merged, write_sidecar
+from tests.serving.bulk.conftest import ROOT, Tag, rows_of
 
 DC = "{http://purl.org/dc/elements/1.1/}"
 LR = "{http://ns.adobe.com/lightroom/1.0/}"
@@ -57,7 +65,7 @@ DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
 
 def keywords(sidecar: bytes, name: str = f"{DC}subject") -> list[str]:
     root = ElementTree.fromstring(sidecar.decode())
-    (subject,) = root.iter(name)
+    (subject,) = root.findall(f"{RDF}RDF/{RDF}Description/{name}") or root.iter(name)
     return [item.text or "" for item in subject.iter(f"{RDF}li")]
 
 
@@ -104,6 +112,31 @@ def test_digikam_own_list_is_kept_up_where_there_is_one():
     assert tags_list not in {element.tag for element in ElementTree.fromstring(merged(b"", ["trees"]).decode()).iter()}
 
 
+def test_a_hierarchy_hides_no_keyword():
+    """darktable and digiKam read `lr:hierarchicalSubject` where there is one, and then no `dc:subject`."""
+    flat = re.sub("<lr:.*</lr:hierarchicalSubject>", "", DARKTABLE, flags=re.DOTALL)
+    sidecar = merged(flat.encode(), ["trees"])
+    assert keywords(sidecar, f"{LR}hierarchicalSubject") == ["holiday", "sea", "trees"]
+    assert keywords(merged(sidecar, []), f"{LR}hierarchicalSubject") == ["holiday", "sea"]
+    assert b"hierarchicalSubject" not in merged(flat.encode(), ["sea"])  # nothing to add
+
+
+def test_what_is_further_down_is_not_the_photo():
+    """As Photoshop lists what a picture was made of, each with a `dc:subject` of its own."""
+    pantry = """<xmpMM:Pantry xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/"><rdf:Bag><rdf:li><rdf:Description>
+    <dc:subject><rdf:Bag><rdf:li>layer</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:li></rdf:Bag></xmpMM:Pantry>
+    """
+    sidecar = merged(DARKTABLE.replace("<dc:subject>", f"{pantry}<dc:subject>", 1).encode(), ["trees"])
+    assert keywords(sidecar) == ["holiday", "sea", "trees"]
+    assert b"<dc:subject><rdf:Bag><rdf:li>layer</rdf:li></rdf:Bag></dc:subject>" in sidecar
+
+
+def test_line_ends_stay():
+    text = "<dc:description>one&#xD;\ntwo&#x9;</dc:description><dc:subject>"
+    sidecar = merged(DARKTABLE.replace("<dc:subject>", text, 1).encode(), ["trees"])
+    assert ElementTree.fromstring(sidecar.decode()).findtext(f".//{DC}description") == "one\r\ntwo\t"
+
+
 @pytest.mark.parametrize(
     "sidecar",
     [
@@ -129,6 +162,12 @@ def test_other_ways_to_write_xmp(sidecar: str, encoding: str):
         (b"<notes>mine</notes>", "no rdf:RDF"),
         (DARKTABLE.replace("rdf:Seq", "rdf:Thing").encode(), "no list of keywords"),
         (b"<?xml version='1.0' encoding='nonsense'?><a/>", "not XML"),
+        (b"<!DOCTYPE a SYSTEM 'a.dtd'><a>&b;</a>", "DOCTYPE"),
+        (
+            DARKTABLE.replace("dc:subject>", "dc:other>").replace("xmp:Rating", "dc:subject").encode(),
+            "no list of keywords",
+        ),
+        (DARKTABLE.replace("holiday", f"{'<a>' * 3000}{'</a>' * 3000}").encode(), "nested too deeply"),
     ],
 )
 def test_what_cannot_be_merged_is_left_alone(sidecar: bytes, words: str, tmp_path: Path):
@@ -136,6 +175,65 @@ def test_what_cannot_be_merged_is_left_alone(sidecar: bytes, words: str, tmp_pat
     with pytest.raises(SidecarError, match=words):
         write_sidecar(tmp_path / "a.jpg.xmp", ["sea"])
     assert (tmp_path / "a.jpg.xmp").read_bytes() == sidecar
+
+
+def test_a_sidecar_stays_its_owners(tmp_path: Path):
+    file = tmp_path / "a.jpg.xmp"
+    for mode in (0o600, 0o664):
+        file.write_text(DARKTABLE)
+        file.chmod(mode)
+        if os.geteuid() == 0:
+            os.chown(file, 1234, 1235)
+        before = file.stat()
+        write_sidecar(file, ["trees"])
+        after = file.stat()
+        assert stat.S_IMODE(after.st_mode) == mode
+        assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+        assert "trees" in keywords(file.read_bytes())
+
+
+def a_photo(file: Path) -> Photo:
+    file.touch()
+    photo = look(str(file))
+    assert isinstance(photo, Photo)
+    return photo
+
+
+def test_a_photo_is_done_when_its_own_tags_are_there(tmp_path: Path):
+    photo, other = a_photo(tmp_path / "a.jpg"), a_photo(tmp_path / "a.png")
+    beside, stem = Sidecars(), Sidecars(stem=True)
+    spec = TaggerSpec.read(ROOT / "model_repository/scenes")
+    row = Row(photo.path, 0, 0, np.zeros(len(spec.labels), np.float32))
+    for sidecars in (beside, stem):
+        assert not sidecars.done(photo)
+        sidecars.path(str(photo.file)).write_text(DARKTABLE)
+        assert not sidecars.done(photo)
+        assert sidecars.add([photo], [row], spec) == [row]
+        assert sidecars.done(photo)  # also without a tag
+        assert not sidecars.done(other)
+
+
+def test_photos_that_share_a_sidecar_each_keep_their_tags(tmp_path: Path):
+    """Tagged at once, in any order, and again."""
+    sidecars, spec = Sidecars(stem=True), TaggerSpec.read(ROOT / "model_repository/scenes")
+    kinds = (".jpg", ".png", ".h~c")
+
+    def tagged(photo: Photo, labels: set[int]) -> Row:
+        scores = np.isin(np.arange(len(spec.labels)), list(labels)).astype(np.float32)
+        (row,) = sidecars.add([photo], [Row(photo.path, 0, 0, scores)], spec)
+        return row
+
+    photos = [a_photo(tmp_path / f"{index}{kind}") for index in range(20) for kind in kinds]
+    labels = [{3, at % 3} for at in range(len(photos))]
+    with ThreadPoolExecutor(6) as pool:
+        assert {row.error for row in pool.map(tagged, photos, labels)} == {None}
+    for file in tmp_path.glob("*.xmp"):
+        assert sorted(keywords(file.read_bytes())) == sorted(spec.labels[:4])
+    assert {file.suffix for file in tmp_path.iterdir()} == {*kinds, ".xmp"}
+    tagged(photos[0], {0})
+    assert set(keywords((tmp_path / "0.xmp").read_bytes())) == {*spec.labels[:4]}  # others have 3
+    tagged(photos[0], set())
+    assert set(keywords((tmp_path / "0.xmp").read_bytes())) == {*spec.labels[1:4]}
 
 
 def test_the_command_writes_sidecars_and_leaves_photos_alone(tag: Tag, photos: Path, tmp_path: Path):
@@ -169,7 +267,7 @@ def test_photo_programs_read_the_keywords(program: str, tmp_path: Path):
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
     for name, before in (("new", b""), ("old", DARKTABLE.encode())):
-        (tmp_path / f"{name}.xmp").write_bytes(merged(before, ["trees", "großer Hund"]))
+        (tmp_path / f"{name}.xmp").write_bytes(merged(before, ["trees", "großer Hund"], "tags.jpg"))
     command = {
         "exiv2": ["exiv2", "-PXkv", "-K", "Xmp.dc.subject"],
         "exiftool": ["exiftool", "-Subject", "-sep", ", "],
