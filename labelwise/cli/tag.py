@@ -1,11 +1,14 @@
 """The verb of bulk tagging."""
 
+import os
 import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from labelwise.errors import LabelwiseError
 
 
 class Engine(str, Enum):
@@ -98,10 +101,19 @@ def tag(
     except KeyboardInterrupt:  # before it took up any photo
         print("labelwise: Stopped: the same command goes on.", file=sys.stderr)
         raise typer.Exit(130) from None
-    typer.echo(summary)
+    _tell(str(summary))
     if summary.stopped:
         raise typer.Exit(130)
     raise typer.Exit(1 if summary.broken else 0)
+
+
+def _tell(summary: str) -> None:
+    """The table is whole by now: that nobody can be told so is one line, and no traceback."""
+    try:
+        print(summary, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more as it ends
+        raise LabelwiseError(f"{summary} But this cannot be printed: {error.strerror}.") from error
 
 
 def add_verbs(app: typer.Typer) -> None:

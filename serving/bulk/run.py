@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from serving.bulk.pipeline import Pipeline
 from serving.bulk.progress import Progress
 from serving.bulk.records import Counts, Records
 from serving.bulk.sources import STDIN, check_sources, count_photos
+from serving.client.errors import ServerTimeout, ServerUnavailable
 from serving.client.transport import Transport
 
 
@@ -66,7 +68,7 @@ def _check_send(options: TagOptions) -> None:
 async def _tag(paths: Sequence[str], options: TagOptions, output: Output) -> Summary:
     transport = options.transport()
     try:
-        await transport.connect()
+        await _connect(transport, options.patience)
         ledger = output.open(transport.spec, options.force)
         try:
             return await _Run(paths, options, output, ledger, transport).to_its_end()
@@ -74,6 +76,20 @@ async def _tag(paths: Sequence[str], options: TagOptions, output: Output) -> Sum
             ledger.close()
     finally:
         await transport.close()
+
+
+async def _connect(transport: Transport, patience: float) -> None:
+    """Wait for a first answer as long as for one later on."""
+    until, is_told = time.monotonic() + patience, False
+    while True:
+        try:
+            return await transport.connect()
+        except (ServerUnavailable, ServerTimeout) as error:
+            if time.monotonic() >= until:
+                raise
+            if not is_told:
+                print(f"{error} Waiting for an answer, at most {patience:.0f} s.", file=sys.stderr)
+            is_told = True
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from serving.engines.base import Pixels
 _OUTPUTS = ("scores",)
 _TIMEOUTS = (3.0, 30.0)  # seconds for a request, the transport's own tries included; in between, as long as patience
 _PAUSE = (0.5, 3.0)  # seconds, at random between
+_MOST_FAILED = 8  # photos, each asked alone and with no answer in between: more are not the photos' fault
 _PASSES = (ServerUnavailable, ServerTimeout)  # ServerBusy is a ServerUnavailable
 
 Prepared = Pixels | bytes
@@ -39,8 +40,8 @@ Prepared = Pixels | bytes
 class Scorer:
     """Tags chunks with the model behind `transport`, several at once; decoding is bounded by `threads`.
 
-    While no server answers, every request is tried again; after `patience` seconds without any answer the run ends with
-    ServerGone. `note` is told when a wait begins.
+    While no server answers, or one fails on everything, every request is tried again; after `patience` seconds without
+    any answer the run ends with ServerGone. `note` is told when a wait begins.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Scorer:
         self._send_bytes, self._sidecars, self._patience, self._note = send_bytes, sidecars, patience, note
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._silent_since: float | None = None
+        self._failed = 0  # photos asked alone since the last answer
         self._timeout = max(_TIMEOUTS[0], min(_TIMEOUTS[1], patience))
 
     async def score(self, photos: Sequence[Photo]) -> list[Row]:
@@ -86,6 +88,7 @@ class Scorer:
         try:
             return list(await self._patiently(batch))
         except PhotosRefused as refused:
+            self._heard()
             left = [index for index in range(len(batch)) if index not in refused.errors]
             if len(left) == len(batch):
                 raise
@@ -101,6 +104,11 @@ class Scorer:
         while True:
             try:
                 return await self._infer(batch)
+            except ServerFailed as error:
+                self._failed += len(batch) == 1
+                if len(batch) > 1 or self._failed <= _MOST_FAILED:
+                    raise
+                self._wait_or_end(error)
             except _PASSES as error:
                 self._wait_or_end(error)
             await asyncio.sleep(random.uniform(*_PAUSE))
@@ -112,9 +120,12 @@ class Scorer:
                 outputs = await self._transport.infer_encoded(batch, _OUTPUTS, self._timeout)  # type: ignore[arg-type]
             else:
                 outputs = await self._transport.infer(np.stack(batch), _OUTPUTS, self._timeout)
-        self._silent_since = None
+        self._heard()
         self._in_flight.answered(len(batch))
         return outputs["scores"]
+
+    def _heard(self) -> None:
+        self._silent_since, self._failed = None, 0
 
     def _wait_or_end(self, error: ClientError) -> None:
         now = time.monotonic()

@@ -138,6 +138,8 @@ def test_a_server_without_the_model(
 
 
 def test_no_server_there(tag: Tag, photos: Path, tmp_path: Path):
-    answer = tag("photos", "--out", "t.csv", "--server", f"grpc://127.0.0.1:{free_port()}", "--model", "scenes")
+    answer = tag(
+        "photos", "--out", "t.csv", "--server", f"grpc://127.0.0.1:{free_port()}", "--model", "scenes", "--patience", 0
+    )
     assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (1, "", 1), answer.stderr
     assert not (tmp_path / "t.csv").exists()

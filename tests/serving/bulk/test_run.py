@@ -1,0 +1,33 @@
+"""How a run begins, and how it ends."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from labelwise.cli.tag import _tell
+from labelwise.errors import LabelwiseError
+from serving.bulk.run import _connect
+from serving.client.errors import ServerUnavailable
+from serving.client.transport import create_transport
+from tests.conftest import free_port
+
+
+def test_it_waits_for_a_first_answer_as_long_as_patience_says(capsys: pytest.CaptureFixture[str]):
+    server = create_transport(f"http://127.0.0.1:{free_port()}", connect_timeout=0.05)
+    began = time.monotonic()
+    with pytest.raises(ServerUnavailable):
+        asyncio.run(_connect(server, patience=0.5))
+    assert time.monotonic() - began >= 0.5
+    said = capsys.readouterr().err
+    assert (said.count("\n"), "Waiting for an answer" in said) == (1, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_summary_that_cannot_be_printed_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(LabelwiseError, match=r"^t\.csv has 8 rows\. But this cannot be printed: No space left"):
+            _tell("t.csv has 8 rows.")
