@@ -34,6 +34,7 @@ class Scores(str, Enum):
 
 
 def tag(
+    ctx: typer.Context,
     paths: Annotated[
         list[str],
         typer.Argument(help="Photos, folders, globs, CSV or Parquet lists, tars, zips; - reads paths from stdin."),
@@ -78,6 +79,9 @@ def tag(
     from serving.bulk.xmp import Sidecars
     from serving.settings import load_settings
 
+    source = ctx.get_parameter_source("key")
+    if source is not None and source.name == "ENVIRONMENT" and not (server or "").startswith("http"):
+        key = None  # it stands there for gateways
     options = TagOptions(
         out=out,
         engine=engine.value,

@@ -126,6 +126,16 @@ def test_one_server_of_two_is_down(tag: Tag, many: Callable[[int], Path], gatewa
     assert (answer.returncode, "t.csv has 40 rows" in answer.stdout) == (0, True), answer.stderr
 
 
+def test_a_key_of_the_environment_is_for_gateways(
+    tag: Tag, photos: Path, triton_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    command = ("photos", "--out", "t.csv", "--server", triton_url, "--model", "scenes")
+    answer = tag(*command, "--key", "k")
+    assert (answer.returncode, "Keys are the gateway's" in answer.stderr) == (1, True)
+    monkeypatch.setenv("LABELWISE_KEY", "k")
+    assert "t.csv has 10 rows" in tag(*command).stdout
+
+
 @pytest.mark.parametrize("server", ["triton_url", "gateway_url"])
 def test_a_server_without_the_model(
     server: str, tag: Tag, photos: Path, tmp_path: Path, request: pytest.FixtureRequest
