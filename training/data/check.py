@@ -38,12 +38,15 @@ def check_photos(
 
     Given `image`, and if `cache` allows, the decoded pixels are kept for the loaders: train at OVERSIZE times the
     model's size, val at its size; "auto" as in `keep_pixels`. `progress` wraps one pass over train and val together,
-    and `say` tells what was left out. Raises a DataError that names the photos that are missing or broken, or says
-    that a split lost all of its photos. Of shards, decoded when they were written, it checks that they are there.
+    and `say` tells what was left out, and once what `data` notes. Raises a DataError that names the photos that are
+    missing or broken, or says that a split lost all of its photos. Of shards, decoded when they were written, it checks
+    that they are there.
     """
     if isinstance(data.train, ShardedPhotos) or isinstance(data.val, ShardedPhotos):
         check_shards(data)
         return data
+    for note in data.notes:
+        say(note)
     splits = ((data.train, OVERSIZE), (data.val, 1.0))
     keeps = image is not None and _keeps(
         sum(_bytes(len(photos), image, scale) for photos, scale in splits), cache, processes
@@ -63,7 +66,7 @@ def check_photos(
     train, val = checked
     if not len(train) or not len(val):
         raise DataError("No photo of train or none of val can be decoded: look at the files.")
-    return replace(data, train=train, val=val)
+    return replace(data, train=train, val=val, notes=())
 
 
 def keep_pixels(

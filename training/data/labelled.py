@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from labelwise.spec import DataSpec
 
 PRESENT, ABSENT, UNKNOWN = 1.0, 0.0, -1.0
 # What a split may be called, in a list or as a folder's name.
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 _VAL_SHARE = 0.2
 _NAMED_AT_MOST = 10
@@ -47,16 +47,18 @@ class Photos:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """A data set split in two; no file is in both."""
+    """A data set split in two; no file is in both. `notes` is what `check_photos` tells the user of the splits."""
 
     labels: tuple[str, ...]
     train: Photos
     val: Photos
+    notes: tuple[str, ...] = field(default=(), kw_only=True, compare=False)
 
     def select(self, labels: Sequence[str]) -> "LabelledData":
         """Only these labels, in this order. DataError names a label that the data does not have."""
         columns = label_columns(self.labels, labels)
-        return LabelledData(tuple(labels), self.train.with_columns(columns), self.val.with_columns(columns))
+        train, val = self.train.with_columns(columns), self.val.with_columns(columns)
+        return replace(self, labels=tuple(labels), train=train, val=val)
 
     def describe(self) -> DataSpec:
         return self._description
@@ -88,19 +90,21 @@ def assemble(
 ) -> LabelledData:
     """What every reader ends in: checked labels, and both splits, each with photos.
 
-    `splits` holds "train" or "val" for each file; without it a fifth of the photos, drawn with `seed`, becomes val.
-    `source` is what errors call the data. Raises DataError.
+    `splits` holds "train", "val" or "test" for each file; without it a fifth of the photos, drawn with `seed`, becomes
+    val. Test is left out, or serves as val where there is none. `source` is what errors call the data. DataError.
     """
     _check_labels(labels, source)
     _check_files(files, source)
+    notes: tuple[str, ...] = ()
     if splits is None:
         order = np.random.default_rng(seed).permutation(len(files)).tolist()
         count = max(1, round(len(files) * _VAL_SHARE))
         train, val = sorted(order[count:]), sorted(order[:count])
     else:
-        train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", "val"))
+        scored, notes = _choose_val(splits)
+        train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", scored))
     photos = Photos(tuple(files), targets)
-    data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val))
+    data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes)
     _check_split(data, source)
     return data
 
@@ -158,6 +162,21 @@ def _check_files(files: Sequence[Path], source: Path) -> None:
     counts = Counter(map(os.path.abspath, files))
     if twice := sorted(file for file, count in counts.items() if count > 1):
         raise DataError(f"{source} lists photos more than once: {some(twice)}. Remove the duplicates.")
+
+
+def _choose_val(splits: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The split that serves as val, and what the user should know of it.
+
+    Val chooses epoch, thresholds and temperature: photos kept for a last word must not, unless there are no others.
+    """
+    if not (count := splits.count("test")):
+        return "val", ()
+    test = counted(count, "photo")
+    if "val" not in splits:
+        return "test", (f"There is no val: test ({test}) serves as val, and chooses the epoch and the thresholds.",)
+    return "val", (
+        f"Left out: test ({test}). As data of its own, `labelwise evaluate` scores all of it with --split all.",
+    )
 
 
 def _check_split(data: LabelledData, source: Path) -> None:

@@ -56,6 +56,23 @@ def test_a_choice_of_labels_takes_their_columns_in_its_order():
 
 
 @pytest.mark.parametrize(
+    ("splits", "val", "note"),
+    [
+        (["train"] * 5 + ["val"] * 2 + ["test"] * 3, FILES[5:7], "Left out: test (3 photos)."),
+        (["train"] * 7 + ["test"] * 3, FILES[7:], "There is no val: test (3 photos) serves as val"),
+        (["train"] * 7 + ["val"] * 3, FILES[7:], ""),
+    ],
+)
+def test_what_is_kept_for_a_last_word_chooses_nothing_where_there_is_a_val(
+    splits: list[str], val: list[Path], note: str
+):
+    data = assemble(["cat"], FILES, np.ones((10, 1), np.float32), splits, 0, Path("source"))
+    assert data.train.files == tuple(FILES[: splits.count("train")])
+    assert data.val.files == tuple(val)
+    assert [text[: len(note)] for text in data.select(["cat"]).notes] == [note] * bool(note)
+
+
+@pytest.mark.parametrize(
     ("labels", "words"),
     [
         (["cat", "dog", "cat"], "more than once: cat"),

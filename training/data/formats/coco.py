@@ -102,7 +102,9 @@ def _split(file: Path) -> str:
     """By the name of the file: instances_train2017 is train."""
     name = file.stem.removeprefix("instances_").rstrip("0123456789-_").lower()
     if name not in SPLITS:
-        raise DataError(f"{file} is of no known split: call it instances_train*.json or instances_val*.json.")
+        raise DataError(
+            f"{file} is of no known split: call it instances_train*.json, instances_val*.json or instances_test*.json."
+        )
     return SPLITS[name]
 
 

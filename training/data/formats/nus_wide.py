@@ -22,14 +22,14 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """The training list is train, the test list val."""
+    """The training list is train, the test list test, which serves as val."""
     labels = _read_lines(source / _CONCEPTS)
     # The lists were made on Windows: actor\0001_2124494179.jpg
     names = {part: [line.replace("\\", "/") for line in _read_lines(source / file)] for part, file in _LISTS.items()}
     targets = np.concatenate([_read_targets(source, labels, part, len(names[part])) for part in _LISTS])
     roots = [source / folder for folder in ("Flickr", "images", ".")]
     files = locate([*names["Train"], *names["Test"]], roots, source)
-    splits = ["train"] * len(names["Train"]) + ["val"] * len(names["Test"])
+    splits = ["train"] * len(names["Train"]) + ["test"] * len(names["Test"])
     return assemble(labels, files, targets, splits, seed, source)
 
 

@@ -57,7 +57,7 @@ def _path(row: Row, column: str, file: Path) -> str:
 def _split(row: Row, file: Path) -> str:
     split = row.cells.get(_SPLIT)
     if not isinstance(split, str) or split not in SPLITS:
-        raise DataError(f"{file}, line {row.line}: split must be train or val, not {split!r}.")
+        raise DataError(f"{file}, line {row.line}: split must be train, val or test, not {split!r}.")
     return SPLITS[split]
 
 

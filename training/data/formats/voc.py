@@ -23,15 +23,15 @@ def read(source: Path, seed: int) -> LabelledData:
     if len(years) > 1:
         raise DataError(f"{source} holds several years: give one of {', '.join(map(str, years))}.")
     (root,) = years
-    train, val = _lists(root)
-    names = [*train, *val]
+    (train, scored), split = _lists(root)
+    names = [*train, *scored]
     annotations = _read_annotations([root / "Annotations" / f"{name}.xml" for name in names], root)
     present = [{label for label, difficult in objects if not difficult} for objects in annotations]
     mentioned = [{label for label, _ in objects} for objects in annotations]
     labels = sorted({label for found in mentioned for label in found})
     targets = targets_of_names(labels, present, [every - sure for every, sure in zip(mentioned, present, strict=True)])
     files = locate([f"{name}.jpg" for name in names], [root / "JPEGImages"], root)
-    return assemble(labels, files, targets, ["train"] * len(train) + ["val"] * len(val), seed, root)
+    return assemble(labels, files, targets, ["train"] * len(train) + [split] * len(scored), seed, root)
 
 
 def _years(source: Path) -> list[Path]:
@@ -45,12 +45,12 @@ def _is_root(folder: Path) -> bool:
     return all((folder / name).is_dir() for name in ("ImageSets/Main", "Annotations", "JPEGImages"))
 
 
-def _lists(root: Path) -> tuple[list[str], list[str]]:
+def _lists(root: Path) -> tuple[list[list[str]], str]:
+    """The photos to train on and to score by, and which split the latter are."""
     for names in _PROTOCOLS:
         files = [root / f"ImageSets/Main/{name}.txt" for name in names]
         if all(file.is_file() for file in files):
-            train, val = (read_text(file, "a list").split() for file in files)
-            return train, val
+            return [read_text(file, "a list").split() for file in files], names[1]
     raise DataError(f"{root / 'ImageSets/Main'} needs train.txt and val.txt, or trainval.txt and test.txt.")
 
 

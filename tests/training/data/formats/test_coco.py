@@ -124,6 +124,15 @@ def test_two_files_that_disagree_or_have_no_split_are_refused(tmp_path: Path):
         read_data(tmp_path)
 
 
+def test_a_third_file_for_test_is_left_out(tmp_path: Path):
+    for number, split in enumerate(("train", "val", "test2017")):
+        touch(tmp_path / "images", f"{number}.jpg")
+        write(tmp_path, f"instances_{split}.json", {1: f"{number}.jpg"}, [(1, 3, 0)])
+    data = read_data(tmp_path)
+    assert [file.name for file in (*data.train.files, *data.val.files)] == ["0.jpg", "1.jpg"]
+    assert data.notes[0].startswith("Left out: test (1 photo).")
+
+
 def test_a_name_that_no_file_can_have_is_a_missing_photo(tmp_path: Path, dataset: Path):
     photo = next(dataset.glob("images/*.jpg"))
     for name in ("a.jpg", "b.jpg"):

@@ -28,7 +28,7 @@ def lists(header: str = "image,cat,dog", tail: str = "1,0") -> str:
 
 
 def test_a_folder_and_its_csv_read_the_same(folder: Path):
-    text = "\ufeffpath,cat,split,dog\n0.jpg,1,train,\n1.jpg, 0 ,train,-1\n2.jpg,0,val,1\n3.jpg,1,test,0\n"
+    text = "\ufeffpath,cat,split,dog\n0.jpg,1,train,\n1.jpg, 0 ,train,-1\n2.jpg,0,val,1\n3.jpg,1,valid,0\n"
     data = read_data(write(folder, text))
     assert data.labels == ("cat", "dog")
     assert data.train.files == (folder / "0.jpg", folder / "1.jpg")

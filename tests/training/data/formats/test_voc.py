@@ -48,6 +48,7 @@ def test_with_the_test_set_there_it_is_the_val_split(tmp_path: Path):
     data = read_data(write(tmp_path, lists, PHOTOS))
     assert [file.stem for file in data.train.files] == ["000001", "000002"]
     assert [file.stem for file in data.val.files] == ["000003", "000004"]
+    assert data.notes[0].startswith("There is no val: test (2 photos) serves as val")
 
 
 def test_what_is_wrong_is_named(tmp_path: Path):
