@@ -37,6 +37,22 @@ def test_without_splits_a_seeded_fifth_is_val(tmp_path: Path):
     assert data.describe() == read_data(str(tmp_path), seed=3).describe()
 
 
+def test_split_folders_in_any_case_and_test_is_left_out(tmp_path: Path):
+    write(tmp_path, Train_cat_1="a", Train_dog_2="b", VAL_cat_3="c", validation_cat_5="e", test_dog_4="d")
+    data = read_data(tmp_path)
+    assert [file.stem for file in data.train.files] == ["1", "2"]
+    assert [file.stem for file in data.val.files] == ["3", "5"]
+    assert data.notes[0].startswith("Left out: test (1 photo).")
+
+
+def test_a_photo_in_two_splits_is_refused(tmp_path: Path):
+    write(tmp_path, train_cat_1="same", train_dog_2="b", val_cat_1="also", val_dog_2="c")
+    assert len(read_data(tmp_path).train) == 2  # the names alone prove nothing
+    write(tmp_path, val_dog_1="same")
+    with pytest.raises(DataError, match=r"more than one split: train/cat/1\.jpg, val/dog/1\.jpg\. Remove"):
+        read_data(tmp_path)
+
+
 @pytest.mark.parametrize("files", [{}, {"images_1": "x"}, {"train_images_1": "x", "val_images_2": "y"}])
 def test_one_folder_of_photos_is_no_labelled_data(files: dict[str, str], tmp_path: Path):
     with pytest.raises(DataError, match="no labelled data at"):
