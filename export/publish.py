@@ -25,12 +25,12 @@ from export.triton_config import (
 )
 from labelwise.errors import RepositoryError
 from labelwise.repository import CONFIG_FILE, DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
-from labelwise.spec import LABELS_FILE, SPEC_FILE, TaggerSpec
+from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec
 
 # Triton reads configs/NAME.pbtxt instead of config.pbtxt where it is started with --model-config-name=NAME.
 CUSTOM_CONFIGS = "configs"
 _DECODER = "labelwise_image.py"
-_STAGING_PREFIX = ".staging-"
+_STAGING_PREFIX = ".labelwise-staging-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {
     errno.EROFS,
@@ -101,7 +101,10 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def next_version(repository: Path, name: str) -> int:
     """One more than any version that is or was being published."""
-    return 1 + max((number for part in _parts(name) for number in version_folders(repository / part)), default=0)
+    newest = max((number for part in _parts(name) for number in version_folders(repository / part)), default=0)
+    if newest >= LAST_VERSION:
+        raise RepositoryError(f"{name!r} has the last version there can be, {newest}: choose a --version.")
+    return newest + 1
 
 
 def check_compatible(repository: Path, spec: TaggerSpec) -> None:

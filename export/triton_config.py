@@ -25,6 +25,14 @@ Stanza = dict[str, Any]
 
 ENSEMBLE_INPUT = "IMAGE"
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "instances": (1, 1_000),
+    "threads": (0, 10_000),
+    "queue_delay_us": (0, 10_000_000),
+    "queue_size": (1, 1_000_000),
+    "deadline_s": (1e-6, 86_400),
+    "versions": (1, 10_000),
+}
 _KINDS = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
 
 
@@ -51,10 +59,9 @@ class ServingOptions:
     def __post_init__(self) -> None:
         if self.accelerator == "tensorrt" and self.device == "cpu":
             raise LabelwiseError("TensorRT runs on a GPU: choose device gpu or auto, or no accelerator.")
-        least = {"instances": 1, "threads": 0, "queue_delay_us": 0, "queue_size": 1, "deadline_s": 1e-6, "versions": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise LabelwiseError(f"{name} is {getattr(self, name)} and must be at least {bound:g}.")
+        for name, (least, most) in _BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                raise LabelwiseError(f"{name} is {getattr(self, name)} and must be from {least:g} to {most:g}.")
 
 
 def ensemble_config(spec: TaggerSpec) -> str:

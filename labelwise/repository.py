@@ -9,6 +9,7 @@ A version exists as long as the ensemble's numbered folder does: export renames 
 away first. The numbered folder's tagger.json belongs to that version, the one above it is a copy of the newest.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ MODEL_SUFFIX = "_model"
 WEIGHTS_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"
 CONTRACT_PARAMETER = "tagger"  # of the ensemble's config.pbtxt: tagger.json, for clients that see Triton alone
+
+_VERSION = re.compile("[1-9][0-9]{0,14}")  # up to LAST_VERSION, as Triton writes numbers
 
 VersionKey = tuple[str, int]  # a tagger's name and a version of it
 VersionMark = tuple[object, ...]  # differs when a version was published anew, or has become whole
@@ -58,10 +61,10 @@ class Repository:
 
 
 def version_folders(model: Path) -> dict[int, Path]:
-    """The numbered folders of a model, by number, ascending."""
+    """The numbered folders of a model, by number, ascending. What is written otherwise, as 01, is no version."""
     if not model.is_dir():
         return {}
-    found = {int(child.name): child for child in model.iterdir() if child.name.isdecimal() and child.is_dir()}
+    found = {int(child.name): child for child in model.iterdir() if _VERSION.fullmatch(child.name) and child.is_dir()}
     return dict(sorted(found.items()))
 
 

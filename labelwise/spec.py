@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from labelwise.errors import SpecError
 
 SPEC_FILE = "tagger.json"
+LAST_VERSION = 10**15 - 1  # within what JSON and Triton's int64 keep exactly
 LABELS_FILE = "labels.txt"
 
 # What may stand in a URL, a folder name and a Triton configuration alike; no dots, so no path tricks.
@@ -58,7 +59,7 @@ class TaggerSpec(_Frozen):
 
     format: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=LAST_VERSION)
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
     thresholds: tuple[Probability, ...]
     image: ImageSpec

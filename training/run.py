@@ -16,7 +16,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from labelwise.errors import DataError, LabelwiseError
 from training.backbone import feature_shape, first_line, make_backbone
-from training.checkpoint import STATE_FILE
+from training.checkpoint import STATE_FILE, left_aside
 from training.config import TrainConfig
 from training.data import PRESENT, LabelledData, check_photos, read_data
 from training.device import pick_device
@@ -162,7 +162,7 @@ def _claim(out: Path, folder: int, options: RunOptions) -> None:
         raise LabelwiseError(f"{out} already holds a run: add --resume to go on with it, or choose another --out.")
     if options.resume and not has_run:
         _say(f"{out} holds no run to go on with: this one begins anew.", options.quiet)
-    for aside in out.glob(".*.[0-9]*"):  # what a process killed amid saving left behind
+    for aside in left_aside(out):
         aside.unlink()
 
 

@@ -1,5 +1,6 @@
 """A tagger's files: its contract, the copies of it, and the hashes."""
 
+import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from labelwise.errors import SpecError
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
 from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
 
-_DECODER_FILES = ("model.py", "labelwise_image.py")
+_PROGRAMS = {"model.py": "TritonPythonModel", "labelwise_image.py": "load_pixels"}  # and what Triton needs of each
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,29 @@ def check_files(repository: Path, version: Version) -> Iterator[Finding]:
     """The graph is the one that was exported, and the decoder is there."""
     spec = version.spec
     decoder = repository / (spec.name + DECODE_SUFFIX) / str(spec.version)
-    missing = [file for file in (*(decoder / name for name in _DECODER_FILES), version.weights) if not file.is_file()]
-    faults = [f"{file.relative_to(repository)} is missing" for file in missing]
+    programs = [*(decoder / name for name in _PROGRAMS), *version.weights.parent.glob("*.py")]
+    faults = [
+        f"{file.relative_to(repository)} is missing" for file in (*programs, version.weights) if not file.is_file()
+    ]
+    faults += [f"{file.relative_to(repository)} {fault}" for file in programs if (fault := _fault_of_program(file))]
     yield finding(version.subject, "files", "graph and decoder are there", faults)
     if version.weights.is_file():
         digest = sha256_of(version.weights)
         wrong = [] if digest == spec.weights_sha256 else [f"it is {digest}, the contract says {spec.weights_sha256}"]
         yield finding(version.subject, "SHA-256", digest[:12] + "…", wrong)
+
+
+def _fault_of_program(file: Path) -> str:
+    """Why Triton's Python backend could not begin with it; nothing, where it could."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except FileNotFoundError:
+        return ""
+    except (SyntaxError, ValueError, OSError) as error:
+        return f"is no Python: {error}"
+    names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    wanted = _PROGRAMS.get(file.name)
+    return f"has no {wanted}" if wanted and wanted not in names else ""
 
 
 def check_copies(repository: Path, newest: Version) -> Finding:

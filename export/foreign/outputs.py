@@ -37,6 +37,7 @@ def read_outputs(
     """
     pictures = drawn_pictures(spec.image, _TRIAL).pixels
     found = run_original(session, form, spec.image, pictures)
+    found = {name: values for name, values in found.items() if values.dtype.kind in "fiub"}  # texts serve nobody
     if broken := [name for name, values in found.items() if not np.isfinite(values).all()]:
         raise GraphError(f"The graph's {', '.join(broken)} is not finite on the test pictures.")
     labels = len(spec.labels)

@@ -29,7 +29,9 @@ def export(
     source: Annotated[Path, typer.Argument(help="Folder of a trained run, or an ONNX file with --spec.")],
     to: Annotated[Path, typer.Option(help="Triton model repository to publish into.")],
     name: Annotated[str, typer.Option(help="Name of the tagger there.")],
-    version: Annotated[int | None, typer.Option(min=1, help="Version number; by default the next one.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, max=10**15 - 1, help="Version number; by default the next one.")
+    ] = None,
     precision: Annotated[
         Precision, typer.Option(help="What it computes in: fp16 is for GPUs, int8 for CPUs and needs --calibrate.")
     ] = Precision.fp32,
@@ -103,6 +105,8 @@ def bench(
     from export.pictures import Evidence
     from export.run import open_onnx, open_run
 
+    if out and not out.parent.is_dir():
+        raise LabelwiseError(f"There is no folder {out.parent} to write {out.name} into.")
     spec = _spec_for(source, spec)
     opened = open_onnx(source, spec) if spec else open_run(source)
     measured = bench_precisions(opened, Evidence(calibrate=calibrate, data=data), threads)

@@ -17,7 +17,7 @@ from export.tensorrt import Plan
 from labelwise.errors import RepositoryError
 from labelwise.image import load_pixels
 from labelwise.repository import WEIGHTS_FILE, Repository, version_folders
-from labelwise.spec import ImageSpec, TaggerSpec, sha256_of
+from labelwise.spec import LAST_VERSION, ImageSpec, TaggerSpec, sha256_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -54,6 +54,12 @@ SHARED = {
     *(f"{part}/{name}" for part in ("pets", "pets_model") for name in ("labels.txt", "tagger.json")),
     *(f"pets_model/configs/{name}.pbtxt" for name in ("cpu", "cuda", "tensorrt", "python")),
 }
+
+
+def test_there_is_a_last_version(tmp_path: Path):
+    (tmp_path / "pets" / str(LAST_VERSION)).mkdir(parents=True)
+    with pytest.raises(RepositoryError, match="has the last version there can be"):
+        next_version(tmp_path, "pets")
 
 
 def test_versions_lie_side_by_side_and_nothing_else_does(spec: TaggerSpec, tmp_path: Path):
@@ -214,7 +220,7 @@ def test_killed_at_any_step_it_leaves_whole_versions(published: dict[str, list[i
         add(repository, spec, last, keep=2)
         assert whole(repository, published)[-1] == last
         assert len(set(map(tuple, versions(repository).values()))) == 1
-        assert not list(repository.glob(".staging-*"))
+        assert not list(repository.glob(".labelwise-staging-*"))
 
 
 def whole(repository: Path, published: dict[str, list[int]]) -> list[int]:
@@ -359,6 +365,8 @@ with staging(Path(sys.argv[1])) as stage:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=environment)
     assert killed.returncode == -signal.SIGKILL
-    assert [name for name in files(tmp_path) if name.startswith(".staging-")]
+    assert [name for name in files(tmp_path) if name.startswith(".labelwise-staging-")]
+    (tmp_path / ".staging-of-somebody-else").mkdir()
+    (tmp_path / ".staging-of-somebody-else/precious").touch()
     add(tmp_path, spec)
-    assert files(tmp_path) == SHARED | layout(1)
+    assert files(tmp_path) == SHARED | layout(1) | {".staging-of-somebody-else/precious"}

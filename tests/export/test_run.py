@@ -108,7 +108,7 @@ def test_older_versions_go_and_options_reach_the_configuration(repository: Path,
         ("instances", "'instances' is not key=value"),
         ("instance=2", "The setting instance: Unexpected"),
         ("instances=many", "The setting instances: Input should be a valid integer"),
-        ("instances=0", "instances is 0 and must be at least 1"),
+        ("instances=0", "instances is 0 and must be from 1 to 1000"),
     ],
 )
 def test_a_wrong_option_is_named(setting: str, words: str):

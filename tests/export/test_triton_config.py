@@ -182,9 +182,12 @@ def test_what_names_an_engine_lets_no_other_version_use_it(name: str, spec: Tagg
     ("change", "words"),
     [
         ({"device": "cpu", "accelerator": "tensorrt"}, "TensorRT runs on a GPU"),
-        ({"instances": 0}, "instances is 0 and must be at least 1"),
+        ({"instances": 0}, "instances is 0 and must be from 1 to 1000"),
         ({"deadline_s": 0}, "deadline_s is 0"),
         ({"versions": 0}, "versions is 0"),
+        ({"deadline_s": float("inf")}, "deadline_s is inf"),
+        ({"deadline_s": float("nan")}, "deadline_s is nan"),
+        ({"queue_size": 99_999_999_999}, "queue_size is 99999999999 and must be from 1 to 1e"),
     ],
 )
 def test_options_that_cannot_be_are_refused(change: dict[str, object], words: str):

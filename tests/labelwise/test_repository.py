@@ -51,7 +51,12 @@ def test_what_is_no_model_is_passed_over(pets: Path):
     (pets / "README.md").touch()
     (pets / "pets" / "notes").mkdir()
     (pets / "pets" / "3").touch()
+    for number in ("01", "0", "٣", "1" + "0" * 15):
+        (pets / "pets" / number).mkdir()
     assert list(Repository.open(pets).taggers["pets"]) == [1]
+    (pets / "pets/1").rename(pets / "pets/001")
+    with pytest.raises(RepositoryError, match="has no version folder such as pets/1"):
+        Repository.open(pets)
     assert version_folders(pets / "nothing") == {}
 
 

@@ -50,6 +50,17 @@ def test_a_run_is_reported_and_not_trained_over_but_resumed(dataset: Path, short
     assert (tmp_path / "run/model.safetensors").read_bytes() == before
 
 
+def test_files_of_others_in_the_folder_are_left_alone(dataset: Path, short: TrainConfig, tmp_path: Path):
+    kept = {".env.2024", ".photo.1.jpg", ".state.pt.old", "notes.txt"}
+    for name in kept:
+        (tmp_path / name).touch()
+    (tmp_path / ".cache.1").mkdir()
+    (tmp_path / ".state.pt.123-0a1b2c3d").touch()  # of a run that was killed
+    train_run(dataset, tmp_path, short, RunOptions(report=False))
+    assert {*kept, ".cache.1", "state.pt"} <= {file.name for file in tmp_path.iterdir()}
+    assert not (tmp_path / ".state.pt.123-0a1b2c3d").exists()
+
+
 def test_a_damaged_state_is_one_line(dataset: Path, short: TrainConfig, tmp_path: Path):
     train_run(dataset, tmp_path / "run", short, RunOptions(report=False))
     state = tmp_path / "run/state.pt"

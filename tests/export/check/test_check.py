@@ -72,6 +72,16 @@ def test_every_version_is_checked_and_unreadable_ones_too(repository: Path, fail
     assert any("pets_model/2/model.onnx is missing" in finding.found for finding in found)
 
 
+@pytest.mark.parametrize("content", [b"", b"class TritonPython", b"\xff\x00\x01"])
+@pytest.mark.parametrize(
+    "program", ["pets_decode/1/model.py", "pets_decode/1/labelwise_image.py", "pets_model/1/model.py"]
+)
+def test_half_a_program_is_named(program: str, content: bytes, repository: Path, failures: Failures):
+    (repository / program).write_bytes(content)
+    (found,) = failures()
+    assert (found.check, program in found.found) == ("files", True)
+
+
 @pytest.mark.parametrize("wrong", ["nowhere", "empty"])
 def test_what_is_no_repository_is_refused(wrong: str, tmp_path: Path):
     (tmp_path / "empty").mkdir()

@@ -14,6 +14,7 @@ from export.onnx_file import GraphError
 from export.run import Target, export_onnx
 from export.simplify import useless_nodes
 from labelwise.errors import SpecError
+from labelwise.spec import TaggerSpec
 
 FLOAT, HALF, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
 IMAGE = {"height": 8, "width": 12, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
@@ -101,6 +102,16 @@ def test_every_form_is_cut_to_the_contract(form: dict, expected_nodes: list[str]
     np.testing.assert_allclose(
         session.run(["scores"], {"image": pixels})[0], expected(pixels, form.get("kind", FLOAT)), atol=tolerance
     )
+
+
+def test_an_output_of_text_is_left_out(tmp_path: Path):
+    file, spec_file = write(tmp_path, ["n", 3, 8, 12], end="Sigmoid", output="scores_of_all")
+    model = onnx.load(file)
+    model.graph.node.append(helper.make_node("Cast", ["scores_of_all"], ["names"], to=onnx.TensorProto.STRING))
+    model.graph.output.append(helper.make_tensor_value_info("names", onnx.TensorProto.STRING, ["n", 2]))
+    onnx.save_model(model, file)
+    export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
+    assert [tensor.name for tensor in TaggerSpec.read(tmp_path / "repository/mean").outputs] == ["scores"]
 
 
 def test_scores_that_may_or_may_not_be_logits_are_asked_about(tmp_path: Path):

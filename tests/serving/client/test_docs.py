@@ -17,7 +17,7 @@ def test_its_programs_print_tags(triton_url: str) -> None:
     printed = [run(program.replace("grpc://127.0.0.1:8001", triton_url)) for program in programs]
     for text in printed:
         assert re.search(r"sunset-bay-palm.jpg \[.*sunset", text)
-    assert "missing.jpg: No such file or directory" in printed[0]
+    assert "missing.jpg: there is no such file" in printed[0]
 
 
 def run(program: str) -> str:
