@@ -1,6 +1,5 @@
 """MS-COCO's `instances_*.json`: a label is present in a photo that has an instance of it, crowds included."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import DataError
-from training.data.formats.files import locate, read_text
+from training.data.formats.files import locate, parse_json, read_text
 from training.data.labelled import SPLITS, LabelledData, assemble, some, targets_of_names
 
 LAYOUT = "a COCO instances_*.json, or a folder with annotations/instances_*.json"
@@ -47,16 +46,16 @@ def _instance_files(source: Path) -> list[Path]:
 
 
 def _read_instances(file: Path) -> _Instances:
+    content = parse_json(read_text(file, "JSON"), str(file))
     try:
-        content = json.loads(read_text(file, "JSON"))
-        categories = {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        names = _check_names([(entry["id"], entry["file_name"]) for entry in content["images"]], file)
+        categories = _by_id([(int(entry["id"]), entry["name"]) for entry in content["categories"]], "categories", file)
+        names = _by_id([(entry["id"], entry["file_name"]) for entry in content["images"]], "images", file)
+        if not names:
+            raise DataError(f"{file} lists no photos.")
         pairs = [(entry["image_id"], int(entry["category_id"])) for entry in content["annotations"]]
         _check_known("images", {image for image, _ in pairs} - {*names}, file)
         _check_known("categories", {category for _, category in pairs} - {*categories}, file)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file} is not JSON: line {error.lineno}: {error.msg}.") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{file} is no COCO instances file: images, annotations and categories are needed ({_reason(error)})."
         ) from error
@@ -66,15 +65,13 @@ def _read_instances(file: Path) -> _Instances:
     return _Instances(file, categories, [(names[image], found[image]) for image in names])
 
 
-def _check_names(photos: Sequence[tuple[Any, Any]], file: Path) -> dict[Any, str]:
-    """The photos by id, each with a name, and no id twice."""
-    if not photos:
-        raise DataError(f"{file} lists no photos.")
-    if nameless := [str(image) for image, name in photos if not isinstance(name, str) or not name]:
-        raise DataError(f"{file} has images that have no file_name: {some(nameless)}.")
-    if twice := [str(image) for image, count in Counter(image for image, _ in photos).items() if count > 1]:
-        raise DataError(f"{file} lists images more than once: {some(twice)}. Remove the duplicates.")
-    return dict(photos)
+def _by_id(named: Sequence[tuple[Any, Any]], what: str, file: Path) -> dict[Any, str]:
+    """The names of images or categories by id: each has one, and no id stands twice."""
+    if nameless := [str(key) for key, name in named if not isinstance(name, str) or not name]:
+        raise DataError(f"{file} has {what} whose name is no text: {some(nameless)}.")
+    if twice := [str(key) for key, count in Counter(key for key, _ in named).items() if count > 1]:
+        raise DataError(f"{file} lists {what} more than once: {some(twice)}. Remove the duplicates.")
+    return dict(named)
 
 
 def _check_known(what: str, unlisted: Iterable[Any], file: Path) -> None:

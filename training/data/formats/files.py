@@ -1,8 +1,10 @@
 """Reading a layout's own files, and finding the photos they name."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from labelwise.errors import DataError
 from training.data.labelled import some
@@ -16,6 +18,18 @@ def read_text(file: Path, kind: str) -> str:
         raise DataError(f"{file} is not {kind} in UTF-8: {error}.") from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def parse_json(text: str, place: str) -> Any:
+    """What `text` holds; a DataError says what at `place` is not JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}: " if "\n" in text else ""
+        raise DataError(f"{place} is not JSON: {line}{error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        fault = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        raise DataError(f"{place} is not JSON: {fault}.") from error
 
 
 def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Path]:

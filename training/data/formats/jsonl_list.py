@@ -1,10 +1,9 @@
 """JSON lines: {"image": …, "labels": ["a", "b"], "unknown": ["c"], "split": "train"}, or a key per label."""
 
-import json
 from pathlib import Path
 
 from labelwise.errors import DataError
-from training.data.formats.files import read_text
+from training.data.formats.files import parse_json, read_text
 from training.data.formats.table import Row, read_table
 from training.data.labelled import LabelledData
 
@@ -26,10 +25,7 @@ def read(source: Path, seed: int) -> LabelledData:
 
 
 def _read_row(line: int, text: str, file: Path) -> Row:
-    try:
-        cells = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}, line {line} is not JSON: {error.msg}.") from error
+    cells = parse_json(text, f"{file}, line {line}")
     if not isinstance(cells, dict):
         raise DataError(f"{file}, line {line} must be a JSON object, not {text[:40]!r}.")
     return Row(line, cells)

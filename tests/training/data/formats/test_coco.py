@@ -86,7 +86,10 @@ def test_labels_come_by_id_crowds_count_and_photos_without_instances_have_none(t
         ({"annotations": [{"image_id": 1, "category_id": 4}]}, "categories that it does not list: 4"),
         ({"images": []}, "lists no photos"),
         ({"images": [{"id": 1}]}, "there is no 'file_name'"),
-        ({"images": [{"id": 1, "file_name": None}, {"id": 2, "file_name": "b.jpg"}]}, "have no file_name: 1"),
+        (
+            {"images": [{"id": 1, "file_name": None}, {"id": 2, "file_name": "b.jpg"}]},
+            "images whose name is no text: 1",
+        ),
         (
             {"images": [{"id": i, "file_name": f"{n}.jpg"} for i, n in ((1, "a"), (2, "b"), (1, "c"))]},
             "more than once: 1",
@@ -96,6 +99,9 @@ def test_labels_come_by_id_crowds_count_and_photos_without_instances_have_none(t
             "a.jpg. Remove the duplicates",
         ),
         ({"annotations": [{"image_id": [1], "category_id": 3}]}, "no COCO instances file"),
+        ({"annotations": [{"image_id": 1, "category_id": float("inf")}]}, "no COCO instances file"),
+        ({"categories": [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]}, "lists categories more than once: 3"),
+        ({"categories": [{"id": 3, "name": None}]}, "categories whose name is no text: 3"),
         ({"categories": 3}, "no COCO instances file"),
         ({"categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "cat"}]}, "more than once: cat"),
     ],
@@ -119,9 +125,10 @@ def test_two_files_that_disagree_or_have_no_split_are_refused(tmp_path: Path):
     write(tmp_path, "instances_more.json", {1: "b.jpg"}, [(1, 3, 0)])
     with pytest.raises(DataError, match=r"instances_more\.json is of no known split"):
         read_data(tmp_path)
-    (tmp_path / "annotations/instances_more.json").write_text("{,}")
-    with pytest.raises(DataError, match=r"instances_more\.json is not JSON"):
-        read_data(tmp_path)
+    for text, fault in (("{\n,}", "line 2: Expecting"), ("[" * 100_000, "it is nested too deeply")):
+        (tmp_path / "annotations/instances_more.json").write_text(text)
+        with pytest.raises(DataError, match=rf"instances_more\.json is not JSON: {fault}"):
+            read_data(tmp_path)
 
 
 def test_a_third_file_for_test_is_left_out(tmp_path: Path):

@@ -50,7 +50,9 @@ def test_a_key_per_label(tmp_path: Path):
     ("rows", "words"),
     [
         ([], "lists no photos"),
-        (["{"], "line 1 is not JSON"),
+        (["{"], "line 1 is not JSON: Expecting"),
+        (["[" * 100_000], "line 1 is not JSON: it is nested too deeply"),
+        (["1" * 5_000], "line 1 is not JSON: a number has too many digits"),
         (['["0.jpg"]'], "line 1 must be a JSON object"),
         ([{"image": "0.jpg", "cat": 1}, {"cat": 1}], "line 2: image must be the path of a photo"),
         ([{"image": "0.jpg", "cat": [1]}], "line 1: a label must be"),
