@@ -39,11 +39,11 @@ class ForeignSpec(BaseModel):
 def read_foreign_spec(file: Path) -> tuple[ForeignSpec, TaggerSpec | None]:
     """The part that counts, and the whole contract if `file` is a complete one. SpecError names the field."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         content = json.loads(text)
     except OSError as error:
         raise SpecError(f"{file} cannot be read: {error.strerror}; {_HINT}.") from error
-    except ValueError as error:  # neither UTF-8 nor JSON
+    except (ValueError, RecursionError) as error:  # neither UTF-8 nor JSON, or nested without end
         raise SpecError(f"{file} is not a valid tagger: it is no JSON; {_HINT}.") from error
     if isinstance(content, dict) and "format" in content:  # as training and export write it
         complete = TaggerSpec.parse(text, str(file))

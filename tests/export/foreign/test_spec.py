@@ -27,6 +27,11 @@ def test_labels_and_image_are_enough(tmp_path: Path):
     assert read(tmp_path, LEAST | {"thresholds": [0.1, 0.2]})[0].label_thresholds == (0.1, 0.2)
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path):
+    (tmp_path / "spec.json").write_text(json.dumps(LEAST), "utf-8-sig")
+    assert read_foreign_spec(tmp_path / "spec.json")[0].labels == ("cat", "sea")
+
+
 def test_a_whole_contract_is_taken_too(exported: Path):
     spec, complete = read_foreign_spec(exported / "pets/tagger.json")
     assert complete == TaggerSpec.read(exported / "pets")
@@ -53,8 +58,9 @@ def test_what_is_wrong_is_named(content: object, words: str, tmp_path: Path):
 
 
 def test_what_is_no_json_is_said(tmp_path: Path):
-    (tmp_path / "spec.json").write_bytes(b"\xff labels: cat")
-    with pytest.raises(SpecError, match="it is no JSON; at least"):
-        read_foreign_spec(tmp_path / "spec.json")
+    for content in (b"\xff labels: cat", b"[" * 100_000):
+        (tmp_path / "spec.json").write_bytes(content)
+        with pytest.raises(SpecError, match="it is no JSON; at least"):
+            read_foreign_spec(tmp_path / "spec.json")
     with pytest.raises(SpecError, match="cannot be read: No such file"):
         read_foreign_spec(tmp_path / "nowhere.json")
