@@ -27,6 +27,7 @@ def _read_rows(file: Path) -> tuple[list[str], list[Row]]:
     reader = csv.reader(io.StringIO(read_text(file, "a CSV"), newline=""))
     try:
         header = [name.strip() for name in next(reader, [])]
+        _check_commas(header, file)
         rows = [_read_row(header, cells, reader.line_num, file) for cells in reader if cells]
     except csv.Error as error:
         raise DataError(f"{file}, line {reader.line_num} is not CSV: {error}.") from error
@@ -36,6 +37,13 @@ def _read_rows(file: Path) -> tuple[list[str], list[Row]]:
     if twice:
         raise DataError(f"{file} has columns without a name of their own: {some([repr(name) for name in twice])}.")
     return header, rows
+
+
+def _check_commas(header: Sequence[str], file: Path) -> None:
+    """Any other separator leaves one column, of which what follows would say that the photos' paths are missing."""
+    names = {";": "semicolons", "\t": "tabs"}
+    if len(header) == 1 and (found := [name for sign, name in names.items() if sign in header[0]]):
+        raise DataError(f"{file} is separated by {found[0]}: save it with commas.")
 
 
 def _read_row(header: Sequence[str], cells: Sequence[str], line: int, file: Path) -> Row:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shown  # a cell may be of any length
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from training.data.labelled import ABSENT, PRESENT, SPLITS, UNKNOWN, LabelledDat
 _PATH_COLUMNS = ("image", "path", "file", "filename")
 _SPLIT, _NAMES, _UNKNOWN_NAMES = "split", "labels", "unknown"
 _VALUES = {"1": PRESENT, "0": ABSENT, "-1": UNKNOWN, "": UNKNOWN}
+# As pandas writes a column that has gaps.
+_VALUES |= {"1.0": PRESENT, "0.0": ABSENT, "-1.0": UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,14 @@ def read_table(rows: Sequence[Row], columns: Sequence[str], file: Path, seed: in
 def _path(row: Row, column: str, file: Path) -> str:
     name = row.cells.get(column)
     if not isinstance(name, str) or not name:
-        raise DataError(f"{file}, line {row.line}: {column} must be the path of a photo, not {name!r}.")
+        raise DataError(f"{file}, line {row.line}: {column} must be the path of a photo, not {shown(name)}.")
     return name
 
 
 def _split(row: Row, file: Path) -> str:
     split = row.cells.get(_SPLIT)
     if not isinstance(split, str) or split not in SPLITS:
-        raise DataError(f"{file}, line {row.line}: split must be train, val or test, not {split!r}.")
+        raise DataError(f"{file}, line {row.line}: split must be train, val or test, not {shown(split)}.")
     return SPLITS[split]
 
 
@@ -70,7 +73,9 @@ def _target(row: Row, label: str, file: Path) -> float:
     value = row.cells.get(label)
     text = "" if value is None else str(int(value)) if isinstance(value, bool) else str(value)
     if text not in _VALUES:
-        raise DataError(f"{file}, line {row.line}: a label must be 1, 0 or, if unknown, -1 or empty; not {value!r}.")
+        raise DataError(
+            f"{file}, line {row.line}: a label must be 1, 0 or, if unknown, -1 or empty; not {shown(value)}."
+        )
     return _VALUES[text]
 
 
@@ -94,12 +99,12 @@ def _names(row: Row, column: str, file: Path) -> list[str]:
     cell = row.cells.get(column)
     try:
         names = json.loads(cell) if isinstance(cell, str) and cell.startswith("[") else cell
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         names = cell
     if isinstance(names, str) and not names.startswith("["):
         names = re.split(r"[;|]", names)
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f'{file}, line {row.line}: {column} must be names, as a;b or ["a", "b"], not {cell!r}.')
+        raise DataError(f'{file}, line {row.line}: {column} must be names, as a;b or ["a", "b"], not {shown(cell)}.')
     return [name.strip() for name in names if name.strip()]

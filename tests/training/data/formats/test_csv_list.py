@@ -39,6 +39,11 @@ def test_a_folder_and_its_csv_read_the_same(folder: Path):
     assert data.describe().train_counts == {"cat": 1, "dog": 0}
 
 
+def test_numbers_may_be_written_as_pandas_does_where_there_are_gaps(folder: Path):
+    data = read_data(write(folder, "image,cat,dog,split\n0.jpg,1.0,,train\n1.jpg,0.0,-1.0,train\n2.jpg,1.0,1,val\n"))
+    assert data.train.targets.tolist() == [[1, -1], [0, -1]]
+
+
 def test_without_a_split_a_seeded_fifth_is_val(folder: Path):
     write(folder, lists())
     splits = {seed: read_data(folder, seed).val.files for seed in range(5)}
@@ -56,6 +61,8 @@ def test_without_a_split_a_seeded_fifth_is_val(folder: Path):
         ("", "lists no photos"),
         ("image,cat\n", "lists no photos"),
         ("photo,cat\n0.jpg,1", "no column with the photos' paths"),
+        ("image;cat\n0.jpg;1,0", "separated by semicolons: save it with commas"),
+        ("image\tcat\n0.jpg\t1", "separated by tabs: save it with commas"),
         ("image,split\n0.jpg,train", "no label columns"),
         (lists(tail="1,yes"), "line 2: a label must be 1, 0 or, if unknown, -1 or empty; not 'yes'"),
         ("image,cat\n0.jpg,1\n\n1.jpg,2", "line 4: a label must be"),
@@ -122,6 +129,7 @@ def test_labels_may_be_named_in_one_column(names: str, folder: Path):
         ("image,labels,cat\n0.jpg,dog,1\n1.jpg,dog,0", "other columns too: cat"),
         ("image,labels,unknown\n0.jpg,dog,\n1.jpg,dog;cat,dog", "line 3: dog cannot be present and unknown"),
         ("image,labels\n0.jpg,dog\n1.jpg,[dog", "line 3: labels must be names"),
+        ("image,labels\n0.jpg,dog\n1.jpg," + "[" * 100_000, "line 3: labels must be names"),
         ("image,labels\n0.jpg,dog\n1.jpg,[1]", "line 3: labels must be names"),
         ("image,labels\n0.jpg,\n1.jpg,", "names no labels"),
     ],
@@ -130,3 +138,4 @@ def test_what_is_wrong_with_names_is_named(text: str, words: str, folder: Path):
     with pytest.raises(DataError) as caught:
         read_data(write(folder, text))
     assert words in str(caught.value)
+    assert len(str(caught.value)) < 500
