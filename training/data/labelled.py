@@ -175,7 +175,7 @@ def _choose_val(splits: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     if "val" not in splits:
         return "test", (f"There is no val: test ({test}) serves as val, and chooses the epoch and the thresholds.",)
     return "val", (
-        f"Left out: test ({test}). As data of its own, `labelwise evaluate` scores all of it with --split all.",
+        f"Left out: test ({test}). As data of its own, without splits, `labelwise evaluate --split all` scores it.",
     )
 
 
