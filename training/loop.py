@@ -144,6 +144,8 @@ class Trainer:
         try:
             yield from self._loader.epoch(self.epoch, views, skip=self.step)
         except DataError as error:
+            if not (self.epoch or self.step):  # nothing is learned: a state would only bar the same command
+                raise DataError(f"{error} Mend it, then train again.") from error
             self._save_state()
             raise DataError(f"{error} Mend it, then go on with --resume.") from error
 

@@ -139,17 +139,31 @@ def test_broken_photos_are_named_or_left_out(
     assert "00011.jpg" in capsys.readouterr().out
 
 
-def test_a_broken_photo_amid_a_run_loses_nothing(dataset: Path, short: TrainConfig, tmp_path: Path):
+def test_what_breaks_before_the_first_step_leaves_no_run(dataset: Path, short: TrainConfig, tmp_path: Path):
+    """As a broken shard does, which no check before the first epoch has read."""
+    data = shutil.copytree(dataset, tmp_path / "data")
+    trainer = Trainer(short.model_copy(update={"cache": "none"}), read_data(data), tmp_path)
+    for photo in data.glob("images/*.jpg"):
+        photo.write_bytes(b"no photo")
+    with pytest.raises(DataError, match="Mend it, then train again"):
+        trainer.run()
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_a_broken_photo_amid_a_run_loses_nothing(
+    dataset: Path, short: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     data = shutil.copytree(dataset, tmp_path / "data")
     uncached = short.model_copy(update={"epochs": 2, "cache": "none"})
     photo = data / "images/00010.jpg"
     whole = photo.read_bytes()
     trainer = Trainer(uncached, read_data(data), tmp_path)
-    photo.write_bytes(b"no photo")
+    score = trainer._evaluate_and_keep
+    monkeypatch.setattr(trainer, "_evaluate_and_keep", lambda: (photo.write_bytes(b"no photo"), score())[1])
     with pytest.raises(DataError, match=r"00010\.jpg .* go on with --resume"):
         trainer.run()
     photo.write_bytes(whole)
-    assert load_state(tmp_path)["epoch"] == 0
+    assert load_state(tmp_path)["epoch"] == 1
     metrics = Trainer(uncached, read_data(data), tmp_path).run()
     untouched = tmp_path / "untouched"
     untouched.mkdir()
