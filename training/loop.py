@@ -1,9 +1,8 @@
 """The two-stage loop: classification, then classification and contrast over two views; scored and saved every epoch."""
 
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,10 @@ from training.model import Tagger, TaggerOutput
 from training.optim import make_optimizer, make_schedule
 from training.progress import RunLog
 from training.scoring import EVAL_BATCH, Scored, predict, score
+from training.signals import stopping_on_signals
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 _SAVE_EVERY = 600.0  # seconds
-_ONE_SIGNAL = 2.0  # seconds within which several signals are one: launchers pass on what the terminal sent already
 _STATE_FORMAT = 2
 # What may differ when a run is resumed: it changes where and how fast the same numbers are computed.
 _FREE_SETTINGS = {"workers", "device", "cache"}
@@ -94,7 +93,7 @@ class Trainer:
         with ExitStack() as stack:
             log = RunLog(self.out, sum(weights), self.epoch, self.world.is_main, self._quiet)
             self._log = stack.enter_context(log)
-            stack.enter_context(self._stopping_on_signals())
+            stack.enter_context(stopping_on_signals(self.stop))
             while self.epoch < self.config.total_epochs:
                 if self.epoch == self.config.epochs and self.step == 0 and self.epoch:
                     self._enter_stage_2()
@@ -111,12 +110,8 @@ class Trainer:
         rate = self._log.rate()
         metrics = self._evaluate_and_keep()
         parts = {name: total / len(self._loader) for name, total in self._losses.items()}
-        entry = {
-            "epoch": self.epoch + 1,
-            "stage": 1 + self._is_stage_2,
-            **parts,
-            "lr": self.scheduler.get_last_lr()[-1],
-        }
+        lr = self.scheduler.get_last_lr()[-1]
+        entry = {"epoch": self.epoch + 1, "stage": 1 + self._is_stage_2, **parts, "lr": lr}
         self.epoch, self.step, self._losses = self.epoch + 1, 0, {}
         self._log.epoch(entry | {"seconds": time.monotonic() - started, "images_per_second": rate} | metrics)
         self._save_state()
@@ -260,32 +255,9 @@ class Trainer:
 
     # -- stopping and resuming ---------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _stopping_on_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the step at hand; another one a while later ends it at once."""
-        first = float("inf")
-
-        def stop(number: int, frame: Any) -> None:
-            nonlocal first
-            now = time.monotonic()
-            first = min(first, now)
-            self._stop = True
-            if now - first > _ONE_SIGNAL:
-                signal.signal(number, before[number])
-                signal.raise_signal(number)
-
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in numbers}
-        try:
-            for number in numbers:
-                signal.signal(number, stop)
-        except ValueError:  # not the main thread, which alone gets signals
-            numbers = ()
-        try:
-            yield
-        finally:
-            for number in numbers:
-                signal.signal(number, before[number])
+    def stop(self) -> None:
+        """After the step at hand."""
+        self._stop = True
 
     _PLAIN = ("epoch", "step", "best", "_best_metrics", "_losses", "_step_count")
     _STATEFUL = ("model", "criterion", "optimizer", "scheduler", "scaler")
