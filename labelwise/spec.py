@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Annotated, Literal
@@ -144,6 +145,12 @@ def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:
     except OSError:
         aside.unlink(missing_ok=True)  # on a full disk the half-written file would only be in the way
         raise
+
+
+def left_aside(file: Path) -> list[Path]:
+    """What writers of `file` that were killed meanwhile left beside it; of a living one, too."""
+    ours = re.compile(rf"\.{re.escape(file.name[:50])}\.[0-9]+-[0-9a-f]{{8}}")
+    return [aside for aside in file.parent.iterdir() if ours.fullmatch(aside.name) and aside.is_file()]
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

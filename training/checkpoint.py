@@ -4,7 +4,6 @@ stage1.safetensors (the averaged weights that stage 2 began with)."""
 import hashlib
 import io
 import os
-import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,13 +26,6 @@ STAGE_1_FILE = "stage1.safetensors"
 STATE_FILE = "state.pt"
 _PREVIOUS_FILE = ".previous.safetensors"
 HISTORY_FILE = "history.jsonl"
-
-
-def left_aside(run: Path) -> list[Path]:
-    """What a process that was killed amid saving left in a run's folder; nothing that is not surely ours."""
-    names = (WEIGHTS_FILE, STAGE_1_FILE, STATE_FILE, SPEC_FILE, "report.html")
-    ours = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.[0-9]+-[0-9a-f]{{8}}")
-    return [file for file in run.iterdir() if ours.fullmatch(file.name) and file.is_file()]
 
 
 def make_spec(

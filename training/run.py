@@ -15,8 +15,9 @@ from rich.progress import track
 from torch._dynamo.exc import TorchDynamoException
 
 from labelwise.errors import DataError, LabelwiseError
+from labelwise.spec import SPEC_FILE, left_aside
 from training.backbone import feature_shape, first_line, make_backbone
-from training.checkpoint import STATE_FILE, left_aside
+from training.checkpoint import STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
 from training.config import TrainConfig
 from training.data import PRESENT, LabelledData, check_photos, read_data
 from training.device import pick_device
@@ -24,6 +25,7 @@ from training.distributed import World, joined_world
 from training.loop import Trainer
 from training.metrics import HEADLINE
 from training.report import write_report
+from training.report.page import REPORT_FILE
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,9 @@ def _claim(out: Path, folder: int, options: RunOptions) -> None:
         raise LabelwiseError(f"{out} already holds a run: add --resume to go on with it, or choose another --out.")
     if options.resume and not has_run:
         _say(f"{out} holds no run to go on with: this one begins anew.", options.quiet)
-    for aside in left_aside(out):
-        aside.unlink()
+    for name in (WEIGHTS_FILE, STAGE_1_FILE, STATE_FILE, SPEC_FILE, REPORT_FILE):
+        for aside in left_aside(out / name):  # of a process that was killed amid saving: we hold the lock
+            aside.unlink()
 
 
 def _say(text: str, quiet: bool) -> None:

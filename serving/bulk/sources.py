@@ -16,11 +16,11 @@ from pathlib import Path
 
 from labelwise.image import SUFFIXES
 from serving.bulk.errors import UsageError
+from serving.client.photos import MAX_BYTES
 
 STDIN = "-"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 LISTS = (".csv", ".parquet")
-MAX_BYTES = 256 * 2**20  # of one encoded photo; what is larger is no photo
 _EFFECTIVE = os.access in os.supports_effective_ids
 _APPLE_DOUBLE = "._"  # what macOS leaves beside files on other systems' disks: a photo by name only
 

@@ -13,7 +13,7 @@ from serving.client.options import ClientOptions
 from serving.client.photos import Photo, id_of, kept, may_change, require_many
 from serving.client.pipeline import Pipeline
 from serving.client.results import EmbedResult, ExplainResult, TagResult
-from serving.client.stream import in_order
+from serving.client.stream import each, in_order
 from serving.client.transport import Transport, create_transport
 
 R = TypeVar("R")
@@ -177,9 +177,5 @@ class AsyncTagger:
 
 async def _kept(photos: Photos) -> AsyncIterator[Photo]:
     """Each as it is when it comes: its owner may write to it before its turn."""
-    if isinstance(photos, AsyncIterable):
-        async for photo in photos:
-            yield await asyncio.to_thread(kept, photo) if may_change(photo) else photo
-    else:
-        for photo in photos:
-            yield await asyncio.to_thread(kept, photo) if may_change(photo) else photo
+    async for photo in each(photos):
+        yield await asyncio.to_thread(kept, photo) if may_change(photo) else photo

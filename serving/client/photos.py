@@ -18,7 +18,7 @@ Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | 
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _SAVED_AS = {"RGBa": "RGBA", "La": "LA", "HSV": "RGB"}  # what no format takes
-_MOST_BYTES = 256 * 2**20  # of a file; what is larger is no photo
+MAX_BYTES = 256 * 2**20  # of one encoded photo; what is larger is no photo
 _ORIENTATION = 0x0112
 _UNREADABLE = "The picture cannot be read; give it anew, or its bytes."
 
@@ -91,10 +91,10 @@ def _read(path: str | os.PathLike[str]) -> bytes:
             raise BadPhoto("file_unreadable", f"{path} is a folder: name the photos in it.")
         if not stat.S_ISREG(found.st_mode):  # a pipe may never end
             raise BadPhoto("file_unreadable", f"{path} is not a file.")
-        if found.st_size > _MOST_BYTES:
-            raise BadPhoto("file_too_large", f"{path} has more than {_MOST_BYTES // 2**20} MiB.")
+        if found.st_size > MAX_BYTES:
+            raise BadPhoto("file_too_large", f"{path} has more than {MAX_BYTES // 2**20} MiB.")
         with open(path, "rb") as file:  # noqa: PTH123
-            return file.read(_MOST_BYTES)
+            return file.read(MAX_BYTES)
     except FileNotFoundError:
         raise BadPhoto("file_missing", f"{path}: there is no such file.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

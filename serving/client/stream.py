@@ -16,7 +16,7 @@ async def in_order(
 
     A plain iterable is advanced on the event loop. What fails ends the stream, after the results before it.
     """
-    source = items.__aiter__() if isinstance(items, AsyncIterable) else _each(items)
+    source = each(items)
     coming: asyncio.Future[T] | None = asyncio.ensure_future(source.__anext__())
     pending: deque[asyncio.Future[R]] = deque()
     place = 0
@@ -42,9 +42,14 @@ async def in_order(
         await _cancelled([*pending, *([coming] if coming else [])])
 
 
-async def _each(items: Iterable[T]) -> AsyncIterator[T]:
-    for item in items:
-        yield item
+async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    """Both kinds as one."""
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
 
 
 async def _cancelled(futures: list[asyncio.Future[Any]]) -> None:

@@ -152,7 +152,7 @@ class Tagger:
         failure: Exception | None = None
         source = enumerate(photos)
         try:
-            while failure is None:
+            while True:
                 try:
                     place, photo = next(source)
                     photo = kept(photo)  # its owner may write to it before its turn

@@ -17,9 +17,8 @@ _LONGEST = 2**31 - 1  # characters of a cell: all tags of a model with many; Pyt
 
 def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(
-        text
-    )  # "\r\n" ends a line, as in RFC 4180: else Python before 3.13 leaves a "\r" without quotes
+    # "\r\n" ends a line, as in RFC 4180: else Python before 3.13 leaves a "\r" without quotes.
+    writer = csv.writer(text)
     writer.writerow((*_BEFORE, *(_SCORES + label for label in spec.labels), *_AFTER))
     for page in pages:
         for row, tags, values in zip(page.rows, page.tags, page.scores.tolist(), strict=True):
