@@ -13,7 +13,7 @@ serve: $(if $(filter triton,$(ENGINE)),$(VENV)/.triton,$(VENV)/.base)  ## serve 
 	$(BIN)/labelwise serve --engine $(ENGINE) --port $(PORT)
 
 test: $(VENV)/.dev  ## install everything and pass every test, JOBS=2 at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev  ## format, lint, types
 	$(BIN)/ruff format --check .

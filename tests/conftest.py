@@ -18,6 +18,14 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Training first: it forks workers, for which a process must not have the threads that gRPC leaves behind yet.
+
+    Then the tests that go all the way: they are long, and at the end one of two processes would wait for the other.
+    """
+    items.sort(key=lambda item: (ROOT / "tests/training" not in item.path.parents, item.path.parent != ROOT / "tests"))
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return ROOT / "model_repository"
