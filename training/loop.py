@@ -34,17 +34,13 @@ from training.model import Tagger, TaggerOutput
 from training.optim import make_optimizer, make_schedule
 from training.progress import RunLog
 from training.scoring import EVAL_BATCH, Scored, predict, score
-from training.signals import stopping_on_signals
+from training.signals import Stopped, stopping_on_signals
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 _SAVE_EVERY = 600.0  # seconds
 _STATE_FORMAT = 2
 # What may differ when a run is resumed: it changes where and how fast the same numbers are computed.
 _FREE_SETTINGS = {"workers", "device", "cache"}
-
-
-class Stopped(LabelwiseError):
-    """The run was asked to stop, and has saved all it did."""
 
 
 class Trainer:

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from labelwise.errors import LabelwiseError
+
 _ONE_SIGNAL = 2.0  # seconds within which several signals are one: launchers pass on what the terminal sent already
+
+
+class Stopped(LabelwiseError):
+    """The run was asked to stop, and has saved all it did."""
 
 
 @contextmanager

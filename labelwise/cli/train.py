@@ -43,9 +43,9 @@ def train(
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
 ) -> None:
     """Train a tagger: classification, then with the label-level contrastive loss. Ctrl-C saves; --resume goes on."""
-    from training.loop import Stopped
     from training.run import RunOptions, train_run
     from training.settings import make_config
+    from training.signals import Stopped
 
     options = {"method": method, "seed": seed, "compile": compile_ or None}
     settings = [*(set_ or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
@@ -98,8 +98,8 @@ def compare(
     """Train the methods under one budget and several seeds, and say what each step of the paper's method adds."""
     from training.compare import Comparison, claims, table
     from training.compare import compare as compare_methods
-    from training.loop import Stopped
     from training.run import RunOptions
+    from training.signals import Stopped
 
     options = RunOptions(resume=True, skip_broken=skip_broken, drop_absent=drop_absent, report=False, quiet=True)
     names = tuple(name.strip() for name in methods.split(",") if name.strip())

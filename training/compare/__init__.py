@@ -1,9 +1,9 @@
 """`labelwise compare`: the paper's claims on one's own labels. Each method, several seeds, one budget, one table."""
 
-from training.compare.processes import run_all, threads_of_each
 from training.compare.results import claims, table, write_results
 from training.compare.runs import METHODS, VARIANTS, Comparison, Run
-from training.loop import Stopped
+from training.processes import run_all, threads_of_each
+from training.signals import Stopped
 
 __all__ = ["METHODS", "VARIANTS", "Comparison", "Run", "claims", "compare", "table"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from labelwise.errors import LabelwiseError
-from training.compare.processes import run_all, threads_of_each
-from training.loop import Stopped
+from training.processes import run_all, threads_of_each
+from training.signals import Stopped
 
 
 def test_every_task_is_done_once_and_processes_are_kept():

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from labelwise.errors import LabelwiseError
-from training.loop import Stopped
+from training.signals import Stopped
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
