@@ -1,7 +1,10 @@
-"""Run by test_distributed.py, alone or under torchrun: one step's loss and gradients for each of some settings, on this
-process's share of a fixed batch. Arguments: data set, file to write, settings as JSON lines."""
+"""One step's loss and gradients for each of some settings, on a process's share of a fixed batch.
+
+Under torchrun a script, which test_distributed.py starts; arguments: data set, file to write, settings as JSON lines.
+"""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,10 +30,15 @@ def gradients(config: TrainConfig, data: LabelledData, out: Path, world: World) 
     return found | {name: value.detach() for name, value in parts.items()}
 
 
-torch.set_num_threads(1)
-source, file = Path(sys.argv[1]), Path(sys.argv[2])
-with joined_world() as world:
-    configs = [TrainConfig.model_validate_json(text) for text in sys.argv[3:]]
-    results = [gradients(config, read_data(source), file.parent, world) for config in configs]
-    if world.is_main:
-        torch.save(results, file)
+def all_gradients(source: Path, out: Path, texts: Sequence[str], world: World) -> list[dict[str, torch.Tensor]]:
+    configs = [TrainConfig.model_validate_json(text) for text in texts]
+    return [gradients(config, read_data(source), out, world) for config in configs]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    file = Path(sys.argv[2])
+    with joined_world() as world:
+        results = all_gradients(Path(sys.argv[1]), file.parent, sys.argv[3:], world)
+        if world.is_main:
+            torch.save(results, file)

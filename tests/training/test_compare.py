@@ -127,22 +127,19 @@ def test_an_undefined_metric_is_a_dash_and_failures_are_one_line(tmp_path: Path)
 
 
 def test_a_stopped_comparison_leaves_nothing_running_and_goes_on(dataset: Path, tmp_path: Path):
-    for send, number in ((os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)):
-        process = _start(dataset, tmp_path)
-        send(process.pid, number)
-        output, errors = process.communicate(timeout=60)  # ends when nobody holds the pipes: no orphan is left
-        assert (process.returncode, output, errors) == (130, "", "labelwise: Stopped; the same command goes on.\n")
+    """Nor does a killed one."""
+    process = _start(dataset, tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)  # ends when nobody holds the pipes: no orphan is left
+    assert (process.returncode, output, errors) == (130, "", "labelwise: Stopped; the same command goes on.\n")
+    process = _start(dataset, tmp_path)
+    process.kill()
+    process.communicate(timeout=60)
     assert {run.name for run in tmp_path.iterdir()} == {"bce-0", "supcon-0"}  # the others were never begun
     for history in tmp_path.glob("*/history.jsonl"):
         epochs = [json.loads(line)["epoch"] for line in history.read_text().splitlines()]
         assert epochs == list(range(1, len(epochs) + 1))  # gone on with, not begun again
-
-
-def test_the_runs_end_with_a_killed_comparison(dataset: Path, tmp_path: Path):
-    process = _start(dataset, tmp_path)
-    process.kill()
-    process.communicate(timeout=60)  # ends when nobody holds the pipes: no orphan is left
-    assert all(0 < epochs < 30_000 for epochs in _epochs(tmp_path).values())
+        assert len(epochs) < 30_000
 
 
 def _start(dataset: Path, out: Path) -> "subprocess.Popen[str]":

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 
 from labelwise.spec import TaggerSpec
+from tests.training import joined_gradients
+from tests.training.joined_gradients import all_gradients
 from training.config import TrainConfig
 from training.distributed import World, any_of, gather, gather_objects
 
@@ -40,10 +42,9 @@ def test_two_processes_have_the_gradients_of_one_with_the_joined_batch(
     ]
     plain = config.model_dump(mode="json") | {"epochs": 0, "model": model}
     texts = [json.dumps(plain | case) for case in cases]
-    script = Path(__file__).parent / "joined_gradients.py"
-    call(sys.executable, script, dataset, tmp_path / "one.pt", *texts)
-    call(*TORCHRUN, script, dataset, tmp_path / "two.pt", *texts)
-    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one.pt", "two.pt"))
+    one = all_gradients(dataset, tmp_path, texts, World())
+    call(*TORCHRUN, joined_gradients.__file__, dataset, tmp_path / "two.pt", *texts)
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
     assert [len(found) > 20 for found in one] == [True] * 4
     assert ["contrast" in found for found in one] == [True, True, True, False]
     assert one[0].keys() > {"prototype", "prototypes"}

@@ -42,15 +42,16 @@ def test_one_failure_stops_the_others(capfd: pytest.CaptureFixture[str]):
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
-def test_a_stop_while_the_processes_start_is_not_lost():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_the_processes_start_is_not_lost(number: signal.Signals):
     """The signal comes before torch is imported there; nothing is said, and the handlers are as before."""
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     results: list[None] = []
-    tasks = [f"__import__('os').kill({os.getpid()}, {int(signal.SIGINT)})", "__import__('time').sleep(300)"]
+    tasks = [f"__import__('os').kill({os.getpid()}, {int(number)})", "__import__('time').sleep(300)"]
     with pytest.raises(Stopped):
         run_all(eval, [*tasks, *tasks], 2, 1, results.append)
     assert len(results) <= 1
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_threads_follow_the_affinity_and_torchs_own_bound():

@@ -14,7 +14,7 @@ from export.onnx_file import load_model, open_session, session_runner, signature
 from export.parity import check_parity
 from export.pictures import Pictures, pictures_for
 from export.precision import convert
-from export.precision.int8 import quantize
+from export.precision.int8 import Quantization, quantize
 from export.simplify import useless_nodes
 from export.tolerances import Precision, precision_of
 from labelwise.errors import DataError, LabelwiseError
@@ -37,6 +37,12 @@ def pictures(bundled: TaggerSpec, photos: list[Path]) -> Pictures:
     pixels = pictures_for(bundled, photos[0].parent).pixels
     turned = np.concatenate([np.rot90(pixels, turns, (1, 2)) for turns in range(4)])
     return Pictures(tuple(map(str, range(len(turned)))), np.ascontiguousarray(turned))
+
+
+@pytest.fixture(scope="module")
+def quantized(fp32: Path, bundled: TaggerSpec, pictures: Pictures) -> tuple[onnx.ModelProto, Quantization]:
+    """Not to be written to."""
+    return quantize(load_model(fp32), bundled, pictures)
 
 
 @pytest.mark.parametrize(("precision", "times_smaller"), [("fp16", 1.9), ("int8", 3.4)])
@@ -67,9 +73,9 @@ def test_half_precision_keeps_sums_of_squares_in_fp32(fp32: Path, bundled: Tagge
 
 
 def test_integers_are_per_channel_and_leave_room_for_cpus_that_saturate(
-    fp32: Path, bundled: TaggerSpec, pictures: Pictures
+    quantized: tuple[onnx.ModelProto, Quantization],
 ):
-    model, report = quantize(load_model(fp32), bundled, pictures)
+    model, report = quantized
     tensors = {weights.name: onnx.numpy_helper.to_array(weights) for weights in model.graph.initializer}
     layers = [tensors[name] for name in tensors if name.endswith("_quantized") and tensors[name].ndim > 1]
     assert len(layers) == report.layers
@@ -82,8 +88,10 @@ def test_integers_are_per_channel_and_leave_room_for_cpus_that_saturate(
     assert (report.left_out, report.calibrated, report.measured) == ({}, 24, 8)
 
 
-def test_the_reported_error_is_that_of_photos_not_calibrated_with(fp32: Path, bundled: TaggerSpec, pictures: Pictures):
-    model, report = quantize(load_model(fp32), bundled, pictures)
+def test_the_reported_error_is_that_of_photos_not_calibrated_with(
+    fp32: Path, bundled: TaggerSpec, pictures: Pictures, quantized: tuple[onnx.ModelProto, Quantization]
+):
+    model, report = quantized
     held = pictures.pixels[::4]
     ours = session_runner(open_session(fp32), bundled)(held)["scores"]
     theirs = session_runner(open_session(model.SerializeToString()), bundled)(held)["scores"]
@@ -92,9 +100,13 @@ def test_the_reported_error_is_that_of_photos_not_calibrated_with(fp32: Path, bu
 
 
 def test_the_most_sensitive_layers_are_left_out_until_the_error_is_within_the_budget(
-    fp32: Path, bundled: TaggerSpec, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+    fp32: Path,
+    bundled: TaggerSpec,
+    pictures: Pictures,
+    quantized: tuple[onnx.ModelProto, Quantization],
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    whole = quantize(load_model(fp32), bundled, pictures)[1]
+    whole = quantized[1]
     monkeypatch.setattr(export.precision.int8, "BUDGET", whole.error * 0.9)
     model, report = quantize(load_model(fp32), bundled, pictures)
     assert report.error <= whole.error * 0.9
@@ -135,10 +147,11 @@ def test_too_few_photos_are_refused(fp32: Path, bundled: TaggerSpec, pictures: P
             quantize(load_model(fp32), bundled, photos)
 
 
-def test_every_kind_of_operator_survives(fp32: Path, bundled: TaggerSpec, pictures: Pictures):
+def test_every_kind_of_operator_survives(fp32: Path, quantized: tuple[onnx.ModelProto, Quantization]):
     """Q/DQ pairs are added; nothing that computes is lost or doubled."""
-    before, after = load_model(fp32), quantize(load_model(fp32), bundled, pictures)[0]
-    kinds = [collections.Counter(node.op_type for node in model.graph.node) for model in (before, after)]
+    kinds = [
+        collections.Counter(node.op_type for node in model.graph.node) for model in (load_model(fp32), quantized[0])
+    ]
     assert {name: kinds[1][name] for name in ("Conv", "MatMul", "Softmax")} == {
         name: kinds[0][name] for name in ("Conv", "MatMul", "Softmax")
     }
