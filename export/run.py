@@ -12,9 +12,9 @@ from export.onnx_file import Runner, load_model, open_session, save_model, sessi
 from export.parity import Difference, check_parity
 from export.pictures import NO_EVIDENCE, Evidence, Pictures, pictures_for
 from export.precision import convert
-from export.precision.int8 import MOST_PHOTOS, Quantization, quantize
+from export.precision.int8 import MOST_PHOTOS, Quantization, enough, quantize
 from export.publish import check_compatible, next_version, publish, staging
-from export.tensorrt import Plan, PlanPrecision, build_plan
+from export.tensorrt import Plan, PlanPrecision, build_plan, find_builder
 from export.tolerances import Precision
 from export.triton_config import Backend, ServingOptions
 from labelwise import __version__
@@ -40,6 +40,10 @@ class Target:
     options: ServingOptions = field(default_factory=ServingOptions)
     keep: int | None = None
     plan: PlanPrecision | None = None
+
+    @property
+    def calibrates(self) -> bool:
+        return "int8" in (self.precision, self.plan)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> E
 
     Raises LabelwiseError: not a checkpoint, a wrong name, a repository that cannot be written, or a failed check.
     """
-    _check_name(target.name)
+    _check(target, evidence)
     return _export(open_run(run), target, evidence)
 
 
@@ -90,7 +94,7 @@ def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence 
     Needs the `onnx` extra only. Raises LabelwiseError: no ONNX that can be served, a spec that disagrees with it, and
     as `export_run`.
     """
-    _check_name(target.name)
+    _check(target, evidence)
     return _export(open_onnx(file, spec_file), target, evidence)
 
 
@@ -115,6 +119,8 @@ def open_onnx(file: Path, spec_file: Path) -> Source:
 def _export(source: Source, target: Target, evidence: Evidence) -> Export:
     pictures = pictures_for(source.spec, evidence.images or evidence.calibrate)
     photos = pictures_for(source.spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
+    if target.calibrates:
+        enough(photos)
     with staging(target.repository) as stage:
         number = target.version or next_version(target.repository, target.name)
         placed = {"name": target.name, "version": number, "producer": f"labelwise {__version__}"}
@@ -147,6 +153,15 @@ def _labelled_change(source: Source, spec: TaggerSpec, weights: Path, data: str 
     from export.labelled import labelled_change
 
     return labelled_change(data, spec, source.reference, session_runner(open_session(weights), spec))
+
+
+def _check(target: Target, evidence: Evidence) -> None:
+    """What can be refused before anything slow."""
+    _check_name(target.name)
+    if target.calibrates and evidence.calibrate is None:
+        enough(None)
+    if target.plan:
+        find_builder()
 
 
 def _check_name(name: str) -> None:

@@ -55,7 +55,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Builder:
+class Builder:
     """A TensorRT of some version that turns (onnx, spec, profile, precision, plan, timing cache) into two files."""
 
     version: str
@@ -76,13 +76,7 @@ def build_plan(
     graph with symmetric Q/DQ nodes, for TensorRT calibrates no more. LabelwiseError: no TensorRT, no GPU, or a build
     that failed.
     """
-    builder = _python_builder() or _trtexec_builder()
-    if builder is None:
-        raise LabelwiseError(
-            "There is no TensorRT here: pip install tensorrt, or put trtexec on the PATH; export without it makes ONNX."
-        )
-    if int(builder.version.partition(".")[0]) < _OLDEST:
-        raise LabelwiseError(f"TensorRT {builder.version} is too old: {_OLDEST}.0 or newer is needed.")
+    builder = find_builder()
     capability = _compute_capability()
     name = f"trt{builder.version}-sm{capability.replace('.', '')}"
     plan = out_folder / f"model.{name}.plan"
@@ -95,6 +89,18 @@ def build_plan(
         plan.unlink(missing_ok=True)
         raise
     return Plan(plan, capability, builder.version)
+
+
+def find_builder() -> Builder:
+    """The TensorRT of this machine. LabelwiseError: there is none, or it is too old."""
+    builder = _python_builder() or _trtexec_builder()
+    if builder is None:
+        raise LabelwiseError(
+            "There is no TensorRT here: pip install tensorrt, or put trtexec on the PATH; export without it makes ONNX."
+        )
+    if int(builder.version.partition(".")[0]) < _OLDEST:
+        raise LabelwiseError(f"TensorRT {builder.version} is too old: {_OLDEST}.0 or newer is needed.")
+    return builder
 
 
 def _compute_capability() -> str:
@@ -114,7 +120,7 @@ def _compute_capability() -> str:
     return found[0]
 
 
-def _trtexec_builder() -> _Builder | None:
+def _trtexec_builder() -> Builder | None:
     program = shutil.which("trtexec")
     if program is None:
         return None
@@ -130,7 +136,7 @@ def _trtexec_builder() -> _Builder | None:
         if done.returncode:
             raise LabelwiseError(f"trtexec could not build a plan: {_complaint(done.stdout)}")
 
-    return _Builder(_version(int(match[1])), build)
+    return Builder(_version(int(match[1])), build)
 
 
 def _trtexec_arguments(
@@ -169,7 +175,7 @@ def _complaint(log: str) -> str:
     return (errors or lines[-1:] or ["it says nothing"])[0][:500]
 
 
-def _python_builder() -> _Builder | None:
+def _python_builder() -> Builder | None:
     if importlib.util.find_spec("tensorrt") is None:
         return None
     try:
@@ -184,7 +190,7 @@ def _python_builder() -> _Builder | None:
         plan.write_bytes(engine)
         timing.write_bytes(measured)
 
-    return _Builder(".".join(re.findall(r"\d+", tensorrt.__version__)[:3]), build)
+    return Builder(".".join(re.findall(r"\d+", tensorrt.__version__)[:3]), build)
 
 
 def _build_in_process(

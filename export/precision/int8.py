@@ -70,8 +70,7 @@ def quantize(
     `symmetric` is what TensorRT takes: signed integers around zero, also for activations.
     Raises DataError: too few photos. LabelwiseError: more than half of the layers would have to be left out.
     """
-    if photos is None or len(photos.names) < LEAST_PHOTOS:
-        raise DataError(f"int8 needs --calibrate with photos like those to be tagged: {LEAST_PHOTOS}, better 200.")
+    photos = enough(photos)
     held = np.arange(len(photos.names)) % _HELD_OUT == 0
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         prepared = Path(scratch) / "prepared.onnx"
@@ -80,6 +79,13 @@ def quantize(
     quantized, left_out, error = _within_budget(graph, _Error(model, spec, photos.pixels[held]))
     layers = len(graph.layers) - len(left_out)
     return quantized, Quantization(layers, left_out, error, int((~held).sum()), int(held.sum()))
+
+
+def enough(photos: Pictures | None) -> Pictures:
+    """Those to calibrate with. DataError: too few, or none."""
+    if photos is None or len(photos.names) < LEAST_PHOTOS:
+        raise DataError(f"int8 needs --calibrate with photos like those to be tagged: {LEAST_PHOTOS}, better 200.")
+    return photos
 
 
 class _Calibrated:

@@ -116,13 +116,11 @@ def test_a_wrong_option_is_named(setting: str, words: str):
         make_options([setting])
 
 
-def test_a_plan_without_tensorrt_publishes_nothing(
-    repository: Path, checkpoint: Path, ready_graph, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_plan_without_tensorrt_publishes_nothing(repository: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
     if importlib.util.find_spec("tensorrt"):
         pytest.skip("TensorRT is installed here")
     monkeypatch.setenv("PATH", "")
-    ready_graph(lambda model: None)
+    monkeypatch.setattr(export.graph, "write_onnx", pytest.fail)  # it is refused before anything slow
     before = content(repository)
     with pytest.raises(LabelwiseError, match="TensorRT"):
         export_run(checkpoint, Target(repository, "pets", plan="fp16"))
@@ -260,7 +258,8 @@ def test_an_int8_plan_is_built_from_a_symmetric_graph(
         (folder / "model.plan").write_bytes(b"engine")
         return Plan(folder / "model.plan", "9.0", "10.3.0")
 
-    monkeypatch.setattr(export.run, "build_plan", build)  # there is no TensorRT here
+    monkeypatch.setattr(export.run, "find_builder", lambda: None)  # there is no TensorRT here
+    monkeypatch.setattr(export.run, "build_plan", build)
     result = export_run(checkpoint, Target(repository, "pets", plan="int8"), Evidence(calibrate=photos[0].parent))
     assert asked[0][0] == "int8"
     assert "uint8" not in asked[0][1]
@@ -269,11 +268,15 @@ def test_an_int8_plan_is_built_from_a_symmetric_graph(
     assert result.quantization is None
 
 
-def test_int8_without_photos_publishes_nothing(repository: Path, checkpoint: Path, ready_graph):
-    ready_graph(describe)
+def test_int8_without_enough_photos_publishes_nothing(
+    repository: Path, checkpoint: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(export.graph, "write_onnx", pytest.fail)  # it is refused before anything slow
     before = content(repository)
-    with pytest.raises(DataError, match="int8 needs --calibrate"):
-        export_run(checkpoint, Target(repository, "pets", precision="int8"))
+    (tmp_path / "few.txt").write_text(str(photos[0]))
+    for evidence in (Evidence(), Evidence(calibrate=tmp_path / "few.txt")):
+        with pytest.raises(DataError, match="int8 needs --calibrate"):
+            export_run(checkpoint, Target(repository, "pets", precision="int8"), evidence)
     assert content(repository) == before
 
 
