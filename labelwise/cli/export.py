@@ -1,5 +1,6 @@
 """The verbs of export: publish, check and measure."""
 
+import signal
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -65,6 +66,7 @@ def export(
     from export.pictures import Evidence
     from export.run import Target, export_onnx, export_run, make_options
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was begun is cleared away
     options, plan_precision = make_options(set_ or []), plan.value if plan else None
     target = Target(to, name, version, precision.value, backend.value, options, keep, plan_precision)
     evidence = Evidence(images, calibrate, data)

@@ -171,11 +171,15 @@ def test_a_graph_that_fails_its_check_leaves_the_repository_untouched(repository
     assert {path.name for path in repository.iterdir()} == {"pets", "pets_decode", "pets_model"}
 
 
-def refused(code: str, cwd: Path, *arguments: object) -> str:
-    """The one line that `code` ends in, run in a process of its own."""
+def run(code: str, cwd: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    answer = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def refused(code: str, cwd: Path, *arguments: object) -> str:
+    """The one line that `code` ends in, run in a process of its own."""
+    answer = run(code, cwd, *arguments)
     assert answer.returncode == 1, answer.stderr
     assert answer.stderr.count("\n") == 1, answer.stderr
     return answer.stderr.rstrip()
@@ -201,6 +205,14 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     limit = graph.stat().st_size // 2
     line = refused(AGAIN.format(prepare=prepare), tmp_path, graph, exported / "pets/tagger.json", limit, "repository")
     assert line.startswith("labelwise: Not published: repository cannot be written: ")
+    assert not (tmp_path / "repository").exists()
+
+
+def test_stopped_it_leaves_nothing_behind(exported: Path, graph: Path, tmp_path: Path):
+    """By SIGTERM as by Ctrl-C; here amid the check of the new graph."""
+    stop = "import export.run; export.run.check_parity = lambda *_: signal.raise_signal(signal.SIGTERM)"
+    answer = run(AGAIN.format(prepare=stop), tmp_path, graph, exported / "pets/tagger.json", 0, "repository")
+    assert (answer.returncode, answer.stderr) == (130, "")
     assert not (tmp_path / "repository").exists()
 
 
