@@ -35,9 +35,12 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def go(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
     """The Go example, compiled with Debian's packages of Go's gRPC, which need no network."""
-    missing = [tool for tool in ("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc") if not shutil.which(tool)]
-    if missing or not (GO_PACKAGES / "src/google.golang.org/grpc").is_dir():
-        pytest.skip("apt install golang-go golang-google-grpc-dev protobuf-compiler protoc-gen-go-grpc would bring it")
+    has_tools = all(map(shutil.which, ("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc")))
+    if not has_tools or not all(
+        (GO_PACKAGES / "src/google.golang.org" / name).is_dir() for name in ("grpc", "protobuf")
+    ):
+        packages = "golang-go golang-google-grpc-dev golang-github-golang-protobuf-1-5-dev protoc-gen-go{,-grpc}"
+        pytest.skip(f"apt install {packages} would bring it")
     workspace = tmp_path_factory.mktemp("go")
     source = workspace / "src/labelwise.example/tag"
     source.mkdir(parents=True)
