@@ -1,12 +1,18 @@
-"""Photos in WebDataset shards and other tars, read as a stream, and in zips."""
+"""Photos in WebDataset shards and other tars, read as a stream, and in zips.
+
+Of members with one name the last counts, as when an archive is unpacked: `tar -u` appends what has changed. Names that
+differ by `./`, `//` or a leading `/` are one.
+"""
 
 import calendar
 import functools
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from serving.bulk.sources import Found, Photo, Unreadable, as_text, is_photo, sized
@@ -34,12 +40,12 @@ class _CheckedInfo(tarfile.TarInfo):
 
 
 def _read_tar(path: str) -> Iterator[Found]:
+    last = _last_offsets(path)
     with tarfile.open(path, "r|*", tarinfo=_CheckedInfo) as tar:
-        for member in tar:
-            tar.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
-            if not is_photo(PurePosixPath(member.name).name):
-                continue
+        for member in _photos_in(tar):
             name = _within(path, member.name)
+            if member.offset < last.get(name, 0):
+                continue
             if member.isfile():
                 stream = tar.extractfile(member)
                 assert stream is not None  # only what is no file has none
@@ -47,6 +53,23 @@ def _read_tar(path: str) -> Iterator[Found]:
             elif member.islnk() or member.issym():  # what it leads to may be behind us in the stream
                 detail = f"It is a link in the archive to {as_text(member.linkname)}, and those are not followed."
                 yield Unreadable(name, "file_unreadable", detail)
+
+
+def _last_offsets(path: str) -> dict[str, int]:
+    """Where the last member of each name begins, as far as the archive can be read."""
+    offsets: dict[str, int] = {}
+    if os.path.isfile(path):  # noqa: PTH113 (a pipe can be read once only)
+        with suppress(*BROKEN), tarfile.open(path, tarinfo=_CheckedInfo) as tar:
+            for member in _photos_in(tar):
+                offsets[_within(path, member.name)] = member.offset
+    return offsets
+
+
+def _photos_in(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in tar:
+        tar.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
+        if is_photo(PurePosixPath(member.name).name):
+            yield member
 
 
 def _tar_time(member: tarfile.TarInfo) -> int:
@@ -59,9 +82,10 @@ def _tar_time(member: tarfile.TarInfo) -> int:
 
 def _read_zip(path: str) -> Iterator[Found]:
     with zipfile.ZipFile(path) as file:
-        for member in file.infolist():
-            if not member.is_dir() and is_photo(PurePosixPath(member.filename).name):
-                name, read = _within(path, member.filename), functools.partial(_read_member, file, member)
+        last = {_within(path, member.filename): member for member in file.infolist() if not member.is_dir()}
+        for name, member in last.items():
+            if is_photo(PurePosixPath(name).name):
+                read = functools.partial(_read_member, file, member)
                 yield sized(Photo(name, member.file_size, _zip_time(member), read, streamed=True))
 
 

@@ -1,10 +1,13 @@
 """Photos in tars and zips: streamed, and what is damaged or cannot be read is said."""
 
 import io
+import os
 import tarfile
+import threading
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +105,28 @@ def test_a_link_in_a_tar_that_is_named_like_a_photo_is_said(folder: Path, kind: 
                 member.type, member.linkname = kind, "1.jpg"
             tar.addfile(member)
     assert loaded("a.tar") == ["a.tar/1.jpg 0", "a.tar/2.jpg file_unreadable"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", ["w", "w:gz"])
+def test_of_one_name_the_last_counts(folder: Path, kind: Any):
+    names = ("1.jpg", "in/2.jpg", "./in//2.jpg", "/1.jpg", "3.jpg", "in/2.jpg")
+    with tarfile.open(folder / "a.tar", kind) as tar, zipfile.ZipFile(folder / "a.zip", "w") as file:
+        for size, name in enumerate(names):
+            member = tarfile.TarInfo(name)
+            member.size = size
+            tar.addfile(member, io.BytesIO(bytes(size)))
+            file.writestr(zipfile.ZipInfo(name), bytes(size))
+    for archive in ("a.tar", "a.zip"):
+        assert sorted(loaded(archive)) == [f"{archive}/{line}" for line in ("1.jpg 3", "3.jpg 4", "in/2.jpg 5")]
+
+
+def test_a_tar_may_be_a_pipe(tar: Path):
+    os.mkfifo("pipe.tar")
+    writer = threading.Thread(target=lambda: Path("pipe.tar").write_bytes(tar.read_bytes()))
+    writer.start()
+    assert loaded("pipe.tar") == [f"pipe.tar/{index:06d}.jpg 5000" for index in range(4)]
+    writer.join()
 
 
 def test_a_zip_that_lies_about_a_size_takes_no_memory(folder: Path):
