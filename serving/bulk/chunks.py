@@ -1,10 +1,13 @@
 """The first stage: what is found, without the photos that are done, in chunks as large as a request."""
 
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.bulk.archives import BROKEN
+from serving.bulk.errors import GOES_ON, OutputError
 from serving.bulk.ledger import Ledger
 from serving.bulk.rows import Row
 from serving.bulk.sources import Found, Photo, Unreadable, as_text, find_photos, named
@@ -31,14 +34,14 @@ def read_chunks(
     is_complete: Callable[[Photo], bool] = lambda _: True,
     out: str | None = None,
 ) -> Iterator[Chunk]:
-    """Everything in `paths`, `size` photos or `most_bytes` a chunk, a larger photo alone.
+    """Everything in `paths`, once, `size` photos or `most_bytes` a chunk, a larger photo alone.
 
     What the ledger knows is skipped, if it `is_complete` in other ways too. What it says of folders and archives that
     could not be read is taken out of it at the end, if this time they could.
     """
     new: list[Photo] = []
     unreadable = ledger.unreadable()
-    for group in _groups(find_photos(paths, out), ledger, size):
+    for group in _groups(_once(find_photos(paths, out)), ledger, size):
         chunk = Chunk(rows=[_row(found) for found in group if isinstance(found, Unreadable)])
         photos = [found for found in group if isinstance(found, Photo)]
         done = ledger.done(photos)
@@ -78,6 +81,19 @@ def _first(photos: list[Photo], size: int, most_bytes: int) -> list[Photo]:
 
 
 def _groups(every: Iterator[Found], ledger: Ledger, size: int) -> Iterator[list[Found]]:
+def _once(every: Iterable[Found]) -> Iterator[Found]:
+    """Each path as it comes first. They are kept in a file without a name: there may be more than memory holds."""
+    try:
+        with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as seen:
+            seen.execute("PRAGMA journal_mode = OFF")
+            seen.execute("CREATE TABLE seen (path TEXT PRIMARY KEY) WITHOUT ROWID")
+            for found in every:
+                if seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (found.path,)).rowcount:
+                    yield found
+    except sqlite3.Error as error:
+        raise OutputError(f"There is no room for temporary files: {error}. {GOES_ON}") from error
+
+
     """Some at a time, those out of archives with their bytes, unless they are done."""
     group: list[Found] = []
     held = 0

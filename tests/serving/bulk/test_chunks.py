@@ -36,8 +36,21 @@ def chunks(ledger: Ledger, *paths: object, size: int = 100) -> list[Chunk]:
 
 
 def test_as_many_photos_as_a_request_takes(ledger: Ledger, folder: Path):
-    sizes = [len(chunk.photos) for chunk in chunks(ledger, *sorted(folder.glob("[0-2].jpg")) * 3, size=4)]
-    assert sizes == [4, 4, 1]
+    small = [folder / f"small/{index}.jpg" for index in range(9)]
+    small[0].parent.mkdir()
+    for photo in small:
+        photo.touch()
+    assert [len(chunk.photos) for chunk in chunks(ledger, *small, size=4)] == [4, 4, 1]
+
+
+def test_each_photo_comes_once_however_often_it_is_named(ledger: Ledger, folder: Path):
+    photos = sorted(folder.iterdir())
+    for size in (1, 100):
+        found = [photo.path for chunk in chunks(ledger, *photos, *photos, folder, size=size) for photo in chunk.photos]
+        assert sorted(found) == sorted(map(str, photos))
+    (folder / "a.tar").write_bytes(b"no tar")
+    (broken,) = chunks(ledger, *[folder / "a.tar"] * 2)
+    assert [row.error for row in broken.rows] == ["archive_broken"]
 
 
 def test_as_many_bytes_as_a_request_may_have(ledger: Ledger, folder: Path):

@@ -122,7 +122,8 @@ def test_what_may_pass_is_tried_again(tag: Tag, photos: Path, tmp_path: Path):
 
 
 def test_overlapping_sources_give_each_photo_once(tag: Tag, photos: Path, tmp_path: Path):
-    tag("photos", "photos/*.jpg", "./photos/coffee-cup.jpg", "--out", "t.parquet")
+    answer = tag("photos", "photos/*.jpg", "./photos/coffee-cup.jpg", "--out", "t.parquet")
+    assert answer.stdout.startswith("Tagged 8 photos")
     assert len(rows_of(tmp_path / "t.parquet")) == 10
 
 
