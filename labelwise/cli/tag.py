@@ -60,7 +60,7 @@ def tag(
         bool, typer.Option("--xmp-stem", help="The same as photo.xmp, which Lightroom reads beside raw files.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an output of another model or version: tag all of it again.")
+        bool, typer.Option("--force", help="Replace an output of another model or version, which is else refused.")
     ] = False,
     ray: Annotated[
         bool, typer.Option("--ray", help="Tag on the Ray cluster of RAY_ADDRESS, or on one that is started here.")

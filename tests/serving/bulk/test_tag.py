@@ -149,6 +149,8 @@ def test_an_output_of_another_version_is_refused_or_replaced(tag: Tag, photos: P
     forced = tag("photos", "--out", "t.parquet", "--repository", version_2, "--force")
     assert forced.stdout.startswith("Tagged 8 photos")
     assert {row["version"] for row in rows_of(tmp_path / "t.parquet").values()} == {2}
+    again = tag("photos", "--out", "t.parquet", "--repository", version_2, "--force")
+    assert again.stdout.startswith("Tagged 0 photos")  # as the same command goes on after a kill
 
 
 def test_an_output_of_other_labels_is_refused(tag: Tag, photos: Path, tmp_path: Path):
