@@ -31,7 +31,7 @@ def read_chunks(
     ledger: Ledger,
     size: int,
     most_bytes: int,
-    is_complete: Callable[[Photo], bool] = lambda _: True,
+    is_complete: Callable[[Photo, Row], bool] = lambda photo, row: True,
     out: str | None = None,
 ) -> Iterator[Chunk]:
     """Everything in `paths`, once, `size` photos or `most_bytes` a chunk, a larger photo alone.
@@ -46,13 +46,14 @@ def read_chunks(
         photos = [found for found in group if isinstance(found, Photo)]
         done = ledger.done(photos)
         for photo in photos:
-            if photo.path in done and (done[photo.path] or is_complete(photo)):
+            row = done.get(photo.path)
+            if row and (row.error or is_complete(photo, row)):
                 chunk.skipped += 1
-                chunk.skipped_broken += done[photo.path]
+                chunk.skipped_broken += row.error is not None
             else:
                 new.append(photo)
-        for row in chunk.rows:
-            unreadable.pop(row.path, None)
+        for unread in chunk.rows:
+            unreadable.pop(unread.path, None)
         if chunk.rows or chunk.skipped:
             yield chunk
         while len(new) >= size or (new and new[-1].file is None):  # those out of archives are in memory
@@ -80,7 +81,6 @@ def _first(photos: list[Photo], size: int, most_bytes: int) -> list[Photo]:
     return first
 
 
-def _groups(every: Iterator[Found], ledger: Ledger, size: int) -> Iterator[list[Found]]:
 def _once(every: Iterable[Found]) -> Iterator[Found]:
     """Each path as it comes first. They are kept in a file without a name: there may be more than memory holds."""
     try:
@@ -94,6 +94,7 @@ def _once(every: Iterable[Found]) -> Iterator[Found]:
         raise OutputError(f"There is no room for temporary files: {error}. {GOES_ON}") from error
 
 
+def _groups(every: Iterator[Found], ledger: Ledger, size: int) -> Iterator[list[Found]]:
     """Some at a time, those out of archives with their bytes, unless they are done."""
     group: list[Found] = []
     held = 0

@@ -75,22 +75,22 @@ class Ledger:
                 raise
         self.changed.update(self._part(row.path) for row in rows)
 
-    def done(self, photos: Sequence[Photo]) -> dict[str, bool]:
-        """Paths of those that need no tagging, as they have not changed since; True where the photo is broken."""
+    def done(self, photos: Sequence[Photo]) -> dict[str, Row]:
+        """The rows, by path, of those that need no tagging, as they have not changed since."""
         if not photos:  # VALUES takes at least one
             return {}
         marks = ",".join(["(?, ?)"] * len(photos))
-        query = f"SELECT path, size, mtime_ns, error, scores FROM rows WHERE (part, path) IN (VALUES {marks})"
+        query = f"SELECT {_COLUMNS} FROM rows WHERE (part, path) IN (VALUES {marks})"
         keys = [value for photo in photos for value in (self._part(photo.path), photo.path)]
         with self._lock, _explained(self._file):
-            known = {path: state for path, *state in self._db.execute(query, keys)}
-        done = {}
-        for photo in photos:
-            size, mtime_ns, error, scores = known.get(photo.path, (None,) * 4)
-            is_final = is_permanent(error) if error else not self.every_score or _is_whole(scores)
-            if is_final and (size, mtime_ns) == (photo.size, photo.mtime_ns):
-                done[photo.path] = error is not None
-        return done
+            known = {row.path: row for row in (_row(*values) for values in self._db.execute(query, keys))}
+        found = ((photo, known[photo.path]) for photo in photos if photo.path in known)
+        return {row.path: row for photo, row in found if _is_of(row, photo) and self._is_final(row)}
+
+    def _is_final(self, row: Row) -> bool:
+        if row.error:
+            return is_permanent(row.error)
+        return row.scores is not None and not (self.every_score and np.isnan(row.scores).any())
 
     def unreadable(self) -> dict[str, str]:
         """The folders and archives that could not be read, or not to their end, with their errors."""
@@ -181,8 +181,8 @@ def _row(
     return Row(path, size, mtime_ns, values, error, detail)
 
 
-def _is_whole(scores: bytes | None) -> bool:
-    return scores is not None and not np.isnan(np.frombuffer(scores, "<f4")).any()
+def _is_of(row: Row, photo: Photo) -> bool:
+    return (row.size, row.mtime_ns) == (photo.size, photo.mtime_ns)
 
 
 @contextmanager

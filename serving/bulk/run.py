@@ -19,7 +19,8 @@ from serving.bulk.output import Output
 from serving.bulk.pipeline import Pipeline
 from serving.bulk.progress import Progress
 from serving.bulk.records import Counts, Records
-from serving.bulk.sources import STDIN, check_sources, count_photos
+from serving.bulk.rows import Row
+from serving.bulk.sources import STDIN, Photo, check_sources, count_photos
 from serving.client.errors import ServerTimeout, ServerUnavailable
 from serving.client.transport import Transport
 
@@ -120,8 +121,12 @@ class _Run:
         return Summary(self.options.out, records.counts, time.monotonic() - started, rows, pipeline.stopped)
 
     async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress) -> None:
-        options, size = self.options, self.options.chunk_size(self.transport.spec)
-        is_complete = options.sidecars.done if options.sidecars else lambda _: True
+        options, spec = self.options, self.transport.spec
+        size, sidecars = options.chunk_size(spec), options.sidecars
+
+        def is_complete(photo: Photo, row: Row) -> bool:
+            return sidecars is None or sidecars.done(photo, row, spec)
+
         chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete, options.out)
         if options.ray:
             from serving.bulk.on_ray import score_on_ray

@@ -203,14 +203,20 @@ def test_a_photo_is_done_when_its_own_tags_are_there(tmp_path: Path):
     photo, other = a_photo(tmp_path / "a.jpg"), a_photo(tmp_path / "a.png")
     beside, stem = Sidecars(), Sidecars(stem=True)
     spec = TaggerSpec.read(ROOT / "model_repository/scenes")
-    row = Row(photo.path, 0, 0, np.zeros(len(spec.labels), np.float32))
+    none, tagged = (Row(photo.path, 0, 0, np.full(len(spec.labels), score, np.float32)) for score in (0, 1))
     for sidecars in (beside, stem):
-        assert not sidecars.done(photo)
-        sidecars.path(str(photo.file)).write_text(DARKTABLE)
-        assert not sidecars.done(photo)
-        assert sidecars.add([photo], [row], spec) == [row]
-        assert sidecars.done(photo)  # also without a tag
-        assert not sidecars.done(other)
+        file = sidecars.path(str(photo.file))
+        assert not sidecars.done(photo, none, spec)
+        file.write_text(DARKTABLE)
+        for row, unlike in ((none, tagged), (tagged, none), (none, tagged)):
+            assert not sidecars.done(photo, row, spec)
+            assert sidecars.add([photo], [row], spec) == [row]
+            assert sidecars.done(photo, row, spec)  # also without a tag
+            assert not sidecars.done(photo, unlike, spec)
+            assert not sidecars.done(other, row, spec)
+        sidecars.add([photo], [tagged], spec)
+        file.write_text(file.read_text().replace("<rdf:li>trees</rdf:li>", "", 2))
+        assert sidecars.done(photo, tagged, spec)  # somebody does not want it
 
 
 def test_photos_that_share_a_sidecar_each_keep_their_tags(tmp_path: Path):
@@ -257,8 +263,12 @@ def test_the_command_writes_sidecars_and_leaves_photos_alone(tag: Tag, photos: P
     again = tag("photos", "--out", "t.parquet", "--xmp")
     assert again.stdout.startswith("Tagged 2 photos"), again.stdout
     assert {file.name for file in photos.glob("*.xmp")} == written
+    shutil.copy(photos / "sea-narwhals.jpg", photos / "coffee-cup.jpg")
+    tag("photos", "--out", "t.parquet")
+    assert tag("photos", "--out", "t.parquet", "--xmp").stdout.startswith("Tagged 1 photos")
+    assert keywords((photos / "coffee-cup.jpg.xmp").read_bytes()) == ["sea"]
     assert tag("photos", "--out", "u.csv", "--xmp-stem").returncode == 1
-    assert keywords((photos / "coffee-cup.xmp").read_bytes()) == ["desert"]
+    assert keywords((photos / "coffee-cup.xmp").read_bytes()) == ["sea"]
 
 
 @pytest.mark.parametrize("program", ["exiv2", "exiftool"])
