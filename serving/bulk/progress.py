@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -15,11 +16,19 @@ _LINE_EVERY = 5.0  # seconds
 _RATE_OVER = 10.0  # seconds
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        self.quiet = True  # rich would end the program
+
+
 class Progress:
-    """Follows the counts on stderr; use as a context manager. `count` says how many photos there are, or None."""
+    """Follows the counts on stderr; use as a context manager. `count` says how many photos there are, or None.
+
+    The terminal may be closed meanwhile: that nobody looks any more ends no run.
+    """
 
     def __init__(self, count: Callable[[], int | None]) -> None:
-        self._console = Console(stderr=True, soft_wrap=True)
+        self._console = _Console(stderr=True, soft_wrap=True)
         self._bar = Bar(
             TextColumn("tagging"),
             BarColumn(),
@@ -37,7 +46,8 @@ class Progress:
         self._marks = [(time.monotonic(), 0)]
 
     def __enter__(self) -> "Progress":
-        self._bar.start()
+        with suppress(OSError):
+            self._bar.start()
         # Beside the run, for it may take as long as a look at every folder takes; a daemon, for nobody waits for it.
         threading.Thread(target=self._learn_total, name="count", daemon=True).start()
         return self
@@ -45,10 +55,12 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        with suppress(OSError):
+            self._bar.stop()
 
     def note(self, words: str) -> None:
-        self._console.print(words, markup=False, highlight=False)
+        with suppress(OSError):
+            self._console.print(words, markup=False, highlight=False)
 
     def show(self, counts: Counts) -> None:
         now = time.monotonic()

@@ -1,14 +1,20 @@
 """How a run begins, and how it ends."""
 
 import asyncio
+import os
+import pty
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from labelwise.cli.tag import _tell
 from labelwise.errors import LabelwiseError
+from serving.bulk.progress import Progress
+from serving.bulk.records import Counts
 from serving.bulk.run import _connect
 from serving.client.errors import ServerUnavailable
 from serving.client.transport import create_transport
@@ -31,3 +37,19 @@ def test_a_summary_that_cannot_be_printed_is_one_line(monkeypatch: pytest.Monkey
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(LabelwiseError, match=r"^t\.csv has 8 rows\. But this cannot be printed: No space left"):
             _tell("t.csv has 8 rows.")
+
+
+@pytest.mark.parametrize("opened", [pty.openpty, os.pipe])
+def test_a_terminal_or_a_pipe_that_is_closed_ends_no_run(
+    opened: Callable[[], tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+):
+    reader, writer = opened()
+    stderr = os.fdopen(writer, "w")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", stderr)
+        with Progress(lambda: 1) as progress:
+            os.close(reader)
+            progress.note("It goes on.")
+            progress.show(Counts(tagged=1))
+    with suppress(OSError):
+        stderr.close()
