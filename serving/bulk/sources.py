@@ -138,7 +138,7 @@ def _is_own(path: str, out: str | None) -> bool:
     name = path.lower()
     if name.endswith(SUFFIXES) or out is None:
         return False
-    here, output = os.path.abspath(path), os.path.abspath(out)  # noqa: PTH100
+    here, output = os.path.realpath(path), os.path.realpath(out)
     return name.endswith(".xmp") or here == output or here.startswith((output + os.sep, output + ".journal"))
 
 

@@ -157,6 +157,9 @@ def test_what_a_run_writes_is_no_source(folder: Path, out: str):
         found = {photo.path for photo in find_photos(paths, out) if photo.path.count("/") == 1}
         assert found - {"p/._a.jpg"} == {*photos}
     assert count_photos(["p/*"], out) == 4
+    (folder / "elsewhere").symlink_to(folder / "p")
+    link = f"elsewhere/{Path(out).name}"
+    assert {photo.path for photo in find_photos(["p/*.*"], link)} - {"p/._a.jpg"} == {*photos}
     (folder / "all.csv").write_text("path\n" + "\n".join([*named, out]))
     assert {photo.path for photo in find_photos(["all.csv"], out)} - {"p/._a.jpg"} == {*photos}
 
