@@ -52,14 +52,20 @@ class Summary:
 def tag_files(paths: Sequence[str], options: TagOptions) -> Summary:
     """Tag all photos of `paths`. Raises UsageError before anything is done, and LabelwiseErrors."""
     check_sources(paths)
-    _check_send(options)
+    _check_choice(options)
     summary = asyncio.run(_tag(paths, options, Output(options.out, options.every_score)))
     if not summary.counts.seen and not summary.stopped and set(paths) != {STDIN}:
         raise LabelwiseError(f"There is no photo in {', '.join(paths)}: names end in {', '.join(SUFFIXES)}.")
     return summary
 
 
-def _check_send(options: TagOptions) -> None:
+def _check_choice(options: TagOptions) -> None:
+    if options.servers and options.engine != "embedded":
+        raise UsageError("--server asks servers, and --engine runs the model here: choose one.")
+    if options.key and not options.servers:
+        raise UsageError("--key is for --server.")
+    if options.workers and not options.ray:
+        raise UsageError("--workers is for --ray: without it all cores of this machine are used.")
     if options.send == "bytes" and not options.servers:
         raise UsageError("--send bytes is for servers: here photos are decoded anyway.")
     if options.send == "pixels" and options.at_gateway:

@@ -180,6 +180,9 @@ def assert_one_line(answer, code: int, *words: str) -> None:
         (("photos", "--out", "t.csv", "--model", "pets"), 1, ("no model 'pets'", "scenes")),
         (("photos", "--out", "t.csv", "--repository", "photos"), 1, ("holds no tagger",)),
         (("photos", "--out", "t.csv", "--send", "bytes"), 2, ("--send bytes is for servers",)),
+        (("photos", "--out", "t.csv", "--server", "http://h:1", "--engine", "triton"), 2, ("choose one",)),
+        (("photos", "--out", "t.csv", "--key", "k"), 2, ("--key is for --server",)),
+        (("photos", "--out", "t.csv", "--workers", "2"), 2, ("--workers is for --ray",)),
         (("photos", "--out", "t.csv", "--server", "h:1"), 1, ("grpc://HOST:8001",)),
     ],
 )
