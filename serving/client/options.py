@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Literal
 
 from labelwise.image import MAX_PIXELS
@@ -39,7 +40,11 @@ class ClientOptions:
     def __post_init__(self) -> None:
         if self.send not in ("auto", "pixels", "bytes"):
             raise ClientError(f"send is 'auto', 'pixels' or 'bytes', not {self.send!r}.")
-        for name in ("batch", "in_flight", "threads", "timeout", "connect_timeout", "max_pixels"):
+        for name in ("batch", "in_flight", "threads", "max_pixels"):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 < value < math.inf):
+            if not (isinstance(value, Integral) and int(value) >= 1):
+                raise ClientError(f"{name} is {value!r} and must be a whole number, at least 1.")
+        for name in ("timeout", "connect_timeout"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and 0 < float(value) < math.inf):
                 raise ClientError(f"{name} is {value!r} and must be a number above 0.")

@@ -51,7 +51,8 @@ from tests.conftest import ROOT, free_port, running_gateway
         ("grpc://a:8001", "scenes", {"key": "k"}, "Keys are the gateway's"),
         ("http://a:8000", "scenes", {"send": "pixels"}, "A gateway takes photos as bytes"),
         ("http://a:8000", "scenes", {"send": "jpeg"}, "not 'jpeg'"),
-        ("http://a:8000", "scenes", {"in_flight": 0}, "in_flight is 0 and must be a number above 0"),
+        ("http://a:8000", "scenes", {"in_flight": 0}, "in_flight is 0 and must be a whole number, at least 1"),
+        ("http://a:8000", "scenes", {"batch": 1.5}, "batch is 1.5 and must be a whole number"),
         ("http://a:port", "scenes", {}, "not http://a:port"),
     ],
 )
