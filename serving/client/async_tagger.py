@@ -60,9 +60,7 @@ class AsyncTagger:
 
     async def connect(self) -> None:
         """Reach a server and learn the contract. ServerUnavailable, UnknownModel, WrongContract, Unauthorized."""
-        self._loop = self._loop or asyncio.get_running_loop()
-        if self._loop is not asyncio.get_running_loop():
-            raise ClientError("The client belongs to the event loop that used it first: make one in each.")
+        self._require_loop()
         async with self._connecting:
             if self._closed:
                 raise ClientClosed("The client is closed.")
@@ -79,6 +77,9 @@ class AsyncTagger:
 
     async def close(self) -> None:
         """Let go of the connections; calls that are under way end with ClientClosed. Safe to call twice."""
+        if self._closed:
+            return
+        self._require_loop()
         self._closed = True
         if self._pipeline is not None:
             self._pipeline.close()
@@ -166,6 +167,11 @@ class AsyncTagger:
         if self._pipeline is None:
             raise ClientClosed("The client is not connected.")
         return self._pipeline
+
+    def _require_loop(self) -> None:
+        self._loop = self._loop or asyncio.get_running_loop()
+        if self._loop is not asyncio.get_running_loop():
+            raise ClientError("The client belongs to the event loop that used it first: make one in each.")
 
     def _require_labels(self) -> None:
         expected, found = self._options.expect_labels, self.spec.labels

@@ -224,8 +224,13 @@ def test_an_async_client_belongs_to_one_loop(triton_url: str, photos: list[Path]
 
     tagger = AsyncTagger(triton_url, "scenes")
     asyncio.run(close(tagger))
-    with pytest.raises(ClientError, match="belongs to the event loop that used it first"):
-        asyncio.run(tag(tagger))
+    asyncio.run(tagger.close())  # it is already
+    left_open = AsyncTagger(f"http://127.0.0.1:{free_port()}", connect_timeout=0.1)
+    with pytest.raises(ServerUnavailable):
+        asyncio.run(tag(left_open))
+    for use in (tag(tagger), tag(left_open), left_open.close()):
+        with pytest.raises(ClientError, match="belongs to the event loop that used it first"):
+            asyncio.run(use)
 
 
 def test_a_stream_is_bounded_ordered_and_may_be_left(tagger: Tagger, photos: list[Path]) -> None:
