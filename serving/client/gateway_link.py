@@ -58,6 +58,11 @@ class GatewayLink:
             self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=None, limits=httpx.Limits())
         except httpx.InvalidURL as error:
             raise ClientError(f"{url} is no address: {error}.") from error
+        except (ImportError, OSError, ValueError) as error:
+            raise ClientError(
+                f"{url} cannot be asked with the proxy or the certificates of the environment (HTTPS_PROXY, ALL_PROXY, "
+                f"SSL_CERT_FILE, …): {error}."
+            ) from error
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -61,6 +61,15 @@ def test_what_cannot_be_is_refused_at_once(servers: str, model: str, options: di
         Tagger(servers, model, **options).connect()
 
 
+@pytest.mark.parametrize(("name", "value"), [("ALL_PROXY", "nonsense://a"), ("SSL_CERT_FILE", "/nowhere/ca.pem")])
+def test_what_the_environment_says_of_networks_is_told_in_one_line(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ClientError, match=rf"^https://a cannot be asked with .*{name}.*: [^\n]+$"):
+        Tagger("https://a", "scenes").connect()
+
+
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_no_server(scheme: str) -> None:
     url = f"{scheme}://127.0.0.1:{free_port()}"
