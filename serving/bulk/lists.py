@@ -16,12 +16,17 @@ _ROWS = 4096
 
 
 def read_stdin() -> Iterator[Found]:
-    """A path a line, relative to where the command was called."""
+    """A path a line, relative to where the command was called. DataError."""
     mark = codecs.BOM_UTF8  # which some programs begin a text with
-    for line in sys.stdin.buffer:
-        if name := line.removeprefix(mark).rstrip(b"\r\n"):
-            yield look(os.fsdecode(name))
-        mark = b""
+    try:
+        # A reader of our own: while a thread waits in that of sys.stdin, Python cannot end.
+        with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
+            for line in stream:
+                if name := line.removeprefix(mark).rstrip(b"\r\n"):
+                    yield look(os.fsdecode(name))
+                mark = b""
+    except OSError as error:
+        raise DataError(f"Standard input cannot be read: {error.strerror or error}.") from error
 
 
 def read_list(path: str) -> Iterator[Found]:

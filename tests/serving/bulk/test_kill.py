@@ -1,9 +1,12 @@
 """Killed at any moment and started again: each photo once, and the output readable all the while."""
 
+import fcntl
 import os
 import random
 import signal
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +22,11 @@ KILLS = 20
 REPOSITORY = ("--repository", ROOT / "model_repository")
 
 
-def start(folder: Path, out: str) -> subprocess.Popen[str]:
+def start(folder: Path, out: str, source: str = "photos") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        tag_command("photos", "--out", out, *REPOSITORY),
+        tag_command(source, "--out", out, *REPOSITORY),
         cwd=folder,
+        stdin=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -84,6 +88,21 @@ def test_ctrl_c_stops_with_what_is_done_and_goes_on(tag: Tag, many: Callable[[in
     assert f"{len(done)} unchanged" in end.stdout
     assert len(read(tmp_path / out)) == 200
     assert not journal.exists()
+
+
+def test_ctrl_c_ends_it_while_it_waits_for_a_list(tmp_path: Path):
+    process = start(tmp_path, "t.csv", "-")
+    assert process.stdin
+    process.stdin.write("gone.jpg\n")
+    process.stdin.flush()
+    left = bytearray(4)
+    while int.from_bytes(left, sys.byteorder) or not (tmp_path / "t.csv").exists():
+        assert process.poll() is None
+        fcntl.ioctl(process.stdin, termios.FIONREAD, left)  # bytes that it has not taken yet
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    with process.stdin, process.stdout, process.stderr:  # type: ignore[union-attr]
+        assert process.wait(30) == 130
 
 
 def read(out: Path) -> list[str]:
