@@ -77,14 +77,10 @@ class Ledger:
 
     def done(self, photos: Sequence[Photo]) -> dict[str, Row]:
         """The rows, by path, of those that need no tagging, as they have not changed since."""
-        if not photos:  # VALUES takes at least one
-            return {}
-        marks = ",".join(["(?, ?)"] * len(photos))
-        query = f"SELECT {_COLUMNS} FROM rows WHERE (part, path) IN (VALUES {marks})"
-        keys = [value for photo in photos for value in (self._part(photo.path), photo.path)]
-        with self._lock, _explained(self._file):
-            known = {row.path: row for row in (_row(*values) for values in self._db.execute(query, keys))}
-        found = ((photo, known[photo.path]) for photo in photos if photo.path in known)
+        query = f"SELECT {_COLUMNS} FROM rows WHERE part = ? AND path = ?"
+        with self._lock, _explained(self._file):  # one by one: of `IN (VALUES …)` SQLite makes a scan of all rows
+            known = [self._db.execute(query, (self._part(photo.path), photo.path)).fetchone() for photo in photos]
+        found = ((photo, _row(*values)) for photo, values in zip(photos, known, strict=True) if values)
         return {row.path: row for photo, row in found if _is_of(row, photo) and self._is_final(row)}
 
     def _is_final(self, row: Row) -> bool:

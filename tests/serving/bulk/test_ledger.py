@@ -26,6 +26,17 @@ def test_asked_for_nothing_it_answers_nothing(ledger: Ledger):
     assert ledger.done([]) == {}
 
 
+def test_looking_up_takes_as_long_however_many_there_are(ledger: Ledger):
+    """Or a run that finds nothing to do among a million photos takes an hour for it."""
+    steps = []
+    ledger._db.set_progress_handler(lambda: steps.append(0), 100)  # a hundred of SQLite's instructions each
+    rows = [Row(f"{at:06d}.jpg", 1, 1, np.zeros(2, np.float32)) for at in range(10_000)]
+    ledger.put(rows)
+    steps.clear()
+    assert len(ledger.done([Photo(row.path, 1, 1, bytes) for row in rows[::100]])) == 100
+    assert len(steps) < 100
+
+
 @pytest.mark.parametrize("seconds", [-(10**10), 10**10, 2**33])  # the years 1653 and 2286; 2242
 def test_a_photo_of_any_time_is_kept_and_known_again(ledger: Ledger, tmp_path: Path, seconds: int):
     file = tmp_path / "a.jpg"
