@@ -66,8 +66,9 @@ def _parquet_cells(path: str) -> Iterator[str]:
 
 
 def _column(names: Sequence[str], path: str) -> str:
-    by_lower = {name.lower(): name for name in names}
+    by_lower = {name.strip().lower(): name for name in names}
     column = next((by_lower[name] for name in _COLUMNS if name in by_lower), None)
     if column is None:
-        raise DataError(f"{path} has no column of text with the photos' paths: name it `image` or `path`.")
+        advice = "name it `image` or `path`" + ", and separate columns by commas" * path.lower().endswith(".csv")
+        raise DataError(f"{path} has no column of text with the photos' paths: {advice}.")
     return column

@@ -70,8 +70,11 @@ def test_a_closed_stdin_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_column_by_any_case(folder: Path):
-    (folder / "p/list.csv").write_text("Id,Path\n1,a.jpg\n")
+    (folder / "p/list.csv").write_text("Id, Path\n1, a.jpg\n")
     assert names("p/list.csv") == ["p/a.jpg"]
+    (folder / "p/list.csv").write_text("Id;Path\n1;a.jpg\n")  # as Excel writes it in half of Europe
+    with pytest.raises(DataError, match=r"list\.csv has no column .* separate columns by commas"):
+        names("p/list.csv")
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
