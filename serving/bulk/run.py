@@ -148,8 +148,13 @@ class _Run:
 
 @contextmanager
 def _signals(pipeline: Pipeline, progress: Progress) -> Iterator[None]:
-    """Ctrl-C and SIGTERM finish what is under way; once more does not wait for it."""
+    """Ctrl-C, SIGTERM and a closed terminal finish what is under way; once more does not wait for it.
+
+    What the run was told to ignore, by nohup or a shell that put it into the background, is none of these.
+    """
     loop = asyncio.get_running_loop()
+    named = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
+    numbers = [number for number in named if number and signal.getsignal(number) is not signal.SIG_IGN]
 
     def stop() -> None:
         if not pipeline.stopped:
@@ -157,11 +162,11 @@ def _signals(pipeline: Pipeline, progress: Progress) -> Iterator[None]:
         pipeline.stop()
 
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.add_signal_handler(number, stop)
     try:
         yield
     finally:
         with suppress(NotImplementedError, RuntimeError, ValueError):
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in numbers:
                 loop.remove_signal_handler(number)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import pytest
 
 from labelwise.cli.tag import _tell
 from labelwise.errors import LabelwiseError
+from serving.bulk.pipeline import Pipeline
 from serving.bulk.progress import Progress
-from serving.bulk.records import Counts
-from serving.bulk.run import _connect
+from serving.bulk.records import Counts, Records
+from serving.bulk.run import _connect, _signals
 from serving.client.errors import ServerUnavailable
 from serving.client.transport import create_transport
 from tests.conftest import free_port
@@ -37,6 +39,23 @@ def test_a_summary_that_cannot_be_printed_is_one_line(monkeypatch: pytest.Monkey
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(LabelwiseError, match=r"^t\.csv has 8 rows\. But this cannot be printed: No space left"):
             _tell("t.csv has 8 rows.")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_it_unless_it_shall_be_ignored(number: signal.Signals):
+    async def stops() -> bool:
+        pipeline = Pipeline(Records(None, lambda: None, lambda counts: None))  # type: ignore[arg-type]
+        with _signals(pipeline, Progress(lambda: None)):
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.01)
+        return pipeline.stopped
+
+    assert asyncio.run(stops())
+    before = signal.signal(number, signal.SIG_IGN)  # as nohup does, or a shell for what it puts into the background
+    try:
+        assert not asyncio.run(stops())
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("opened", [pty.openpty, os.pipe])
