@@ -31,7 +31,7 @@ class TagResult(Result):
     """`tags` are the labels whose score reaches their threshold, highest first; `scores` has each label asked about."""
 
     tags: tuple[Tag, ...] = ()
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, eq=False)

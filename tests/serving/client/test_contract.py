@@ -37,6 +37,7 @@ def same(result: TagResult, answer: dict) -> None:
 def test_every_photo_has_the_gateways_tags(tagger: Tagger, photos: list[Path], asked: list[dict]) -> None:
     results = tagger.tag(photos)
     assert [result.id for result in results] == [str(photo) for photo in photos]
+    assert len({*results, *results}) == len(results)
     for result, answer in zip(results, asked, strict=True):
         same(result, answer)
 
