@@ -8,6 +8,7 @@ once: links are followed last, so that a photo is called by its own folder where
 import functools
 import glob
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ STDIN = "-"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 LISTS = (".csv", ".parquet")
 _EFFECTIVE = os.access in os.supports_effective_ids
+_DEEP = re.compile(r"(?:^|(?<=/))\*\*(?:/+\*\*)*(?:/+|$)")  # of a glob, a whole name
 _APPLE_DOUBLE = "._"  # what macOS leaves beside files on other systems' disks: a photo by name only
 
 
@@ -125,7 +127,24 @@ def named(paths: Sequence[str], out: str | None) -> Iterator[str]:
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    return glob.iglob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    """As `glob.iglob` has it, but `**` takes each folder once: it may be in a circle of links, or in many."""
+    deep = _DEEP.search(pattern)
+    if not deep:
+        yield from glob.iglob(pattern)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        return
+    head, tail = pattern[: deep.start()], pattern[deep.end() :] or "*"
+    for top in glob.iglob(head) if head else ("",):  # noqa: PTH207
+        for folder in _folders(top):
+            yield from _matches(glob.escape(folder) + tail)
+
+
+def _folders(top: str) -> Iterator[str]:
+    """`top` and those below that are not hidden, as the beginnings of names."""
+    for found in _read(top or os.curdir, set()):
+        if isinstance(found, str):
+            names = Path(os.path.relpath(found, top or os.curdir)).parts
+            if not any(name.startswith(".") for name in names):
+                yield os.path.join(top, *names, "")  # noqa: PTH118
 
 
 def _may_hold_photos(path: str) -> bool:
@@ -156,7 +175,16 @@ def _open(path: str) -> Iterator[Found]:
 
 
 def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str | Unreadable]:
-    """The photos in `folder` and below. Of a folder no more is kept than which folders are in it."""
+    """The photos in `folder` and below."""
+    for found in _read(folder, seen):
+        if isinstance(found, Unreadable):
+            yield found
+        elif not isinstance(found, str) and is_photo(found.name):
+            yield found.path
+
+
+def _read(folder: str, seen: set[tuple[int, int]]) -> Iterator[str | os.DirEntry[str] | Unreadable]:
+    """`folder` and those below, each once, followed by its files. No more is kept than which folders are in one."""
     folders, links = [folder], list[str]()
     while folders or links:
         current = folders.pop() if folders else links.pop()
@@ -165,12 +193,13 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str | Unreadable]
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
+            yield current
             with os.scandir(current) as entries:
                 for entry in entries:
                     if _is_folder(entry):
                         (links if entry.is_symlink() else folders).append(entry.path)
-                    elif is_photo(entry.name):
-                        yield entry.path
+                    else:
+                        yield entry
         except OSError as error:
             yield Unreadable(as_text(current), "folder_unreadable", _reason(error))
 

@@ -61,6 +61,24 @@ def test_links_are_followed_and_no_loop_is_endless(folder: Path):
     assert names("p", "p/deep") == sorted([*ALL, "p/other/e.jpg"])
 
 
+@pytest.mark.parametrize("start", ["", "./", "/"])
+def test_a_deep_glob_takes_each_folder_once(start: str, folder: Path):
+    """`glob` itself never comes to an end of the two circles here."""
+    for link in ("p/deep/up", "p/deep/er/up"):
+        (folder / link).symlink_to(folder / "p")
+    for name in ("p/.hidden/e.jpg", "p/[1]/f.jpg"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(b"x")
+    start = f"{folder}/" if start == "/" else start
+    prefix = "" if start == "./" else start
+    for pattern in ("p/**/*.*", "p/**/**//*.*", "**/*.*", "[p]/**/*.*"):
+        found = [name for name in names(start + pattern) if not name.endswith("._a.jpg")]
+        assert found == sorted(prefix + name for name in (*ALL, "p/[1]/f.jpg")), pattern
+    for pattern in ("p/**", "**", "p/**/d*/**/*"):
+        assert names(start + pattern)
+    assert names(f"{start}p/**/er/*") == [f"{prefix}p/deep/er/d.webp", *names(f"{start}p/deep/er/up")]
+
+
 def test_a_photo_says_its_size_and_time(folder: Path):
     photo = look("p/a.jpg")
     assert isinstance(photo, Photo)
