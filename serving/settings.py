@@ -1,14 +1,20 @@
 """Everything an operator may set: by flags of `labelwise serve`, or by environment variables LABELWISE_*."""
 
+import contextlib
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
+from labelwise.spec import NAME_PATTERN
+
+_PREFIX = "LABELWISE_"
 
 
 def _cores() -> int:
@@ -19,49 +25,84 @@ def _split(value: Any) -> Any:
     return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]  # a,b,c in the environment
-Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
-Listed = Annotated[str, Field(pattern=r"^(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]
-ListedHosts = Annotated[tuple[Listed, ...], NoDecode, BeforeValidator(_split)]
-Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)]
+def _form(pattern: str, example: str) -> AfterValidator:
+    """Text of that form, its port being one: what is not would fail, or fit nothing, at each request."""
+
+    def check(value: str) -> str:
+        with contextlib.suppress(ValueError):
+            if re.fullmatch(pattern, value) and urlsplit(value if "//" in value else f"//{value}").port != 0:
+                return value
+        raise ValueError(f"{value!r} is not of the form {example}")
+
+    return AfterValidator(check)
+
+
+def _given(value: Any) -> Any:
+    if value == "":  # a variable that some script never set; as a path it would be the current folder
+        raise ValueError("it is empty; give it a value, or leave it out")
+    return value
+
+
+T = TypeVar("T")
+_ADDRESS = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+Listing = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]  # a,b,c in the environment
+Given = Annotated[T, BeforeValidator(_given)]
+Seconds = Annotated[float, Field(ge=0.001, le=86_400)]  # the kernel's own timers know neither less nor for ever
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Model = Annotated[str, _form(NAME_PATTERN, "scenes")]
+TritonUrl = Annotated[str, _form(rf"(grpc://)?{_ADDRESS}:\d{{1,5}}", "host:8001")]
+Origin = Annotated[str, _form(r"\*|https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", "https://photos.example.org")]
+Host = Annotated[str, _form(r"[A-Za-z0-9._-]+", "photos.example.org, without a port")]
+FetchHost = Annotated[str, _form(rf"(\*\.)?{_ADDRESS}(:\d{{1,5}})?", "a.org, *.b.org or c.org:8080")]
+Collector = Annotated[str, _form(rf"https?://{_ADDRESS}(:\d{{1,5}})?(/[!-~]*)?", "http://host:4318")]
 
 
 class Settings(BaseSettings):
     """Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="LABELWISE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
-    repository: Path = Path("model_repository")
+    repository: Given[Path] = Path("model_repository")
     engine: Literal["embedded", "triton"] = "embedded"
-    default_model: str | None = Field(None, description="for requests that name none; needed only where there are more")
-    host: str = "127.0.0.1"
+    default_model: Model | None = Field(
+        None, description="for requests that name none; needed only where there are more"
+    )
+    host: Given[str] = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
 
-    reload_interval: float = Field(2, ge=0, description="how often to look for new versions; 0 never")
-    triton_url: Names = Field((), description="host:port of running Tritons' gRPC: a:8001,b:8001; else one is started")
+    reload_interval: float = Field(2, ge=0, le=86_400, description="how often to look for new versions; 0 never")
+    triton_url: Listing[TritonUrl] = Field(
+        (), description="host:port of running Tritons' gRPC: a:8001,b:8001; else one is started"
+    )
     triton_load: bool = Field(False, description="ask the Tritons at triton_url to load what was published")
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
-    start_timeout: float = Field(120, gt=0, description="how long Triton may take to become ready")
+    start_timeout: Seconds = Field(120, description="how long Triton may take to become ready")
 
-    keys: Path | None = Field(None, description="file of API keys; with it, requests need one")
+    keys: Given[Path] | None = Field(None, description="file of API keys; with it, requests need one")
     insecure_no_keys: bool = Field(False, description="listen beyond this machine although nobody needs a key")
     public_metrics: bool = Field(False, description="/metrics needs no key")
-    cors_origins: Origins = Field((), description="web pages from elsewhere that may use the API: https://a,https://b")
-    allowed_hosts: Names = Field((), description="host names to answer for; on loopback without keys, localhost's only")
-    fetch_hosts: ListedHosts = Field(
+    cors_origins: Listing[Origin] = Field(
+        (), description="web pages from elsewhere that may use the API: https://a,https://b"
+    )
+    allowed_hosts: Listing[Host] = Field(
+        (), description="host names to answer for; on loopback without keys, localhost's only"
+    )
+    fetch_hosts: Listing[FetchHost] = Field(
         (), description="hosts that photos may be fetched from: a.org, *.b.org, c.org:8080"
     )
-    fetch_timeout: float = Field(10, gt=0, description="how long fetching a photo may take, redirects included")
+    fetch_timeout: Seconds = Field(10, description="how long fetching a photo may take, redirects included")
 
     max_connections: int = Field(1000, ge=1, description="open at once; beyond it 503")
-    header_timeout: float = Field(10, gt=0, description="how long a request's headers may take to arrive")
-    keep_alive_timeout: int = Field(5, ge=1, description="idle between requests; set it above that of a proxy in front")
-    send_timeout: float = Field(30, gt=0, description="how long a client may take no byte of its answer")
+    header_timeout: Seconds = Field(10, description="how long a request's headers may take to arrive")
+    keep_alive_timeout: int = Field(
+        5, ge=1, le=86_400, description="idle between requests; set it above that of a proxy in front"
+    )
+    send_timeout: Seconds = Field(30, description="how long a client may take no byte of its answer")
 
     workers: int = Field(1, ge=1, le=256, description="processes that serve; each has the limits below for itself")
-    threads: int = Field(default_factory=_cores, ge=1, description="decoding at once, and embedded inferences at once")
-    session_threads: int = Field(1, ge=1, description="threads within one embedded inference")
+    threads: Threads = Field(default_factory=_cores, description="decoding at once, and embedded inferences at once")
+    session_threads: Threads = Field(1, description="threads within one embedded inference")
     max_requests: int = Field(64, ge=1, description="accepted at once, working or waiting; beyond it 429")
     max_images: int = Field(64, ge=1, description="photos in one request; beyond it 413")
     max_pending_images: int = Field(256, ge=1, description="photos of all accepted requests; beyond it 429")
@@ -70,13 +111,15 @@ class Settings(BaseSettings):
     max_pending_bytes: int = Field(512 * 2**20, ge=1, description="uploads of all accepted requests; beyond it 429")
     max_decoding_pixels: int = Field(MAX_PIXELS, ge=1, description="held decoded at once, 18 bytes each at the worst")
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_000_000, description="above it Pillow itself begins to refuse")
-    upload_timeout: float = Field(30, gt=0, description="how long a request's body may take to arrive")
-    request_timeout: float = Field(30, gt=0, description="from a complete upload to the answer")
-    shutdown_timeout: float = Field(35, gt=0, description="how long accepted requests may take to finish at the end")
+    upload_timeout: Seconds = Field(30, description="how long a request's body may take to arrive")
+    request_timeout: Seconds = Field(30, description="from a complete upload to the answer")
+    shutdown_timeout: Seconds = Field(35, description="how long accepted requests may take to finish at the end")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     log_requests: Literal["all", "problems"] = Field("all", description="a line for each, or for those that failed")
-    trace_endpoint: str | None = Field(None, description="OTLP/HTTP collector, http://host:4318; switches traces on")
+    trace_endpoint: Collector | None = Field(
+        None, description="OTLP/HTTP collector, http://host:4318; switches traces on"
+    )
     trace_ratio: float = Field(0.01, ge=0, le=1, description="traced, of requests that bring no traceparent")
 
     @model_validator(mode="after")
@@ -91,7 +134,15 @@ class Settings(BaseSettings):
     def _a_url_needs_its_engine(self) -> "Settings":
         if self.triton_url and self.engine != "triton":
             raise ValueError("triton_url is used by the triton engine only: add --engine triton")
+        if self.triton_load and not self.triton_url:
+            raise ValueError("triton_load is for Tritons that run elsewhere: name them in triton_url")
         return self
+
+
+def unknown_variables() -> list[str]:
+    """Variables of the environment that look like settings, and are none."""
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.upper().startswith(_PREFIX) and name.upper() not in known)
 
 
 def load_settings(**flags: Any) -> Settings:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -24,7 +25,7 @@ from serving.gateway.memory import return_large_blocks
 from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.requests.connections import connection_options
-from serving.settings import Settings
+from serving.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
     from serving.gateway.observe.tracing import Traces
@@ -34,11 +35,15 @@ try:
 except ImportError:  # there is none for Windows
     from asyncio import run as run_loop  # type: ignore[assignment]
 
+logger = logging.getLogger("labelwise.gateway")
+
 
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. LabelwiseError if it cannot start."""
     check_exposure(settings)
     configure_logging(settings)
+    for name in unknown_variables():
+        logger.warning("the environment variable %s is no setting of the gateway, and is ignored", name)
     with bind(settings.host, settings.port) as listener, contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         if settings.workers > 1:
             from serving.gateway.supervisor import supervise

@@ -34,10 +34,11 @@ _CORS_ANSWER_HEADERS = (
 
 
 def check_exposure(settings: Settings) -> None:
-    """LabelwiseError for a broken key file, or an address others reach without keys or the word that this is meant."""
+    """LabelwiseError for a broken key file, no address, or one that others reach without keys or the word for it."""
     if settings.keys is not None:
         read_keys(settings.keys)
-    if settings.keys is None and not settings.insecure_no_keys and not is_loopback(settings.host):
+    is_ours_alone = is_loopback(settings.host)
+    if settings.keys is None and not settings.insecure_no_keys and not is_ours_alone:
         raise LabelwiseError(
             f"Others can reach {settings.host}: protect it with --keys FILE (`labelwise keys add NAME` makes one), "
             "or say --insecure-no-keys to serve whoever asks."
@@ -45,13 +46,18 @@ def check_exposure(settings: Settings) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody outside this machine can reach a server that listens on `host`, a name or an address."""
+    """Whether nobody outside this machine can reach a server that listens on `host`, a name or an address.
+
+    LabelwiseError where it is neither.
+    """
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
-    except OSError:
-        return False
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise LabelwiseError(
+            f"Cannot listen on {host!r}: it is no name or address of this machine. Choose another with --host."
+        ) from error
     addresses = {ipaddress.ip_address(str(address[0]).partition("%")[0]) for *_, address in found}
-    return bool(addresses) and all(address.is_loopback for address in addresses)
+    return all(address.is_loopback for address in addresses)
 
 
 def add_protection(app: FastAPI, settings: Settings) -> None:

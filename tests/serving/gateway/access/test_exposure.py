@@ -29,11 +29,15 @@ def test_loopback(host: str) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize(
-    "host", ["0.0.0.0", "::", "", "10.0.0.1", "192.168.1.7", "203.0.113.1", "no.such.host.invalid"]
-)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "192.168.1.7", "203.0.113.1"])
 def test_not_loopback(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b", "a" * 300, "127.0.0.1:80", "http://localhost"])
+def test_no_address_at_all(host: str) -> None:
+    with pytest.raises(LabelwiseError, match=r"Cannot listen on .* --host"):
+        check_exposure(load_settings(host=host, insecure_no_keys=True))
 
 
 def test_others_are_served_only_with_keys_or_on_purpose() -> None:
