@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fastapi_swagger
-from fastapi import FastAPI
-from fastapi.responses import FileResponse, Response
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,7 +16,7 @@ from serving.engines.base import Engine
 from serving.gateway import routes
 from serving.gateway.access.exposure import PAGE_HEADERS, add_protection
 from serving.gateway.errors import AnswerFaults, Problem, install_error_handlers
-from serving.gateway.middleware import Observe
+from serving.gateway.middleware import AnswerHead, Observe
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.requests.query import TagQuery
 from serving.gateway.routes import tag
@@ -38,11 +38,12 @@ _SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
 
 
 class _PageFiles(StaticFiles):
-    """The page's scripts and styles, never older than the page: a browser asks again each time, and gets a 304."""
+    """The page, its scripts and styles, all of one age: a browser asks again each time, and gets a 304."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
         response.headers.update(PAGE_HEADERS)
+        del response.headers["accept-ranges"]
         return response
 
 
@@ -91,6 +92,7 @@ def create_app(
     metrics = metrics or Metrics()
     service = TaggingService(settings, engine, metrics)
     app.state.service = service
+    app.add_middleware(AnswerHead)
     app.add_middleware(Shortcut, path="/v1/tag", endpoint=tag.tag, query_model=TagQuery)
     add_protection(app, settings)
     app.add_middleware(Observe, metrics=metrics, only_problems=settings.log_requests == "problems", traces=traces)
@@ -103,13 +105,15 @@ def create_app(
 def _add_pages(app: FastAPI) -> None:
     """The page and the API's documentation; both load nothing from elsewhere."""
 
+    files = _PageFiles(directory=_PAGE)
+
     @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(_PAGE / "index.html", headers=PAGE_HEADERS)
+    async def page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return FileResponse(_PAGE / "docs.html", headers=PAGE_HEADERS)
+    async def docs(request: Request) -> Response:
+        return await files.get_response("docs.html", request.scope)
 
-    app.mount("/page", _PageFiles(directory=_PAGE), "page")
-    app.mount("/docs/assets", StaticFiles(directory=_SWAGGER), "docs-assets")
+    app.mount("/page", files, "page")
+    app.mount("/docs/assets", _PageFiles(directory=_SWAGGER), "docs-assets")

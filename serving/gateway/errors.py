@@ -129,7 +129,8 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    return problem_response(request, "invalid_request", f"{field}: {first['msg']}.")
+    wrong = "there is no such parameter" if first["type"] == "extra_forbidden" else first["msg"]
+    return problem_response(request, "invalid_request", f"{field}: {wrong}.")
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""A request id for every answer; a count, a time and a line for every request; a trace for some. Plain ASGI."""
+"""A request id for every answer; a count, a time and a line for every request; a trace for some; HEAD. Plain ASGI."""
 
 import re
 import time
@@ -69,6 +69,27 @@ class Observe:
             log_request(facts)
         if "trace" in state:
             state["trace"].end(route, facts)
+
+
+class AnswerHead:
+    """HEAD as GET, which FastAPI's routes alone would refuse: probes send it. The server leaves the body out.
+
+    What is served here is sent as a whole (RFC 9110, section 14.2): a Range that is none would get plain text.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        asked = {**scope, "method": method, "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}
+        try:
+            await self._app(asked, receive, send)
+        finally:
+            scope["route"] = asked.get("route")
 
 
 def _request_id(scope: Scope) -> str:
