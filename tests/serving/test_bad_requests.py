@@ -80,6 +80,7 @@ def test_odd_requests(gateway_url: str, sent: bytes, status: int, code: str) -> 
         (b'name="files"; filename="\xe9\xff.jpg"', "��.jpg"),
         (b'name="files"; filename="a\\"b;c.jpg"', 'a"b;c.jpg'),
         (b'name="files"; filename=""', "0"),
+        (b"name=\"files\"; filename*=UTF-8''%e2%82%ac.jpg", "0"),  # forbidden in forms (RFC 7578), and sent
     ],
 )
 def test_odd_file_names(gateway_url: str, disposition: bytes, id: str) -> None:

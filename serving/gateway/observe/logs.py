@@ -20,6 +20,7 @@ def configure_logging(settings: Settings) -> None:
     else:
         handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
     logging.logProcesses = logging.logMultiprocessing = logging.logThreads = False  # no line shows them
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each malformed form
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
 
 

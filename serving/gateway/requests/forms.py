@@ -93,12 +93,15 @@ class _FormReader:
         _, options = parse_options_header(disposition)
         if b"name" not in options:
             raise FormParserError("a part has no name")
-        is_file = b"filename" in options or b"content-type" in self._part.headers  # else it is a text field
-        if not is_file or options[b"name"].decode(errors="replace") != self._field_name:
+        if options[b"name"].decode(errors="replace") != self._field_name:
             self._others += 1
             if self._others > _OTHER_PARTS:
                 raise FormParserError("too many parts")
             return
+        # Some send only the extended form of a name beyond ASCII (RFC 5987), which the parser leaves out.
+        is_file = b"filename" in options or b"content-type" in self._part.headers or "filename*=" in disposition
+        if not is_file:
+            raise FormParserError("a text in place of a photo, which would be missing among the results")
         if len(self.files) == self._most:
             raise too_many_images(self._most)
         self._part.file_name = options.get(b"filename", b"").decode(errors="replace") or None
@@ -146,7 +149,10 @@ def json_items(body: bytes, most: int) -> list[Item]:
 
 def _from_base64(text: str) -> bytes | GatewayError:
     """In pieces, between which other threads may run: all of it at once would hold up the event loop."""
-    wrong = GatewayError("image_not_base64", "data: this is not base64 of a photo (RFC 4648, with its padding).")
+    wrong = GatewayError(
+        "image_not_base64",
+        "data: this is not base64 of a photo (RFC 4648), padded, in one line and without `data:` before it.",
+    )
     if len(text) % 4 or "=" in text[:-2]:
         return wrong
     try:

@@ -143,6 +143,7 @@ OTHER = b'Content-Disposition: form-data; name="other"\r\n\r\nx'
         (form(), 400, "malformed_body"),
         (form(OTHER), 400, "malformed_body"),
         (form(FILE.replace(b'; filename="a"', b"")), 400, "malformed_body"),  # a text field
+        (form(FILE, FILE.replace(b'; filename="a"', b"")), 400, "malformed_body"),  # which must not go missing
         (form(FILE, end=b""), 400, "malformed_body"),  # cut off
         (form(FILE)[:-3], 400, "malformed_body"),
         (form(b"No-Disposition: x\r\n\r\nx", FILE), 400, "malformed_body"),
