@@ -39,8 +39,9 @@ logger = logging.getLogger("labelwise.gateway")
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM. LabelwiseError if it cannot start."""
+    """Serve until SIGINT, SIGTERM or SIGHUP. LabelwiseError if it cannot start."""
     check_exposure(settings)
+    _end_well_at_hang_up()
     configure_logging(settings)
     for name in unknown_variables():
         logger.warning("the environment variable %s is no setting of the gateway, and is ignored", name)
@@ -51,6 +52,12 @@ def run(settings: Settings) -> None:
             asyncio.run(supervise(settings, listener))
         else:
             run_alone(settings, listener, lambda: announce(listener))
+
+
+def _end_well_at_hang_up() -> None:
+    """A terminal that closes is no reason to drop requests and leave folders behind, unless nohup said to go on."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def announce(listener: socket.socket) -> None:

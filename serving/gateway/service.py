@@ -97,9 +97,11 @@ class TaggingService:
 
     @property
     def default_model(self) -> str | None:
-        """For requests that name none: the one of the settings, or else the only one."""
+        """For requests that name none: the one of the settings while it is served, without the setting the only one."""
         name, catalogue = self.settings.default_model, self.engine.catalogue
-        return next(iter(catalogue)) if name is None and len(catalogue) == 1 else name
+        if name is None and len(catalogue) == 1:
+            return next(iter(catalogue))
+        return name if name in catalogue else None
 
     def find(self, model: str | None, version: int | None) -> TaggerSpec:
         """The contract of a model, `default_model` by default, and of a version, the newest by default."""

@@ -166,6 +166,8 @@ class _Worker:
 
 def _work(settings: Settings, listener: socket.socket, parent: Connection, triton_url: str | None) -> None:
     """A worker's whole life, in its own process."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal tells all of the group; the parent ends us
     configure_logging(settings)
     triton = None if triton_url is None else BorrowedTriton(triton_url, lambda: parent.send((_RESTART_TRITON, "")))
     try:

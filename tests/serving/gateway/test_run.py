@@ -91,7 +91,7 @@ def test_wrong_settings() -> None:
     assert_one_line(serve("--triton-url", "127.0.0.1:8001"), "triton_url", "--engine triton")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_it_well(stop: signal.Signals) -> None:
     with running_gateway() as (url, process):
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200

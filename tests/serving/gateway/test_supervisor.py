@@ -67,7 +67,8 @@ def test_workers_count_together_and_one_that_dies_is_replaced(tmp_path: Path, mo
         assert in_flight
         assert float(in_flight[1]) == 0
         last = children(process.pid)
-        process.send_signal(signal.SIGTERM)
+        for pid in (*last, process.pid):  # as when a terminal is closed
+            os.kill(pid, signal.SIGHUP)
         assert process.wait(PATIENCE) == 0
     assert not folder.exists()
     assert not any(Path(f"/proc/{pid}").exists() for pid in last)

@@ -11,6 +11,7 @@ from labelwise.spec import TaggerSpec
 from serving.client import Tagger, UnknownModel
 from tests.conftest import running_gateway
 from tests.serving.publishing import copy_to_change, publish_next
+from tests.serving.test_reload import until
 
 
 def test_the_contract_is_tagger_json(gateway_url: str, repository: Path) -> None:
@@ -52,7 +53,8 @@ def test_of_two_models_one_has_to_be_named(two: Path, photos: list[Path]) -> Non
 
 
 def test_of_two_models_one_may_be_the_default(two: Path, photos: list[Path]) -> None:
-    with running_gateway("--repository", str(two), "--default-model", "scenes") as (url, _):
+    arguments = ("--repository", str(two), "--default-model", "scenes")
+    with running_gateway(*arguments, reload_interval="0.1") as (url, _), httpx.Client(base_url=url) as client:
         answer = httpx.get(f"{url}/v1/models").json()
         assert (answer["default"], [model["name"] for model in answer["models"]]) == ("scenes", ["scenes", "other"])
         photo = photos[0].read_bytes()
@@ -60,6 +62,11 @@ def test_of_two_models_one_may_be_the_default(two: Path, photos: list[Path]) -> 
         assert [tagged["model"] for tagged in named] == ["scenes", "other"]
         with Tagger(url) as tagger:
             assert tagger.tag([photos[0]])[0].model == "scenes"
+        (two / "scenes").rename(two / ".scenes")
+        until(lambda: client.get("/v1/models").json()["default"] is None)  # not the other, whose labels may differ
+        assert client.post("/v1/tag", content=photo).json()["detail"] == "model: choose one of other."
+        (two / ".scenes").rename(two / "scenes")
+        until(lambda: client.get("/v1/models").json()["default"] == "scenes")
 
 
 def test_a_default_that_is_not_there(repository: Path) -> None:
