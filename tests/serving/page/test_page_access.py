@@ -129,3 +129,21 @@ def test_nothing_moves_for_people_who_ask_for_that(page: Any, photos: list[Path]
     expect(page.locator('.card[data-state="sending"]')).to_have_count(1)
 
     chromium.wait_until(page, "document.getAnimations().filter((one) => one.playState === 'running').length === 0")
+
+
+def test_colours_that_the_person_chose(browser: Any, gateway_url: str, photos: list[Path]) -> None:
+    """Windows paints all backgrounds alike then: bars, marks and switches have to say that theirs mean something."""
+    with chromium.opened_page(browser, gateway_url, forced_colors="active") as page:
+        pick_done(page, photos[0])
+        painted = ".chosen .fill", ".mark", ".switch input", ".legend-mark"
+        colours = [page.locator(name).first.evaluate("it => getComputedStyle(it).backgroundColor") for name in painted]
+        ground = page.locator(".card").evaluate("it => getComputedStyle(it).backgroundColor")
+        assert ground not in colours
+        take_screenshot(page, "forced-colours")
+
+
+def test_without_scripts_it_says_what_to_do(browser: Any, gateway_url: str) -> None:
+    with chromium.opened_page(browser, gateway_url, java_script_enabled=False) as page:
+        expect(page.locator(".notice")).to_be_visible()
+        for name in ("#model", "#dropzone", ".terminal"):  # nothing that promises what only scripts can do
+            expect(page.locator(name)).to_be_hidden()
