@@ -87,6 +87,7 @@ def create_app(
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": "."}],  # beside this document: a proxy may serve it under a path
         redirect_slashes=False,  # to send a photo twice helps nobody
     )
     metrics = metrics or Metrics()

@@ -18,21 +18,21 @@ export class ApiError extends Error {
 
 /** @returns {Promise<Array<{name: string, labels: string[], thresholds: Object<string, number>}>>} */
 export async function fetchModels() {
-  const { response, answer } = await request("/v1/models");
+  const { response, answer } = await request("v1/models");
   if (!Array.isArray(answer.models)) throw notUnderstood(response);
   return answer.models;
 }
 
 /** Tag one file; without a model name the server takes its default. Every label's score comes, tag or not. */
 export async function tagPhoto(file, model, signal) {
-  const { response, answer } = await send(file, "/v1/tag", { scores: "all", ...(model && { model }) }, signal);
+  const { response, answer } = await send(file, "v1/tag", { scores: "all", ...(model && { model }) }, signal);
   if (!Array.isArray(answer.tags) || !Array.isArray(answer.scores)) throw notUnderstood(response);
   return answer;
 }
 
 /** Where in one file the version that tagged it looked for each label; a threshold of 0 asks for all of them. */
 export async function explainPhoto(file, { model, version }, signal) {
-  const { response, answer } = await send(file, "/v1/explain", { model, version, threshold: 0 }, signal);
+  const { response, answer } = await send(file, "v1/explain", { model, version, threshold: 0 }, signal);
   if (!Array.isArray(answer.labels) || !Array.isArray(answer.grid?.box)) throw notUnderstood(response);
   return answer;
 }

@@ -10,7 +10,7 @@ export function showCommand(model, isOnly) {
   const threshold = thresholds(model);
   if (threshold !== "") query.set("threshold", threshold);
   const readable = query.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
-  const url = `${location.origin}/v1/tag${readable && `?${readable}`}`;
+  const url = `${new URL("v1/tag", document.baseURI)}${readable && `?${readable}`}`;
   const key = hasKey() ? '-H "Authorization: Bearer YOUR-KEY" ' : "";
   byId("curl").textContent = `curl ${key}-H "Content-Type: image/jpeg" --data-binary @photo.jpg "${url}"`;
 }

@@ -22,7 +22,7 @@ async function lookUntilBack() {
 }
 
 function isUp() {
-  return fetch("/v2/health/live", { cache: "no-store" }).then((response) => response.ok, () => false);
+  return fetch("v2/health/live", { cache: "no-store" }).then((response) => response.ok, () => false);
 }
 
 function lookNow() {
