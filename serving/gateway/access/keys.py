@@ -17,6 +17,7 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,20 +109,38 @@ def add_key(file: Path, name: str) -> str:
     """Make a key, add its hash to the file (made anew where there is none), and return it: it is stored nowhere."""
     if not _NAME.fullmatch(name):
         raise LabelwiseError("A key's name has 1 to 64 letters, digits, dots, dashes or underscores.")
-    lines = _lines(file) if file.exists() else []
-    if name in {key.name for key in (read_keys(file) if lines else ())}:
-        raise LabelwiseError(f"{file} already has a key named {name}: choose another name, or revoke it first.")
     key = _PREFIX + secrets.token_urlsafe(32)
     made = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    _write(file, [*lines, f"{name} sha256:{_digest(key).hex()} {made}"])
+    with _alone(file):
+        lines = _lines(file) if file.exists() else []
+        if name in {key.name for key in (read_keys(file) if lines else ())}:
+            raise LabelwiseError(f"{file} already has a key named {name}: choose another name, or revoke it first.")
+        _write(file, [*lines, f"{name} sha256:{_digest(key).hex()} {made}"])
     return key
 
 
 def revoke_key(file: Path, name: str) -> None:
     """Take a key out of the file. LabelwiseError where there is none of this name."""
-    if name not in {key.name for key in read_keys(file)}:
-        raise LabelwiseError(f"{file} has no key named {name}; `labelwise keys list` shows those it has.")
-    _write(file, [line for line in _lines(file) if line.split()[:1] != [name]])
+    with _alone(file):
+        if name not in {key.name for key in read_keys(file)}:
+            raise LabelwiseError(f"{file} has no key named {name}; `labelwise keys list` shows those it has.")
+        _write(file, [line for line in _lines(file) if line.split()[:1] != [name]])
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Nobody else changes it meanwhile: else of two keys made at once, one that was shown to somebody would be lost."""
+    import fcntl  # where there is none, gateways serve keys that are made elsewhere
+
+    try:
+        folder = os.open(file.parent, os.O_RDONLY)
+    except OSError as error:
+        raise LabelwiseError(f"Cannot write {file}: {(error.strerror or 'not possible').lower()}.") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _digest(key: str) -> bytes:

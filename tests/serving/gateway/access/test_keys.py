@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def test_several_keys_each_with_its_name(file: Path) -> None:
     assert {name: ring.name_of(key) for name, key in keys.items()} == {name: name for name in keys}
     wrong = ["", "lw_", keys["ci"][:-1], keys["ci"] + "A", keys["ci"].upper(), " " + keys["ci"], "ü", "\udcff"]
     assert [ring.name_of(key) for key in wrong] == [None] * len(wrong)
+
+
+def test_keys_that_are_made_at_once_are_all_there(file: Path) -> None:
+    names = [f"ci-{number}" for number in range(16)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(add_key, [file] * len(names), names))
+    assert {key.name for key in read_keys(file)} == set(names)
 
 
 def test_what_an_operator_wrote_stays(file: Path) -> None:
