@@ -16,7 +16,7 @@ from pathlib import Path
 from labelwise.errors import LabelwiseError
 from labelwise.repository import version_marks
 from serving.engines.triton_control import TritonControl
-from serving.engines.triton_install import TritonInstall, find_triton, trace_arguments
+from serving.engines.triton_install import TritonInstall, find_triton, require_plain, trace_arguments
 from serving.engines.triton_loader import TritonLoader
 from serving.engines.triton_log import parse_line
 from serving.engines.triton_view import TritonView
@@ -102,9 +102,9 @@ class LocalTriton:
         install = self._install or find_triton()
         _require_free(self._host, self._grpc_port, "gRPC")
         _require_free(self._host, self._metrics_port, "metrics")
-        # Triton's Python backend hangs on a path with a space, and fails on letters beyond ASCII.
         self._workspace = tempfile.TemporaryDirectory(prefix="labelwise-triton-")
         try:
+            require_plain(Path(self._workspace.name))
             watch = await asyncio.to_thread(self._lay_out, install, Path(self._workspace.name))
             process = await self._spawn()
             await self._until_serving(process)

@@ -101,3 +101,12 @@ def trace_arguments(endpoint: str) -> tuple[str, ...]:
         f"--trace-config=opentelemetry,url={endpoint.rstrip('/')}/v1/traces",
         "--trace-config=opentelemetry,resource=service.name=triton",
     )
+
+
+def require_plain(workspace: Path) -> None:
+    """Triton's Python backend hangs on a path with a space, and fails on letters beyond ASCII."""
+    if not str(workspace).isascii() or " " in str(workspace):
+        raise LabelwiseError(
+            f"Triton cannot work in {workspace.parent}: spaces and letters beyond ASCII are too much for it. "
+            "TMPDIR can name another place."
+        )

@@ -182,6 +182,19 @@ asyncio.run(main())
 
 
 @needs_triton
+@pytest.mark.parametrize("name", ["with space", "größer"])
+def test_a_folder_that_its_python_backend_cannot_use(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It would hang until the time for its start is over."""
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
+    with pytest.raises(LabelwiseError, match=f"{name}: .* TMPDIR"):
+        asyncio.run(LocalTriton(repository, grpc_port=free_port(), metrics_port=free_port()).start())
+    assert not list((tmp_path / name).iterdir())
+
+
+@needs_triton
 @pytest.mark.parametrize("use", ["grpc_port", "metrics_port"])
 def test_port_in_use(repository: Path, use: str) -> None:
     with socket.socket() as listener:
