@@ -90,22 +90,22 @@ class Fetcher:
         """None where fetching is off, as it is by default."""
         return cls(settings.fetch_hosts, settings.max_body, settings.fetch_timeout) if settings.fetch_hosts else None
 
-    async def photo_of(self, body: bytes) -> bytes:
-        """The photo that the JSON body {"url": …} names. Raises GatewayError."""
+    async def photo_of(self, body: bytes, take_bytes: Callable[[int], None]) -> bytes:
+        """The photo that the JSON body {"url": …} names. Raises GatewayError, as `take_bytes` may, told what comes."""
         try:
             asked = json.loads(body)
         except (ValueError, RecursionError):
             raise GatewayError("malformed_body", 'The body is not JSON; expected {"url": "https://…"}.') from None
         if not isinstance(asked, dict) or set(asked) != {"url"} or not isinstance(asked["url"], str):
             raise GatewayError("invalid_request", 'The body must be {"url": "https://…"} and nothing else.')
-        return await self.fetch(asked["url"])
+        return await self.fetch(asked["url"], take_bytes)
 
-    async def fetch(self, url: str) -> bytes:
-        """The bytes at `url`. Raises GatewayError."""
+    async def fetch(self, url: str, take_bytes: Callable[[int], None] = lambda count: None) -> bytes:
+        """The bytes at `url`. Raises as `photo_of`."""
         try:
             with anyio.fail_after(self._timeout):
                 for _ in range(_MAX_REDIRECTS + 1):
-                    answer = await self._ask(self._target(url))
+                    answer = await self._ask(self._target(url), take_bytes)
                     if isinstance(answer, bytes):
                         return answer
                     url = _follow(url, answer)
@@ -122,7 +122,7 @@ class Fetcher:
             raise _not_allowed()
         return target
 
-    async def _ask(self, target: _Target) -> bytes | str:
+    async def _ask(self, target: _Target, take_bytes: Callable[[int], None]) -> bytes | str:
         """The body, or where it redirects to."""
         async with self._connected(target) as (reader, writer):
             parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
@@ -136,6 +136,7 @@ class Fetcher:
                 if isinstance(event, h11.Response) and event.status_code != 200:
                     raise GatewayError("url_not_fetched", f"The host answered with status {event.status_code}.")
                 if isinstance(event, h11.Data):
+                    take_bytes(len(event.data))
                     body += event.data
                 if isinstance(event, h11.ConnectionClosed):
                     raise h11.RemoteProtocolError("it ended early")

@@ -36,7 +36,8 @@ class Uploads:
         place.take_images(1)
         kind = _content_type(request)
         if kind == _JSON and self.fetcher is not None:
-            return await self.fetcher.photo_of(await self._body(request, place, self._settings.max_body))
+            asked = await self._body(request, place, self._settings.max_body)
+            return await self.fetcher.photo_of(asked, place.take_bytes)
         if kind != _FORM and kind not in _RAW_TYPES and not kind.startswith("image/"):
             raise GatewayError(
                 "content_type_unsupported",

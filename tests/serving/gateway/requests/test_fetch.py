@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 import socket
 import ssl
@@ -16,6 +17,7 @@ from fastapi import FastAPI
 from serving.engines import create_engine
 from serving.gateway.app import create_app
 from serving.gateway.errors import GatewayError
+from serving.gateway.requests.admission import Admission
 from serving.gateway.requests.fetch import Fetcher, IPAddress
 from serving.settings import load_settings
 from tests.serving.photo_server import PHOTO, Photos, serving_photos
@@ -215,8 +217,15 @@ def test_a_name_is_resolved_only_once(port: int) -> None:
 )
 def test_wrong_bodies(fetcher: Fetcher, body: bytes, code: str) -> None:
     with pytest.raises(GatewayError) as caught:
-        asyncio.run(fetcher.photo_of(body))
+        asyncio.run(fetcher.photo_of(body, lambda count: None))
     assert caught.value.code == code
+
+
+def test_what_is_fetched_counts_as_what_is_uploaded(fetcher: Fetcher, port: int) -> None:
+    asked = json.dumps({"url": f"http://localhost:{port}/photo"}).encode()
+    admission = Admission(1, 1, len(PHOTO) - 1)
+    with admission.place() as place, pytest.raises(GatewayError, match="As much is being uploaded"):
+        asyncio.run(fetcher.photo_of(asked, place.take_bytes))
 
 
 @contextlib.asynccontextmanager
