@@ -65,7 +65,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes = True, 0  # bytes since there last was something else
         self.url, self.headers = b"", []
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
@@ -87,14 +87,14 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._unset_keepalive_if_required()
+        self._head_bytes += len(data)
         if self._in_head:
-            self._head_bytes += len(data)
             self._start_timer()
         try:
             self._feed(data)
         except httptools.HttpParserError:
             self._refuse("headers_too_large" if self._is_head_too_large() else "malformed_request")
-        if self._in_head and self._head_bytes > _MAX_HEAD:
+        if self._head_bytes > _MAX_HEAD:
             self._refuse("headers_too_large")
 
     def _feed(self, data: bytes) -> None:
@@ -118,9 +118,17 @@ class LimitedProtocol(HttpToolsProtocol):
         if connects or self._is_head_too_large() or len(self.pipeline) >= _MAX_PIPELINED:
             raise ValueError  # stops the parser; data_received sees that
         if not self.parser.should_upgrade():
-            self._in_head = False
+            self._in_head, self._head_bytes = False, 0
             self._stop_timer()
             super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what trails a body is none of the request's headers (RFC 9110, section 6.5.1)
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0  # what comes between pieces of a body, and behind it, has the limit of a head
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():

@@ -58,6 +58,27 @@ def test_malformed_http_is_a_problem_too(url: str, request_: bytes) -> None:
     assert_well(url)
 
 
+CHUNKED = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+
+
+@pytest.mark.parametrize(
+    "endless", [b"0\r\n" + b"A: b\r\n" * 100_000, b"0\r\nA: " + b"b" * 600_000, b"1;a=" + b"b" * 600_000]
+)
+def test_what_stands_around_a_body_has_an_end(url: str, endless: bytes) -> None:
+    """It counts as none of the upload, and would be kept as headers: a gigabyte in some seconds."""
+    with connect(url) as connection:
+        connection.sendall(CHUNKED + endless)
+        assert_problem(read_what_comes(connection), 431, "headers_too_large")
+    assert_well(url)
+
+
+def test_trailers_are_no_headers(url: str) -> None:
+    trailed = CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1) + b"0\r\nX-Request-ID: trailer\r\n\r\n"
+    answer = exchange(url, trailed)
+    assert b"image_format_unsupported" in answer
+    assert b"trailer" not in answer
+
+
 def test_a_body_that_breaks_off_into_nonsense(url: str) -> None:
     with connect(url) as connection:
         connection.sendall(b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
