@@ -21,6 +21,7 @@ from serving.engines.triton_loader import TritonLoader
 from serving.engines.triton_log import parse_line
 from serving.engines.triton_view import TritonView
 from serving.engines.watch import RepositoryWatch, repeat
+from serving.temporary import temporary_folder
 
 logger = logging.getLogger("labelwise.triton")
 
@@ -102,7 +103,7 @@ class LocalTriton:
         install = self._install or find_triton()
         _require_free(self._host, self._grpc_port, "gRPC")
         _require_free(self._host, self._metrics_port, "metrics")
-        self._workspace = tempfile.TemporaryDirectory(prefix="labelwise-triton-")
+        self._workspace = temporary_folder("triton")
         try:
             require_plain(Path(self._workspace.name))
             watch = await asyncio.to_thread(self._lay_out, install, Path(self._workspace.name))

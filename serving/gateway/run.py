@@ -61,8 +61,9 @@ def _end_well_at_hang_up() -> None:
 
 
 def announce(listener: socket.socket) -> None:
-    """The line that says where, once it answers; scripts wait for it."""
-    print(f"labelwise is ready: {url_of(listener)}", flush=True)
+    """The line that says where, once it answers; scripts wait for it. Where nobody reads it, it serves all the same."""
+    with contextlib.suppress(OSError):
+        print(f"labelwise is ready: {url_of(listener)}", flush=True)
 
 
 def run_alone(

@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -30,6 +29,7 @@ from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import FOLDER_VARIABLE
 from serving.gateway.run import announce, run_alone
 from serving.settings import Settings
+from serving.temporary import temporary_folder
 
 logger = logging.getLogger("labelwise.workers")
 
@@ -193,7 +193,7 @@ def _signals_set(stop: asyncio.Event) -> Iterator[None]:
 @contextlib.contextmanager
 def _metrics_folder() -> Iterator[str]:
     """Where the workers count together; prometheus_client looks for it when it is imported, in each of them."""
-    with tempfile.TemporaryDirectory(prefix="labelwise-metrics-") as folder:
+    with temporary_folder("metrics") as folder:
         os.environ[FOLDER_VARIABLE] = folder
         try:
             yield folder

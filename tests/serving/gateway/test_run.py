@@ -1,5 +1,6 @@
 """Starting and stopping: what cannot be served is said in one line, and SIGTERM ends it well."""
 
+import io
 import shutil
 import signal
 import socket
@@ -10,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serving.gateway.listener import bind
+from serving.gateway.run import announce
 from tests.conftest import ROOT, free_port, running_gateway
 
 
@@ -97,6 +100,13 @@ def test_signals_end_it_well(stop: signal.Signals) -> None:
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200
         process.send_signal(stop)
         assert process.wait(15) == 0
+
+
+def test_nobody_reads_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `labelwise serve | head -0`; it is no reason to end."""
+    with Path("/dev/full").open("wb", buffering=0) as full, bind("127.0.0.1", 0) as listener:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(full, write_through=True))
+        announce(listener)
 
 
 def test_other_folders_in_the_repository_do_not_matter(broken: Path, triton_arguments: dict[str, str]) -> None:

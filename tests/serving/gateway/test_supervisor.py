@@ -1,8 +1,10 @@
 """Several processes behind one address: started together, kept alive, counted together, ended together."""
 
+import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from labelwise.errors import LabelwiseError
 from serving.gateway.access.keys import add_key, revoke_key
-from serving.gateway.supervisor import settings_of_each
+from serving.gateway.supervisor import settings_of_each, supervise
 from serving.settings import Settings
 from tests.conftest import ROOT, free_port, running_gateway
 
@@ -72,6 +75,12 @@ def test_workers_count_together_and_one_that_dies_is_replaced(tmp_path: Path, mo
         assert process.wait(PATIENCE) == 0
     assert not folder.exists()
     assert not any(Path(f"/proc/{pid}").exists() for pid in last)
+
+
+def test_no_folder_to_count_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with socket.socket() as listener, pytest.raises(LabelwiseError, match=r"No temporary folder for metrics .* TMPDIR"):
+        asyncio.run(supervise(Settings(workers=2), listener))
 
 
 def test_workers_take_up_the_keys_anew(tmp_path: Path) -> None:
