@@ -11,7 +11,8 @@ from typing import Any
 
 import httptools
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.gateway.errors import PROBLEM_TYPE, PROBLEMS, Problem
 from serving.gateway.requests.unread import CloseUnread
@@ -68,6 +69,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0  # bytes since there last was something else
         self.url, self.headers = b"", []
         self._refused = False
+        self._answered: RequestResponseCycle | None = None
         self._timer: asyncio.TimerHandle | None = None
         _limit_unsent(transport, self.limits.send_timeout)
         beyond = len(self.connections) - self.limits.connections
@@ -81,7 +83,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True  # uvicorn tells the last request, which may still wait for its turn
+            self._answered.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:

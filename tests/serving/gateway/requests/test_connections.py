@@ -26,6 +26,7 @@ from tests.serving.raw_http import (
     send_until_cut,
     wait_for_room,
 )
+from tests.serving.test_reload import until
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,20 @@ def test_pipelined_requests(url: str) -> None:
         connection.sendall(GET * 5000)
         assert read_what_comes(connection).count(b"HTTP/1.1 200") < 5000
     assert_well(url)
+
+
+def test_a_client_that_hangs_up_amid_its_answers_is_no_fault_of_ours(url: str) -> None:
+    def answered() -> str:
+        metrics = httpx.get(f"{url}/metrics").text
+        assert 'code="internal"' not in metrics
+        return metrics
+
+    counted = 'labelwise_requests_total{route="other",status="200"}'
+    assert counted not in answered()
+    with connect(url) as connection:
+        connection.sendall(GET.replace(b"/v2/health/live", b"/docs/assets/swagger-ui-bundle.js") * 8)
+        connection.recv(1)
+    until(lambda: counted in answered())
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.0"])
