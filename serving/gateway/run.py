@@ -144,9 +144,12 @@ def _require_default(settings: Settings, engine: Engine) -> None:
 def _traces(settings: Settings) -> "Traces | None":
     if settings.trace_endpoint is None:
         return None
-    from serving.gateway.observe.tracing import Traces
+    try:
+        from serving.gateway.observe.tracing import Traces
 
-    return Traces(settings.trace_endpoint, settings.trace_ratio)
+        return Traces(settings.trace_endpoint, settings.trace_ratio)
+    except ValueError as error:  # it reads variables of its own
+        raise LabelwiseError(f"A variable OTEL_* of the environment is wrong: {error}") from error
 
 
 @contextlib.contextmanager

@@ -94,6 +94,13 @@ def test_wrong_settings() -> None:
     assert_one_line(serve("--triton-url", "127.0.0.1:8001"), "triton_url", "--engine triton")
 
 
+def test_wrong_settings_of_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry", reason="needs: pip install 'labelwise[otel]'")
+    monkeypatch.setenv("LABELWISE_TRACE_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    assert_one_line(serve(), "OTEL_", "max_queue_size must be a positive integer")
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_it_well(stop: signal.Signals) -> None:
     with running_gateway() as (url, process):
