@@ -137,7 +137,8 @@ def _alone(file: Path) -> Iterator[None]:
     except OSError as error:
         raise LabelwiseError(f"Cannot write {file}: {(error.strerror or 'not possible').lower()}.") from error
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # some file systems know no locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
         os.close(folder)
