@@ -90,6 +90,7 @@ def test_axe_finds_nothing(page: Any, photos: list[Path], scheme: str, tmp_path:
     no_photo.write_text("Dear diary, this is no photo.")
     page.emulate_media(color_scheme=scheme)
     expect(page.locator(".label")).not_to_have_count(0)
+    chromium.wait_until(page, "document.getAnimations().length === 0")  # colours on their way have no contrast yet
     assert_accessible(page)
 
     pick_done(page, *photos[1:3], no_photo)
