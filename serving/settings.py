@@ -141,7 +141,7 @@ class Settings(BaseSettings):
 
 def unknown_variables() -> list[str]:
     """Variables of the environment that look like settings, and are none."""
-    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    known = {_PREFIX + name.upper() for name in (*Settings.model_fields, "key")}  # the key is that of `labelwise tag`
     return sorted(name for name in os.environ if name.upper().startswith(_PREFIX) and name.upper() not in known)
 
 

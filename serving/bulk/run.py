@@ -42,7 +42,9 @@ class Summary:
 
     def __str__(self) -> str:
         counts, rate = self.counts, (self.counts.tagged + self.counts.broken) / max(self.seconds, 1e-9)
-        words = f"Tagged {counts.tagged:,} photos in {self.seconds:.1f} s ({rate:.0f} a second)"
+        words = (
+            f"Tagged {counts.tagged:,} photo{'s' * (counts.tagged != 1)} in {self.seconds:.1f} s ({rate:.0f} a second)"
+        )
         words += f"; {counts.skipped:,} unchanged" if counts.skipped else ""
         words += f"; {self.broken:,} with an error (column `error`)" if self.broken else ""
         end = "Stopped: the same command goes on." if self.stopped else ""

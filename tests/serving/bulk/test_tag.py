@@ -118,7 +118,7 @@ def test_what_may_pass_is_tried_again(tag: Tag, photos: Path, tmp_path: Path):
     assert rows_of(tmp_path / "t.parquet")["photos/late.jpg"]["error"] == "file_missing"
     shutil.copy(photos / "sea-narwhals.jpg", photos / "late.jpg")
     answer = tag("list.csv", "--out", "t.parquet")
-    assert (answer.returncode, answer.stdout[:15]) == (0, "Tagged 1 photos")
+    assert (answer.returncode, answer.stdout[:15]) == (0, "Tagged 1 photo ")
 
 
 def test_overlapping_sources_give_each_photo_once(tag: Tag, photos: Path, tmp_path: Path):
@@ -246,12 +246,12 @@ def test_sources_from_stdin_and_archives(tag: Tag, photos: Path, tmp_path: Path)
     assert rows["all.zip/sea-narwhals.jpg"]["tags"] == rows["all.tar/sea-narwhals.jpg"]["tags"] == ["sea"]
     assert tag("all.zip", "all.tar", "--out", "t.parquet").stdout.startswith("Tagged 0 photos")
     answer = tag("-", "--out", "u.jsonl", input="photos/sea-narwhals.jpg\nphotos/none.jpg\n")
-    assert (answer.returncode, answer.stdout[:15]) == (1, "Tagged 1 photos")
+    assert (answer.returncode, answer.stdout[:15]) == (1, "Tagged 1 photo ")
 
 
 def test_a_glob_over_everything_takes_only_the_photos(tag: Tag, committed: list[Path], tmp_path: Path):
     shutil.copy(committed[0], tmp_path / "a.jpg")
-    for start in ("Tagged 1 photos", "Tagged 0 photos"):
+    for start in ("Tagged 1 photo ", "Tagged 0 photos"):
         answer = tag("*", "--out", "tags.csv", "--xmp")
         assert (answer.returncode, answer.stdout[:15]) == (0, start)
     assert tag("a.jpg", "tags.csv", "a.jpg.xmp", "--out", "tags.csv").returncode == 0  # as a shell names them

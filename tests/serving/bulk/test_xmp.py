@@ -265,7 +265,7 @@ def test_the_command_writes_sidecars_and_leaves_photos_alone(tag: Tag, photos: P
     assert {file.name for file in photos.glob("*.xmp")} == written
     shutil.copy(photos / "sea-narwhals.jpg", photos / "coffee-cup.jpg")
     tag("photos", "--out", "t.parquet")
-    assert tag("photos", "--out", "t.parquet", "--xmp").stdout.startswith("Tagged 1 photos")
+    assert tag("photos", "--out", "t.parquet", "--xmp").stdout.startswith("Tagged 1 photo ")
     assert keywords((photos / "coffee-cup.jpg.xmp").read_bytes()) == ["sea"]
     assert tag("photos", "--out", "u.csv", "--xmp-stem").returncode == 1
     assert keywords((photos / "coffee-cup.xmp").read_bytes()) == ["sea"]
