@@ -129,17 +129,17 @@ class _Error:
     def __init__(self, model: onnx.ModelProto, spec: TaggerSpec, pixels: Pixels) -> None:
         self._spec = spec
         self._pixels = pixels
-        self._expected = self._scores(model, len(pixels))
+        self._expected = self._scores(model, pixels)
 
     def __call__(self, model: onnx.ModelProto, photos: int | None = None) -> float:
         """On all held out photos, or the first so many."""
-        scores = self._scores(model, photos or len(self._pixels))
+        scores = self._scores(model, self._pixels[:photos])
         return float(np.abs(scores - self._expected[: len(scores)]).mean())
 
-    def _scores(self, model: onnx.ModelProto, photos: int) -> NDArray[np.float32]:
+    def _scores(self, model: onnx.ModelProto, pixels: Pixels) -> NDArray[np.float32]:
         runner = session_runner(open_session(model.SerializeToString()), self._spec)
         size = min(_BATCH, self._spec.max_batch)
-        parts = [runner(self._pixels[at : min(at + size, photos)])["scores"] for at in range(0, photos, size)]
+        parts = [runner(pixels[at : at + size])["scores"] for at in range(0, len(pixels), size)]
         return np.concatenate(parts)
 
 
