@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,18 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Training first: it forks workers, for which a process must not have the threads that gRPC leaves behind yet.
+    """First those that fork workers, for which a process must not have the threads that gRPC leaves behind yet.
 
-    Then the tests that go all the way: they are long, and at the end one of two processes would wait for the other.
+    Then those that go all the way: they are long, and at the end one of two processes would wait for the other. Then
+    files by how many tests they have, so that what computes and what waits are mixed.
     """
-    items.sort(key=lambda item: (ROOT / "tests/training" not in item.path.parents, item.path.parent != ROOT / "tests"))
+    counts = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[bool, bool, int]:
+        forks = item.path.match("tests/training/data/*.py") or item.path.match("tests/training/test_loop.py")
+        return not forks, item.path.parent != ROOT / "tests", -counts[item.path]
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

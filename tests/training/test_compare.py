@@ -37,14 +37,14 @@ SMALL = (
 def test_all_variants_are_trained_once_and_told_apart(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    comparison = Comparison(str(dataset), tmp_path, tuple(VARIANTS), seeds=2, settings=SMALL)
+    comparison = Comparison(str(dataset), tmp_path, tuple(VARIANTS), seeds=1, settings=SMALL)
     runs = compare(comparison, jobs=2)
     said = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in said] == [f"{k} of {len(runs)}" for k in range(1, len(runs) + 1)]
     for run in runs:
         line = f"{run.method}, seed {run.seed}: mAP {run.metrics['mAP']:.4f} after {run.seconds / 60:.1f} min"
         assert sum(line in each for each in said) == 1
-    assert [(run.method, run.seed) for run in runs] == [(name, seed) for name in VARIANTS for seed in range(2)]
+    assert [(run.method, run.seed) for run in runs] == [(name, 0) for name in VARIANTS]
     results = json.loads((tmp_path / "results.json").read_text())
     for run, entry in zip(runs, results, strict=True):
         spec = TaggerSpec.read(comparison.folder(run.method, run.seed))
@@ -52,18 +52,20 @@ def test_all_variants_are_trained_once_and_told_apart(
         assert run.parameters > 1000
     sizes = {run.method: run.parameters for run in runs}
     assert sizes["bce"] < sizes["supcon"] < sizes["mulcon"] == sizes["label-bce"] == sizes["mulcon+memory"]
+    assert (tmp_path / "results.svg").read_text().count("<use") >= len(VARIANTS)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/model.safetensors")}
+    with (comparison.folder("bce", 0) / "history.jsonl").open("a") as history:
+        history.write('{"epoch": 3, "sec')  # a machine that lost its power
+    some = ("bce", "label-bce", "mulcon")
+    more = compare(Comparison(str(dataset), tmp_path, some, seeds=2, settings=SMALL), jobs=2)
+    assert more[::2] == [run for run in runs if run.method in some]  # nothing is trained twice
+    assert {file: file.stat().st_mtime_ns for file in before} == before
     text = (tmp_path / "results.md").read_text()
-    values = [100 * run.metrics["mAP"] for run in runs if run.method == "mulcon"]
+    values = [100 * run.metrics["mAP"] for run in more if run.method == "mulcon"]
     assert f"| mulcon | {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} |" in text
     assert "16 photos to train on, 4 for val, 6 labels; preset tiny, 1 + 1 epochs, seeds 0 to 1" in text
     assert "alike for all. 2 runs at a time, 1 thread each." in text
     assert "(mulcon − label-bce)" in text
-    assert (tmp_path / "results.svg").read_text().count("<use") >= 2 * len(VARIANTS)
-    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/model.safetensors")}
-    with (comparison.folder("bce", 0) / "history.jsonl").open("a") as history:
-        history.write('{"epoch": 3, "sec')  # a machine that lost its power
-    assert compare(comparison, jobs=2) == runs  # nothing is trained twice
-    assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
 def test_the_table_and_the_claims_count_right():

@@ -98,7 +98,7 @@ def test_a_machine_that_cannot_compile_is_one_line(
 ):
     monkeypatch.setattr(cpp, "cxx", (None, "/nowhere/c++"))
     with pytest.raises(LabelwiseError, match=r"torch\.compile fails here \(.*compiler.*\): leave out --compile\."):
-        train_run(dataset, tmp_path / "run", short.model_copy(update={"compile": True}))
+        train_run(dataset, tmp_path / "run", short.model_copy(update={"compile": True, "method": "bce"}))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
