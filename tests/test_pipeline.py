@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
     labelwise("synth", folder / "data", "--count", 500, "--labels", 6, "--seed", 1)
     settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    labelwise("train", folder / "data", "--out", folder / "run", *settings)
+    labelwise("train", folder / "data", "--out", folder / "run", "--no-report", *settings)
     labelwise("export", folder / "run", "--to", folder / "repository", "--name", "shapes")
     return folder
 
