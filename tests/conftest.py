@@ -22,14 +22,13 @@ SHARED = ROOT.parent / "shared" / "data"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """First those that fork workers, for which a process must not have the threads that gRPC leaves behind yet.
 
-    Then those that go all the way: they are long, and at the end one of two processes would wait for the other. Then
-    files by how many tests they have, so that what computes and what waits are mixed.
+    Then files by how few tests they have: those are the long ones, of which none may be left when all else is done.
     """
     counts = Counter(item.path for item in items)
 
-    def place(item: pytest.Item) -> tuple[bool, bool, int]:
+    def place(item: pytest.Item) -> tuple[bool, int, str]:
         forks = item.path.match("tests/training/data/*.py") or item.path.match("tests/training/test_loop.py")
-        return not forks, item.path.parent != ROOT / "tests", -counts[item.path]
+        return not forks, counts[item.path], str(item.path)
 
     items.sort(key=place)
 
