@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -30,7 +31,10 @@ def _form(pattern: str, example: str) -> AfterValidator:
 
     def check(value: str) -> str:
         with contextlib.suppress(ValueError):
-            if re.fullmatch(pattern, value) and urlsplit(value if "//" in value else f"//{value}").port != 0:
+            address = urlsplit(value if "//" in value else f"//{value}")
+            if ":" in (address.hostname or ""):
+                IPv6Address(address.hostname)  # before Python 3.11.4 urlsplit takes anything in brackets
+            if re.fullmatch(pattern, value) and address.port != 0:
                 return value
         raise ValueError(f"{value!r} is not of the form {example}")
 
