@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,8 @@ import torch
 from labelwise.errors import LabelwiseError
 from training.processes import run_all, threads_of_each
 from training.signals import Stopped
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_task_is_done_once_and_processes_are_kept():
@@ -52,6 +57,17 @@ def test_a_stop_while_the_processes_start_is_not_lost(number: signal.Signals):
         run_all(eval, [*tasks, *tasks], 2, 1, results.append)
     assert len(results) <= 1
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_work_ends_with_a_parent_that_is_killed():
+    """A training gets the SIGTERM on which test_run.py has it save and end."""
+    task = "print('begun', flush=True), __import__('time').sleep(300)"
+    script = f"from training.processes import run_all; run_all(eval, [{task!r}], 1, 1, print)"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.kill()
+    process.communicate(timeout=60)  # ends when nobody holds the pipe: no orphan is left
 
 
 def test_threads_follow_the_affinity_and_torchs_own_bound():

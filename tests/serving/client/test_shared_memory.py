@@ -200,8 +200,10 @@ def test_a_triton_that_hangs_costs_no_more_than_the_timeout(
             started = time.monotonic()
             with pytest.raises(ClientError):
                 tagger.tag(photos)
+            assert time.monotonic() - started < 5
+            started = time.monotonic()
             tagger.close()
-            assert time.monotonic() - started < 30
+            assert time.monotonic() - started < 5
         finally:
             os.kill(process, signal.SIGCONT)
         assert client.is_server_live()
