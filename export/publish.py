@@ -29,7 +29,7 @@ from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec
 
 # Triton reads configs/NAME.pbtxt instead of config.pbtxt where it is started with --model-config-name=NAME.
 CUSTOM_CONFIGS = "configs"
-_DECODER = "labelwise_image.py"
+_DECODER = "labelwise_image"  # the package labelwise.image, copied
 _STAGING_PREFIX = ".labelwise-staging-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {
@@ -180,8 +180,10 @@ def _write_model(
 def _write_decode(folder: Path, spec: TaggerSpec, options: ServingOptions) -> None:
     version = _make_version(folder, spec)
     (version / "model.py").write_text(_triton_model("decode_model.py"), "utf-8")
-    decoder = resources.files("labelwise").joinpath("image.py").read_text("utf-8")
-    (version / _DECODER).write_text(decoder, "utf-8")
+    (version / _DECODER).mkdir()
+    for module in resources.files("labelwise").joinpath("image").iterdir():
+        if module.name.endswith(".py"):
+            (version / _DECODER / module.name).write_text(module.read_text("utf-8"), "utf-8")
     (folder / CONFIG_FILE).write_text(decode_config(spec, options), "utf-8")
 
 
@@ -248,7 +250,10 @@ def _take_out_scraps(repository: Path, stage: Path, name: str) -> None:
 
 
 def _is_ours(version: Path) -> bool:
-    return (version / "model.py").is_file() and any((version / file).is_file() for file in (WEIGHTS_FILE, _DECODER))
+    # Up to 0.1.0 the decoder was one file.
+    return (version / "model.py").is_file() and any(
+        (version / name).exists() for name in (WEIGHTS_FILE, _DECODER, f"{_DECODER}.py")
+    )
 
 
 def _take_out_old(repository: Path, stage: Path, spec: TaggerSpec, keep: int) -> None:

@@ -1,7 +1,7 @@
 """The Triton model repository on disk: its layout, and reading it without Triton.
 
     scenes/          ensemble, encoded bytes -> outputs   config.pbtxt labels.txt tagger.json 1/tagger.json
-    scenes_decode/   bytes -> uint8 pixels                config.pbtxt 1/model.py 1/labelwise_image.py
+    scenes_decode/   bytes -> uint8 pixels                config.pbtxt 1/model.py 1/labelwise_image/
     scenes_model/    uint8 pixels -> outputs              config.pbtxt labels.txt tagger.json 1/model.onnx
                      configs/NAME.pbtxt for `tritonserver --model-config-name=NAME`; 1/model.*.plan where built
 

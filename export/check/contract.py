@@ -10,7 +10,8 @@ from labelwise.errors import SpecError
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
 from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
 
-_PROGRAMS = {"model.py": "TritonPythonModel", "labelwise_image.py": "load_pixels"}  # and what Triton needs of each
+# What Triton needs of each program. Up to 0.1.0 the decoder was one file, labelwise_image.py.
+_NEEDED = {"model.py": "TritonPythonModel", "__init__.py": "load_pixels", "labelwise_image.py": "load_pixels"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def check_files(repository: Path, version: Version) -> Iterator[Finding]:
     """The graph is the one that was exported, and the decoder is there."""
     spec = version.spec
     decoder = repository / (spec.name + DECODE_SUFFIX) / str(spec.version)
-    programs = [*(decoder / name for name in _PROGRAMS), *version.weights.parent.glob("*.py")]
+    programs = [decoder / "model.py", *_decoder_modules(decoder), *version.weights.parent.glob("*.py")]
     faults = [
         f"{file.relative_to(repository)} is missing" for file in (*programs, version.weights) if not file.is_file()
     ]
@@ -61,6 +62,14 @@ def check_files(repository: Path, version: Version) -> Iterator[Finding]:
         yield finding(version.subject, "SHA-256", digest[:12] + "…", wrong)
 
 
+def _decoder_modules(version: Path) -> list[Path]:
+    """The files of the decoder beside Triton's decode model; at least one, which may be missing."""
+    if (version / "labelwise_image.py").is_file():
+        return [version / "labelwise_image.py"]
+    package = version / "labelwise_image"
+    return sorted({package / "__init__.py", *package.glob("*.py")})
+
+
 def _fault_of_program(file: Path) -> str:
     """Why Triton's Python backend could not begin with it; nothing, where it could."""
     try:
@@ -70,7 +79,8 @@ def _fault_of_program(file: Path) -> str:
     except (SyntaxError, ValueError, OSError) as error:
         return f"is no Python: {error}"
     names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    wanted = _PROGRAMS.get(file.name)
+    names |= {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    wanted = _NEEDED.get(file.name)
     return f"has no {wanted}" if wanted and wanted not in names else ""
 
 

@@ -43,7 +43,7 @@ def layout(version: int) -> set[str]:
     return {
         f"pets/{version}/tagger.json",
         f"pets_decode/{version}/model.py",
-        f"pets_decode/{version}/labelwise_image.py",
+        *(f"pets_decode/{version}/labelwise_image/{file.name}" for file in (ROOT / "labelwise/image").glob("*.py")),
         f"pets_model/{version}/model.onnx",
         f"pets_model/{version}/model.py",
     }
@@ -81,10 +81,17 @@ def test_versions_lie_side_by_side_and_nothing_else_does(spec: TaggerSpec, tmp_p
 
 def test_the_decoder_in_the_repository_is_the_projects_own(spec: TaggerSpec, tmp_path: Path):
     add(tmp_path, spec)
-    photo = next((ROOT / "tests/assets/photos").glob("*.jpg")).read_bytes()
-    scope: dict[str, object] = {"__name__": "labelwise_image"}
-    exec((tmp_path / "pets_decode/1/labelwise_image.py").read_text(encoding="utf-8"), scope)
-    assert (scope["load_pixels"](photo, 32, 48) == load_pixels(photo, 32, 48)).all()  # type: ignore[operator]
+    photo = next((ROOT / "tests/assets/photos").glob("*.jpg"))
+    program = """
+import sys
+from labelwise_image import load_pixels
+sys.stdout.buffer.write(load_pixels(open(sys.argv[1], "rb").read(), 32, 48).tobytes())
+print(*(name for name in sys.modules if name == "labelwise" or name.startswith("labelwise.")), end="", file=sys.stderr)
+"""
+    command = [sys.executable, "-c", program, str(photo)]
+    run = subprocess.run(command, cwd=tmp_path / "pets_decode/1", capture_output=True, check=True)
+    assert run.stdout == load_pixels(photo.read_bytes(), 32, 48).tobytes()
+    assert run.stderr == b""  # it needs nothing of the project but its own copy
 
 
 def test_a_version_is_not_overwritten(spec: TaggerSpec, tmp_path: Path):

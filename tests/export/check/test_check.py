@@ -43,7 +43,7 @@ def test_everything_wrong_is_named_at_once(repository: Path, failures: Failures)
     (repository / "pets/labels.txt").write_text("cat\ndog\nsea\n", "utf-8")
     config = repository / "pets_model/config.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 5", "max_batch_size: 6"))
-    (repository / "pets_decode/1/labelwise_image.py").unlink()
+    (repository / "pets_decode/1/labelwise_image/__init__.py").unlink()
     with (repository / "pets_model/1/model.onnx").open("ab") as stream:
         stream.write(b"\n")
     found = failures()
@@ -56,7 +56,7 @@ def test_everything_wrong_is_named_at_once(repository: Path, failures: Failures)
     for words in (
         "line 2 of labels.txt is 'dog', the contract says 'großer Hund'",
         "max_batch_size is 6",
-        "labelwise_image.py is missing",
+        "labelwise_image/__init__.py is missing",
         "the contract says",
     ):
         assert any(words in line for line in lines[1:]), words
@@ -74,7 +74,7 @@ def test_every_version_is_checked_and_unreadable_ones_too(repository: Path, fail
 
 @pytest.mark.parametrize("content", [b"", b"class TritonPython", b"\xff\x00\x01"])
 @pytest.mark.parametrize(
-    "program", ["pets_decode/1/model.py", "pets_decode/1/labelwise_image.py", "pets_model/1/model.py"]
+    "program", ["pets_decode/1/model.py", "pets_decode/1/labelwise_image/__init__.py", "pets_model/1/model.py"]
 )
 def test_half_a_program_is_named(program: str, content: bytes, repository: Path, failures: Failures):
     (repository / program).write_bytes(content)

@@ -1,0 +1,43 @@
+"""Opening a file: the header is read and checked, the pixels are not decoded yet."""
+
+import io
+
+from PIL import Image
+
+from .errors import EmptyImageError, ImageTooLargeError, ImageTooSmallError
+from .formats import accepted_formats
+
+MAX_PIXELS = 64_000_000
+MIN_SIDE = 8
+
+
+def open_header(data: bytes, max_pixels: int) -> Image.Image:
+    """Opens `data` and checks its size. Raises what Pillow raises, and ImageError for its size."""
+    if not data:
+        raise EmptyImageError("There are no bytes; send an image.")
+    image = Image.open(io.BytesIO(data), formats=accepted_formats())
+    _check_size(image.size, max_pixels)
+    return image
+
+
+def draft(image: Image.Image, side: int) -> None:
+    """Lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, with no side below `side`."""
+    if image.format == "JPEG":
+        image.draft(None, (side, side))
+
+
+def held_pixels(image: Image.Image, whole: int) -> int:
+    """Returns the number of pixels that decoding holds; a progressive JPEG keeps all coefficients at any scale."""
+    return whole if image.info.get("progressive") else image.width * image.height
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageTooLargeError(f"The image is {width}x{height} pixels: {_too_large(max_pixels)}")
+    if min(size) < MIN_SIDE:
+        raise ImageTooSmallError(f"The image is {width}x{height} pixels; send at least {MIN_SIDE}x{MIN_SIDE}.")
+
+
+def _too_large(max_pixels: int) -> str:
+    return f"send at most {max_pixels / 1e6:g} megapixels."

@@ -1,0 +1,39 @@
+"""Bytes to RGB uint8 pixels: the only decode and resize code of the project.
+
+Training's evaluation, the gateway, the clients and Triton's decode model all call `load_pixels`, so all of them see the
+same pixels of a photo. Export copies this package beside Triton's decode model as `labelwise_image`, so it imports
+nothing but Pillow and NumPy, and itself only relatively.
+"""
+
+from .errors import (
+    BrokenImageError,
+    EmptyImageError,
+    ImageError,
+    ImageTooLargeError,
+    ImageTooSmallError,
+    UnsupportedImageError,
+)
+from .formats import FORMATS, SUFFIXES
+from .loading import Hold, Photo, load_photo, load_pixels, open_rgb, open_small
+from .opening import MAX_PIXELS, MIN_SIDE
+from .sizing import centre_box
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "SUFFIXES",
+    "BrokenImageError",
+    "EmptyImageError",
+    "Hold",
+    "ImageError",
+    "ImageTooLargeError",
+    "ImageTooSmallError",
+    "Photo",
+    "UnsupportedImageError",
+    "centre_box",
+    "load_photo",
+    "load_pixels",
+    "open_rgb",
+    "open_small",
+]

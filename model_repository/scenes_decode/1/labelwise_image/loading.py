@@ -1,0 +1,101 @@
+"""Encoded bytes to a photo's pixels: opening, decoding, turning, colour and size, in this order."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .colour import to_rgb
+from .errors import translated_errors
+from .opening import MAX_PIXELS, draft, held_pixels, open_header
+from .orientation import stored_orientation, turned_like, upright
+from .sizing import at_size
+
+# A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target. What that changes is bounded by a test,
+# and the same in training, in the gateway and in Triton.
+_DRAFT_MARGIN = 2
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo at the model's size, with what has to be known to find a place of it in the original again.
+
+    `pixels` are uint8 [height, width, 3]; `size` is the whole photo's (width, height), upright; `orientation` is the
+    EXIF orientation, 1 to 8, that made it upright.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    orientation: int
+
+
+Hold = Callable[[int], AbstractContextManager[object]]
+
+
+def load_pixels(
+    data: bytes,
+    height: int,
+    width: int,
+    resize: str = "squash",
+    interpolation: str = "bicubic",
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Decode an encoded photo and bring it to the model's size.
+
+    EXIF orientation is applied, ICC profiles are converted to sRGB, transparency is laid over white, and of an
+    animation the first frame counts. `squash` scales both sides to the target; `crop` scales the shorter side and
+    keeps the centre.
+
+    Returns uint8 [height, width, 3]; raises an ImageError.
+    """
+    return load_photo(data, height, width, resize, interpolation, max_pixels).pixels
+
+
+def load_photo(
+    data: bytes,
+    height: int,
+    width: int,
+    resize: str = "squash",
+    interpolation: str = "bicubic",
+    max_pixels: int = MAX_PIXELS,
+    hold: Hold = nullcontext,
+) -> Photo:
+    """As `load_pixels`; `hold(pixels)` is entered for the time in which so many pixels are held decoded."""
+    with translated_errors():
+        image = open_header(data, max_pixels)
+        size, whole = image.size, image.width * image.height
+        draft(image, _DRAFT_MARGIN * max(height, width))
+    with hold(held_pixels(image, whole)), translated_errors():
+        orientation = stored_orientation(image)
+        size_shown, pixels = at_size(_decoded(image), height, width, resize, interpolation)
+        image.close()  # so that nothing is held after `hold`
+    return Photo(pixels, turned_like(size_shown, size, orientation), orientation)
+
+
+def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
+    """Decode to an upright sRGB image; with `draft_side` a JPEG may come smaller, no side below it. ImageError."""
+    with translated_errors():
+        image = open_header(data, max_pixels)
+        if draft_side is not None:
+            draft(image, draft_side)
+        return _decoded(image)
+
+
+def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
+    """As `open_rgb`, then made smaller until no side is above `side`; `hold` as in `load_photo`."""
+    with translated_errors():
+        image = open_header(data, max_pixels)
+        whole = image.width * image.height
+        draft(image, side)
+    with hold(held_pixels(image, whole)), translated_errors():
+        shown = _decoded(image)
+        shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return shown
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    image.load()
+    return to_rgb(upright(image))
