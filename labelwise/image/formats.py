@@ -10,7 +10,12 @@ else:
     register_heif_opener()
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
-SUFFIXES = (*(".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"), ".heic", ".heif")
+# What the names of photos end in, in any case: the one list for training, export and bulk tagging.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo"),
+    *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif"),
+)
 
 
 def accepted_formats() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from labelwise.image import SUFFIXES
 from serving.bulk.errors import UsageError
 from serving.bulk.sources import MAX_BYTES, Found, Photo, Unreadable, check_sources, count_photos, find_photos, look
 
@@ -39,6 +40,16 @@ def test_folders_are_read_to_the_bottom(folder: Path):
     assert names("p") == names("./p/") == names("p//") == ALL
     assert count_photos(["p"]) == 4
     assert names(str(folder / "p")) == [str(folder / name) for name in ALL]
+
+
+def test_every_suffix_of_a_photo_counts_in_any_case(folder: Path):
+    expected = []
+    for suffix in SUFFIXES:
+        for spelled in (suffix, suffix.upper()):
+            (folder / "q").mkdir(exist_ok=True)
+            (folder / f"q/1{spelled}").write_bytes(b"1")
+            expected.append(f"q/1{spelled}")
+    assert names("q") == sorted(expected)
 
 
 def test_globs_and_single_photos(folder: Path):
