@@ -19,6 +19,20 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def give_children_default_signals() -> None:
+    """Lets every process that a test starts have SIGINT and SIGHUP as a terminal's programs have them.
+
+    A shell starts a background job with SIGINT ignored, and nohup ignores SIGHUP; children inherit that. A handler is
+    not inherited, and one that does nothing still ignores the signal here.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+give_children_default_signals()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """First those that fork workers, for which a process must not have the threads that gRPC leaves behind yet.
 
