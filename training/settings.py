@@ -1,14 +1,15 @@
-"""A run's settings, in layers: the defaults, a preset, a file of one's own, and `key=value` from the command line."""
+"""A run's settings, in layers: the defaults, a preset, a YAML file, and `key=value` from the command line."""
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from labelwise.errors import LabelwiseError
 from training.config import TrainConfig
+from training.yaml_values import YamlError, parse_value, parse_yaml
 
 _PRESETS = Path(__file__).parent / "presets"
 
@@ -33,6 +34,19 @@ def make_config(settings: list[str], preset: str | None = None, file: Path | Non
         raise LabelwiseError(f"The setting {name}: {first['msg'].removeprefix('Value error, ')}.") from error
 
 
+def setting_names(settings: list[str]) -> list[str]:
+    """The dotted names that `settings` set: model.dim for `model={dim: 64}` as for `model.dim=64`."""
+    return list(_leaves(_nested(settings)))
+
+
+def _leaves(settings: dict[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
 def _read_preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise LabelwiseError(f"There is no preset {name!r}: choose one of {', '.join(preset_names())}.")
@@ -41,11 +55,11 @@ def _read_preset(name: str) -> dict[str, Any]:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content = parse_yaml(file.read_text(encoding="utf-8-sig")) or {}
     except OSError as error:
         raise LabelwiseError(f"{file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: dates that are none, bytes that no text
-        raise LabelwiseError(f"{file} is not YAML: {' '.join(str(error).split())}.") from error
+    except ValueError as error:  # YamlError, or bytes that are not UTF-8
+        raise LabelwiseError(f"{file} is not YAML: {error}.") from error
     if not isinstance(content, dict):
         raise LabelwiseError(f"{file} must hold settings, as `epochs: 10`; see training/presets.")
     return content
@@ -61,17 +75,24 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nested(pairs: list[str]) -> dict[str, Any]:
-    """`a.b=1` pairs to a nested dict; values stay text, which pydantic converts."""
+    """`a.b=1` pairs to a nested dict, the later pairs over the earlier ones; values are YAML."""
     nested: dict[str, Any] = {}
     for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
+        key, separator, text = pair.partition("=")
+        if not separator or not key.strip():
             raise LabelwiseError(f"The setting {pair!r} is not key=value.")
-        *parents, leaf = key.split(".")
+        *parents, leaf = key.strip().split(".")
         place = nested
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise LabelwiseError(f"The setting {pair!r}: {parent} has no parts.")
-        place[leaf] = value
+        place.update(_merged(place, {leaf: _parse(pair, text)}))
     return nested
+
+
+def _parse(pair: str, text: str) -> Any:
+    try:
+        return parse_value(text)
+    except YamlError as error:
+        raise LabelwiseError(f"The setting {pair!r}: the value is not YAML: {error}.") from error

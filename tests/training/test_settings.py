@@ -6,7 +6,7 @@ import pytest
 
 from labelwise.errors import LabelwiseError
 from training.config import TrainConfig
-from training.settings import make_config, preset_names
+from training.settings import make_config, preset_names, setting_names
 
 
 def test_settings_are_typed_nested_and_the_last_one_counts():
@@ -17,6 +17,51 @@ def test_settings_are_typed_nested_and_the_last_one_counts():
     assert config.model.pretrained is True
     assert config.augment.mixup == 0
     assert make_config(["model.pretrained=False"]) == make_config([]) == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("image.mean=[0.5,0.5,0.5]", (0.5, 0.5, 0.5)),
+        ("image.std=[5e-1, .5, 1]", (0.5, 0.5, 1.0)),
+        ("image={height: 64, width: 96}", (64, 96)),
+        ("lr=1e-4", 1e-4),
+        ("lr = +2E-3 ", 2e-3),
+        ("epochs=1e1", 10),
+        ("epochs=010", 10),  # YAML 1.1 reads eight
+        ("max_batch=1_0", 10),
+        ("model.pretrained=yes", True),
+        ("model.image_queries=off", False),
+        ("model.weights=null", None),
+        ("model.weights=~", None),
+        ("model.weights=", None),
+        ("model.weights=/photos #2/a: b=c.pth", Path("/photos #2/a: b=c.pth")),
+        ("model.weights='null'", Path("null")),
+        ('model.backbone="resnet18d"', "resnet18d"),
+        ("thresholds=precision=0.9", "precision=0.9"),
+        ('thresholds="recall=0.8"', "recall=0.8"),
+        ("device=cuda:0", "cuda:0"),
+        ("cache=none", "none"),
+    ],
+)
+def test_the_command_line_and_a_file_take_the_same_yaml_values(setting: str, value: object, tmp_path: Path):
+    name, _, text = setting.partition("=")
+    *parents, leaf = name.strip().split(".")
+    config = make_config([setting])
+    for parent in parents:
+        config = getattr(config, parent)
+    found = getattr(config, leaf)
+    assert ((found.height, found.width) if leaf == "image" else found) == value
+    if "#" not in text:  # where a comment begins in a file
+        nested = f"{leaf}: {text}" if not parents else f"{parents[0]}: {{{leaf}: {text}}}"
+        (tmp_path / "mine.yaml").write_text(nested + "\n")
+        assert make_config([], file=tmp_path / "mine.yaml") == make_config([setting])
+
+
+def test_a_mapping_sets_its_parts_only():
+    config = make_config(["model.dim=64", "model={heads: 2, backbone: resnet10t}", "model.heads=8"])
+    assert (config.model.dim, config.model.heads, config.model.backbone) == (64, 8, "resnet10t")
+    assert setting_names(["model={dim: 64, heads: 2}", "lr=1", "model.dim=8"]) == ["model.dim", "model.heads", "lr"]
 
 
 def test_the_presets():
@@ -54,6 +99,13 @@ def test_a_file_lies_over_the_preset_and_the_command_line_over_both(tmp_path: Pa
         (["epochs=0", "contrastive_epochs=0"], "epochs"),
         (["model.dim=18"], "heads"),  # 4 heads cannot share 18 channels
         (["batch_size=32", "accumulate=3"], "3 equal parts"),
+        (["image.mean=[0.5,0.5"], "'image.mean=[0.5,0.5': the value is not YAML: line 1"),
+        (["image.mean=[0.5,0.5]"], "image.mean.2:"),
+        (["image.mean=0.5"], "image.mean:"),
+        (["image.mean=[a,b,c]"], "image.mean.0:"),
+        (["image={1: 2}"], "image.1:"),
+        (["seed=" + "9" * 5000], "the value is not YAML"),
+        (["model={dims: 8}"], "model.dims:"),
         (["model.pretrained=true", "model.weights=x.pth"], "choose one"),
     ],
 )

@@ -11,7 +11,7 @@ from training.checkpoint import WEIGHTS_FILE
 from training.config import TrainConfig
 from training.report.history import read_history
 from training.run import RunOptions, train_run
-from training.settings import make_config
+from training.settings import make_config, setting_names
 
 # Whatever its method, a run has the same epochs, views, batches and schedule; only the head and the loss differ.
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -63,7 +63,7 @@ class Comparison:
         if not self.methods:
             raise LabelwiseError(f"Name a method to train: choose from {', '.join(VARIANTS)}.")
         varied = [pair.partition("=")[0] for name in self.methods for pair in VARIANTS[name]]
-        for key in (pair.partition("=")[0] for pair in self.settings):
+        for key in setting_names([*self.settings]):
             if key in ("seed", *varied):
                 option = "--seeds" if key == "seed" else "--methods"
                 raise LabelwiseError(f"The setting {key} differs from run to run here: leave it to {option}.")
