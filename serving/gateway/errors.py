@@ -36,6 +36,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "too_many_images": (413, "Too many images in one request"),
     "image_too_many_pixels": (413, "The image has too many pixels"),
     "content_type_unsupported": (415, "Not an accepted content type"),
+    "transfer_coding_unsupported": (501, "Not an accepted transfer coding"),
     "image_format_unsupported": (415, "Not an accepted image format"),
     "image_empty": (422, "The image is empty"),
     "image_broken": (422, "The image cannot be decoded"),

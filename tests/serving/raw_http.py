@@ -72,7 +72,8 @@ def assert_problem(answer: bytes, status: int, code: str) -> None:
 
 
 def assert_well(url: str) -> None:
-    assert httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=30).status_code == 200
+    answer = httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=30)
+    assert answer.status_code == 200, answer.text
 
 
 def wait_for_room(url: str) -> None:

@@ -13,6 +13,7 @@ from labelwise.errors import LabelwiseError
 from serving.gateway.access.auth import RequireKey, describe_keys
 from serving.gateway.access.keys import KeyRing, read_keys
 from serving.gateway.errors import problem_response
+from serving.gateway.requests.head import host_of
 from serving.settings import Settings
 
 PAGE_HEADERS = {
@@ -133,16 +134,13 @@ class CheckHost:
         await self._app(scope, receive, send)
 
     def _judge(self, header: bytes) -> bool:
-        host = header.decode("latin-1")
-        if host.startswith("["):
-            return True  # an IPv6 address
-        name = host.rpartition(":")[0] if ":" in host else host
-        return name.lower().rstrip(".") in self._names or _is_ipv4(name)
+        host = host_of(header)
+        return host is not None and (host.rstrip(".") in self._names or _is_address(host))
 
 
-def _is_ipv4(name: str) -> bool:
+def _is_address(host: str) -> bool:
     try:
-        ipaddress.IPv4Address(name)
+        ipaddress.ip_address(host)
     except ValueError:
         return False
     return True

@@ -1,0 +1,60 @@
+"""What a request's head must be before anything acts on it: RFC 9112, sections 3.2 and 6.1."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+Header = tuple[bytes, bytes]
+
+# uri-host [":" port] of RFC 3986; what is inside brackets is judged by `ipaddress`.
+_AUTHORITY = re.compile(rb"(?:\[(?P<ipv6>[^\]]+)\]|(?P<name>[A-Za-z0-9._~!$&'()*+,;=%-]*))(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]+)", re.IGNORECASE)
+
+
+@lru_cache(256)
+def host_of(authority: bytes) -> str | None:
+    """Returns the host in `authority`, such as `localhost:8000`: a name in lower case, or an address without brackets.
+
+    Returns None if it is malformed.
+    """
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        return None
+    if match["ipv6"] is None:
+        return str(match["name"], "ascii").lower()
+    try:
+        return str(ipaddress.IPv6Address(str(match["ipv6"], "ascii")))
+    except ValueError:  # UnicodeDecodeError is one
+        return None
+
+
+def head_problem(version: str, headers: Sequence[Header]) -> str | None:
+    """Returns the code of the problem that this head of an HTTP/`version` request has, or None."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version != "1.0"):
+        return "malformed_request"
+    if hosts and host_of(hosts[0]) is None:
+        return "malformed_request"
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    return _coding_problem(version, b",".join(codings)) if codings else None
+
+
+def _coding_problem(version: str, codings: bytes) -> str | None:
+    names = [name.strip().lower() for name in codings.split(b",")]
+    if version == "1.0" or names.count(b"chunked") > 1:
+        return "malformed_request"
+    return None if names == [b"chunked"] else "transfer_coding_unsupported"
+
+
+def with_host_of_target(target: bytes, headers: Sequence[Header]) -> Sequence[Header]:
+    """Returns `headers` with the host that an absolute-form `target` names, which overrides the Host header.
+
+    Raises ValueError if the target is neither a path nor an http(s) URL with a host.
+    """
+    if target.startswith(b"/"):
+        return headers
+    match = _ABSOLUTE.match(target)
+    if match is None or host_of(match["authority"]) in (None, ""):
+        raise ValueError(f"not a request target: {target!r}")
+    return [(b"host", match["authority"]), *(header for header in headers if header[0] != b"host")]

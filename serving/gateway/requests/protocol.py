@@ -1,0 +1,278 @@
+"""One connection: bounded in time and size, and answered as a problem even where there was no valid request."""
+
+import asyncio
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from serving.gateway.errors import PROBLEM_TYPE, PROBLEMS, Problem
+from serving.gateway.requests.head import head_problem, with_host_of_target
+
+LINGERING = 64  # connections beyond the limit that may read why they are refused; more are cut
+
+_MAX_HEAD = 32 * 2**10  # bytes of request line and headers
+_MAX_HEADERS = 100
+_MAX_FRAMING = 28 * 2**10  # bytes of chunk extensions and trailers in one body
+_FRAME = 16  # bytes that the frame of one chunk may take beyond that: its size in hex and two line ends
+_PIECE = 4 * 2**10  # bytes that are parsed at once where limits have to be kept, so to this precision
+_MAX_PIPELINED = 32  # requests sent ahead of their answers
+_LINGER = 1.0  # seconds in which a refused client may read why
+_PROBE = 1.0  # seconds between looks at whether a client that sends no more still reads
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_DETAILS = {
+    "malformed_request": "The request could not be understood as HTTP/1.1, so this connection ends.",
+    "transfer_coding_unsupported": "Send the body as it is or chunked: no other Transfer-Encoding is unpacked here.",
+    "headers_too_large": f"Send at most {_MAX_HEADERS} headers, and {_MAX_HEAD // 1024} KiB of them, address included.",
+    "header_timeout": "The request's headers took too long to arrive; try again.",
+    "too_many_connections": "As many connections are open as this server takes; try again shortly.",
+}
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """Times in seconds; `on_refusal` is called with the problem's code at every refusal."""
+
+    connections: int
+    header_timeout: float
+    send_timeout: float
+    on_refusal: Callable[[str], None]
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with limits on what precedes the application: connections, headers, and their time."""
+
+    limits: ConnectionLimits
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._in_head, self._is_chunked = True, False
+        self._head_bytes = 0  # of the head that is being read
+        self._framing = 0  # bytes of a chunked body that are no content, beyond the frames of its chunks
+        self.url, self.headers = b"", []
+        self._problem = ""  # what is wrong with the head that the parser was stopped at
+        self._refusal = ""  # the code that the connection ends with, once there is one
+        self._sends_no_more = False
+        self._answered: RequestResponseCycle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        _limit_unsent(transport, self.limits.send_timeout)
+        beyond = len(self.connections) - self.limits.connections
+        if beyond > LINGERING:
+            self.limits.on_refusal("too_many_connections")
+            transport.abort()
+        elif beyond > 0:
+            self._refuse("too_many_connections")
+        else:
+            self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        if self._answered is not None and not self._answered.response_complete:
+            _give_up(self._answered)  # uvicorn tells the last request, which may still wait for its turn
+        super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusal:
+            return
+        self._unset_keepalive_if_required()
+        if self._in_head:
+            self._start_timer()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            too_large = "headers_too_large" if self._is_head_too_large() else "malformed_request"
+            self._refuse(self._problem or too_large)
+
+    def _feed(self, data: bytes) -> None:
+        """Parses `data`; where limits count bytes that the parser does not report, in small pieces."""
+        while data and not self._refusal:
+            size = _PIECE if self._in_head or self._is_chunked else len(data)
+            piece, data = data[:size], data[size:]
+            if self._in_head:
+                self._head_bytes += len(piece)
+            elif self._is_chunked:
+                self._framing += len(piece)
+            self._feed_piece(piece)
+            self._framing = max(self._framing, 0)  # small chunks earn nothing that a large extension could use up
+            if self._head_bytes > _MAX_HEAD or (self._is_chunked and self._framing > _MAX_FRAMING):
+                self._refuse("headers_too_large")
+
+    def _feed_piece(self, data: bytes) -> None:
+        """Parses; a request that offers another protocol is parsed again without the offer.
+
+        This server speaks no other protocol, and the request means the same without the offer (RFC 9110, section 7.8),
+        but the parser would leave its body unread. Java's client offers HTTP/2 by default.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                start = b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+                headers = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+                data = start + b"".join(headers) + b"\r\n" + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+
+    def on_headers_complete(self) -> None:
+        if self._is_head_too_large():
+            raise ValueError  # stops the parser; data_received sees that
+        if self.parser.get_method() == b"CONNECT" or len(self.pipeline) >= _MAX_PIPELINED:
+            self._problem = "malformed_request"
+            raise ValueError
+        if self.parser.should_upgrade():
+            return
+        self._problem = head_problem(self.parser.get_http_version(), self.headers) or ""
+        if self._problem:
+            raise ValueError
+        self.headers[:] = with_host_of_target(self.url, self.headers)
+        self._in_head, self._head_bytes = False, 0
+        self._is_chunked, self._framing = any(name == b"transfer-encoding" for name, _ in self.headers), 0
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # a body's trailers are no headers of the request (RFC 9110, section 6.5.1)
+            super().on_header(name, value)
+
+    def on_chunk_header(self) -> None:
+        self._framing -= _FRAME
+
+    def on_body(self, body: bytes) -> None:
+        self._framing -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+            self._in_head, self._is_chunked, self._head_bytes = True, False, 0
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        if self._refusal or self._sends_no_more:
+            if not self._is_answering():
+                self._send_refusal() if self._refusal else self.transport.close()
+        elif not self._in_head:
+            self._start_timer()  # for the rest of a body that nobody waits for
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Returns whether the connection stays open: a client that sends no more may still read its answers."""
+        if self._sends_no_more or (self._refusal and not self._is_answering()):
+            return True
+        self._drop_incomplete_request()
+        if not self._is_answering():
+            return False
+        self._sends_no_more = True
+        self._stop_timer()
+        self._timer = self.loop.call_later(_PROBE, self._probe)
+        return True
+
+    def _probe(self) -> None:
+        """Finds out whether a client that sends no more has hung up: TCP tells that only in reply to data.
+
+        Any number of these may precede an answer (RFC 9110, section 15.2), but not in HTTP/1.0.
+        """
+        cycle = self._answered
+        if cycle is not None and not cycle.response_started and cycle.scope["http_version"] == "1.1":
+            self.transport.write(_CONTINUE)
+        self._timer = self.loop.call_later(_PROBE, self._probe)
+
+    def _is_head_too_large(self) -> bool:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self.headers) > _MAX_HEADERS or size > _MAX_HEAD
+
+    def _is_answering(self) -> bool:
+        """Whether complete requests still wait for their answers."""
+        current = self._answered
+        return bool(self.pipeline) or not (current is None or current.response_complete or current.disconnected)
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.limits.header_timeout, self._on_late)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_late(self) -> None:
+        self._timer = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._start_timer()  # an earlier request is being answered, and that has its own limit
+        elif self._in_head and self._head_bytes:
+            self._refuse("header_timeout")
+        else:
+            self.transport.close()  # nothing was asked
+
+    def _refuse(self, code: str) -> None:
+        """Reads no more, answers what came complete before, says why, and hangs up."""
+        if self._refusal or self.transport.is_closing():
+            return
+        self._refusal = code
+        self.limits.on_refusal(code)
+        self._stop_timer()
+        self._drop_incomplete_request()
+        if not self._is_answering():
+            self._send_refusal()
+
+    def _drop_incomplete_request(self) -> None:
+        """Takes back the request whose body is not complete, which no answer of its own can follow any more."""
+        if self.cycle is None or not self.cycle.more_body or self.cycle.response_complete:
+            return
+        if self.pipeline:
+            self.pipeline.popleft()  # the newest
+        elif self.cycle.response_started:
+            self.transport.abort()
+        _give_up(self.cycle)
+
+    def _send_refusal(self) -> None:
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        self._stop_timer()
+        self.transport.write(_raw_problem(self._refusal))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        # Soon rather than at once, so that the client can read it.
+        self._timer = self.loop.call_later(_LINGER, self.transport.abort)
+
+
+def _give_up(cycle: RequestResponseCycle) -> None:
+    cycle.disconnected = True
+    cycle.message_event.set()
+
+
+def _raw_problem(code: str) -> bytes:
+    status, title = PROBLEMS[code]
+    request_id = uuid.uuid4().hex
+    problem = Problem(title=title, status=status, detail=_DETAILS[code], code=code, request_id=request_id)
+    body = problem.model_dump_json().encode()
+    head = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"content-type: {PROBLEM_TYPE}",
+        f"content-length: {len(body)}",
+        f"x-request-id: {request_id}",
+        "x-content-type-options: nosniff",
+        "connection: close",
+        *(["retry-after: 1"] if status == HTTPStatus.SERVICE_UNAVAILABLE else []),
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def _limit_unsent(transport: asyncio.Transport, seconds: float) -> None:
+    """Lets the kernel (Linux) end a connection whose client takes nothing of what was sent."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    connection = transport.get_extra_info("socket")
+    if option is not None and connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))

@@ -1,0 +1,65 @@
+import pytest
+
+from serving.gateway.requests.head import head_problem, host_of, with_host_of_target
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        (b"Example.org:8000", "example.org"),
+        (b"example.org.", "example.org."),
+        (b"127.0.0.1", "127.0.0.1"),
+        (b"[::1]:80", "::1"),
+        (b"[2001:DB8::0001]", "2001:db8::1"),
+        (b"", ""),
+        (b"[::1", None),
+        (b"::1", None),
+        (b"[example.org]", None),
+        (b"[::1]x", None),
+        (b"[[::1]]", None),
+        (b"[::1%25eth0]", "::1%25eth0"),
+        (b"a b", None),
+        (b"a:b", None),
+        (b"a:1:2", None),
+        (b"a/b", None),
+        ("münchen".encode(), None),
+    ],
+)
+def test_the_host_of_an_authority(authority: bytes, host: str | None) -> None:
+    assert host_of(authority) == host
+
+
+def test_a_head_has_one_well_formed_host() -> None:
+    host = (b"host", b"localhost")
+    assert head_problem("1.1", [host]) is None
+    assert head_problem("1.0", []) is None
+    for headers in ([], [host, host], [(b"host", b"[")]):
+        assert head_problem("1.1", headers) == "malformed_request"
+
+
+@pytest.mark.parametrize(
+    ("version", "codings", "problem"),
+    [
+        ("1.1", [b"chunked"], None),
+        ("1.1", [b" Chunked "], None),
+        ("1.0", [b"chunked"], "malformed_request"),
+        ("1.1", [b"chunked, chunked"], "malformed_request"),
+        ("1.1", [b"gzip, chunked"], "transfer_coding_unsupported"),
+        ("1.1", [b"gzip", b"chunked"], "transfer_coding_unsupported"),
+        ("1.1", [b"identity"], "transfer_coding_unsupported"),
+        ("1.1", [b""], "transfer_coding_unsupported"),
+    ],
+)
+def test_only_chunked_is_read(version: str, codings: list[bytes], problem: str | None) -> None:
+    headers = [(b"host", b"localhost"), *((b"transfer-encoding", coding) for coding in codings)]
+    assert head_problem(version, headers) == problem
+
+
+def test_the_target_names_the_host_where_it_is_a_url() -> None:
+    headers = [(b"accept", b"*/*"), (b"host", b"evil.example")]
+    assert with_host_of_target(b"/v1/tag", headers) == headers
+    replaced = [(b"host", b"localhost:8000"), (b"accept", b"*/*")]
+    assert with_host_of_target(b"http://localhost:8000?x=1", headers) == replaced
+    for target in (b"http:///v1", b"ftp://localhost/", b"*", b"localhost:80", b"http://user@localhost/"):
+        with pytest.raises(ValueError, match="not a request target"):
+            with_host_of_target(target, headers)
