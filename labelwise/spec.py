@@ -1,9 +1,11 @@
 """TaggerSpec: the one contract between training, export and serving, stored as tagger.json beside every artefact."""
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,7 +104,7 @@ class TaggerSpec(_Frozen):
         """Read and validate `path`, a tagger.json or a folder that holds one. SpecError names the wrong field."""
         file = path / SPEC_FILE if path.is_dir() else path
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_regular_file(file).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"{file} cannot be read: {_reason(error)}") from error
         return cls.parse(text, str(file))
@@ -130,6 +132,18 @@ def sha256_of(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_regular_file(file: Path) -> bytes:
+    """Returns the content of `file`. Raises OSError, also for a named pipe, which would block until somebody writes."""
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as stream:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(file))
+        return stream.read()
 
 
 def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,13 @@ def test_what_is_no_json_object_is_refused_by_file(content: bytes, tmp_path: Pat
 
 def test_a_missing_file_is_refused_by_path(tmp_path: Path):
     with pytest.raises(SpecError, match=r"tagger\.json cannot be read: No such file"):
+        TaggerSpec.read(tmp_path / SPEC_FILE)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / SPEC_FILE)
+    with pytest.raises(SpecError, match=r"tagger\.json cannot be read: it is not a regular file"):
         TaggerSpec.read(tmp_path / SPEC_FILE)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import write_atomically
+from labelwise.spec import read_regular_file, write_atomically
 
 logger = logging.getLogger("labelwise.keys")
 
@@ -159,7 +159,7 @@ def _parse(line: str) -> Key | None:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return read_regular_file(file).decode("utf-8").splitlines()
     except FileNotFoundError:
         raise LabelwiseError(
             f"There is no key file {file}: `labelwise keys add NAME --keys {file}` makes one."

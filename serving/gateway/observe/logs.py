@@ -3,8 +3,9 @@
 import json
 import logging
 import time
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from serving.settings import Settings
 
@@ -22,6 +23,19 @@ def configure_logging(settings: Settings) -> None:
     logging.logProcesses = logging.logMultiprocessing = logging.logThreads = False  # no line shows them
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each malformed form
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    warnings.showwarning = _log_warning
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Python's own way prints lines of text, path and code included; Pillow warns of odd photos."""
+    logging.getLogger("py.warnings").warning("%s: %s", category.__name__, " ".join(str(message).split()))
 
 
 def log_request(facts: Mapping[str, Any]) -> None:

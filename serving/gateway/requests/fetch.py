@@ -72,6 +72,10 @@ class _Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.path}"
+
 
 class Fetcher:
     """Fetches from listed hosts: `name`, or `*.name` for all below it; with `:port` for others than 80 and 443.
@@ -104,11 +108,12 @@ class Fetcher:
         """The bytes at `url`. Raises as `photo_of`."""
         try:
             with anyio.fail_after(self._timeout):
+                target = self._listed(_parse(url))
                 for _ in range(_MAX_REDIRECTS + 1):
-                    answer = await self._ask(self._target(url), take_bytes)
+                    answer = await self._ask(target, take_bytes)
                     if isinstance(answer, bytes):
                         return answer
-                    url = _follow(url, answer)
+                    target = self._listed(_follow(target, answer))
         except TimeoutError:
             raise GatewayError("url_not_fetched", f"The host took more than {self._timeout:g} seconds.") from None
         except _CLIENT_FAULTS as error:
@@ -116,8 +121,7 @@ class Fetcher:
             raise GatewayError("url_not_fetched", "The host could not be reached, or does not speak HTTP.") from None
         raise GatewayError("url_not_fetched", f"There are more than {_MAX_REDIRECTS} redirects.")
 
-    def _target(self, url: str) -> _Target:
-        target = _parse(url)
+    def _listed(self, target: _Target) -> _Target:
         if not any(_matches(host, target) for host in self._hosts):
             raise _not_allowed()
         return target
@@ -186,11 +190,12 @@ def _parse(url: str) -> _Target:
     return _Target(parts.scheme, host, port or _PORTS[parts.scheme], _path(parts))
 
 
-def _follow(url: str, location: str) -> str:
+def _follow(target: _Target, location: str) -> _Target:
+    """Where a redirect leads. Its faults are the host's, not the client's."""
     try:
-        return urljoin(url, location)
-    except ValueError:
-        raise GatewayError("url_not_fetched", "The host redirects to what is no address.") from None
+        return _parse(urljoin(target.url, location))
+    except (ValueError, GatewayError):
+        raise GatewayError("url_not_fetched", "The host redirects to something that is not an http(s) URL.") from None
 
 
 def _path(parts: SplitResult) -> str:
@@ -226,7 +231,7 @@ async def _next_event(parser: h11.Connection, reader: asyncio.StreamReader) -> h
 def _location(response: h11.Response) -> str:
     for name, value in response.headers:
         if name == b"location":
-            return value.decode("ascii")
+            return str(value, "latin-1")
     raise GatewayError("url_not_fetched", "The host redirects without saying where to.")
 
 

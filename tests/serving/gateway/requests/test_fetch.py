@@ -91,7 +91,9 @@ def test_redirects_are_followed(fetcher: Fetcher, port: int, hops: int) -> None:
         ("moved?http://169.254.169.254/latest/meta-data/", "url_not_allowed"),
         ("moved?http://localhost:1/", "url_not_allowed"),
         ("moved?//example.org/", "url_not_allowed"),
-        ("moved?file:///etc/passwd", "invalid_request"),
+        ("moved?file:///etc/passwd", "url_not_fetched"),
+        ("moved?http://localhost:99999/", "url_not_fetched"),
+        ("moved?http://user@localhost/", "url_not_fetched"),
     ],
 )
 def test_hosts_that_answer_badly(fetcher: Fetcher, port: int, path: str, code: str) -> None:
