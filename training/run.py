@@ -20,6 +20,7 @@ from training.backbone import feature_shape, first_line, make_backbone
 from training.checkpoint import STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
 from training.config import TrainConfig
 from training.data import PRESENT, LabelledData, check_photos, read_data
+from training.data.labelled import check_case
 from training.device import pick_device
 from training.distributed import World, joined_world
 from training.loop import Trainer
@@ -84,6 +85,7 @@ def prepare_data(
     data: LabelledData, config: TrainConfig, options: RunOptions, quiet: bool = False, processes: int = 1
 ) -> LabelledData:
     """Check all of `data`: every file, and that each label can be learned. Raises DataError."""
+    check_case(data)
     count = len(data.train) + len(data.val)
     bar = partial(track, description="Reading photos", total=count, transient=True, disable=quiet)
     data = check_photos(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError
+from labelwise.label_names import alike, case_fault, shown_groups
 from labelwise.spec import DataSpec
 
 PRESENT, ABSENT, UNKNOWN = 1.0, 0.0, -1.0
@@ -93,6 +95,7 @@ def assemble(
     `splits` holds "train", "val" or "test" for each file; without it a fifth of the photos, drawn with `seed`, becomes
     val. Test is left out, or serves as val where there is none. `source` is what errors call the data. DataError.
     """
+    labels = [unicodedata.normalize("NFC", label) for label in labels]
     _check_labels(labels, source)
     _check_files(files, source)
     notes: tuple[str, ...] = ()
@@ -104,6 +107,7 @@ def assemble(
         scored, notes = _choose_val(splits)
         train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", scored))
     photos = Photos(tuple(files), targets)
+    notes += _note_alike(labels)
     data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes)
     _check_split(data, source)
     return data
@@ -135,6 +139,16 @@ def label_columns(labels: Sequence[str], wanted: Sequence[str]) -> list[int]:
     return [labels.index(label) for label in wanted]
 
 
+def check_case(data: LabelledData) -> None:
+    """Raises DataError if labels differ only by case: no table of their scores could be queried safely.
+
+    Labels that no photo to train on has do not count: they cannot be learned, and are refused or left out for that.
+    """
+    present = (data.train.targets == PRESENT).any(axis=0)
+    if fault := case_fault([label for label, is_present in zip(data.labels, present, strict=True) if is_present]):
+        raise DataError(f"In this data {fault}: give both one spelling, or rename one of them.")
+
+
 def some(names: Sequence[str]) -> str:
     """The first ten, and how many more there are; what no terminal can print is escaped."""
     more = len(names) - _NAMED_AT_MOST
@@ -155,6 +169,14 @@ def _check_labels(labels: Sequence[str], source: Path) -> None:
         raise DataError(f"{source} has labels that stand more than once: {some(twice)}.")
     if odd := [repr(label) for label in labels if not label or not label.isprintable() or label != label.strip()]:
         raise DataError(f"{source} has labels that are not printable text without spaces around it: {some(odd)}.")
+
+
+def _note_alike(labels: Sequence[str]) -> tuple[str, ...]:
+    """A slip of the pen makes two labels of one, and trains both on half of the photos."""
+    groups = alike(labels)
+    if not groups:
+        return ()
+    return (f"Warning: labels differ only by case, white space or punctuation: {shown_groups(groups)}.",)
 
 
 def _check_files(files: Sequence[Path], source: Path) -> None:

@@ -17,7 +17,7 @@ from labelwise.errors import DataError
 from labelwise.spec import write_atomically
 from training.data.check import Progress, check_photos
 from training.data.formats import read_data
-from training.data.labelled import PRESENT, UNKNOWN, LabelledData, Photos, count_present, counted
+from training.data.labelled import PRESENT, UNKNOWN, LabelledData, Photos, check_case, count_present, counted
 from training.data.seeding import derive_seed
 from training.data.sharded import INDEX_FILE, ShardedData, ShardEntry, ShardIndex, SplitEntry
 
@@ -29,6 +29,7 @@ def make_shards(source: Path, to: Path, max_bytes: int, skip_broken: bool = Fals
     data = read_data(source)
     count = len(data.train) + len(data.val)
     _check_target(data, to)
+    check_case(data)
     data = check_photos(data, skip_broken=skip_broken, progress=_bar("Checking photos", count))
     write_shards(data, to, max_bytes, _bar("Writing shards", len(data.train) + len(data.val)))
     rich_print(f"{counted(len(data.train), 'photo')} to train on and {len(data.val)} for val, in shards in {to}.")

@@ -10,7 +10,7 @@ import pytest
 
 from labelwise.errors import DataError
 from training.data import LabelledData, Photos, read_data
-from training.data.labelled import assemble
+from training.data.labelled import assemble, check_case
 
 FILES = [Path(f"{number}.jpg") for number in range(10)]
 
@@ -86,3 +86,19 @@ def test_labels_that_no_tagger_can_have_are_refused(labels: list[str], words: st
         assemble(labels, FILES, np.ones((10, len(labels)), np.float32), None, 0, Path("source"))
     assert words in str(caught.value)
     assert "source" in str(caught.value)
+
+
+def test_labels_that_differ_only_by_case_are_refused_for_training():
+    targets = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1]], np.float32)
+    data = assemble(["Cat", "cat", "CAT"], FILES[:4], targets, ["train"] * 3 + ["val"], 0, Path("list"))
+    assert data.notes == (
+        "Warning: labels differ only by case, white space or punctuation: 'Cat' and 'cat' and 'CAT'.",
+    )
+    with pytest.raises(DataError, match="'Cat' and 'cat' differ only by case"):  # no photo to train on has CAT
+        check_case(data)
+    check_case(data.select(["Cat", "CAT"]))
+
+
+def test_names_are_composed_so_that_one_label_is_one_text():
+    with pytest.raises(DataError, match="stand more than once"):
+        assemble(["caf\u00e9", "cafe\u0301"], FILES[:2], np.ones((2, 2), np.float32), None, 0, Path("list"))

@@ -1,4 +1,4 @@
-"""A CSV: a path, and a column per label or a column of label names."""
+"""A CSV, or a table with semicolons or tabs: a path, and a column per label or a column of label names."""
 
 import csv
 import io
@@ -6,47 +6,70 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labelwise.errors import DataError
+from labelwise.label_names import clean_name
+from labelwise.spreadsheet import read_cells
 from training.data.formats.files import read_text
-from training.data.formats.table import Row, read_table
+from training.data.formats.table import PATH_COLUMNS, Row, read_table
 from training.data.labelled import LabelledData, some
 
 LAYOUT = "a CSV, or a folder with labels.csv (image, a 0/1 column per label or names in `labels`, split)"
 
+_SUFFIXES = (".csv", ".tsv", ".txt")  # Excel calls its "Unicode text" .txt
+_IN_A_FOLDER = ("labels.csv", "labels.tsv")  # a labels.txt lists only names in other layouts
+
 
 def recognises(source: Path) -> bool:
-    return (source.suffix.lower() == ".csv" and source.is_file()) or (source / "labels.csv").is_file()
+    return _list_of(source) is not None
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    file = source / "labels.csv" if source.is_dir() else source
-    header, rows = _read_rows(file)
+    file = _list_of(source)
+    assert file is not None
+    header, rows = read_rows(file)
     return read_table(rows, header, file, seed)
 
 
-def _read_rows(file: Path) -> tuple[list[str], list[Row]]:
-    reader = csv.reader(io.StringIO(read_text(file, "a CSV"), newline=""))
+def read_rows(file: Path) -> tuple[list[str], list[Row]]:
+    """The names of the columns, and a row per photo. Raises DataError."""
+    cells = read_cells(io.StringIO(read_text(file, "a CSV"), newline=""), PATH_COLUMNS)
+    lines: list[tuple[int, list[str]]] = []
     try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_commas(header, file)
-        rows = [_read_row(header, cells, reader.line_num, file) for cells in reader if cells]
+        lines.extend(cells)
     except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num} is not CSV: {error}.") from error
-    if not rows:
+        last = lines[-1][0] if lines else 0
+        raise DataError(f"{file}, after line {last}, is not CSV: {error}.") from error
+    if len(lines) < 2:
         raise DataError(f"{file} lists no photos: a header and a row per photo are needed.")
-    twice = sorted({name for name in header if header.count(name) > 1 or not name})
-    if twice:
-        raise DataError(f"{file} has columns without a name of their own: {some([repr(name) for name in twice])}.")
-    return header, rows
+    header = [clean_name(name) for name in lines[0][1]]
+    while not header[-1]:  # Excel ends rows with commas where a column once was
+        header.pop()
+    rows = [_read_row(header, cells, line, file) for line, cells in lines[1:]]
+    return _named_columns(header, rows, file), rows
 
 
-def _check_commas(header: Sequence[str], file: Path) -> None:
-    """Any other separator leaves one column, of which what follows would say that the photos' paths are missing."""
-    names = {";": "semicolons", "\t": "tabs"}
-    if len(header) == 1 and (found := [name for sign, name in names.items() if sign in header[0]]):
-        raise DataError(f"{file} is separated by {found[0]}: save it with commas.")
+def _list_of(source: Path) -> Path | None:
+    """`source` itself, or the table of labels in it."""
+    if source.suffix.lower() in _SUFFIXES and source.is_file():
+        return source
+    inside = (file for file in source.iterdir() if file.name.lower() in _IN_A_FOLDER) if source.is_dir() else ()
+    return min(inside, default=None)
 
 
 def _read_row(header: Sequence[str], cells: Sequence[str], line: int, file: Path) -> Row:
-    if len(cells) != len(header):
-        raise DataError(f"{file}, line {line}: {len(header)} values are needed, as in the header, not {len(cells)}.")
-    return Row(line, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
+    """The cells by column; cells without a column must be empty."""
+    if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
+        raise DataError(
+            f"{file}, line {line}: {len(header)} values are needed, as in the header, not {len(cells)}. A cell that "
+            "holds the separator stands in quotes."
+        )
+    return Row(line, {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name or cell.strip()})
+
+
+def _named_columns(header: Sequence[str], rows: Sequence[Row], file: Path) -> list[str]:
+    """The columns that have a name; one without may only be empty, and no name may stand twice."""
+    if nameless := next((row.line for row in rows if "" in row.cells), None):
+        raise DataError(f"{file} has a column without a name that is not empty in line {nameless}: name or remove it.")
+    names = [name for name in header if name]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{file} has columns with the same name: {some([repr(name) for name in twice])}.")
+    return names

@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import DataError
+from labelwise.spreadsheet import HEAD_BYTES, encoding_of
 from training.data.labelled import some
 
 
 def read_text(file: Path, kind: str) -> str:
-    """The text of `file`; a DataError says that it is no `kind` in UTF-8, or why it cannot be read."""
+    """The text of `file`, in UTF-8, or in UTF-16 as Excel and PowerShell write it.
+
+    Raises a DataError that says that it is not `kind` in either, or why it cannot be read.
+    """
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not {kind} in UTF-8: {error}.") from error
+        with file.open("rb") as stream:
+            encoding = encoding_of(stream.read(HEAD_BYTES))
+        return file.read_text(encoding=encoding)
+    except UnicodeError as error:
+        raise DataError(f"{file} is not {kind} in UTF-8 or UTF-16: {error}. Save it as UTF-8.") from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}.") from error
 

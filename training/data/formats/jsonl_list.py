@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from labelwise.errors import DataError
+from labelwise.label_names import clean_name
 from training.data.formats.files import parse_json, read_text
 from training.data.formats.table import Row, read_table
 from training.data.labelled import LabelledData
@@ -28,4 +29,9 @@ def _read_row(line: int, text: str, file: Path) -> Row:
     cells = parse_json(text, f"{file}, line {line}")
     if not isinstance(cells, dict):
         raise DataError(f"{file}, line {line} must be a JSON object, not {text[:40]!r}.")
-    return Row(line, cells)
+    named = {clean_name(key): value for key, value in cells.items()}
+    if len(named) < len(cells):
+        raise DataError(
+            f"{file}, line {line}: two keys differ only by white space, or in how their letters are composed."
+        )
+    return Row(line, named)

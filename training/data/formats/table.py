@@ -1,7 +1,6 @@
 """Rows of cells, from a CSV or from JSON lines, to labelled photos."""
 
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError
+from labelwise.label_names import clean_name, split_names
 from training.data.formats.files import locate
 from training.data.labelled import ABSENT, PRESENT, SPLITS, UNKNOWN, LabelledData, assemble, some, targets_of_names
+from training.yaml_values import YamlError, parse_yaml
 
-_PATH_COLUMNS = ("image", "path", "file", "filename")
+PATH_COLUMNS = ("image", "path", "file", "filename")
 _SPLIT, _NAMES, _UNKNOWN_NAMES = "split", "labels", "unknown"
-_VALUES = {"1": PRESENT, "0": ABSENT, "-1": UNKNOWN, "": UNKNOWN}
-# As pandas writes a column that has gaps.
-_VALUES |= {"1.0": PRESENT, "0.0": ABSENT, "-1.0": UNKNOWN}
+_WORDS = {"true": PRESENT, "yes": PRESENT, "false": ABSENT, "no": ABSENT, "": UNKNOWN}
+_NUMBERS = {1.0: PRESENT, 0.0: ABSENT, -1.0: UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,32 @@ class Row:
 def read_table(rows: Sequence[Row], columns: Sequence[str], file: Path, seed: int) -> LabelledData:
     """A path, labels, and optionally `split`; the labels are a column each, or their names in a column `labels`.
 
-    Paths are relative to `file`, or to a folder `images` beside it. Raises DataError, with the line.
+    The names of these columns count in any case. Paths are relative to `file`, or to a folder `images` beside it.
+    Raises DataError, with the line.
     """
-    path_column = next((name for name in _PATH_COLUMNS if name in columns), None)
+    path_column = next((found for name in PATH_COLUMNS if (found := _column(columns, name))), None)
     if path_column is None:
-        raise DataError(f"{file} has no column with the photos' paths: name it `image`.")
-    others = [name for name in columns if name not in (path_column, _SPLIT)]
+        raise DataError(
+            f"{file} has no column with the photos' paths: name it `image`. Its columns are {some([*columns])}."
+        )
+    split_column = _column(columns, _SPLIT)
+    others = [name for name in columns if name not in (path_column, split_column)]
     if not others:
         raise DataError(
             f"{file} has no label columns: one column of 0 and 1 per label is needed, or names in `labels`."
         )
-    labels, targets = _named_labels(rows, others, file) if _NAMES in others else _label_columns(rows, others, file)
+    labels, targets = (
+        _named_labels(rows, others, file) if _column(others, _NAMES) else _label_columns(rows, others, file)
+    )
     names = [_path(row, path_column, file) for row in rows]
-    splits = [_split(row, file) for row in rows] if _SPLIT in columns else None
+    splits = [_split(row, split_column, file) for row in rows] if split_column else None
     files = locate(names, (file.parent, file.parent / "images"), file)
     return assemble(labels, files, targets, splits, seed, file)
+
+
+def _column(columns: Sequence[str], name: str) -> str | None:
+    """The column `name`, or, if there is none, the first that differs only by case."""
+    return name if name in columns else next((column for column in columns if column.lower() == name), None)
 
 
 def _path(row: Row, column: str, file: Path) -> str:
@@ -57,11 +68,12 @@ def _path(row: Row, column: str, file: Path) -> str:
     return name
 
 
-def _split(row: Row, file: Path) -> str:
-    split = row.cells.get(_SPLIT)
-    if not isinstance(split, str) or split not in SPLITS:
-        raise DataError(f"{file}, line {row.line}: split must be train, val or test, not {shown(split)}.")
-    return SPLITS[split]
+def _split(row: Row, column: str, file: Path) -> str:
+    split = row.cells.get(column)
+    known = SPLITS.get(split.strip().lower()) if isinstance(split, str) else None
+    if known is None:
+        raise DataError(f"{file}, line {row.line}: {column} must be train, val or test, not {shown(split)}.")
+    return known
 
 
 def _label_columns(rows: Sequence[Row], labels: Sequence[str], file: Path) -> tuple[list[str], NDArray[np.float32]]:
@@ -71,40 +83,62 @@ def _label_columns(rows: Sequence[Row], labels: Sequence[str], file: Path) -> tu
 
 def _target(row: Row, label: str, file: Path) -> float:
     value = row.cells.get(label)
-    text = "" if value is None else str(int(value)) if isinstance(value, bool) else str(value)
-    if text not in _VALUES:
+    text = "" if value is None else str(value).strip().lower()
+    target = _WORDS.get(text, _NUMBERS.get(_number(text)))
+    if target is None:
         raise DataError(
-            f"{file}, line {row.line}: a label must be 1, 0 or, if unknown, -1 or empty; not {shown(value)}."
+            f"{file}, line {row.line}: a label must be 1, 0 or, if unknown, -1 or empty; also true and false, or yes "
+            f"and no. {label} is {shown(value)}."
         )
-    return _VALUES[text]
+    return target
+
+
+def _number(text: str) -> float | None:
+    """With a decimal comma, too: 1.0 is how pandas writes a column with gaps, 1,0 how Excel does in much of Europe."""
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return None
 
 
 def _named_labels(rows: Sequence[Row], columns: Sequence[str], file: Path) -> tuple[list[str], NDArray[np.float32]]:
     """Labels not named are absent; of a row without a list every label is unknown."""
-    if surplus := [name for name in columns if name not in (_NAMES, _UNKNOWN_NAMES)]:
+    names_column, unknown_column = _column(columns, _NAMES), _column(columns, _UNKNOWN_NAMES)
+    assert names_column
+    if surplus := [name for name in columns if name not in (names_column, unknown_column)]:
         raise DataError(f"{file} has names in `labels` and other columns too: {some(surplus)}. Keep one or the other.")
-    present: list[Collection[str]] = [_names(row, _NAMES, file) for row in rows]
-    unknown: list[Collection[str]] = [_names(row, _UNKNOWN_NAMES, file) for row in rows]
+    present: list[Collection[str]] = [_names(row, names_column, file) for row in rows]
+    unknown: list[Collection[str]] = [_names(row, unknown_column, file) if unknown_column else [] for row in rows]
     labels = sorted({name for names in (*present, *unknown) for name in names})
     for index, row in enumerate(rows):
         if both := sorted({*present[index]} & {*unknown[index]}):
             raise DataError(f"{file}, line {row.line}: {some(both)} cannot be present and unknown at once.")
-        if row.cells.get(_NAMES) is None:
+        if row.cells.get(names_column) is None:
             unknown[index] = labels
     return labels, targets_of_names(labels, present, unknown)
 
 
 def _names(row: Row, column: str, file: Path) -> list[str]:
-    """Names in a JSON list, or in text separated by ; or |."""
+    """The names in a list, or in text as `split_names` reads it; text in brackets is a list in JSON or YAML."""
     cell = row.cells.get(column)
     try:
-        names = json.loads(cell) if isinstance(cell, str) and cell.startswith("[") else cell
-    except (ValueError, RecursionError):
-        names = cell
-    if isinstance(names, str) and not names.startswith("["):
-        names = re.split(r"[;|]", names)
+        names = _parsed(cell) if isinstance(cell, str) else cell
+    except ValueError as error:
+        raise DataError(f"{file}, line {row.line}: {column} cannot be read: {error}.") from error
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f'{file}, line {row.line}: {column} must be names, as a;b or ["a", "b"], not {shown(cell)}.')
-    return [name.strip() for name in names if name.strip()]
+        raise DataError(f'{file}, line {row.line}: {column} must be names, as a, b or ["a", "b"], not {shown(cell)}.')
+    return [name for name in map(clean_name, names) if name]
+
+
+def _parsed(cell: str) -> Any:
+    if not cell.startswith("["):
+        return split_names(cell)
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):  # ['a', 'b'], as pandas writes a column of lists
+        try:
+            return parse_yaml(cell)
+        except YamlError:
+            return cell

@@ -60,11 +60,14 @@ def test_without_a_split_a_seeded_fifth_is_val(folder: Path):
     [
         ("", "lists no photos"),
         ("image,cat\n", "lists no photos"),
-        ("photo,cat\n0.jpg,1", "no column with the photos' paths"),
-        ("image;cat\n0.jpg;1,0", "separated by semicolons: save it with commas"),
-        ("image\tcat\n0.jpg\t1", "separated by tabs: save it with commas"),
+        (",,\n,,\n", "lists no photos"),
+        ("photo,cat\n0.jpg,1", "no column with the photos' paths: name it `image`. Its columns are photo, cat"),
+        ("image,cat,\n0.jpg,1,x\n1.jpg,0,", "line 2: 2 values are needed, as in the header, not 3"),
+        ("image,,cat\n0.jpg,,1\n1.jpg,x,0", "a column without a name that is not empty in line 3"),
+        ("image,labels\n0.jpg,cat, pet", "line 2: 2 values are needed, as in the header, not 3. A cell that holds"),
         ("image,split\n0.jpg,train", "no label columns"),
-        (lists(tail="1,yes"), "line 2: a label must be 1, 0 or, if unknown, -1 or empty; not 'yes'"),
+        (lists(tail="1,x"), "line 2: a label must be 1, 0 or, if unknown, -1 or empty"),
+        (lists(tail="1,maybe"), "dog is 'maybe'"),
         ("image,cat\n0.jpg,1\n\n1.jpg,2", "line 4: a label must be"),
         ('image,cat\n"0.jpg",1\n1.jpg,"\n0"\n2.jpg,2', "line 5: a label must be"),
         ("image,cat,split\n0.jpg,1,train\n1.jpg,1,train", "2 are train, 0 are val"),
@@ -72,7 +75,8 @@ def test_without_a_split_a_seeded_fifth_is_val(folder: Path):
         ("image,cat,split\n0.jpg,1,train\n1.jpg,0,val", "val"),  # nothing to score by
         ("image,cat,split\n0.jpg,1,train\n1.jpg,1,val\n0.jpg,1,val", "0.jpg"),  # a photo in both splits
         ("image,cat\n0.jpg,1\n1.jpg,0\n2.jpg,1\n./0.jpg,0", "0.jpg. Remove the duplicates"),  # so which is it?
-        ("image,cat,cat\n0.jpg,1,1\n1.jpg,0,0", "cat"),  # which of the two?
+        ("image,cat,cat\n0.jpg,1,1\n1.jpg,0,0", "columns with the same name: 'cat'"),  # which of the two?
+        ("image,caf\u00e9,cafe\u0301\n0.jpg,1,1\n1.jpg,0,0", "columns with the same name: 'café'"),
         ("cat,image\n1,0.jpg\n1\n0,1.jpg", "line 3"),  # a row without its photo
         ("image,cat\n0.jpg,1\n1.jpg,0,1", "line 3"),  # a row with a value too many
     ],
@@ -112,7 +116,68 @@ def test_photos_may_lie_in_images_beside_the_list(folder: Path):
     assert {folder / "images/0.jpg", folder / "1.jpg"} <= {*data.train.files, *data.val.files}
 
 
-@pytest.mark.parametrize("names", ["dog;cat", " cat | dog ;", '"[""dog"", ""cat""]"'])
+CELLS = ["1,TRUE,Train,True", "0,false,TRAIN,No", "1.0,FALSE,validation,yes", ",-1.0,Test ,"]
+
+
+def sheet(separator: str = ",", end: str = "\n") -> str:
+    """A table as a spreadsheet might save it: a column and rows that were emptied, and words in any case."""
+    rows = [
+        "Image,cat,dog,Split, bird ,,",
+        *(f"{number}.jpg,{cells},," for number, cells in enumerate(CELLS)),
+        ",,,,,,",
+    ]
+    return "".join(row.replace(",", separator) + end for row in [*rows[:2], ",,,,,,", *rows[2:]])
+
+
+SAVED = {
+    "utf-8": sheet().encode(),
+    "utf-8 with a mark": sheet(end="\r\n").encode("utf-8-sig"),
+    "semicolons, decimal commas": sheet(";", "\r\n").replace("1.0", "1,0").encode("utf-8-sig"),
+    "semicolons as Excel says": b"sep=;\r\n" + sheet(";", "\r\n").encode(),
+    "unicode text": sheet("\t", "\r\n").encode("utf-16"),
+    "utf-16, most significant byte first": "\ufeff".encode("utf-16-be") + sheet(";").encode("utf-16-be"),
+    "utf-16 without a mark": sheet().encode("utf-16-le"),
+    "utf-32": sheet().encode("utf-32"),
+    "carriage returns": sheet(end="\r").encode(),
+}
+
+
+@pytest.mark.parametrize("content", SAVED.values(), ids=SAVED.keys())
+@pytest.mark.parametrize("name", ["labels.csv", "Labels.TSV", "list.txt"])
+def test_a_table_is_read_as_spreadsheets_save_it(content: bytes, name: str, folder: Path):
+    (folder / name).write_bytes(content)
+    data = read_data(folder / name if name == "list.txt" else folder)
+    assert data.labels == ("cat", "dog", "bird")
+    assert data.train.files == (folder / "0.jpg", folder / "1.jpg")
+    assert data.train.targets.tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert data.val.targets.tolist() == [[1, 0, 1]]
+    assert data.notes[0].startswith("Left out: test (1 photo)")
+
+
+def test_a_line_is_counted_as_an_editor_counts_it(folder: Path):
+    text = "sep=;\n\n;;\nimage;cat\n;\n0.jpg;1\n1.jpg;2\n"
+    with pytest.raises(DataError, match="line 7: a label must be"):
+        read_data(write(folder, text))
+
+
+def test_a_column_called_exactly_so_comes_before_one_in_another_case(folder: Path):
+    data = read_data(write(folder, "Path,image,Split,split\n1,0.jpg,0,train\n0,1.jpg,1,val\n"))
+    assert data.labels == ("Path", "Split")
+    assert data.train.files == (folder / "0.jpg",)
+
+
+NAMED = [
+    "dog;cat",
+    '"dog, cat"',
+    '" cat | dog ;"',
+    '"[""dog"", ""cat""]"',
+    "\"['dog', 'cat']\"",
+    '"dog\ncat"',
+    '"[dog, cat]"',
+]
+
+
+@pytest.mark.parametrize("names", NAMED)
 def test_labels_may_be_named_in_one_column(names: str, folder: Path):
     text = (
         f"image,labels,unknown,split\n0.jpg,{names},,train\n1.jpg,dog,bird;cat,train\n2.jpg,,,train\n3.jpg,cat,,val\n"
@@ -131,6 +196,10 @@ def test_labels_may_be_named_in_one_column(names: str, folder: Path):
         ("image,labels\n0.jpg,dog\n1.jpg,[dog", "line 3: labels must be names"),
         ("image,labels\n0.jpg,dog\n1.jpg," + "[" * 100_000, "line 3: labels must be names"),
         ("image,labels\n0.jpg,dog\n1.jpg,[1]", "line 3: labels must be names"),
+        (
+            'image,labels\n0.jpg,dog\n1.jpg,"""dog; cat"',
+            "line 3: labels cannot be read: the quoted name that begins with",
+        ),
         ("image,labels\n0.jpg,\n1.jpg,", "names no labels"),
     ],
 )
@@ -139,3 +208,21 @@ def test_what_is_wrong_with_names_is_named(text: str, words: str, folder: Path):
         read_data(write(folder, text))
     assert words in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_name_in_quotes_may_hold_separators(folder: Path):
+    rows = ['0.jpg,"""Smith, John"", cat",train', '1.jpg,"""a;b|c""|cat",train', '2.jpg,"[""Smith, John""]",val']
+    data = read_data(write(folder, "\n".join(["image,labels,split", *rows])))
+    assert data.labels == ("Smith, John", "a;b|c", "cat")
+    assert data.train.targets.tolist() == [[1, 0, 1], [0, 1, 1]]
+    assert data.val.targets.tolist() == [[1, 0, 0]]
+
+
+def test_one_name_in_two_unicode_forms_is_one_label(folder: Path):
+    data = read_data(write(folder, "image,labels,split\n0.jpg,caf\u00e9,train\n1.jpg,cafe\u0301 ,val\n"))
+    assert data.labels == ("caf\u00e9",)
+
+
+def test_labels_that_are_written_in_two_ways_are_pointed_out(folder: Path):
+    data = read_data(write(folder, "image,labels,split\n0.jpg,hot dog;cat,train\n1.jpg,Hot-Dog; car,val\n"))
+    assert data.notes == ("Warning: labels differ only by case, white space or punctuation: 'Hot-Dog' and 'hot dog'.",)

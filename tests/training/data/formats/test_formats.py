@@ -9,9 +9,9 @@ from training.data import read_data
 from training.data.formats import READERS
 
 
-@pytest.mark.parametrize("name", ["", "nowhere", "nowhere.csv", "nowhere.json", "file.txt", "folder"])
+@pytest.mark.parametrize("name", ["", "nowhere", "nowhere.csv", "nowhere.json", "file.pdf", "folder"])
 def test_an_unknown_layout_lists_the_accepted_ones(name: str, tmp_path: Path):
-    (tmp_path / "file.txt").touch()
+    (tmp_path / "file.pdf").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match="no labelled data at") as caught:
         read_data(tmp_path / name)
