@@ -10,8 +10,9 @@ from PIL import Image
 
 from .colour import to_rgb
 from .errors import translated_errors
-from .opening import MAX_PIXELS, draft, held_pixels, open_header
-from .orientation import stored_orientation, turned_like, upright
+from .jpeg import draft
+from .opening import MAX_PIXELS, held_pixels, open_header
+from .orientation import load_upright, turned_like
 from .sizing import at_size
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target. What that changes is bounded by a test,
@@ -69,8 +70,8 @@ def load_photo(
         size, whole = image.size, image.width * image.height
         draft(image, _DRAFT_MARGIN * max(height, width))
     with hold(held_pixels(image, whole)), translated_errors():
-        orientation = stored_orientation(image)
-        size_shown, pixels = at_size(_decoded(image), height, width, resize, interpolation)
+        orientation = load_upright(image, data)
+        size_shown, pixels = at_size(to_rgb(image), height, width, resize, interpolation)
         image.close()  # so that nothing is held after `hold`
     return Photo(pixels, turned_like(size_shown, size, orientation), orientation)
 
@@ -81,7 +82,8 @@ def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None =
         image = open_header(data, max_pixels)
         if draft_side is not None:
             draft(image, draft_side)
-        return _decoded(image)
+        load_upright(image, data)
+        return to_rgb(image)
 
 
 def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
@@ -91,11 +93,7 @@ def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold 
         whole = image.width * image.height
         draft(image, side)
     with hold(held_pixels(image, whole)), translated_errors():
-        shown = _decoded(image)
+        load_upright(image, data)
+        shown = to_rgb(image)
         shown.thumbnail((side, side), Image.Resampling.LANCZOS)
         return shown
-
-
-def _decoded(image: Image.Image) -> Image.Image:
-    image.load()
-    return to_rgb(upright(image))

@@ -1,25 +1,47 @@
-"""Turning a photo upright by its EXIF orientation."""
+"""Decoding a photo upright, as its EXIF says. HEIF and AVIF state the same by `irot` and `imir`.
+
+Pillow also believes an orientation that stands in XMP alone. Browsers, libvips and ImageMagick do not, and neither does
+this module.
+"""
 
 from contextlib import suppress
 
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from .jpeg import load_jpeg
 
 _ORIENTATION = 0x0112  # EXIF's tag
+_XMP = ("xmp", "XML:com.adobe.xmp")  # what Pillow's formats call it
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Turns the image by its EXIF orientation. A broken EXIF block is ignored: the pixels did decode."""
-    with suppress(Exception):  # Pillow's EXIF reader raises anything on hostile bytes
+def load_upright(image: Image.Image, data: bytes) -> int:
+    """Decodes `image`, opened from `data`, turns it upright and returns the orientation in the file, 1 to 8."""
+    if isinstance(image, TiffImageFile):  # turns itself as it loads, and forgets its orientation
+        orientation = _settled_orientation(image)
+        image.load()
+        return orientation
+    if isinstance(image, JpegImageFile):
+        load_jpeg(image, data)
+    else:
+        image.load()  # some parts of a PNG come after its pixels
+    orientation = _settled_orientation(image)
+    with suppress(Exception):  # as below
         ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what was upright already
-    return image
+    return orientation
 
 
-def stored_orientation(image: Image.Image) -> int:
-    """Returns the orientation in the file, 1 to 8. Call it before the pixels are loaded: a TIFF then forgets it."""
-    with suppress(Exception):  # Pillow's EXIF reader raises anything on hostile bytes
-        orientation = int(image.getexif()[_ORIENTATION])
-        if orientation in range(1, 9):
-            return orientation
+def _settled_orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation, and keeps Pillow from reading another. A broken EXIF block is ignored."""
+    hidden = {name: image.info.pop(name) for name in _XMP if name in image.info}
+    try:
+        with suppress(Exception):  # Pillow's EXIF reader raises anything on hostile bytes
+            orientation = int(image.getexif()[_ORIENTATION])  # Pillow keeps what it has read once
+            if orientation in range(1, 9):
+                return orientation
+    finally:
+        image.info.update(hidden)
     return 1
 
 

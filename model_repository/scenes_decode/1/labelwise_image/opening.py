@@ -20,12 +20,6 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def draft(image: Image.Image, side: int) -> None:
-    """Lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, with no side below `side`."""
-    if image.format == "JPEG":
-        image.draft(None, (side, side))
-
-
 def held_pixels(image: Image.Image, whole: int) -> int:
     """Returns the number of pixels that decoding holds; a progressive JPEG keeps all coefficients at any scale."""
     return whole if image.info.get("progressive") else image.width * image.height

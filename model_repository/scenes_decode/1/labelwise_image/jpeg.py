@@ -1,0 +1,119 @@
+"""JPEG: decoding all of it, at a reduced scale where that is enough, and telling a whole photo from a cut one.
+
+A decoder fills what a cut file lacks with grey, and libjpeg's warning about it does not reach Python. A decoder also
+refuses some files that lack only the marker at their end. So the question here is whether the picture depends on bytes
+that the file does not have: the file is decoded with two different endings, and both must give the same picture.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+
+from PIL import Image
+from PIL.ImageFile import _Tile
+from PIL.JpegImagePlugin import JpegImageFile  # the class of MPO, Ultra HDR and plain JPEG alike
+
+_END = b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither an escaped 0xFF nor a restart marker
+_BARE = {0x01, 0xD8, 0xD9}  # markers without a length
+_START_OF_SCAN, _PROGRESSIVE = 0xDA, {0xC2, 0xCA}
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_FILL = bytes(16)  # a longer run of zeros at the end is what a broken download left, no picture
+# Two endings, each bit of one unlike the other's. Restart markers let them continue a picture that has those. libjpeg
+# takes a marker one or two ahead of its turn for a lost one, and leaves the part before it grey: so two orders of them.
+_BITS = bytes(1 + 89 * place % 254 for place in range(64))
+_ENDINGS = tuple(
+    b"".join(bits + bytes((0xFF, 0xD0 + (first + turn) % 8)) for turn in range(8)) + bits + _END
+    for bits, first in ((_BITS, 0), (bytes(255 - byte for byte in _BITS), 4))
+)
+
+
+def draft(image: Image.Image, side: int) -> None:
+    """Lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, with no side below `side`."""
+    if isinstance(image, JpegImageFile):
+        image.draft(None, (side, side))
+
+
+def load_jpeg(image: JpegImageFile, data: bytes) -> None:
+    """Decodes `image`, opened from `data`. Raises OSError if rows are missing, and what else Pillow raises."""
+    tile = image.tile
+    if data.rfind(_END) > _start_of_scans(data):
+        try:
+            _load(image, tile, data)
+            if not _ends_in_grey(image):
+                return
+        except OSError:
+            pass  # a missing end marker is no loss; what else is wrong shows below
+    end = _end_of_scans(data)
+    if end is None or not _load_whole(image, tile, data[:end].rstrip(b"\xff")):
+        raise OSError("The last rows are missing.")
+
+
+def _load_whole(image: JpegImageFile, tile: list[_Tile], scans: bytes) -> bool:
+    """Decodes a file that ends after its last scan. Returns whether it has every row."""
+    if not scans.endswith(_FILL):
+        return _is_whole(image, tile, scans)
+    # Zeros are also codes: they may be what fills a cut file, or the end of a picture of one colour.
+    filled = scans.rstrip(b"\0")
+    escape = filled.endswith(b"\xff")
+    return (
+        _is_whole(image, tile, filled + bytes(escape))
+        or _is_whole(image, tile, filled + bytes(escape + 1))
+        or (not _is_whole(image, tile, scans[: -len(_FILL)]) and _is_whole(image, tile, scans))
+    )
+
+
+def _is_whole(image: JpegImageFile, tile: list[_Tile], scans: bytes) -> bool:
+    pictures = set()
+    for ending in _ENDINGS:
+        _load(image, tile, scans + ending)
+        pictures.add(hashlib.sha256(image.tobytes()).digest())
+    return len(pictures) == 1
+
+
+def _load(image: JpegImageFile, tile: list[_Tile], data: bytes) -> None:
+    image.tile = list(tile)
+    image.fp = io.BytesIO(data)
+    image.decodermaxblock = len(data)  # libjpeg cannot pause in arithmetic-coded data
+    image.load()
+
+
+def _ends_in_grey(image: Image.Image) -> bool:
+    """Whether the last pixel is what libjpeg puts in place of missing data."""
+    last = image.getpixel((image.width - 1, image.height - 1))
+    return all(value in (127, 128) for value in (last if isinstance(last, tuple) else (last,)))
+
+
+def _end_of_scans(data: bytes) -> int | None:
+    """Returns where the last scan's data end. Returns None if a component or some of its bits have no scan."""
+    missing: set[tuple[int, int]] | None = None  # component, coefficient
+    progressive = False
+    for marker, start, body in _segments(data):
+        if missing is not None and not missing:
+            return start
+        if marker in _FRAMES and missing is None:
+            progressive = marker in _PROGRESSIVE
+            missing = {(name, place) for name in body[6::3] for place in range(64 if progressive else 1)}
+        elif marker == _START_OF_SCAN and missing is not None and len(body) >= 6:
+            first, last, bits = body[-3:]
+            places = range(first, last + 1) if progressive else range(1)
+            if not progressive or not bits & 15:  # the lowest bit comes with this scan
+                missing -= {(name, place) for name in body[1:-3:2] for place in places}
+        elif marker == 0xD9:
+            return None
+    return len(data) if missing is not None and not missing else None
+
+
+def _start_of_scans(data: bytes) -> int:
+    return next((start for marker, start, _ in _segments(data) if marker == _START_OF_SCAN), len(data))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yields each marker with its place and the bytes that belong to it, and passes over the scans' data."""
+    place = 2
+    while found := _MARKER.search(data, place):
+        marker, place = data[found.start() + 1], found.end()
+        length = 0 if marker in _BARE else int.from_bytes(data[place : place + 2], "big")
+        yield marker, found.start(), data[place + 2 : place + length]
+        place += length
