@@ -66,7 +66,7 @@ class TaggingService:
             with Stage("receive", self.metrics.receive_seconds):
                 items = await self.uploads.batch(request, place)
             note(model=choice.spec.name, version=choice.spec.version, images=len(items))
-            with ended_by_hang_up(request):
+            with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
                 results = await self._run_many(items, choice.spec, Deadline(timeout))
         return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
 
@@ -130,15 +130,11 @@ class TaggingService:
 
     @contextmanager
     def _place(self, request: Request) -> Iterator[tuple[Place, float]]:
-        """A place, and the seconds for the work; nothing of the body is read for a request that cannot have them."""
+        """The request's share, and the seconds for the work. Refuses what it can before it reads any of the body."""
         refuse_repeats(request)
         timeout = requested_timeout(request, self.settings.request_timeout)
         with self.admission.place() as place:
-            self.metrics.in_flight.inc()
-            try:
-                yield place, timeout
-            finally:
-                self.metrics.in_flight.dec()
+            yield place, timeout
 
     @asynccontextmanager
     async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_Run]:
@@ -148,7 +144,7 @@ class TaggingService:
             with Stage("receive", self.metrics.receive_seconds):
                 data = await self.uploads.photo(request, place)
             deadline = Deadline(timeout)
-            with ended_by_hang_up(request):
+            with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
                 photo = await self._decode(data, spec, deadline)
                 answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
                 yield _Run(data, photo, answer, deadline)

@@ -26,27 +26,20 @@ def slow_upload(url: str) -> socket.socket:
     return connection
 
 
-def test_more_than_it_takes_is_refused_at_once_and_slow_uploads_are_cut() -> None:
-    with running_gateway(max_requests="2", upload_timeout="2") as (url, _):
-        held = [slow_upload(url) for _ in range(2)]
-        time.sleep(0.5)
-        refused = httpx.post(f"{url}/v1/tag", content=PHOTO)
-        assert refused.status_code == 429
-        assert refused.headers["retry-after"] == "1"
-        assert refused.json()["code"] == "overloaded"
+def test_slow_uploads_keep_nobody_waiting_and_are_cut() -> None:
+    with running_gateway(max_requests="2", upload_timeout="3") as (url, _):
+        held = [slow_upload(url) for _ in range(8)]
+        assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
         for connection in held:
             with connection:
                 assert connection.recv(4096).startswith(b"HTTP/1.1 408")
         assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
 
 
-def test_clients_that_hang_up_free_their_place() -> None:
+def test_clients_that_hang_up_during_an_upload_are_no_fault() -> None:
     with running_gateway(max_requests="1") as (url, _):
         slow_upload(url).close()
-        deadline = time.monotonic() + 5
-        while (response := httpx.post(f"{url}/v1/tag", content=PHOTO)).status_code == 429:
-            assert time.monotonic() < deadline
-        assert response.status_code == 200
+        assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
         assert 'status="500"' not in httpx.get(f"{url}/metrics").text
 
 
@@ -67,16 +60,17 @@ def test_every_request_of_a_crowd_is_answered_once() -> None:
     assert statuses.count(200) >= 8
 
 
-def test_uploads_together_hold_no_more_than_they_may() -> None:
+def test_uploads_together_hold_no_more_than_they_may_and_one_that_stalls_makes_room() -> None:
     least = str(len(PHOTO))
     limits = {"max_body": least, "max_batch_body": least, "max_pending_bytes": least}
+    statuses = []
     with running_gateway(**limits) as (url, _), slow_upload(url) as held:
-        time.sleep(0.5)
-        refused = httpx.post(f"{url}/v1/tag", content=PHOTO)
-        assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
-        held.sendall(PHOTO[100:])
-        assert held.recv(4096).startswith(b"HTTP/1.1 200")
-        assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
+        deadline = time.monotonic() + 20
+        while not statuses or statuses[-1] == 429:  # the upload may not have stalled for long enough yet
+            assert time.monotonic() < deadline
+            statuses.append(httpx.post(f"{url}/v1/tag", content=PHOTO).status_code)
+        assert statuses[-1] == 200
+        assert held.recv(4096).startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts and returns memory as Linux does")

@@ -46,7 +46,7 @@ class Metrics:
         self.label_score = self._histogram("label_score", "Scores of a sample.", _SCORES, (*model, "label"))
         self.in_flight = Gauge(
             "labelwise_requests_in_flight",
-            "Accepted and not yet answered.",
+            "Completely uploaded and not yet answered.",
             registry=self.registry,
             multiprocess_mode="livesum",
         )

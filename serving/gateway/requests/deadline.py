@@ -41,9 +41,10 @@ class TimeLimit:
     def __init__(self, seconds: float) -> None:
         self._seconds, self._is_over = seconds, False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "TimeLimit":
         self._task = _current_task()
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end)
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.end)
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
@@ -51,7 +52,8 @@ class TimeLimit:
             _forget_cancellation(self._task)
             raise asyncio.TimeoutError from None
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Cut the block now."""
         self._is_over = True
         self._task.cancel()
 

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from serving.gateway.errors import GatewayError
 from serving.gateway.requests.admission import Place
-from serving.gateway.requests.deadline import Deadline, TimeLimit
+from serving.gateway.requests.deadline import Deadline
 from serving.gateway.requests.decoding import Decoders
 from serving.gateway.requests.fetch import Fetcher
 from serving.gateway.requests.forms import Item, form_files, form_items, json_items
@@ -33,17 +33,20 @@ class Uploads:
 
     async def photo(self, request: Request, place: Place) -> bytes:
         """The photo from a raw body, the `file` field of a multipart form, or a URL. Raises GatewayError."""
-        place.take_images(1)
         kind = _content_type(request)
         if kind == _JSON and self.fetcher is not None:
             asked = await self._body(request, place, self._settings.max_body)
-            return await self.fetcher.photo_of(asked, place.take_bytes)
+            with place.fetch():
+                photo = await self.fetcher.photo_of(asked, place.take_bytes)
+            place.begin(images=1)
+            return photo
         if kind != _FORM and kind not in _RAW_TYPES and not kind.startswith("image/"):
             raise GatewayError(
                 "content_type_unsupported",
                 f"Send the photo itself as image/*, or a multipart form with it as `{FORM_FIELD}`.",
             )
         body = await self._body(request, place, self._settings.max_body)
+        place.begin(images=1)
         photo = await self._photo_of_form(request, body) if kind == _FORM else body
         if not photo:
             raise GatewayError("image_empty", "There is no photo in the request: send its bytes as the body.")
@@ -58,6 +61,7 @@ class Uploads:
                 f"Send the photos as a multipart form with the field `{BATCH_FIELD}`, or as application/json.",
             )
         body = await self._body(request, place, self._settings.max_batch_body)
+        place.begin()
         if kind == _JSON:
             read = functools.partial(json_items, body, most)
         else:
@@ -89,7 +93,7 @@ class Uploads:
             raise _too_large(most)
         body = bytearray()
         try:
-            with TimeLimit(self._settings.upload_timeout):
+            with place.upload(self._settings.upload_timeout):
                 async for chunk in request.stream():
                     place.take_bytes(len(chunk))
                     body += chunk
