@@ -19,8 +19,9 @@ from export.tolerances import Precision
 from export.triton_config import Backend, ServingOptions
 from labelwise import __version__
 from labelwise.errors import LabelwiseError
+from labelwise.label_names import case_fault
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE
-from labelwise.spec import NAME_PATTERN, TaggerSpec, sha256_of
+from labelwise.spec import NAME_PATTERN, SPEC_FILE, TaggerSpec, sha256_of
 
 if TYPE_CHECKING:
     from export.labelled import LabelledChange
@@ -85,7 +86,9 @@ def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> E
     Raises LabelwiseError: not a checkpoint, a wrong name, a repository that cannot be written, or a failed check.
     """
     _check(target, evidence)
-    return _export(open_run(run), target, evidence)
+    source = open_run(run)
+    _check_labels(source.spec, run / SPEC_FILE)
+    return _export(source, target, evidence)
 
 
 def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
@@ -95,7 +98,9 @@ def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence 
     as `export_run`.
     """
     _check(target, evidence)
-    return _export(open_onnx(file, spec_file), target, evidence)
+    source = open_onnx(file, spec_file)
+    _check_labels(source.spec, spec_file)
+    return _export(source, target, evidence)
 
 
 def open_run(run: Path) -> Source:
@@ -162,6 +167,11 @@ def _check(target: Target, evidence: Evidence) -> None:
         enough(None)
     if target.plan:
         find_builder()
+
+
+def _check_labels(spec: TaggerSpec, file: Path) -> None:
+    if fault := case_fault(spec.labels):
+        raise LabelwiseError(f"Not published: {fault}. Rename one of them in {file}, in the same place of the list.")
 
 
 def _check_name(name: str) -> None:

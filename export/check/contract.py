@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export.check.findings import Finding, finding
 from labelwise.errors import SpecError
+from labelwise.label_names import case_fault
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
 from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
 
@@ -41,6 +42,8 @@ def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Find
         spec, faults = _read_contract(folder, name, number)
         findings.append(finding(f"{name} version {number}", "contract", f"{SPEC_FILE} is valid", faults))
         if spec is not None:
+            if fault := case_fault(spec.labels):
+                findings.append(Finding(f"{name} version {number}", "labels", fault, "note"))
             weights = repository / (name + MODEL_SUFFIX) / str(number) / WEIGHTS_FILE
             versions.append(Version(spec.model_copy(update={"name": name, "version": number}), weights))
     return versions, findings

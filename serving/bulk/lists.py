@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labelwise.errors import DataError
+from labelwise.spreadsheet import HEAD_BYTES, encoding_of, read_cells
 from serving.bulk.sources import Found, look
 
 _COLUMNS = ("image", "path", "file", "filename")  # as in training's lists
@@ -47,11 +48,14 @@ def _locate(name: str, roots: tuple[str, ...]) -> str:
 
 
 def _csv_cells(path: str) -> Iterator[str]:
-    with open(path, encoding="utf-8-sig", newline="") as stream:  # noqa: PTH123
-        reader = csv.DictReader(stream)
-        column = _column(reader.fieldnames or (), path)
-        for row in reader:
-            if name := (row[column] or "").strip():
+    with open(path, "rb") as head:  # noqa: PTH123
+        encoding = encoding_of(head.read(HEAD_BYTES))
+    with open(path, encoding=encoding, newline="") as stream:  # noqa: PTH123
+        rows = read_cells(stream, _COLUMNS)
+        _, header = next(rows, (0, []))
+        at = header.index(_column(header, path))
+        for _, cells in rows:
+            if name := "".join(cells[at : at + 1]).strip():
                 yield name
 
 
@@ -69,6 +73,5 @@ def _column(names: Sequence[str], path: str) -> str:
     by_lower = {name.strip().lower(): name for name in names}
     column = next((by_lower[name] for name in _COLUMNS if name in by_lower), None)
     if column is None:
-        advice = "name it `image` or `path`" + ", and separate columns by commas" * path.lower().endswith(".csv")
-        raise DataError(f"{path} has no column of text with the photos' paths: {advice}.")
+        raise DataError(f"{path} has no column of text with the photos' paths: name it `image` or `path`.")
     return column

@@ -47,7 +47,12 @@ class Output:
             raise UsageError(f"{self.path} cannot be written: it is a file, or the folder is read-only.")
 
     def open(self, spec: TaggerSpec, force: bool) -> Ledger:
-        """The journal to go on with. OutputError where what is there is not of `spec`'s model; `force` replaces it."""
+        """The journal to go on with; `force` replaces an output of another model.
+
+        Raises OutputError if what is there is of another model, and UsageError if the format cannot hold the labels.
+        """
+        if self._format is parquet_file:
+            parquet_file.check_labels(spec, self.path)
         identity = Identity.of(spec)
         ledger = Ledger.open(self.journal)
         try:

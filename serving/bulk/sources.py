@@ -21,7 +21,7 @@ from serving.client.photos import MAX_BYTES
 
 STDIN = "-"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
-LISTS = (".csv", ".parquet")
+LISTS = (".csv", ".tsv", ".parquet")
 _EFFECTIVE = os.access in os.supports_effective_ids
 _DEEP = re.compile(r"(?:^|(?<=/))\*\*(?:/+\*\*)*(?:/+|$)")  # of a glob, a whole name
 _APPLE_DOUBLE = "._"  # what macOS leaves beside files on other systems' disks: a photo by name only

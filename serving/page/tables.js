@@ -13,10 +13,15 @@ export function asCsv(photos) {
   const head = ["path", "tags", ...labels.map((label) => `scores.${label}`), "model", "version"];
   const rows = photos.map(({ file, judged: { tags, model, version, scores } }) => {
     const scoreOf = new Map(scores.map(({ label, score }) => [label, score]));
-    const names = tags.map(({ label }) => label).join(";");
+    const names = tags.map(({ label }) => quoted(label)).join(";");
     return [file.name, names, ...labels.map((label) => scoreOf.get(label) ?? ""), model, version];
   });
   return [head, ...rows].map((row) => row.map(cell).join(",") + NEWLINE).join("");
+}
+
+/** As `join_names` in labelwise/label_names.py: a name that holds a separator stands in quotes. */
+function quoted(name) {
+  return /[,;|\r\n"]|^\[/.test(name) ? `"${name.replaceAll('"', '""')}"` : name;
 }
 
 /** Spreadsheets run what begins like a formula, and file names come from anywhere; an apostrophe makes it text. */

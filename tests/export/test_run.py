@@ -102,6 +102,21 @@ def test_older_versions_go_and_options_reach_the_configuration(repository: Path,
     assert config.instance_group[0].count == 2
 
 
+def test_labels_that_differ_only_by_case_are_not_published(checkpoint: Path, tmp_path: Path):
+    run = shutil.copytree(checkpoint, tmp_path / "run")
+    spec = TaggerSpec.read(run)
+    first, second, *others = spec.labels
+    spec.model_copy(update={"labels": (first, first.upper(), *others)}).write(run)
+    with pytest.raises(
+        LabelwiseError, match=rf"'{first}' and '{first.upper()}' differ only by case.* Rename one of"
+    ) as e:
+        export_run(run, Target(tmp_path / "repository", "pets"))
+    assert str(run / "tagger.json") in str(e.value)
+    assert not (tmp_path / "repository").exists()
+    spec.model_copy(update={"labels": (first, f"other {second}", *others)}).write(run)
+    assert load_checkpoint(run)[1].labels[1] == f"other {second}"  # the way out that the message names
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

@@ -1,4 +1,4 @@
-"""CSV for spreadsheets: a row a photo, tags separated by `;`, a column `scores.LABEL` for each label."""
+"""CSV for spreadsheets: a row per photo, its tags in one cell (`join_names`), a column `scores.LABEL` per label."""
 
 import csv
 import io
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from labelwise.label_names import join_names
 from labelwise.spec import TaggerSpec
 from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
 
@@ -24,7 +25,7 @@ def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
         for row, tags, values in zip(page.rows, page.tags, page.scores.tolist(), strict=True):
             told = ("" if score != score else score for score in values)
             about = (spec.name, spec.version, weights_of(spec), row.error, row.detail, row.size, row.mtime_ns)
-            writer.writerow((row.path, ";".join(tags or ()), *told, *about))
+            writer.writerow((row.path, join_names(tags or ()), *told, *about))
     text.detach()  # the stream is not ours to close
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelwise.label_names import case_fault
 from labelwise.spec import TaggerSpec
+from serving.bulk.errors import UsageError
 from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
 
 _READ_ROWS = 4096
@@ -18,6 +20,12 @@ def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
     with pq.ParquetWriter(stream, schema_of(spec)) as writer:
         for page in pages:
             writer.write_table(to_table(page, spec))
+
+
+def check_labels(spec: TaggerSpec, file: Path) -> None:
+    """Raises UsageError if labels differ only by case: a query for one of them would get the other's scores."""
+    if fault := case_fault(spec.labels):
+        raise UsageError(f"{file} cannot be Parquet: {fault}. Write .csv or .jsonl, or rename one of the labels.")
 
 
 def schema_of(spec: TaggerSpec) -> pa.Schema:

@@ -17,7 +17,7 @@ from export.onnx_file import GraphError
 from export.pictures import Evidence
 from export.run import Target, export_onnx
 from export.simplify import useless_nodes
-from labelwise.errors import SpecError
+from labelwise.errors import LabelwiseError, SpecError
 from labelwise.image import load_pixels
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
@@ -58,6 +58,13 @@ def test_a_timm_model_is_served_with_torchs_own_scores(
     model = onnx.load(repository.taggers["foreign"][1].weights)
     assert [node.op_type for node in model.graph.node][:4] == ["Transpose", "Cast", "Sub", "Div"]
     assert useless_nodes(model) == []
+
+
+def test_labels_that_differ_only_by_case_are_refused(timm_onnx: Path, spec_file: Path, tmp_path: Path):
+    with pytest.raises(LabelwiseError, match="'cat' and 'CAT' differ only by case") as caught:
+        publish(timm_onnx, spec_file, tmp_path / "repository", labels=["cat", "dog", "CAT", "tree"])
+    assert str(spec_file) in str(caught.value)
+    assert not (tmp_path / "repository").exists()
 
 
 def test_its_own_published_graph_keeps_every_output(exported: Path, spec: TaggerSpec, tmp_path: Path):

@@ -73,7 +73,9 @@ def test_a_column_by_any_case(folder: Path):
     (folder / "p/list.csv").write_text("Id, Path\n1, a.jpg\n")
     assert names("p/list.csv") == ["p/a.jpg"]
     (folder / "p/list.csv").write_text("Id;Path\n1;a.jpg\n")  # as Excel writes it in half of Europe
-    with pytest.raises(DataError, match=r"list\.csv has no column .* separate columns by commas"):
+    assert names("p/list.csv") == ["p/a.jpg"]
+    (folder / "p/list.csv").write_text("Id;Photo\n1;a.jpg\n")
+    with pytest.raises(DataError, match=r"list\.csv has no column of text .* name it `image` or `path`"):
         names("p/list.csv")
 
 
@@ -89,3 +91,16 @@ def test_what_is_no_text_in_parquet_is_no_path(folder: Path, image: object):
     pq.write_table(pa.table({"image": [image]}), folder / "list.parquet")
     with pytest.raises(DataError, match=r"list.parquet has no column of text"):
         names("list.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.csv", "Label;Image;;\r\n;;;\r\nx;a.jpg;;\r\nx;deep/c.jpeg;;\r\n".encode("utf-8-sig")),
+        ("list.tsv", "label\timage\r\n1,5\ta.jpg\r\n\t deep/c.jpeg\r\nx\r\n".encode("utf-16")),
+        ("list.CSV", b"sep=;\nimage;x\na.jpg\ndeep/c.jpeg;1\n"),
+    ],
+)
+def test_lists_as_spreadsheets_save_them(name: str, content: bytes, folder: Path):
+    (folder / "p" / name).write_bytes(content)
+    assert names(f"p/{name}") == ["p/a.jpg", "p/deep/c.jpeg"]
