@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import sys
-import tempfile
 import time
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -21,7 +20,7 @@ from serving.engines.triton_loader import TritonLoader
 from serving.engines.triton_log import parse_line
 from serving.engines.triton_view import TritonView
 from serving.engines.watch import RepositoryWatch, repeat
-from serving.temporary import temporary_folder
+from serving.temporary import TemporaryFolder
 
 logger = logging.getLogger("labelwise.triton")
 
@@ -78,7 +77,7 @@ class LocalTriton:
         self._reload_interval, self._retire_after = reload_interval, retire_after
         self._trace_endpoint = trace_endpoint
         self._view: TritonView | None = None
-        self._workspace: tempfile.TemporaryDirectory[str] | None = None
+        self._workspace: TemporaryFolder | None = None
         self._process: Process | None = None
         self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # how its shared memory is called
         self._control = TritonControl(self.grpc_url, start_timeout)
@@ -103,7 +102,7 @@ class LocalTriton:
         install = self._install or find_triton()
         _require_free(self._host, self._grpc_port, "gRPC")
         _require_free(self._host, self._metrics_port, "metrics")
-        self._workspace = temporary_folder("triton")
+        self._workspace = TemporaryFolder("triton")
         try:
             require_plain(Path(self._workspace.name))
             watch = await asyncio.to_thread(self._lay_out, install, Path(self._workspace.name))

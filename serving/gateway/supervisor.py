@@ -29,7 +29,7 @@ from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import FOLDER_VARIABLE
 from serving.gateway.run import announce, run_alone
 from serving.settings import Settings
-from serving.temporary import temporary_folder
+from serving.temporary import TemporaryFolder
 
 logger = logging.getLogger("labelwise.workers")
 
@@ -71,6 +71,8 @@ async def _keep_workers(
             announce(listener)
             await stop.wait()
     finally:
+        # The kernel accepts connections as long as one process holds this socket; the workers close theirs first thing.
+        listener.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -193,7 +195,7 @@ def _signals_set(stop: asyncio.Event) -> Iterator[None]:
 @contextlib.contextmanager
 def _metrics_folder() -> Iterator[str]:
     """Where the workers count together; prometheus_client looks for it when it is imported, in each of them."""
-    with temporary_folder("metrics") as folder:
+    with TemporaryFolder("metrics") as folder:
         os.environ[FOLDER_VARIABLE] = folder
         try:
             yield folder

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from labelwise.spec import TaggerSpec
+from serving.gateway.observe.shared_counts import share_counts
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -26,6 +27,8 @@ class Metrics:
     """The gateway's metrics; durations in seconds."""
 
     def __init__(self) -> None:
+        if FOLDER_VARIABLE in os.environ:
+            share_counts()
         self.registry = CollectorRegistry()
         model = ("model", "version")
         self.requests = self._counter("requests", "Answered requests.", ("route", "status"))

@@ -1,6 +1,7 @@
 """Several processes behind one address: started together, kept alive, counted together, ended together."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from serving.gateway.access.keys import add_key, revoke_key
 from serving.gateway.supervisor import settings_of_each, supervise
 from serving.settings import Settings
 from tests.conftest import ROOT, free_port, running_gateway
+from tests.serving.raw_http import connect, read_to_the_end
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PATIENCE = 90.0  # seconds
@@ -75,6 +77,54 @@ def test_workers_count_together_and_one_that_dies_is_replaced(tmp_path: Path, mo
         assert process.wait(PATIENCE) == 0
     assert not folder.exists()
     assert not any(Path(f"/proc/{pid}").exists() for pid in last)
+
+
+def test_at_the_end_new_connections_are_refused_and_accepted_requests_answered() -> None:
+    with running_gateway("--workers", "2") as (url, process), connect(url) as connection:
+        head = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(PHOTO)
+        connection.sendall(head + PHOTO[:1000])
+        assert ask(url, 4) == [200] * 4
+        process.terminate()
+
+        def refused() -> bool:
+            try:
+                connect(url).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        until(refused)
+        assert process.poll() is None
+        connection.sendall(PHOTO[1000:])
+        assert read_to_the_end(connection).startswith(b"HTTP/1.1 200")
+        assert process.wait(PATIENCE) == 0
+
+
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+
+
+def test_a_full_disk_for_the_counts_ends_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small disk can be mounted by root alone")
+    try:
+        monkeypatch.setenv("TMPDIR", str(disk))
+        with running_gateway("--workers", "2") as (url, process):
+            first = children(process.pid)
+            fill(disk)
+            assert ask(url, 12) == [200] * 12
+            for number in range(200):  # more series than fit into what is reserved
+                httpx.get(f"{url}/v1/models/{number}")
+            assert ask(url, 4) == [200] * 4
+            assert httpx.get(f"{url}/metrics").status_code == 200
+            assert children(process.pid) == first
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_no_folder_to_count_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,64 @@
+"""Temporary folders: none is left behind, however its process ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from labelwise.errors import LabelwiseError
+from serving.temporary import TemporaryFolder
+from tests.conftest import ROOT
+
+_OWNER = """
+import pathlib, sys, time
+from serving.temporary import TemporaryFolder
+with TemporaryFolder("test") as folder:
+    pathlib.Path(folder, "file").write_text("content")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_it_goes_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with TemporaryFolder("test") as folder:
+        assert Path(folder).parent == tmp_path
+        assert "test" in Path(folder).name
+        Path(folder, "file").write_text("content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_none_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(LabelwiseError, match=r"No temporary folder for test can be made: .* TMPDIR can name another"):
+        TemporaryFolder("test")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize("with_its_group", [False, True])
+def test_it_goes_with_a_process_that_is_killed(tmp_path: Path, with_its_group: bool):
+    with subprocess.Popen(
+        [sys.executable, "-c", _OWNER],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as owner:
+        assert owner.stdout
+        folder = Path(owner.stdout.readline().strip())
+        assert (folder / "file").is_file()
+        if with_its_group:
+            os.killpg(owner.pid, signal.SIGKILL)
+        else:
+            owner.kill()
+        owner.wait()
+    deadline = time.monotonic() + 60
+    while folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
