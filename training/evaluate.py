@@ -17,6 +17,7 @@ from labelwise.spec import SPEC_FILE, TaggerSpec, write_atomically
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint
 from training.data import PRESENT, EvalBatches, LabelledData, Photos, check_photos, read_data
+from training.data.labelled import some
 from training.device import pick_device
 from training.metrics import (
     AT_HALF,
@@ -80,6 +81,8 @@ def evaluate_tagger(
         _check_writable(is_run, objective, source)
     spec, score = (_open_run if is_run else _open_repository)(source)
     labelled = check_photos(read_data(data, _split_seed(spec)), skip_broken=skip_broken)
+    if surplus := [label for label in labelled.labels if label not in spec.labels]:
+        print(f"Left out, for the tagger does not know them: the labels {some(surplus)}.", flush=True)
     parts = _choose(labelled, split, spec.labels, data)
     if write and split != "val" and labelled.describe().fingerprint == spec.data.fingerprint:
         raise LabelwiseError(f"{source} was trained on {split} of this data: thresholds to write are fitted on val.")

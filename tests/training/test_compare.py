@@ -39,7 +39,9 @@ def test_all_variants_are_trained_once_and_told_apart(
 ):
     comparison = Comparison(str(dataset), tmp_path, tuple(VARIANTS), seeds=1, settings=SMALL)
     runs = compare(comparison, jobs=2)
-    said = capsys.readouterr().out.splitlines()
+    layout, labels, _, *said = capsys.readouterr().out.splitlines()
+    assert layout == "Read as a CSV list."  # said once, for all runs, and before the first
+    assert labels.startswith("6 labels, with their photos to train on + for val: red circle ")
     assert [line.split(":")[0] for line in said] == [f"{k} of {len(runs)}" for k in range(1, len(runs) + 1)]
     for run in runs:
         line = f"{run.method}, seed {run.seed}: mAP {run.metrics['mAP']:.4f} after {run.seconds / 60:.1f} min"
@@ -134,7 +136,8 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on(dataset: Path, 
         process = _start(dataset, tmp_path)
         send(process.pid, number)
         output, errors = process.communicate(timeout=60)  # ends when nobody holds the pipes: no orphan is left
-        assert (process.returncode, output, errors) == (130, "", "labelwise: Stopped; the same command goes on.\n")
+        assert (process.returncode, errors) == (130, "labelwise: Stopped; the same command goes on.\n")
+        assert "of 4:" not in output  # no run was finished
     assert {run.name for run in tmp_path.iterdir()} == {"bce-0", "supcon-0"}  # the others were never begun
     for history in tmp_path.glob("*/history.jsonl"):
         epochs = [json.loads(line)["epoch"] for line in history.read_text().splitlines()]

@@ -89,12 +89,19 @@ def test_every_part_of_the_data_can_be_measured(run: Path, dataset: Path, split:
     assert (evaluation.split, evaluation.photos) == (split, photos)
 
 
-def test_data_with_more_labels_in_another_order_is_aligned(run: Path, dataset: Path, tmp_path: Path):
+def test_data_with_more_labels_in_another_order_is_aligned(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     labels = read_data(dataset).labels
     columns = ["image", "unheard of", *reversed(labels), "split"]
     rows = [{**row, "unheard of": "1"} for row in rows_of(dataset)]
     other = write_rows(tmp_path / "other.csv", columns, rows)
     assert evaluate_tagger(run, other) == evaluate_tagger(run, dataset)
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "Read as a CSV list.\n7 labels, with their photos to train on + for val: unheard of 16 + 4, "
+    )
+    assert "Left out, for the tagger does not know them: the labels unheard of." in said
 
 
 def test_data_without_a_label_of_the_tagger_is_refused_by_name(run: Path, dataset: Path, tmp_path: Path):

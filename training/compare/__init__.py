@@ -11,9 +11,11 @@ __all__ = ["METHODS", "VARIANTS", "Comparison", "Run", "claims", "compare", "tab
 def compare(comparison: Comparison, jobs: int = 1) -> list[Run]:
     """Train what is missing, `jobs` runs at a time on the cores shared between them; write results.{json,md,svg}.
 
-    A comparison that was stopped goes on where it was. Raises Stopped on Ctrl-C and SIGTERM, and LabelwiseError.
+    First the data is checked, and said what it is read as: the runs say nothing. A comparison that was stopped goes on
+    where it was. Raises Stopped on Ctrl-C and SIGTERM, and LabelwiseError.
     """
     tasks, threads = comparison.tasks(), threads_of_each(jobs)
+    comparison.check_data()
     runs: list[Run] = []
 
     def keep(run: Run) -> None:

@@ -9,8 +9,9 @@ from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
 from training.checkpoint import WEIGHTS_FILE
 from training.config import TrainConfig
+from training.data import read_data
 from training.report.history import read_history
-from training.run import RunOptions, train_run
+from training.run import RunOptions, prepare_data, train_run
 from training.settings import make_config, setting_names
 
 # Whatever its method, a run has the same epochs, views, batches and schedule; only the head and the loss differ.
@@ -71,6 +72,11 @@ class Comparison:
         for method, seed in tasks:
             self.config(method, seed)
         return tasks
+
+    def check_data(self) -> None:
+        """Print what the data is read as and what is left out, with the splits of seed 0. DataError."""
+        config = self.config(self.methods[0], 0)
+        prepare_data(read_data(self.source, config.seed), config.model_copy(update={"cache": "none"}), self.options)
 
     def train(self, task: tuple[str, int]) -> Run:
         """Train one of `tasks`, or what is left of it."""

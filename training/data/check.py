@@ -16,6 +16,7 @@ from training.augment import OVERSIZE
 from training.data.decode import Pixels, decode, fault, fits_in_memory, ordered_map, scaled
 from training.data.labelled import LabelledData, Photos, counted, some
 from training.data.sharded import ShardedPhotos, check_shards
+from training.data.summary import summary
 
 Cache = Literal["auto", "memory", "none"]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -38,15 +39,19 @@ def check_photos(
 
     Given `image`, and if `cache` allows, the decoded pixels are kept for the loaders: train at OVERSIZE times the
     model's size, val at its size; "auto" as in `keep_pixels`. `progress` wraps one pass over train and val together,
-    and `say` tells what was left out, and once what `data` notes. Raises a DataError that names the photos that are
+    and `say` gets the summary of `data`, once, and what was left out. Raises a DataError that names the photos that are
     missing or broken, or says that a split lost all of its photos. Of shards, decoded when they were written, it checks
     that they are there.
     """
-    if isinstance(data.train, ShardedPhotos) or isinstance(data.val, ShardedPhotos):
+    is_sharded = isinstance(data.train, ShardedPhotos) or isinstance(data.val, ShardedPhotos)
+    if is_sharded:
         check_shards(data)
+    if data.layout or data.notes:
+        for line in summary(data):
+            say(line)
+        data = replace(data, layout="", notes=(), listed=())  # said once
+    if is_sharded:
         return data
-    for note in data.notes:
-        say(note)
     splits = ((data.train, OVERSIZE), (data.val, 1.0))
     keeps = image is not None and _keeps(
         sum(_bytes(len(photos), image, scale) for photos, scale in splits), cache, processes
@@ -66,7 +71,7 @@ def check_photos(
     train, val = checked
     if not len(train) or not len(val):
         raise DataError("No photo of train or none of val can be decoded: look at the files.")
-    return replace(data, train=train, val=val, notes=())
+    return replace(data, train=train, val=val)
 
 
 def keep_pixels(

@@ -18,7 +18,11 @@ from labelwise.spec import DataSpec
 
 PRESENT, ABSENT, UNKNOWN = 1.0, 0.0, -1.0
 # What a split may be called, in a list or as a folder's name.
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 _VAL_SHARE = 0.2
 _NAMED_AT_MOST = 10
@@ -49,12 +53,18 @@ class Photos:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """A data set split in two; no file is in both. `notes` is what `check_photos` tells the user of the splits."""
+    """A data set split in two; no file is in both.
+
+    `layout` says what the data was recognised as, `notes` what the user must know of it: `check_photos` prints both.
+    `listed` holds every photo that the layout names, those of a test split too.
+    """
 
     labels: tuple[str, ...]
     train: Photos
     val: Photos
+    layout: str = field(default="", kw_only=True, compare=False)
     notes: tuple[str, ...] = field(default=(), kw_only=True, compare=False)
+    listed: tuple[Path, ...] = field(default=(), kw_only=True, compare=False, repr=False)
 
     def select(self, labels: Sequence[str]) -> "LabelledData":
         """Only these labels, in this order. DataError names a label that the data does not have."""
@@ -108,7 +118,7 @@ def assemble(
         train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", scored))
     photos = Photos(tuple(files), targets)
     notes += _note_alike(labels)
-    data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes)
+    data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes, listed=photos.files)
     _check_split(data, source)
     return data
 
@@ -152,8 +162,12 @@ def check_case(data: LabelledData) -> None:
 def some(names: Sequence[str]) -> str:
     """The first ten, and how many more there are; what no terminal can print is escaped."""
     more = len(names) - _NAMED_AT_MOST
-    shown = [name if name.isprintable() else ascii(name) for name in names[:_NAMED_AT_MOST]]
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(printable, names[:_NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")
+
+
+def printable(name: str) -> str:
+    """`name` as it is, or escaped where a terminal could not print it."""
+    return name if name.isprintable() else ascii(name)
 
 
 def counted(number: int, noun: str) -> str:

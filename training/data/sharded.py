@@ -146,7 +146,7 @@ class ShardedData(LabelledData):
         counts = {label: self.description.train_counts[label] for label in labels}
         digest = hashlib.sha256("\n".join([self.description.fingerprint, *labels]).encode()).hexdigest()
         description = self.description.model_copy(update={"fingerprint": digest, "train_counts": counts})
-        return ShardedData(tuple(labels), train, val, description)
+        return ShardedData(tuple(labels), train, val, description, layout=self.layout)
 
 
 def is_url(source: str) -> bool:

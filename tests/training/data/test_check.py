@@ -1,7 +1,6 @@
 """The check before the first epoch: every photo that cannot be used is named at once, or left out."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +47,6 @@ def test_missing_and_broken_photos_are_named_at_once(image: ImageSpec | None, fa
     assert "\n" not in message
     with pytest.raises(DataError, match=r"2 photos cannot be decoded: 00010\.jpg \(.*00012\.jpg \("):
         decode_all(read_data(faulty).train.files, IMAGE)
-
-
-def test_what_the_data_notes_is_said_once(dataset: Path):
-    said: list[str] = []
-    data = replace(read_data(dataset), notes=("Left out: test.",))
-    check_photos(check_photos(data, say=said.append), say=said.append)
-    assert said == ["Left out: test."]
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])

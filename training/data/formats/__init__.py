@@ -1,16 +1,20 @@
-"""The layouts that labelled photos come in: one module a layout, each with the same three names."""
+"""The layouts that labelled photos come in: one module per layout, each with the same names."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from labelwise.errors import DataError
 from training.data.formats import coco, csv_list, jsonl_list, label_folders, nus_wide, shard_folder, voc
-from training.data.labelled import LabelledData
+from training.data.formats.contents import describe_contents, unlisted
+from training.data.formats.splits import subfolders
+from training.data.labelled import LabelledData, some
 
 
 class Reader(Protocol):
-    """A module that reads one layout; `LAYOUT` is how an error describes it."""
+    """A module that reads one layout: NAME for data without a more exact one, LAYOUT for who has to choose one."""
 
+    NAME: str
     LAYOUT: str
 
     def recognises(self, source: Path) -> bool: ...
@@ -29,10 +33,20 @@ def read_data(source: Path | str, seed: int = 0) -> LabelledData:
     splits, a fifth of the photos, drawn with `seed`, becomes val. Raises DataError.
     """
     if isinstance(source, str) and shard_folder.is_url(source):
-        return shard_folder.read_url(source)
+        return replace(shard_folder.read_url(source), layout=shard_folder.NAME)
     path = Path(source)
     for reader in READERS:
         if reader.recognises(path):
-            return reader.read(path, seed)
+            data = reader.read(path, seed)
+            notes = (*data.notes, *unlisted(path, data.listed))
+            return replace(data, layout=data.layout or reader.NAME, notes=notes)
     layouts = "; ".join(reader.LAYOUT for reader in READERS)
-    raise DataError(f"There is no labelled data at {path}. Give one of these: {layouts}.")
+    raise DataError(f"There is no labelled data at {path}{_found(path)}. Give one of these: {layouts}.")
+
+
+def _found(path: Path) -> str:
+    """What lies at `path`, and which folder in it would be read."""
+    folders = subfolders(path) if path.is_dir() else []
+    inside = [folder for folder in folders if any(reader.recognises(folder) for reader in READERS)]
+    hint = f"; labelled data is in {some([folder.name for folder in inside])}" if inside else ""
+    return f": {describe_contents(path)}{hint}"

@@ -10,6 +10,7 @@ from labelwise.errors import DataError
 from training.data.formats.files import locate, parse_json, read_text
 from training.data.labelled import SPLITS, LabelledData, assemble, some, targets_of_names
 
+NAME = "COCO instances"
 LAYOUT = "a COCO instances_*.json, or a folder with annotations/instances_*.json"
 
 

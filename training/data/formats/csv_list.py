@@ -12,6 +12,7 @@ from training.data.formats.files import read_text
 from training.data.formats.table import PATH_COLUMNS, Row, read_table
 from training.data.labelled import LabelledData, some
 
+NAME = "a CSV list"
 LAYOUT = "a CSV, or a folder with labels.csv (image, a 0/1 column per label or names in `labels`, split)"
 
 _SUFFIXES = (".csv", ".tsv", ".txt")  # Excel calls its "Unicode text" .txt

@@ -4,10 +4,12 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from labelwise.errors import DataError
 from labelwise.spreadsheet import HEAD_BYTES, encoding_of
+from training.data.formats.spellings import Folders
+from training.data.formats.splits import is_photo
 from training.data.labelled import some
 
 
@@ -38,14 +40,57 @@ def parse_json(text: str, place: str) -> Any:
         raise DataError(f"{place} is not JSON: {fault}.") from error
 
 
-def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Path]:
-    """Where each photo lies: in the first of `roots` that has it, and if none has, where it should lie in the first.
+class Finder:
+    """Finds the photos that the data of `source` names, each in the first of `roots` that has it."""
 
-    Photos may be missing, which `check_photos` reports; DataError if all are, for then it is the place that is wrong.
+    def __init__(self, roots: Sequence[Path], source: Path) -> None:
+        self.roots, self._source, self._folders = tuple(dict.fromkeys(roots)), source, Folders()
+
+    def find(self, name: str) -> Path | None:
+        """The file called `name`, or the only one that another system may call so; None if there is none.
+
+        Raises DataError if several files may be meant.
+        """
+        for root in self.roots:
+            # os.path, for which a name that no file can have is not there; Path raises an error instead.
+            if os.path.isfile(root / name):  # noqa: PTH113
+                return root / name
+        for root in self.roots:
+            if fits := self._folders.fitting(root, name):
+                if len(fits) > 1:
+                    self._refuse(name, [str(file.relative_to(root)) for file in fits])
+                return fits[0]
+        return None
+
+    def _refuse(self, name: str, fits: Sequence[str]) -> NoReturn:
+        """Escaped: such names often look alike."""
+        raise DataError(
+            f"{self._source} names the photo {name!a}, which {len(fits)} files fit: {some(list(map(ascii, fits)))}. "
+            "Rename the one that is meant to exactly that name, or correct the list."
+        )
+
+
+def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Path]:
+    """Where each photo lies: as `Finder` finds it, and if it is not there, where it should lie in the first of `roots`.
+
+    Photos may be missing, which `check_photos` reports. DataError if all are, for then it is the place that is wrong.
     """
-    # os.path, for which a name that no file can have is not there; Path raises an error instead.
-    found = [next((root / name for root in roots if os.path.isfile(root / name)), None) for name in names]  # noqa: PTH113
-    if names and not any(found):
-        places = " or ".join(dict.fromkeys(map(str, roots)))
-        raise DataError(f"No photo of {source} is there: {some(names)} should lie in {places}.")
+    finder = Finder(roots, source)
+    found = [finder.find(name) for name in names]
+    check_any_found(found, names, finder.roots, source)
     return [path or roots[0] / name for name, path in zip(names, found, strict=True)]
+
+
+def check_any_found(found: Sequence[Path | None], names: Sequence[str], roots: Sequence[Path], source: Path) -> None:
+    if names and not any(found):
+        places = " or ".join(map(str, roots))
+        raise DataError(f"No photo of {source} is there: {some(names)} should lie in {places}{_there(roots)}.")
+
+
+def _there(roots: Sequence[Path]) -> str:
+    """What lies in the first of `roots` that has photos, escaped if its spelling may be what differs."""
+    for root in roots:
+        photos = sorted(file.name for file in root.iterdir() if is_photo(file.name)) if root.is_dir() else []
+        if photos:
+            return f"; in {root} there are {some(photos)}"
+    return ""

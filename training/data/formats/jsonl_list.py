@@ -8,6 +8,7 @@ from training.data.formats.files import parse_json, read_text
 from training.data.formats.table import Row, read_table
 from training.data.labelled import LabelledData
 
+NAME = "a list in JSON lines"
 LAYOUT = "a JSONL, or a folder with labels.jsonl (the same as keys)"
 
 

@@ -1,64 +1,176 @@
 """A folder per label; the same file under several labels is one photo with several labels."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from labelwise.errors import DataError
-from labelwise.image import SUFFIXES
 from labelwise.spec import sha256_of
-from training.data.labelled import SPLITS, LabelledData, assemble, some, targets_of_names
+from training.data.formats.contents import describe_contents
+from training.data.formats.entries import Entry, entries_to_data
+from training.data.formats.splits import OTHER, files_below, is_photo, split_of, subfolders
+from training.data.labelled import LabelledData, counted, some
 
+NAME = "a folder per label"
 LAYOUT = "a folder with one folder of photos per label, or with train, val and test that hold them"
 
+# What exports call folders that are no labels.
+_STRUCTURE = {"images", "imgs", "labels", "annotations", "jpegimages", "segmentationclass", "segmentationobject"}
+_JUNK = {"thumbs.db", "desktop.ini"}
 
-Folders = dict[str, list[Path]]  # the photos of each label
+
+@dataclass
+class _Labels:
+    """The photos of each label in one place, and what else is there."""
+
+    photos: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    direct: set[str] = field(default_factory=set)  # labels whose own folder holds photos
+    deep: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # folders below a label's own
+    no_photos: Counter[str] = field(default_factory=Counter)  # suffixes
 
 
 def recognises(source: Path) -> bool:
-    """One folder of photos alone is no choice between labels."""
-    return len({label for folders in _read_splits(source).values() for label in folders}) > 1
+    """Folders with photos are here. One of them alone is no choice between labels, unless it is a split."""
+    if not source.is_dir():
+        return False
+    folders = [folder for folder in subfolders(source) if _has_photos(folder)]
+    labels = {label for split in folders if split_of(split.name) for label in _label_folders(_descend(split))}
+    return len(folders) > 1 or len(labels) > 1
 
 
 def read(source: Path, seed: int) -> LabelledData:
     """A photo has the labels of the folders it lies in, by name and content; all others are absent. DataError."""
-    splits = _read_splits(source)
-    labels = sorted({label for folders in splits.values() for label in folders})
-    merged = {split: _merge(folders) for split, folders in splits.items()}
+    splits, notes = _read_splits(source)
+    used = [split for split in ("", "train", "val" if "val" in splits else "test") if split in splits]
+    labels = sorted({label for split in used for label in splits[split].photos})
+    _check_labels(labels, source)
+    merged = {split: _merge(found.photos) for split, found in splits.items()}
     _check_apart(merged, source)
-    files = [file for photos in merged.values() for file in photos]
-    present = [found for photos in merged.values() for found in photos.values()]
-    names = [split for split, photos in merged.items() for _ in photos]
-    targets = targets_of_names(labels, present, [()] * len(files))
-    return assemble(labels, files, targets, names if len(splits) > 1 else None, seed, source)
+    entries = [
+        Entry(file, present & {*labels}, split=split or None)
+        for split, photos in merged.items()
+        for file, present in photos.items()
+    ]
+    for found in splits.values():
+        notes += _notes(found)
+    layout = NAME + (f", in folders for {' and '.join(splits)}" if any(splits) else "")
+    data = entries_to_data(entries, labels, layout=layout, source=source, seed=seed, notes=notes)
+    return replace(
+        data, listed=tuple(file for found in splits.values() for files in found.photos.values() for file in files)
+    )
 
 
-def _read_splits(source: Path) -> dict[str, Folders]:
-    """Per split the label folders; without train and one to score by all is one."""
-    if not source.is_dir():
-        return {}
-    inside: dict[str, Folders] = {}
-    for folder in sorted(source.iterdir()):
-        for label, photos in _read_labels(folder).items() if folder.name.lower() in SPLITS else ():
-            inside.setdefault(SPLITS[folder.name.lower()], defaultdict(list))[label] += photos
-    if "train" in inside and len(inside) > 1:
-        return inside
-    return {"": _read_labels(source)}
+def _read_splits(source: Path) -> tuple[dict[str, _Labels], list[str]]:
+    """The label folders of each split, or under "" those of a source without splits, and notes. DataError."""
+    folders = [folder for folder in subfolders(source) if _has_photos(folder)]
+    inside: dict[str, list[Path]] = defaultdict(list)
+    for folder in folders:
+        if split := split_of(folder.name):
+            inside[split] += _label_folders(_descend(folder)).values()
+    if not any(split_of(folder.name) for folder in folders):
+        return {"": _read_labels(folders)}, []
+    if not inside.get("train"):
+        raise DataError(_refusal(source, folders))
+    splits = {split: _read_labels(found) for split, found in inside.items() if found and split != OTHER}
+    return _with_known_labels(splits)
 
 
-def _read_labels(source: Path) -> Folders:
-    if not source.is_dir():
-        return {}
-    folders = [folder for folder in sorted(source.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
-    found = {folder.name: sorted(file for file in folder.iterdir() if _is_photo(file)) for folder in folders}
-    return {label: photos for label, photos in found.items() if photos}
+def _with_known_labels(splits: dict[str, _Labels]) -> tuple[dict[str, _Labels], list[str]]:
+    """Without splits that have no label of train: their folders do not say what is on the photos."""
+    notes = []
+    for split in [*splits]:
+        if split != "train" and not {*splits[split].photos} & {*splits["train"].photos}:
+            names = some(sorted(splits.pop(split).photos))
+            notes.append(f"{split} has none of the labels of train but {names}, so its photos are of unknown labels.")
+    return splits, notes
 
 
-def _is_photo(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+def _refusal(source: Path, folders: list[Path]) -> str:
+    named = [folder.name for folder in folders if split_of(folder.name)]
+    return (
+        f"{source}: {describe_contents(source)}. A folder named like a split ({some(named)}) is never a label, and "
+        "train holds no folder per label. If these are splits, put a folder per label into each, or give the list that "
+        "names the labels. If one is a label, give its folder another name, or list the photos in a CSV (image, "
+        "labels), where a label may have any name."
+    )
 
 
-def _merge(folders: Folders) -> dict[Path, set[str]]:
+def _descend(folder: Path) -> Path:
+    """Into train/train, as some archives unpack."""
+    inside = subfolders(folder)
+    if len(inside) == 1 and split_of(inside[0].name) == split_of(folder.name):
+        return _descend(inside[0])
+    return folder
+
+
+def _label_folders(folder: Path) -> dict[str, Path]:
+    return {_label(entry): entry for entry in subfolders(folder) if _has_photos(entry)}
+
+
+def _label(folder: Path) -> str:
+    """macOS writes an accent as a sign of its own; the label has one form."""
+    return unicodedata.normalize("NFC", folder.name)
+
+
+def _has_photos(folder: Path) -> bool:
+    return any(not hidden and is_photo(file.name) for file, hidden in files_below(folder))
+
+
+def _check_labels(labels: Iterable[str], source: Path) -> None:
+    if odd := [label for label in labels if split_of(label) or label.lower() in _STRUCTURE]:
+        raise DataError(
+            f"{source} has folders where those of labels are expected: {some(odd)}. Exports call folders of all photos "
+            "so. Give the folder that holds a folder per label or the export's own list, or rename what is a label."
+        )
+
+
+def _read_labels(folders: Iterable[Path]) -> _Labels:
+    found = _Labels()
+    for folder in folders:
+        label = _label(folder)
+        for file, hidden in files_below(folder):
+            if hidden or file.name.lower() in _JUNK:
+                continue
+            if not is_photo(file.name):
+                found.no_photos[file.suffix.lower() or "no suffix"] += 1
+                continue
+            found.photos[label].append(file)
+            if file.parent == folder:
+                found.direct.add(label)
+            else:
+                found.deep[label].add(file.relative_to(folder).parts[0])
+    _check_depth(found)
+    return found
+
+
+def _check_depth(found: _Labels) -> None:
+    """Sub-folders of a label hold its photos, unless they look like splits, or like the labels themselves."""
+    if splits := sorted({name for names in found.deep.values() for name in names if split_of(name)}):
+        raise DataError(
+            f"The folders of labels ({some(sorted(found.deep))}) hold folders named like a split ({some(splits)}). "
+            "Turn them round: a folder per split that holds a folder per label."
+        )
+    bare = sorted({*found.deep} - found.direct)
+    counts = Counter(name for label in bare for name in found.deep[label])
+    if shared := sorted(name for name, count in counts.items() if count > 1):
+        raise DataError(
+            f"The folders {some(bare)} hold the same folders ({some(shared)}), so it is open which are the labels. Put "
+            "the photos of each label straight into one folder."
+        )
+
+
+def _notes(found: _Labels) -> Iterator[str]:
+    if found.deep:
+        below = [f"{label} ({', '.join(sorted(names)[:5])})" for label, names in sorted(found.deep.items())]
+        yield f"Photos in folders below a label's have that label: {some(below)}."
+    if count := sum(found.no_photos.values()):
+        kinds = some([f"{suffix} ({number})" for suffix, number in sorted(found.no_photos.items())])
+        yield f"Left out: {counted(count, 'file')} whose names do not end like a photo's: {kinds}."
+
+
+def _merge(folders: Mapping[str, Iterable[Path]]) -> dict[Path, set[str]]:
     """Each photo once, under the first of its paths, with all its labels."""
     merged: dict[Path, set[str]] = {}
     for copies in _namesakes(folders):

@@ -9,6 +9,7 @@ from labelwise.errors import DataError
 from training.data.formats.files import locate, read_text
 from training.data.labelled import ABSENT, PRESENT, UNKNOWN, LabelledData, assemble, counted
 
+NAME = "NUS-WIDE"
 LAYOUT = "a NUS-WIDE folder (ImageList, ConceptsList, Groundtruth/TrainTestLabels, photos in Flickr or images)"
 
 _LISTS = {"Train": "ImageList/TrainImagelist.txt", "Test": "ImageList/TestImagelist.txt"}

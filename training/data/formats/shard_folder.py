@@ -5,9 +5,10 @@ from pathlib import Path
 from training.data.labelled import LabelledData
 from training.data.sharded import INDEX_FILE, is_url, open_sharded
 
+NAME = "shards"
 LAYOUT = "shards from `labelwise shards` (a folder with dataset.json, or its URL)"
 
-__all__ = ["LAYOUT", "is_url", "read", "read_url", "recognises"]
+__all__ = ["LAYOUT", "NAME", "is_url", "read", "read_url", "recognises"]
 
 
 def recognises(source: Path) -> bool:

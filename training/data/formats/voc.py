@@ -7,6 +7,7 @@ from labelwise.errors import DataError
 from training.data.formats.files import locate, read_text
 from training.data.labelled import LabelledData, assemble, counted, some, targets_of_names
 
+NAME = "Pascal VOC"
 LAYOUT = "a Pascal VOC folder (ImageSets/Main, Annotations, JPEGImages; also inside VOCdevkit/VOC2007)"
 
 # The first whose two lists are there: with VOC2007's test set beside it the field's protocol, else train and val.

@@ -1,11 +1,13 @@
 """A folder per label, with and without splits; a photo in several folders has several labels."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from labelwise.errors import DataError
+from labelwise.image import SUFFIXES
 from training.data import check_photos, read_data
 
 
@@ -53,10 +55,162 @@ def test_a_photo_in_two_splits_is_refused(tmp_path: Path):
         read_data(tmp_path)
 
 
-@pytest.mark.parametrize("files", [{}, {"images_1": "x"}, {"train_images_1": "x", "val_images_2": "y"}])
+@pytest.mark.parametrize("files", [{}, {"images_1": "x"}, {"cat_1": "x"}, {"train_1": "x"}])
 def test_one_folder_of_photos_is_no_labelled_data(files: dict[str, str], tmp_path: Path):
     with pytest.raises(DataError, match="no labelled data at"):
         read_data(write(tmp_path, **files))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cat", "dog", "test"),
+        ("bus", "car", "Train"),
+        ("test", "train"),
+        ("train", "valid", "test"),
+        ("TRAINING", "Validation"),
+        ("training-set", "test-set"),
+        ("train2017", "val2017"),
+        ("cat", "dog", "sample"),
+        ("dev", "train"),
+    ],
+)
+def test_a_folder_named_like_a_split_is_no_label(names: tuple[str, ...], tmp_path: Path):
+    write(tmp_path, **{f"{name}_{number}": f"{name} {number}" for name in names for number in range(3)})
+    with pytest.raises(DataError, match="named like a split") as caught:
+        read_data(tmp_path)
+    for words in (f"found {len(names)} folders", *names[-1:], "give its folder another name", "a CSV (image, labels)"):
+        assert words in str(caught.value)
+
+
+def test_words_that_only_hold_a_split_are_labels(tmp_path: Path):
+    names = ("test tube", "train station", "valley", "sample jar")
+    for name in names:
+        for number in range(3):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"{number}.jpg").write_text(f"{name} {number}")
+    assert read_data(tmp_path).labels == tuple(sorted(names))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"train_train_1": "a", "train_car_2": "b", "val_car_3": "c"},
+        {"train_images_1": "a", "val_images_2": "b"},
+        {"images_1": "a", "labels_2": "b"},
+        {"train_cat_1": "a", "train_images_2": "b", "val_cat_3": "c"},
+    ],
+)
+def test_nor_is_what_exports_call_all_their_photos(files: dict[str, str], tmp_path: Path):
+    with pytest.raises(DataError, match=r"where those of labels are expected: (train|images)"):
+        read_data(write(tmp_path, **files))
+
+
+def test_a_competition_has_a_test_without_labels_and_a_sample(tmp_path: Path):
+    write(
+        tmp_path, **{f"train_{label}_{number}": f"{label} {number}" for label in ("cat", "dog") for number in range(5)}
+    )
+    write(tmp_path, test_1="t1", test_2="t2", sample_cat_1="s1", other_1="o")
+    data = read_data(tmp_path)
+    assert data.labels == ("cat", "dog")
+    assert (len(data.train), len(data.val)) == (8, 2)
+    assert data.layout == "a folder per label, in folders for train"
+    assert data.notes == (
+        "Every photo is of train: a fifth of them, drawn with the seed, is val.",
+        "Left out, for nothing here labels them: 4 photos, in other/ (1), sample/ (1), test/ (2).",
+    )
+
+
+def test_a_test_whose_only_folder_is_no_label_is_left_out(tmp_path: Path):
+    write(
+        tmp_path, **{f"train_{label}_{number}": f"{label} {number}" for label in ("cat", "dog") for number in range(5)}
+    )
+    data = read_data(write(tmp_path, test_unknown_1="t1", test_unknown_2="t2"))
+    assert (data.labels, len(data.train), len(data.val)) == (("cat", "dog"), 8, 2)
+    assert "test has none of the labels of train but unknown" in data.notes[0]
+    assert data.notes[-1] == "Left out, for nothing here labels them: 2 photos, in test/ (2)."
+
+
+def test_a_label_that_only_a_left_out_test_has_is_no_label(tmp_path: Path):
+    write(tmp_path, train_cat_1="a", train_dog_2="b", val_cat_3="c", test_cat_4="d", test_zebra_5="e")
+    assert read_data(tmp_path).labels == ("cat", "dog")
+
+
+def test_splits_in_a_folder_of_their_name(tmp_path: Path):
+    """As the archive of Intel's scenes unpacks: seg_train/seg_train/forest."""
+    for split, photos in (
+        ("seg_train", ("sea/1", "forest/2")),
+        ("seg_test", ("sea/3", "forest/4")),
+        ("seg_pred", ("5",)),
+    ):
+        for photo in photos:
+            file = tmp_path / split / split / f"{photo}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(photo)
+    data = read_data(tmp_path)
+    assert (data.labels, len(data.train), len(data.val)) == (("forest", "sea"), 2, 2)
+    assert data.notes[-1] == "Left out, for nothing here labels them: 1 photo, in seg_pred/ (1)."
+
+
+def test_every_suffix_counts_in_any_case_and_what_has_another_is_said(tmp_path: Path):
+    names = [f"{number}{suffix}" for number, suffix in enumerate((*SUFFIXES, *map(str.upper, SUFFIXES)))]
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for name in names:
+            (tmp_path / label / name).write_text(f"{label} {name}")
+    for name in ("1.CR2", "2.cr2", "notes.txt", "3", "Thumbs.db", ".DS_Store"):
+        (tmp_path / "cat" / name).touch()
+    data = read_data(tmp_path)
+    assert len(data.train) + len(data.val) == 2 * len(names)
+    assert data.notes == (
+        "Left out: 4 files whose names do not end like a photo's: .cr2 (2), .txt (1), no suffix (1).",
+    )
+
+
+def test_folders_below_a_label_are_its_photos_and_loose_ones_are_counted(tmp_path: Path):
+    write(tmp_path, cat_1="a", cat_2021_2="b", cat_2022_May_3="c", dog_4="d", dog_2021_5="e", bird_old_6="f")
+    write(tmp_path, **{str(number): f"loose {number}" for number in range(12)})
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "dog/@eaDir").mkdir()
+    for name in (".ipynb_checkpoints/7.jpg", "dog/@eaDir/8.jpg", "dog/._4.jpg"):
+        (tmp_path / name).write_text(name)
+    data = read_data(tmp_path)
+    assert data.labels == ("bird", "cat", "dog")
+    assert len(data.train) + len(data.val) == 6
+    assert data.notes == (
+        "Photos in folders below a label's have that label: bird (old), cat (2021, 2022), dog (2021).",
+        "Left out, for nothing here labels them: 12 photos, in the folder itself (12).",
+        "Left out: 2 photos in hidden folders and in thumbnails' folders.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"2021_cat_1": "a", "2021_dog_2": "b", "2022_cat_3": "c"}, "2021, 2022 hold the same folders (cat)"),
+        ({"cat_train_1": "a", "cat_val_2": "b", "dog_train_3": "c"}, "hold folders named like a split (train, val)"),
+    ],
+)
+def test_folders_that_may_be_the_labels_themselves_are_refused(files: dict[str, str], words: str, tmp_path: Path):
+    with pytest.raises(DataError) as caught:
+        read_data(write(tmp_path, **files))
+    assert words in str(caught.value)
+
+
+def test_an_accent_is_one_label_however_it_is_written(tmp_path: Path):
+    for split, form in (("train", "NFC"), ("val", "NFD")):
+        for label in ("café", "bar"):
+            folder = tmp_path / split / unicodedata.normalize(form, label)
+            folder.mkdir(parents=True)
+            (folder / "1.jpg").write_text(f"{split} {label}")
+    assert read_data(tmp_path).labels == ("bar", "café")
+
+
+def test_a_link_that_leads_back_is_followed_once(tmp_path: Path):
+    write(tmp_path, **{f"{label}_{number}": f"{label} {number}" for label in ("cat", "dog") for number in range(2)})
+    (tmp_path / "cat/all").symlink_to(tmp_path / "cat", target_is_directory=True)
+    data = read_data(tmp_path)
+    assert len(data.train) + len(data.val) == 4
 
 
 def test_a_name_that_is_not_utf8_is_a_name(tmp_path: Path):
