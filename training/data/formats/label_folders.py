@@ -1,12 +1,12 @@
 """A folder per label; the same file under several labels is one photo with several labels."""
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from labelwise.errors import DataError
+from labelwise.label_names import clean_name
 from labelwise.spec import sha256_of
 from training.data.formats.contents import describe_contents
 from training.data.formats.entries import Entry, entries_to_data
@@ -106,12 +106,7 @@ def _descend(folder: Path) -> Path:
 
 
 def _label_folders(folder: Path) -> dict[str, Path]:
-    return {_label(entry): entry for entry in subfolders(folder) if _has_photos(entry)}
-
-
-def _label(folder: Path) -> str:
-    """macOS writes an accent as a sign of its own; the label has one form."""
-    return unicodedata.normalize("NFC", folder.name)
+    return {clean_name(entry.name): entry for entry in subfolders(folder) if _has_photos(entry)}
 
 
 def _has_photos(folder: Path) -> bool:
@@ -129,7 +124,7 @@ def _check_labels(labels: Iterable[str], source: Path) -> None:
 def _read_labels(folders: Iterable[Path]) -> _Labels:
     found = _Labels()
     for folder in folders:
-        label = _label(folder)
+        label = clean_name(folder.name)
         for file, hidden in files_below(folder):
             if hidden or file.name.lower() in _JUNK:
                 continue

@@ -225,4 +225,6 @@ def test_one_name_in_two_unicode_forms_is_one_label(folder: Path):
 
 def test_labels_that_are_written_in_two_ways_are_pointed_out(folder: Path):
     data = read_data(write(folder, "image,labels,split\n0.jpg,hot dog;cat,train\n1.jpg,Hot-Dog; car,val\n"))
-    assert data.notes == ("Warning: labels differ only by case, white space or punctuation: 'Hot-Dog' and 'hot dog'.",)
+    assert data.notes[0] == (
+        "Warning: labels differ only by case, white space or punctuation: 'Hot-Dog' and 'hot dog'."
+    )
