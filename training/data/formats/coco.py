@@ -1,110 +1,110 @@
-"""MS-COCO's `instances_*.json`: a label is present in a photo that has an instance of it, crowds included."""
+"""COCO instances, as the official sets, Roboflow, CVAT and FiftyOne lay them out: a label is present in a photo that
+has an instance of it, crowds included."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from labelwise.errors import DataError
-from training.data.formats.files import locate, parse_json, read_text
-from training.data.labelled import SPLITS, LabelledData, assemble, some, targets_of_names
+from labelwise.label_names import clean_name
+from training.data.formats.coco_file import Instances, label_names, read_instances
+from training.data.formats.entries import Entry, entries_to_data
+from training.data.formats.files import locate, read_head
+from training.data.formats.splits import find_parts, split_of
+from training.data.labelled import LabelledData, some
 
 NAME = "COCO instances"
-LAYOUT = "a COCO instances_*.json, or a folder with annotations/instances_*.json"
+LAYOUT = "COCO instances (a JSON; a folder with annotations/instances_*.json; train, valid and test with a JSON each)"
 
-
-def recognises(source: Path) -> bool:
-    return (source.suffix.lower() == ".json" and source.is_file()) or bool(_instance_files(source))
-
-
-def read(source: Path, seed: int) -> LabelledData:
-    """Of a folder every instances file is read, each as the split in its name; a single file is split by `seed`."""
-    files = _instance_files(source) if source.is_dir() else [source]
-    parts = [_read_instances(file) for file in files]
-    names = _merge_categories(parts)
-    photos = [locate([name for name, _ in part.photos], _roots(part.file), part.file) for part in parts]
-    present = [{names[category] for category in found} for part in parts for _, found in part.photos]
-    labels = [names[category] for category in sorted(names)]
-    targets = targets_of_names(labels, present, [()] * len(present))
-    splits = None
-    if len(parts) > 1:
-        splits = [split for part in parts for split in [_split(part.file)] * len(part.photos)]
-    return assemble(labels, [path for paths in photos for path in paths], targets, splits, seed, source)
+_KEYS = re.compile(r'"(?:images|annotations|categories)"\s*:\s*\[')
+# Of the official sets: what says nothing of instances, or says it again.
+_NOT_INSTANCES = re.compile(r"captions|panoptic|stuff|person_keypoints|image_info")
 
 
 @dataclass(frozen=True)
-class _Instances:
-    """One file: its categories by id, and its photos, each with the ids of the categories found in it."""
+class _Source:
+    """A file of instances, and its split; None if it is the only one."""
 
     file: Path
-    categories: dict[int, str]
-    photos: list[tuple[str, set[int]]]
+    split: str | None
 
 
-def _instance_files(source: Path) -> list[Path]:
-    return sorted((source / "annotations").glob("instances_*.json"))
+def recognises(source: Path) -> bool:
+    return (source.suffix.lower() == ".json" and source.is_file()) or bool(_sources(source))
 
 
-def _read_instances(file: Path) -> _Instances:
-    content = parse_json(read_text(file, "JSON"), str(file))
-    try:
-        categories = _by_id([(int(entry["id"]), entry["name"]) for entry in content["categories"]], "categories", file)
-        names = _by_id([(entry["id"], entry["file_name"]) for entry in content["images"]], "images", file)
-        if not names:
-            raise DataError(f"{file} lists no photos.")
-        pairs = [(entry["image_id"], int(entry["category_id"])) for entry in content["annotations"]]
-        _check_known("images", {image for image, _ in pairs} - {*names}, file)
-        _check_known("categories", {category for _, category in pairs} - {*categories}, file)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{file} is no COCO instances file: images, annotations and categories are needed ({_reason(error)})."
-        ) from error
-    found: dict[Any, set[int]] = {image: set() for image in names}
-    for image, category in pairs:
-        found[image].add(category)
-    return _Instances(file, categories, [(names[image], found[image]) for image in names])
+def read(source: Path, seed: int) -> LabelledData:
+    """Of a folder every file is read, each as the split in its name or its folder's; one alone is split by `seed`."""
+    sources = _sources(source) if source.is_dir() else [_Source(source, None)]
+    parts = [read_instances(one.file) for one in sources]
+    names, groups = label_names(parts)
+    labels = {key: clean_name(name) for key, name in names.items()}
+    entries = [entry for one, part in zip(sources, parts, strict=True) for entry in _entries(one, part, labels)]
+    notes = [f"Left out: the categories {some(groups)}, which only group others."] if groups else []
+    files = some([str(one.file.relative_to(source)) if source.is_dir() else one.file.name for one in sources])
+    return entries_to_data(
+        entries,
+        [*dict.fromkeys(labels.values())],
+        layout=f"{NAME} ({files})",
+        source=source,
+        seed=seed,
+        notes=notes,
+    )
 
 
-def _by_id(named: Sequence[tuple[Any, Any]], what: str, file: Path) -> dict[Any, str]:
-    """The names of images or categories by id: each has one, and no id stands twice."""
-    if nameless := [str(key) for key, name in named if not isinstance(name, str) or not name]:
-        raise DataError(f"{file} has {what} whose name is no text: {some(nameless)}.")
-    if twice := [str(key) for key, count in Counter(key for key, _ in named).items() if count > 1]:
-        raise DataError(f"{file} lists {what} more than once: {some(twice)}. Remove the duplicates.")
-    return dict(named)
+def _entries(source: _Source, part: Instances, labels: dict[int, str]) -> list[Entry]:
+    files = locate([name for name, _ in part.photos], _roots(source), source.file)
+    return [
+        Entry(file, {labels[category] for category in found}, split=source.split)
+        for file, (_, found) in zip(files, part.photos, strict=True)
+    ]
 
 
-def _check_known(what: str, unlisted: Iterable[Any], file: Path) -> None:
-    if ids := sorted(map(str, unlisted)):
-        raise DataError(f"{file} has annotations of {what} that it does not list: {some(ids)}.")
+def _sources(source: Path) -> list[_Source]:
+    """The files of `source`, or of its folders named like splits."""
+    found: list[_Source] = []
+    for part in find_parts(source, lambda folder: bool(_files(folder))):
+        files = _files(part.folder)
+        if len(files) == 1:
+            found.append(_Source(files[0], part.split))
+        elif part.split:
+            raise DataError(
+                f"{part.folder} holds several COCO files ({some([file.name for file in files])}): keep one."
+            )
+        else:
+            found += [_Source(file, _split(file)) for file in files]
+    return found
 
 
-def _merge_categories(parts: Sequence[_Instances]) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for part in parts:
-        for category, name in part.categories.items():
-            if names.setdefault(category, name) != name:
-                raise DataError(f"{part.file} calls category {category} {name!r}, another file {names[category]!r}.")
-    return names
+def _files(folder: Path) -> list[Path]:
+    """The COCO files in `folder` and in its annotations; where some are called instances, only these."""
+    if not folder.is_dir():
+        return []
+    files = sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
+    named = [file for file in files if file.name.startswith("instances")]
+    return named or [file for file in files if not _NOT_INSTANCES.match(file.name) and _is_coco(file)]
 
 
-def _roots(file: Path) -> list[Path]:
-    """Where a file's photos may lie: COCO keeps instances_train2017.json's in train2017 beside annotations."""
-    subset, beside = file.stem.removeprefix("instances_"), file.parent
+def _is_coco(file: Path) -> bool:
+    """By its beginning: such a file may be of any size."""
+    head = read_head(file)
+    return head.lstrip("\ufeff \t\r\n").startswith("{") and bool(_KEYS.search(head))
+
+
+def _roots(source: _Source) -> list[Path]:
+    """Where a file's photos may lie: COCO keeps instances_train2017.json's in train2017 beside annotations, Roboflow
+    beside the file, FiftyOne in data."""
+    subset, beside = source.file.stem.removeprefix("instances_"), source.file.parent
     bases = (beside.parent, beside) if beside.name == "annotations" else (beside,)
-    return [base / place for base in bases for place in (subset, f"images/{subset}", "images", ".")]
+    places = (subset, f"images/{subset}", "images", ".", "data")
+    return [root for base in bases for place in places if (root := base / place).is_dir()]
 
 
 def _split(file: Path) -> str:
     """By the name of the file: instances_train2017 is train."""
-    name = file.stem.removeprefix("instances_").rstrip("0123456789-_").lower()
-    if name not in SPLITS:
+    split = split_of(re.sub(r"instances|annotations|coco|labels", "", file.stem.lower()))
+    if split is None:
         raise DataError(
             f"{file} is of no known split: call it instances_train*.json, instances_val*.json or instances_test*.json."
         )
-    return SPLITS[name]
-
-
-def _reason(error: Exception) -> str:
-    return f"there is no {error}" if isinstance(error, KeyError) else str(error)
+    return split

@@ -12,6 +12,8 @@ from training.data.formats.spellings import Folders
 from training.data.formats.splits import is_photo
 from training.data.labelled import some
 
+_HEAD = 65_536  # bytes that tell what a file is
+
 
 def read_text(file: Path, kind: str) -> str:
     """The text of `file`, in UTF-8, or in UTF-16 as Excel and PowerShell write it.
@@ -26,6 +28,16 @@ def read_text(file: Path, kind: str) -> str:
         raise DataError(f"{file} is not {kind} in UTF-8 or UTF-16: {error}. Save it as UTF-8.") from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def read_head(file: Path) -> str:
+    """The beginning of `file`, enough to tell what it is; empty if it cannot be read or is no text."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD)
+        return head.decode(encoding_of(head), errors="replace")
+    except OSError:
+        return ""
 
 
 def parse_json(text: str, place: str) -> Any:

@@ -103,7 +103,13 @@ def test_labels_come_by_id_crowds_count_and_photos_without_instances_have_none(t
         ({"categories": [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]}, "lists categories more than once: 3"),
         ({"categories": [{"id": 3, "name": None}]}, "categories whose name is no text: 3"),
         ({"categories": 3}, "no COCO instances file"),
-        ({"categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "cat"}]}, "more than once: cat"),
+        (
+            {
+                "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "cat"}],
+                "annotations": [{"image_id": 1, "category_id": 3}, {"image_id": 2, "category_id": 4}],
+            },
+            "more than once: cat (ids 3, 4). Rename all but one",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, Any], words: str, tmp_path: Path):
@@ -125,9 +131,10 @@ def test_two_files_that_disagree_or_have_no_split_are_refused(tmp_path: Path):
     write(tmp_path, "instances_more.json", {1: "b.jpg"}, [(1, 3, 0)])
     with pytest.raises(DataError, match=r"instances_more\.json is of no known split"):
         read_data(tmp_path)
+    (tmp_path / "annotations/instances_more.json").unlink()
     for text, fault in (("{\n,}", "line 2: Expecting"), ("[" * 100_000, "it is nested too deeply")):
-        (tmp_path / "annotations/instances_more.json").write_text(text)
-        with pytest.raises(DataError, match=rf"instances_more\.json is not JSON: {fault}"):
+        (tmp_path / "annotations/instances_val.json").write_text(text)
+        with pytest.raises(DataError, match=rf"instances_val\.json is not JSON: {fault}"):
             read_data(tmp_path)
 
 
@@ -152,3 +159,128 @@ def test_a_name_that_no_file_can_have_is_a_missing_photo(tmp_path: Path, dataset
         assert str(caught.value).startswith("3 photos cannot be decoded: ")
         assert r"nul\x00.jpg (missing)" in str(caught.value)
         assert str(caught.value).isprintable()
+
+
+def coco(photos: dict[str, list[int]], categories: list[dict[str, Any]]) -> str:
+    """The categories of each photo, in the order that Roboflow writes."""
+    names = [*photos]
+    pairs = [(image, category) for image, name in enumerate(names) for category in photos[name]]
+    return json.dumps(
+        {
+            "info": {"year": "2026", "description": "Exported from roboflow.com"},
+            "licenses": [{"id": 1, "url": "", "name": "Unknown"}],
+            "categories": categories,
+            "images": [{"id": image, "license": 1, "file_name": name} for image, name in enumerate(names)],
+            "annotations": [
+                {"id": id_, "image_id": image, "category_id": category, "bbox": [0, 0, 5, 5], "iscrowd": 0}
+                for id_, (image, category) in enumerate(pairs)
+            ],
+        }
+    )
+
+
+def roboflow(root: Path, categories: list[dict[str, Any]], **splits: dict[str, list[int]]) -> Path:
+    for split, photos in splits.items():
+        touch(root / split, *photos)
+        (root / split / "_annotations.coco.json").write_text(coco(photos, categories))
+    (root / "README.roboflow.txt").touch()
+    return root
+
+
+PETS = [
+    {"id": 0, "name": "pets", "supercategory": "none"},
+    {"id": 1, "name": "cat", "supercategory": "pets"},
+    {"id": 2, "name": "dog", "supercategory": "pets"},
+]
+
+
+def test_an_export_of_roboflow(tmp_path: Path):
+    roboflow(tmp_path, PETS, train={"a.jpg": [1], "b.jpg": [1, 2]}, valid={"c.jpg": [2]}, test={"d.jpg": []})
+    touch(tmp_path / "train", "stray.jpg")
+    data = read_data(tmp_path)
+    assert data.labels == ("cat", "dog")
+    assert data.train.targets.tolist() == [[1, 0], [1, 1]]
+    assert data.val.files == (tmp_path / "valid/c.jpg",)
+    assert data.layout == (
+        "COCO instances (test/_annotations.coco.json, train/_annotations.coco.json, valid/_annotations.coco.json)"
+    )
+    assert data.notes[0] == "Left out: the categories pets, which only group others."
+    assert data.notes[1].startswith("Left out: test (1 photo).")
+    assert data.notes[2] == "Left out, for nothing here labels them: 1 photo, in train/ (1)."
+    alone = read_data(roboflow(tmp_path / "one", PETS, train={f"{n}.jpg": [n % 3] for n in range(10)}))
+    assert (alone.labels, len(alone.train), len(alone.val)) == (("pets", "cat", "dog"), 8, 2)  # pets is in use here
+    assert "Every photo is of train: a fifth" in alone.notes[0]
+    assert len(read_data(tmp_path / "one/train").listed) == 10
+
+
+@pytest.mark.parametrize("root", [0, 9])
+@pytest.mark.parametrize("used", [[1], [1, "root"]])
+def test_a_group_may_be_called_like_its_class(root: int, used: list[Any], tmp_path: Path):
+    categories = [
+        {"id": root, "name": "cat", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "cat"},
+        {"id": 2, "name": "dog", "supercategory": "cat"},
+    ]
+    found = [root if category == "root" else category for category in used]
+    roboflow(tmp_path, categories, train={"a.jpg": found, "b.jpg": [2]}, valid={"c.jpg": [1]})
+    data = read_data(tmp_path)
+    assert sorted(data.labels) == ["cat", "dog"]
+    cat = data.labels.index("cat")
+    assert data.train.targets[:, cat].tolist() == [1, 0]
+    assert data.val.targets[:, cat].tolist() == [1]
+    assert not any("which only group" in note for note in data.notes)
+
+
+def test_a_class_that_is_its_own_group_is_a_label(tmp_path: Path):
+    """As COCO's person is."""
+    categories = [{"id": 1, "name": "person", "supercategory": "person"}, {"id": 2, "name": "car"}]
+    roboflow(tmp_path, categories, train={"a.jpg": [2], "b.jpg": []}, valid={"c.jpg": [2]})
+    assert read_data(tmp_path).labels == ("person", "car")
+
+
+@pytest.mark.parametrize("splits", [("",), ("train", "validation")])
+def test_an_export_of_fiftyone(splits: tuple[str, ...], tmp_path: Path):
+    for split in splits:
+        names = [f"{split}{number}.jpg" for number in range(5)]
+        touch(tmp_path / split / "data", *names)
+        (tmp_path / split / "labels.json").write_text(coco({name: [1] for name in names}, PETS))
+    data = read_data(tmp_path)
+    assert data.labels == ("cat", "dog")
+    assert all(file.parent.name == "data" and file.is_file() for file in data.listed)
+    assert (len(data.train), len(data.val)) == ((4, 1) if splits == ("",) else (5, 5))
+
+
+@pytest.mark.parametrize(
+    ("subset", "place"), [("default", "images"), ("default", "images/default"), ("Train", "images/Train")]
+)
+def test_an_export_of_cvat(subset: str, place: str, tmp_path: Path):
+    names = [f"deep/{number}.jpg" for number in range(5)]
+    for name in names:
+        touch((tmp_path / place / name).parent, Path(name).name)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / f"annotations/instances_{subset}.json").write_text(coco({name: [1] for name in names}, PETS))
+    data = read_data(tmp_path)
+    assert {*data.listed} == {tmp_path / place / name for name in names}
+
+
+def test_files_named_after_splits(tmp_path: Path):
+    for split in ("train", "val"):
+        touch(tmp_path / split, f"{split}.jpg")
+        (tmp_path / f"{split}.json").write_text(coco({f"{split}.jpg": [1]}, PETS))
+    data = read_data(tmp_path)
+    assert (data.train.files, data.val.files) == ((tmp_path / "train/train.jpg",), (tmp_path / "val/val.jpg",))
+
+
+def test_other_json_beside_is_no_list(tmp_path: Path):
+    roboflow(tmp_path, PETS, train={"a.jpg": [1]}, valid={"b.jpg": [1]})
+    (tmp_path / "package.json").write_text('{"name": "images"}')
+    (tmp_path / "train/captions.json").write_text('{"images": [], "annotations": [{"caption": "a cat"}]}')
+    assert len(read_data(tmp_path).listed) == 2
+
+
+def test_names_from_other_systems(tmp_path: Path):
+    names = {"sub\\a.jpg": "sub/a.jpg", "b%20c.jpg": "b c.jpg", "cafe\u0301.jpg": "café.jpg", "D:\\set\\d.JPG": "d.jpg"}
+    for file in names.values():
+        touch((tmp_path / "train" / file).parent, Path(file).name)
+    (tmp_path / "train/_annotations.coco.json").write_text(coco({name: [1] for name in names}, PETS))
+    assert {*read_data(tmp_path).listed} == {tmp_path / "train" / file for file in names.values()}

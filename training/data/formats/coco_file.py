@@ -1,0 +1,111 @@
+"""One file of COCO instances: its photos, its categories, and which of these are in which photo."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labelwise.errors import DataError
+from training.data.formats.files import parse_json, read_text
+from training.data.labelled import some
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class of objects; `parent` is the name of the group that it belongs to, "" if it belongs to none."""
+
+    name: str
+    parent: str
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Categories by id, and the photos, each with the ids of the categories found in it."""
+
+    file: Path
+    categories: dict[int, Category]
+    photos: list[tuple[str, set[int]]]
+
+
+def read_instances(file: Path) -> Instances:
+    """Raises a DataError that says what is wrong with `file`."""
+    content = parse_json(read_text(file, "JSON"), str(file))
+    try:
+        named = _by_id([(int(entry["id"]), entry["name"]) for entry in content["categories"]], "categories", file)
+        parents = {int(entry["id"]): str(entry.get("supercategory") or "") for entry in content["categories"]}
+        names = _by_id([(entry["id"], entry["file_name"]) for entry in content["images"]], "images", file)
+        if not names:
+            raise DataError(f"{file} lists no photos.")
+        pairs = [(entry["image_id"], int(entry["category_id"])) for entry in content["annotations"]]
+        _check_known("images", {image for image, _ in pairs} - {*names}, file)
+        _check_known("categories", {category for _, category in pairs} - {*named}, file)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{file} is no COCO instances file: images, annotations and categories are needed ({_reason(error)})."
+        ) from error
+    found: dict[Any, set[int]] = {image: set() for image in names}
+    for image, category in pairs:
+        found[image].add(category)
+    categories = {key: Category(name, parents[key]) for key, name in named.items()}
+    return Instances(file, categories, [(names[image], found[image]) for image in names])
+
+
+def label_names(parts: Sequence[Instances]) -> tuple[dict[int, str], list[str]]:
+    """The label of each category that is one, in order of their ids, and the names of groups that are none.
+
+    A group that other categories name as theirs is no label unless photos have it: Roboflow begins with such a one, and
+    may call it like a class. Raises DataError if two categories of one name are both in use.
+    """
+    categories = _merge(parts)
+    used = {category for part in parts for _, found in part.photos for category in found}
+    groups = {
+        key
+        for key, group in categories.items()
+        if key not in used and any(other.parent == group.name for id_, other in categories.items() if id_ != key)
+    }
+    labels = {key: categories[key].name for key in sorted(categories) if key not in groups}
+    _check_twice(labels, categories, used, parts[0].file)
+    return labels, sorted({categories[key].name for key in groups} - {*labels.values()})
+
+
+def _merge(parts: Sequence[Instances]) -> dict[int, Category]:
+    categories: dict[int, Category] = {}
+    for part in parts:
+        for key, category in part.categories.items():
+            known = categories.setdefault(key, category).name
+            if known != category.name:
+                raise DataError(f"{part.file} calls category {key} {category.name!r}, another file {known!r}.")
+    return categories
+
+
+def _check_twice(labels: dict[int, str], categories: dict[int, Category], used: set[int], file: Path) -> None:
+    """Categories of one name are one label if one is the other's group, or at most one is in use."""
+    namesakes: dict[str, list[int]] = defaultdict(list)
+    for key, name in labels.items():
+        namesakes[name].append(key)
+    for name, keys in namesakes.items():
+        in_use = [key for key in keys if key in used]
+        if len(in_use) > 1 and not any(categories[key].parent == name for key in keys):
+            raise DataError(
+                f"{file} has categories of one name more than once: {name} (ids {some([str(key) for key in in_use])}). "
+                "Rename all but one, or give their annotations one id."
+            )
+
+
+def _by_id(named: Sequence[tuple[Any, Any]], what: str, file: Path) -> dict[Any, str]:
+    """The names of images or categories by id: each has one, and no id stands twice."""
+    if nameless := [str(key) for key, name in named if not isinstance(name, str) or not name]:
+        raise DataError(f"{file} has {what} whose name is no text: {some(nameless)}.")
+    if twice := [str(key) for key, count in Counter(key for key, _ in named).items() if count > 1]:
+        raise DataError(f"{file} lists {what} more than once: {some(twice)}. Remove the duplicates.")
+    return dict(named)
+
+
+def _check_known(what: str, unlisted: Iterable[Any], file: Path) -> None:
+    if ids := sorted(map(str, unlisted)):
+        raise DataError(f"{file} has annotations of {what} that it does not list: {some(ids)}.")
+
+
+def _reason(error: Exception) -> str:
+    return f"there is no {error}" if isinstance(error, KeyError) else str(error)
