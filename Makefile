@@ -6,6 +6,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+LOCK_IMAGE := $(BIN)/uv pip compile --universal --generate-hashes --no-annotate --no-header --constraint constraints.txt
 
 .PHONY: serve test check lock clean
 
@@ -20,10 +21,12 @@ check: $(VENV)/.dev  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lock: $(VENV)/.dev  ## choose new versions for constraints.txt
+lock: $(VENV)/.dev  ## choose new versions for constraints.txt, and write their hashes for the images
 	$(PIP) uv
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate --no-header --extra dev \
 		pyproject.toml --output-file constraints.txt
+	printf 'setuptools\n' | $(LOCK_IMAGE) --python-version 3.11 --extra otel pyproject.toml - --output-file deploy/requirements.txt
+	printf 'numpy\npillow\n' | $(LOCK_IMAGE) --python-version 3.10 - --output-file deploy/triton-requirements.txt
 
 clean:
 	rm -rf $(VENV)

@@ -4,22 +4,22 @@
 #
 # On x86-64 it holds onnxruntime-gpu, as pyproject.toml says: that one runs on a CPU as well, and both at once would share
 # one module. CUDA is not in here; a GPU is Triton's (triton.Dockerfile).
-FROM python:3.11-slim-bookworm AS build
+#
+# Everything is pinned by its content: the base image by digest, the packages by hash. To renew the digest:
+#     docker buildx imagetools inspect python:3.11-slim-bookworm
+ARG PYTHON=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+FROM ${PYTHON} AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/labelwise
 # The dependencies are a layer of their own, so that a change of our code does not fetch them again.
-COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*project['dependencies'], *project['optional-dependencies']['otel'], sep='\n')" > dependencies.txt \
-    && pip --python /opt/labelwise/bin/python install --no-cache-dir --only-binary :all: \
-        -c constraints.txt -r dependencies.txt
-# Without isolation, which would build with whatever setuptools is the newest today.
-RUN pip install --no-cache-dir -c constraints.txt setuptools
+COPY deploy/requirements.txt ./
+RUN pip --python /opt/labelwise/bin/python install --no-cache-dir --only-binary :all: --require-hashes -r requirements.txt
 COPY . .
-RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
-    && pip --python /opt/labelwise/bin/python install --no-cache-dir --no-deps /wheels/*.whl
+# Without isolation, which would build with whatever setuptools is the newest today.
+RUN pip --python /opt/labelwise/bin/python install --no-cache-dir --no-deps --no-build-isolation . \
+    && pip --python /opt/labelwise/bin/python uninstall --yes --quiet setuptools
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON}
 LABEL org.opencontainers.image.title="labelwise gateway" \
     org.opencontainers.image.description="Multi-label image tagging over HTTP" \
     org.opencontainers.image.version="0.1.0" \

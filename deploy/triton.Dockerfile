@@ -2,16 +2,21 @@
 #
 #     docker build -f deploy/triton.Dockerfile -t labelwise-triton .
 #
-# scenes_decode runs in its Python backend and imports Pillow (AVIF needs 11.3) and NumPy; its decoder is a file beside it.
+# scenes_decode runs in its Python backend and imports Pillow (AVIF needs 11.3) and NumPy; its decoder lies beside it.
 # scenes_model runs in its onnxruntime backend, or its tensorrt one. 24.10 holds Triton 2.51, the version that the tests
 # run, and Python 3.10.
-FROM nvcr.io/nvidia/tritonserver:24.10-py3
+#
+# The packages are pinned by hash. The base image is not pinned by digest, which could not be looked up here:
+#     docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:24.10-py3
+#     docker build --build-arg TRITON=nvcr.io/nvidia/tritonserver:24.10-py3@sha256:…
+ARG TRITON=nvcr.io/nvidia/tritonserver:24.10-py3
+FROM ${TRITON}
 LABEL org.opencontainers.image.title="labelwise triton" \
     org.opencontainers.image.description="NVIDIA Triton for labelwise model repositories" \
     org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.licenses="Apache-2.0"
-COPY constraints.txt /tmp/constraints.txt
-RUN pip install --no-cache-dir --only-binary :all: -c /tmp/constraints.txt numpy pillow && rm /tmp/constraints.txt
+COPY deploy/triton-requirements.txt /tmp/requirements.txt
+RUN pip install --no-cache-dir --only-binary :all: --require-hashes -r /tmp/requirements.txt && rm /tmp/requirements.txt
 COPY --chmod=755 deploy/triton.sh /usr/local/bin/labelwise-triton
 # The bundled model; mount your repository over it.
 COPY model_repository /models

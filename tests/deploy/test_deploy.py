@@ -86,8 +86,54 @@ def test_an_image_is_made_of_what_is_sent_to_its_build(image: str) -> None:
     assert {source for source in sources if not source.startswith("--")} <= {*sent, "."}
     (listed,) = re.findall(r"^packages = \[\n(.*?)^\]", PROJECT, flags=re.MULTILINE | re.DOTALL)
     packages = set(re.findall(r'"(\w+)', listed))
-    assert packages | {"pyproject.toml", "constraints.txt", "README.md"} <= sent
+    assert packages | {"pyproject.toml", "README.md"} <= sent
     assert not sent & {"tests", "benchmarks", "docs", ".git", ".venv", "runs", "data", "labelwise.keys"}
+
+
+def pinned(file: Path) -> dict[tuple[str, str], str]:
+    """(package, version) -> its marker, and fails where a package has no hash."""
+    text = file.read_text().replace("\\\n", " ")
+    entries = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found = {}
+    for entry in entries:
+        match = re.match(r"([\w.-]+)==(\S+?)(?: ; (.*?))?(?:\s+--hash=|\s*$)", entry)
+        assert match, entry
+        found[match[1], match[2]] = match[3] or ""
+    if file.parent == DEPLOY:
+        assert all("--hash=sha256:" in entry for entry in entries)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("requirements.txt", {"fastapi", "opentelemetry-sdk", "setuptools"}),
+        ("triton-requirements.txt", {"pillow", "numpy"}),
+    ],
+)
+def test_images_install_the_locked_versions_by_hash(name: str, needed: set[str]) -> None:
+    """If they do not: `make lock`, which writes these files after constraints.txt."""
+    locked, installed = set(pinned(ROOT / "constraints.txt")), set(pinned(DEPLOY / name))
+    assert needed <= {package for package, _ in installed}
+    assert installed - {each for each in installed if each[0] == "setuptools"} <= locked
+    assert any(f"deploy/{name}" in rest for image in IMAGES for rest in said(image, "COPY"))
+
+
+def test_the_gateway_s_requirements_hold_every_dependency() -> None:
+    installed = {package for package, _ in pinned(DEPLOY / "requirements.txt")}
+    (listed,) = re.findall(r"^dependencies = \[\n(.*?)^\]", PROJECT, flags=re.MULTILINE | re.DOTALL)
+    needed = {name.lower() for name in re.findall(r'^\s*"([\w.-]+)', listed, flags=re.MULTILINE)}
+    assert len(needed) > 10
+    assert needed <= installed
+
+
+def test_base_images_are_named_by_what_they_hold() -> None:
+    """Triton's digest could not be looked up, and docs/deploy.md says so."""
+    for image, argument in (("gateway.Dockerfile", "PYTHON"), ("triton.Dockerfile", "TRITON")):
+        (default,) = (rest for rest in said(image, "ARG") if rest.startswith(f"{argument}="))
+        assert {rest.partition(" ")[0] for rest in said(image, "FROM")} == {f"${{{argument}}}"}
+        assert argument == "TRITON" or re.search(r"@sha256:[0-9a-f]{64}$", default)
+    assert re.search(r":v[\d.]+@sha256:[0-9a-f]{64}$", compose()["prometheus"]["image"])
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -107,10 +153,8 @@ def test_ports_are_those_that_are_listened_on() -> None:
     port = str(Settings.model_fields["port"].default)
     assert said("gateway.Dockerfile", "EXPOSE") == [port]
     assert compose()["gateway"]["ports"] == [f"{port}:{port}"]
-    template = objects()["Deployment", "gateway"]["spec"]["template"]
-    (container,) = template["spec"]["containers"]
+    (container,) = pod("Deployment", "gateway")["containers"]
     assert container["ports"] == [{"name": "http", "containerPort": int(port)}]
-    assert template["metadata"]["annotations"]["prometheus.io/port"] == port
     (triton,) = pod("StatefulSet", "triton")["containers"]
     ports = {each["name"]: each["containerPort"] for each in triton["ports"]}
     fields = Settings.model_fields

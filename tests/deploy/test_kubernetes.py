@@ -23,15 +23,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     shutil.copytree(DEPLOY / "kubernetes", folder)
     file = folder / "kustomization.yaml"
     text = file.read_text()
-    assert "\n# components:" in text
-    file.write_text(text.replace("\n# components:", "\ncomponents:"))
+    assert "\n# components: [live-models]" in text
+    file.write_text(text.replace("\n# components: [live-models]", "\ncomponents: [live-models, monitoring]"))
     return list(yaml.safe_load_all(passes("kubectl", "kustomize", folder)))
 
 
 def test_it_builds_with_or_without_the_volume(built: list[dict[str, Any]]) -> None:
     plain = list(yaml.safe_load_all(passes("kubectl", "kustomize", DEPLOY / "kubernetes")))
     (claim,) = [each for each in built if each["kind"] == "PersistentVolumeClaim"]
-    assert len(built) == len(plain) + 1
+    assert len(built) == len(plain) + 2  # the volume, and the monitor
     assert {each["metadata"].get("namespace", each["metadata"]["name"]) for each in built} == {"labelwise"}
     for kind, _ in WORKLOADS:
         before, after = (
@@ -51,6 +51,8 @@ def test_kubernetes_knows_every_field(built: list[dict[str, Any]]) -> None:
     except ImportError:
         pytest.skip("kubernetes-validate is not installed: it is 100 MB of schemas")
     for each in built:
+        if each["kind"] == "PodMonitor":  # the operator's own kind, of which these schemas know nothing
+            continue
         schemas.validate(each, "1.30", strict=True)
 
 
@@ -91,6 +93,30 @@ def test_only_gateways_reach_triton_and_only_prometheus_its_metrics() -> None:
     assert inference == {"from": [{"podSelector": {"matchLabels": labels["gateway"]}}], "ports": [{"port": 8001}]}
     assert metrics["ports"] == [{"port": 8002}]
     assert set(metrics["from"][0]) == {"namespaceSelector"}
+
+
+def test_gateways_are_reached_from_two_namespaces_and_reach_tritons_and_names_alone() -> None:
+    policy = objects()["NetworkPolicy", "gateway"]["spec"]
+    labels = {name: objects()[kind, name]["spec"]["template"]["metadata"]["labels"] for kind, name in WORKLOADS}
+    assert policy["podSelector"]["matchLabels"] == labels["gateway"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    (ingress,) = policy["ingress"]
+    assert ingress["ports"] == [{"port": 8000}]
+    assert all(set(each) == {"namespaceSelector"} and each["namespaceSelector"] for each in ingress["from"])
+    tritons, names = policy["egress"]
+    assert tritons == {"to": [{"podSelector": {"matchLabels": labels["triton"]}}], "ports": [{"port": 8001}]}
+    assert {each["port"] for each in names["ports"]} == {53}
+
+
+def test_metrics_of_the_gateway_need_a_key() -> None:
+    assert "LABELWISE_PUBLIC_METRICS" not in gateway_environment()
+    assert "annotations" not in objects()["Deployment", "gateway"]["spec"]["template"]["metadata"]
+    monitor = yaml.safe_load(read("kubernetes/monitoring/gateway.yaml"))["spec"]
+    assert monitor["selector"]["matchLabels"] == objects()["Service", "gateway"]["spec"]["selector"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    secret, key = (endpoint["authorization"]["credentials"][name] for name in ("name", "key"))
+    component = read("kubernetes/monitoring/kustomization.yaml")
+    assert f"create secret generic {secret} --from-file={key}\n" in component
 
 
 def test_the_gateway_knows_every_triton_that_may_be_started() -> None:
