@@ -1,11 +1,4 @@
-"""What can be wrong with an image, and Pillow's exceptions brought into these terms."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from PIL import Image, UnidentifiedImageError
-
-from .formats import accepted_formats
+"""What can be wrong with an image."""
 
 
 class ImageError(ValueError):
@@ -32,23 +25,3 @@ class ImageTooLargeError(ImageError):
 
 class ImageTooSmallError(ImageError):
     code = "image_too_small"
-
-
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Raises an ImageError for whatever the block raises."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLargeError("The image has more pixels than can be decoded here; send a smaller one.") from error
-    except UnidentifiedImageError as error:
-        names = ", ".join(accepted_formats())
-        raise UnsupportedImageError(f"The bytes are not an image of an accepted format ({names}).") from error
-    except MemoryError as error:
-        raise ImageTooLargeError("The image needs more memory than there is; send a smaller one.") from error
-    except Exception as error:  # Pillow's plugins raise anything, from SyntaxError to struct.error, on hostile bytes
-        raise BrokenImageError(
-            "The image is damaged or incomplete and cannot be decoded; send it again whole."
-        ) from error

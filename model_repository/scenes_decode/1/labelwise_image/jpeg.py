@@ -19,6 +19,11 @@ _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither an escaped 0xFF no
 _BARE = {0x01, 0xD8, 0xD9}  # markers without a length
 _START_OF_SCAN, _PROGRESSIVE = 0xDA, {0xC2, 0xCA}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_BEYOND_LIBJPEG = {
+    **dict.fromkeys((0xC3, 0xCB), "lossless coding"),
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical coding"),
+    0xF7: "JPEG-LS",
+}
 _FILL = bytes(16)  # a longer run of zeros at the end is what a broken download left, no picture
 # Two endings, each bit of one unlike the other's. Restart markers let them continue a picture that has those. libjpeg
 # takes a marker one or two ahead of its turn for a lost one, and leaves the part before it grey: so two orders of them.
@@ -48,6 +53,30 @@ def load_jpeg(image: JpegImageFile, data: bytes) -> None:
     end = _end_of_scans(data)
     if end is None or not _load_whole(image, tile, data[:end].rstrip(b"\xff")):
         raise OSError("The last rows are missing.")
+
+
+def unsupported_coding(data: bytes) -> str | None:
+    """Says what the JPEG `data` uses that libjpeg or Pillow does not decode; None if nothing is known of that."""
+    for marker, _, body in _segments(data):
+        if marker in _BEYOND_LIBJPEG:
+            return _BEYOND_LIBJPEG[marker]
+        if marker in _FRAMES and len(body) >= 9:
+            if body[0] != 8:
+                return f"a depth of {body[0]} bits"
+            if body[1:3] == b"\0\0":
+                return "a height that follows the picture"
+            if body[5] not in (1, 3, 4):
+                return f"a picture of {body[5]} components"
+            return _unsupported_sampling(body[7::3])
+    return None
+
+
+def _unsupported_sampling(factors: bytes) -> str | None:
+    """`factors` holds horizontal and vertical sampling of each component, four bits each."""
+    for sides in ([factor >> 4 for factor in factors], [factor & 15 for factor in factors]):
+        if any(side == 0 or max(sides) % side for side in sides):
+            return "subsampling by a fraction"
+    return None
 
 
 def _load_whole(image: JpegImageFile, tile: list[_Tile], scans: bytes) -> bool:

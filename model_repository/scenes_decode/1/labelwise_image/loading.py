@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .colour import to_rgb
-from .errors import translated_errors
 from .jpeg import draft
 from .opening import MAX_PIXELS, held_pixels, open_header
 from .orientation import load_upright, turned_like
+from .refusal import refused
 from .sizing import at_size
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target. What that changes is bounded by a test,
@@ -65,11 +65,11 @@ def load_photo(
     hold: Hold = nullcontext,
 ) -> Photo:
     """As `load_pixels`; `hold(pixels)` is entered for the time in which so many pixels are held decoded."""
-    with translated_errors():
+    with refused(data):
         image = open_header(data, max_pixels)
         size, whole = image.size, image.width * image.height
         draft(image, _DRAFT_MARGIN * max(height, width))
-    with hold(held_pixels(image, whole)), translated_errors():
+    with hold(held_pixels(image, whole)), refused(data):
         orientation = load_upright(image, data)
         size_shown, pixels = at_size(to_rgb(image), height, width, resize, interpolation)
         image.close()  # so that nothing is held after `hold`
@@ -78,7 +78,7 @@ def load_photo(
 
 def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
     """Decode to an upright sRGB image; with `draft_side` a JPEG may come smaller, no side below it. ImageError."""
-    with translated_errors():
+    with refused(data):
         image = open_header(data, max_pixels)
         if draft_side is not None:
             draft(image, draft_side)
@@ -88,11 +88,11 @@ def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None =
 
 def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
     """As `open_rgb`, then made smaller until no side is above `side`; `hold` as in `load_photo`."""
-    with translated_errors():
+    with refused(data):
         image = open_header(data, max_pixels)
         whole = image.width * image.height
         draft(image, side)
-    with hold(held_pixels(image, whole)), translated_errors():
+    with hold(held_pixels(image, whole)), refused(data):
         load_upright(image, data)
         shown = to_rgb(image)
         shown.thumbnail((side, side), Image.Resampling.LANCZOS)
