@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from labelwise.errors import DataError
-from training.data.formats import coco, csv_list, jsonl_list, label_folders, nus_wide, shard_folder, voc
+from training.data.formats import coco, csv_list, jsonl_list, label_folders, nus_wide, shard_folder, voc, voc_beside
 from training.data.formats.contents import describe_contents, unlisted
 from training.data.formats.splits import subfolders
 from training.data.labelled import LabelledData, some
@@ -23,7 +23,7 @@ class Reader(Protocol):
 
 
 # Asked in this order: folders of labels come last, as any folder of folders looks like them.
-READERS: tuple[Reader, ...] = (csv_list, jsonl_list, shard_folder, coco, voc, nus_wide, label_folders)
+READERS: tuple[Reader, ...] = (csv_list, jsonl_list, shard_folder, coco, voc, voc_beside, nus_wide, label_folders)
 
 
 def read_data(source: Path | str, seed: int = 0) -> LabelledData:

@@ -1,17 +1,16 @@
-"""Pascal VOC: an XML per photo; a label whose every object is marked difficult is unknown."""
+"""Pascal VOC: an XML per photo, and lists of the photos of each split."""
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 from labelwise.errors import DataError
-from training.data.formats.files import locate, read_text
-from training.data.labelled import LabelledData, assemble, counted, some, targets_of_names
+from training.data.formats.entries import Entry, entries_to_data
+from training.data.formats.files import read_text
+from training.data.formats.splits import is_photo, split_of
+from training.data.formats.voc_xml import find_photos, read_annotations
+from training.data.labelled import LabelledData, some
 
 NAME = "Pascal VOC"
 LAYOUT = "a Pascal VOC folder (ImageSets/Main, Annotations, JPEGImages; also inside VOCdevkit/VOC2007)"
-
-# The first whose two lists are there: with VOC2007's test set beside it the field's protocol, else train and val.
-_PROTOCOLS = (("trainval", "test"), ("train", "val"))
 
 
 def recognises(source: Path) -> bool:
@@ -24,15 +23,17 @@ def read(source: Path, seed: int) -> LabelledData:
     if len(years) > 1:
         raise DataError(f"{source} holds several years: give one of {', '.join(map(str, years))}.")
     (root,) = years
-    (train, scored), split = _lists(root)
-    names = [*train, *scored]
-    annotations = _read_annotations([root / "Annotations" / f"{name}.xml" for name in names], root)
-    present = [{label for label, difficult in objects if not difficult} for objects in annotations]
-    mentioned = [{label for label, _ in objects} for objects in annotations]
-    labels = sorted({label for found in mentioned for label in found})
-    targets = targets_of_names(labels, present, [every - sure for every, sure in zip(mentioned, present, strict=True)])
-    files = locate([f"{name}.jpg" for name in names], [root / "JPEGImages"], root)
-    return assemble(labels, files, targets, ["train"] * len(train) + [split] * len(scored), seed, root)
+    lists = _lists(root)
+    names = [(name, split) for split, file in lists for name in _read_names(file, root)]
+    annotations = read_annotations(root / "Annotations", [name for name, _ in names], root)
+    files = find_photos(annotations, [root / "JPEGImages", root / "images", root], root)
+    entries = [
+        Entry(file, annotation.present, annotation.unknown, split)
+        for file, annotation, (_, split) in zip(files, annotations, names, strict=True)
+    ]
+    labels = sorted({label for entry in entries for label in (*entry.present, *entry.unknown)})
+    layout = f"{NAME} ({some([file.name for _, file in lists])})"
+    return entries_to_data(entries, labels, layout=layout, source=root, seed=seed)
 
 
 def _years(source: Path) -> list[Path]:
@@ -43,37 +44,33 @@ def _years(source: Path) -> list[Path]:
 
 
 def _is_root(folder: Path) -> bool:
-    return all((folder / name).is_dir() for name in ("ImageSets/Main", "Annotations", "JPEGImages"))
+    return all((folder / name).is_dir() for name in ("ImageSets/Main", "Annotations"))
 
 
-def _lists(root: Path) -> tuple[list[list[str]], str]:
-    """The photos to train on and to score by, and which split the latter are."""
-    for names in _PROTOCOLS:
-        files = [root / f"ImageSets/Main/{name}.txt" for name in names]
-        if all(file.is_file() for file in files):
-            return [read_text(file, "a list").split() for file in files], names[1]
+def _lists(root: Path) -> list[tuple[str | None, Path]]:
+    """The lists of photos to read, each with its split; with test beside trainval the field's protocol.
+
+    CVAT calls its lists after subsets, which may be the only one, `default`. Lists of one label each are not read.
+    """
+    files = {file.stem.lower(): file for file in sorted((root / "ImageSets/Main").glob("*.txt"))}
+    if {"trainval", "test"} <= {*files}:
+        return [("train", files["trainval"]), ("test", files["test"])]
+    if known := [(split_of(name), file) for name, file in files.items() if split_of(name)]:
+        return known
+    whole = [file for name, file in files.items() if not any(name.endswith(f"_{other}") for other in files)]
+    if len(whole) == 1:
+        return [(None, whole[0])]
     raise DataError(f"{root / 'ImageSets/Main'} needs train.txt and val.txt, or trainval.txt and test.txt.")
 
 
-def _read_annotations(files: list[Path], root: Path) -> list[list[tuple[str, bool]]]:
-    """Per photo the label of each object, and whether it is difficult; all files that cannot be read are named."""
-    annotations, faults = [], []
-    for file in files:
-        try:
-            annotations.append(_read_objects(file))
-        except FileNotFoundError:
-            faults.append(f"{file.name} (missing)")
-        except (OSError, ElementTree.ParseError, ValueError) as error:
-            faults.append(f"{file.name} ({error})")
-    if faults:
-        raise DataError(f"{counted(len(faults), 'annotation')} of {root} cannot be read: {some(faults)}.")
-    return annotations
+def _read_names(file: Path, root: Path) -> list[str]:
+    """One line is one name, which may hold spaces; some tools write it in quotes, or with the photo's suffix."""
+    names = [line.strip() for line in read_text(file, "a list").splitlines()]
+    names = [name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name for name in names]
+    return [_without_suffix(name.replace("\\", "/"), root) for name in names if name]
 
 
-def _read_objects(file: Path) -> list[tuple[str, bool]]:
-    objects = ElementTree.parse(file).getroot().findall("object")  # only these: a part of an object has a name as well
-    names = [(entry.findtext("name") or "").strip() for entry in objects]
-    if not all(names):
-        raise ValueError("an object has no name")
-    difficult = [(entry.findtext("difficult") or "0").strip() == "1" for entry in objects]
-    return list(zip(names, difficult, strict=True))
+def _without_suffix(name: str, root: Path) -> str:
+    if is_photo(name) and not (root / f"Annotations/{name}.xml").is_file():
+        return name.rpartition(".")[0]
+    return name
