@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .colour import to_rgb
+from .colour import Notes, to_rgb
 from .jpeg import draft
 from .opening import MAX_PIXELS, held_pixels, open_header
 from .orientation import load_upright, turned_like
@@ -25,12 +25,13 @@ class Photo:
     """A photo at the model's size, with what has to be known to find a place of it in the original again.
 
     `pixels` are uint8 [height, width, 3]; `size` is the whole photo's (width, height), upright; `orientation` is the
-    EXIF orientation, 1 to 8, that made it upright.
+    EXIF orientation, 1 to 8, that made it upright. `notes` are sentences about what had to be assumed to show it.
     """
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     orientation: int
+    notes: Notes = ()
 
 
 Hold = Callable[[int], AbstractContextManager[object]]
@@ -46,7 +47,7 @@ def load_pixels(
 ) -> NDArray[np.uint8]:
     """Decode an encoded photo and bring it to the model's size.
 
-    EXIF orientation is applied, ICC profiles are converted to sRGB, transparency is laid over white, and of an
+    EXIF orientation is applied, colours are converted to sRGB (HDR to SDR), transparency is laid over white, and of an
     animation the first frame counts. `squash` scales both sides to the target; `crop` scales the shorter side and
     keeps the centre.
 
@@ -71,9 +72,10 @@ def load_photo(
         draft(image, _DRAFT_MARGIN * max(height, width))
     with hold(held_pixels(image, whole)), refused(data):
         orientation = load_upright(image, data)
-        size_shown, pixels = at_size(to_rgb(image), height, width, resize, interpolation)
+        shown, notes = to_rgb(image, data)
+        size_shown, pixels = at_size(shown, height, width, resize, interpolation)
         image.close()  # so that nothing is held after `hold`
-    return Photo(pixels, turned_like(size_shown, size, orientation), orientation)
+    return Photo(pixels, turned_like(size_shown, size, orientation), orientation, notes)
 
 
 def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
@@ -83,7 +85,7 @@ def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None =
         if draft_side is not None:
             draft(image, draft_side)
         load_upright(image, data)
-        return to_rgb(image)
+        return to_rgb(image, data)[0]
 
 
 def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
@@ -94,6 +96,6 @@ def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold 
         draft(image, side)
     with hold(held_pixels(image, whole)), refused(data):
         load_upright(image, data)
-        shown = to_rgb(image)
+        shown, _ = to_rgb(image, data)
         shown.thumbnail((side, side), Image.Resampling.LANCZOS)
         return shown

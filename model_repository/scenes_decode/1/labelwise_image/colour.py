@@ -1,38 +1,115 @@
 """Any of Pillow's modes to RGB in sRGB, with transparency laid over white."""
 
-import io
+import functools
+import struct
 
-from PIL import Image, ImageCms
+import numpy as np
+from PIL import Image
 
+from .cicp import CURVES, PRIMARIES, SRGB_PRIMARIES, UNSPECIFIED, Chromaticities, Cicp, gamma, read_png_cicp, srgb
 from .depth import to_8_bit
+from .hdr import to_sdr
+from .icc import ProfileError, make_profile, stated_cicp, to_srgb
+from .nclx import read_nclx
 
-_SRGB = ImageCms.createProfile("sRGB")
+# What a file states about its colours: a number, an ICC profile, or nothing. An empty profile is one that is broken.
+Space = Cicp | bytes | None
+Notes = tuple[str, ...]
+
+_SRGB_GAMMA = 0.45455  # which most programs write for sRGB
+_BMP_V5 = struct.Struct("<14xI52xI52xII")  # header's size, kind of colour space, the profile's offset and size
+_V5_BYTES, _EMBEDDED = 124, 0x4D424544
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """In sRGB, over white."""
+def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, Notes]:
+    """Converts a picture, decoded from `data`, to sRGB over white.
+
+    Returns also what had to be assumed about its colours, one sentence each.
+    """
+    space = _stated_space(image, data)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return to_8_bit(image).convert("RGB")
+        return _to_srgb(to_8_bit(image), space)
     if not image.has_transparency_data:
-        return _to_srgb(image.convert("RGB") if image.mode == "P" else image)
-    rgba = _in_mode(image, "RGBA")
-    white = Image.new("RGB", rgba.size, "white")
-    white.paste(_to_srgb(rgba.convert("RGB")), mask=rgba.getchannel("A"))
-    return white
+        return _to_srgb(image, space)
+    image = _in_mode(image, "LA" if image.mode in ("1", "L", "LA") else "RGBA")
+    alpha = image.getchannel("A")
+    opaque, notes = _to_srgb(image.convert("L" if image.mode == "LA" else "RGB"), space)
+    white = Image.new("RGB", opaque.size, "white")
+    white.paste(opaque, mask=alpha)
+    return white, notes
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """To RGB, by way of the image's ICC profile where it has another than sRGB; a broken profile does not count."""
-    profile = image.info.get("icc_profile")
-    if profile and image.mode in ("RGB", "CMYK", "L"):
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "srgb" not in ImageCms.getProfileDescription(source).lower():
-                converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-                return converted or _in_mode(image, "RGB")
-        except (ImageCms.PyCMSError, OSError):
-            pass
-    return _in_mode(image, "RGB")
+def _stated_space(image: Image.Image, data: bytes) -> Space:
+    """Returns what the file states about its colours.
+
+    Of several statements one counts, the same as in browsers: cICP, then ICC, then sRGB, then gAMA with cHRM in a PNG;
+    ICC, then nclx in AVIF and HEIF.
+    """
+    number = read_png_cicp(data) if image.format == "PNG" else None
+    if number and number.is_known and UNSPECIFIED not in number:
+        return number
+    if "icc_profile" in image.info:
+        return _of_profile(image.info["icc_profile"] or b"")
+    if image.format in ("AVIF", "HEIF"):
+        return read_nclx(data)
+    if image.format == "BMP":
+        return _of_bmp(data)
+    if "gamma" in image.info and "srgb" not in image.info:
+        return _of_gamma(image.info["gamma"], image.info.get("chromaticity", SRGB_PRIMARIES))
+    return number if number and not number.is_known else None
+
+
+def _of_profile(profile: bytes) -> Space:
+    stated = stated_cicp(profile)
+    return stated if stated and stated.is_hdr else profile
+
+
+@functools.lru_cache(16)
+def _of_gamma(exponent: float, chromaticities: Chromaticities) -> bytes | None:
+    """Returns a profile for a PNG's gAMA and cHRM, or None for sRGB and for numbers that make no sense."""
+    if np.allclose(chromaticities, SRGB_PRIMARIES, atol=0.001):
+        if abs(exponent - _SRGB_GAMMA) < 0.005:
+            return None
+        chromaticities = SRGB_PRIMARIES
+    try:
+        with np.errstate(divide="raise", invalid="raise", over="raise"):
+            return make_profile(chromaticities, gamma(1 / exponent))
+    except (np.linalg.LinAlgError, ArithmeticError, ValueError, struct.error):
+        return None
+
+
+def _of_bmp(data: bytes) -> bytes | None:
+    if len(data) < _BMP_V5.size:
+        return None
+    size, kind, offset, length = _BMP_V5.unpack_from(data)
+    return data[14 + offset :][:length] if size == _V5_BYTES and kind == _EMBEDDED else None
+
+
+def _to_srgb(image: Image.Image, space: Space) -> tuple[Image.Image, Notes]:
+    if image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    try:
+        return _converted(image, space), ()
+    except ProfileError as error:
+        return _in_mode(image, "RGB"), (f"{error}; its colours are taken as sRGB.",)
+
+
+def _converted(image: Image.Image, space: Space) -> Image.Image:
+    if isinstance(space, Cicp):
+        if not space.is_known:
+            raise ProfileError(f"The photo's colour space (CICP {space.primaries}/{space.transfer}) is not supported")
+        if space.is_hdr:
+            return to_sdr(_in_mode(image, "RGB"), space)
+        space = _cicp_profile(space)
+    return _in_mode(image, "RGB") if space is None else to_srgb(image, space)
+
+
+@functools.lru_cache
+def _cicp_profile(space: Cicp) -> bytes | None:
+    chromaticities, curve = PRIMARIES[space.primaries], CURVES[space.transfer]
+    if chromaticities == SRGB_PRIMARIES and curve is srgb:
+        return None
+    return make_profile(chromaticities, curve)
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

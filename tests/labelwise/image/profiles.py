@@ -1,0 +1,47 @@
+"""ICC profiles written by hand, so that their names and what they do can be chosen apart."""
+
+import struct
+
+SRGB_COLORANTS = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
+P3_COLORANTS = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+_IEC_61966 = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+SRGB_CURVE = struct.pack(">4sIHH5i", b"para", 0, 3, 0, *(round(65536 * value) for value in _IEC_61966))
+_D50 = (0.9642, 1.0, 0.8249)
+
+
+def gamma_curve(exponent: float) -> bytes:
+    return struct.pack(">4sIIHxx", b"curv", 0, 1, round(256 * exponent))
+
+
+def rgb_profile(
+    name: str, colorants: tuple[tuple[float, ...], ...], curve: bytes, cicp: tuple[int, int] | None = None
+) -> bytes:
+    tags = {
+        **{kind: _xyz(colorant) for kind, colorant in zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants, strict=True)},
+        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
+    }
+    if cicp:
+        tags[b"cicp"] = struct.pack(">4sI4B", b"cicp", 0, *cicp, 0, 1)
+    return _profile(name, b"RGB ", tags)
+
+
+def grey_profile(name: str, curve: bytes) -> bytes:
+    return _profile(name, b"GRAY", {b"kTRC": curve})
+
+
+def _profile(name: str, space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    words = name.encode("utf-16-be")
+    tags = {b"desc": struct.pack(">4s3I4s2I", b"mluc", 0, 1, 12, b"enUS", len(words), 28) + words, **tags}
+    tags[b"wtpt"] = _xyz(_D50)
+    table, bodies, start = b"", b"", 132 + 12 * len(tags)
+    for kind, body in tags.items():
+        table += struct.pack(">4sII", kind, start + len(bodies), len(body))
+        bodies += body + bytes(-len(body) % 4)
+    header = struct.pack(
+        ">I4xI4s4s4s12x4s28x12s48x", start + len(bodies), 0x04400000, b"mntr", space, b"XYZ ", b"acsp", _xyz(_D50)[8:]
+    )
+    return header + struct.pack(">I", len(tags)) + table + bodies
+
+
+def _xyz(values: tuple[float, ...]) -> bytes:
+    return struct.pack(">4sI3i", b"XYZ ", 0, *(round(65536 * value) for value in values))
