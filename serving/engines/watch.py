@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +89,20 @@ def catalogue_of(specs: Mapping[VersionKey, TaggerSpec]) -> Catalogue:
 
 
 async def repeat(action: Callable[[], Awaitable[None]], interval: float) -> None:
-    """`action` every `interval` seconds for ever; a fault in it is logged, and does not end the repetition."""
+    """Runs `action` every `interval` seconds. A fault in it is logged, and does not end the repetition.
+
+    It runs at multiples of `interval` on the machine's clock, so that all workers of a gateway look at the same moment
+    and serve the same versions.
+    """
     while True:
-        await asyncio.sleep(interval)
+        await asyncio.sleep(seconds_to_next(interval, time.monotonic()))
         try:
             await action()
         except Exception:
             logger.exception("the repository could not be looked at")
+
+
+def seconds_to_next(interval: float, now: float) -> float:
+    """Returns the seconds until the next multiple of `interval`; never less than half of it, as timers may be early."""
+    left = interval - now % interval
+    return left if left > interval / 2 else left + interval

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.repository import Repository
-from serving.engines.watch import Look, RepositoryWatch
+from serving.engines.watch import Look, RepositoryWatch, seconds_to_next
 from tests.serving.publishing import publish_next
 
 ONE, TWO, OTHER = ("scenes", 1), ("scenes", 2), ("other", 1)
@@ -85,3 +85,12 @@ def test_a_repository_that_vanishes_is_said_once_and_retires_nothing(
 )
 def test_what_is_retired(present: set, served: set, retired: set) -> None:
     assert Look((), frozenset(present)).retired(served) == retired
+
+
+def test_looks_of_all_workers_are_at_the_same_moments() -> None:
+    moments = {round(now + seconds_to_next(2.0, now), 9) for now in (100.0, 100.3, 100.999)}
+    assert moments == {102.0}
+    for now in (0.0, 0.001, 0.999, 1.0, 1.5, 1.9999):  # a timer may fire a little early
+        left = seconds_to_next(2.0, now)
+        assert 1.0 <= left <= 3.0
+        assert (now + left) % 2.0 == pytest.approx(0, abs=1e-9)
