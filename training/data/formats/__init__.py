@@ -5,7 +5,18 @@ from pathlib import Path
 from typing import Protocol
 
 from labelwise.errors import DataError
-from training.data.formats import coco, csv_list, jsonl_list, label_folders, nus_wide, shard_folder, voc, voc_beside
+from training.data.formats import (
+    coco,
+    csv_list,
+    image_folder,
+    jsonl_list,
+    label_folders,
+    nus_wide,
+    roboflow_csv,
+    shard_folder,
+    voc,
+    voc_beside,
+)
 from training.data.formats.contents import describe_contents, unlisted
 from training.data.formats.splits import subfolders
 from training.data.labelled import LabelledData, some
@@ -23,7 +34,11 @@ class Reader(Protocol):
 
 
 # Asked in this order: folders of labels come last, as any folder of folders looks like them.
-READERS: tuple[Reader, ...] = (csv_list, jsonl_list, shard_folder, coco, voc, voc_beside, nus_wide, label_folders)
+READERS: tuple[Reader, ...] = (
+    *(image_folder, roboflow_csv),  # whose tables differ from ours
+    *(csv_list, jsonl_list, shard_folder),
+    *(coco, voc, voc_beside, nus_wide, label_folders),
+)
 
 
 def read_data(source: Path | str, seed: int = 0) -> LabelledData:

@@ -18,12 +18,17 @@ def recognises(source: Path) -> bool:
 
 def read(source: Path, seed: int) -> LabelledData:
     file = source / "labels.jsonl" if source.is_dir() else source
+    columns, rows = read_rows(file)
+    return read_table(rows, columns, file, seed)
+
+
+def read_rows(file: Path) -> tuple[list[str], list[Row]]:
+    """Every key that an object has, and a row per photo. Raises DataError."""
     lines = enumerate(read_text(file, "JSON lines").split("\n"), 1)
     rows = [_read_row(line, text, file) for line, text in lines if text.strip()]
     if not rows:
         raise DataError(f"{file} lists no photos: a JSON object per line is needed.")
-    columns = list(dict.fromkeys(name for row in rows for name in row.cells))
-    return read_table(rows, columns, file, seed)
+    return list(dict.fromkeys(name for row in rows for name in row.cells)), rows
 
 
 def _read_row(line: int, text: str, file: Path) -> Row:

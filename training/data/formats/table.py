@@ -77,11 +77,11 @@ def _split(row: Row, column: str, file: Path) -> str:
 
 
 def _label_columns(rows: Sequence[Row], labels: Sequence[str], file: Path) -> tuple[list[str], NDArray[np.float32]]:
-    targets = [[_target(row, label, file) for label in labels] for row in rows]
+    targets = [[read_target(row, label, file) for label in labels] for row in rows]
     return list(labels), np.array(targets, np.float32)
 
 
-def _target(row: Row, label: str, file: Path) -> float:
+def read_target(row: Row, label: str, file: Path) -> float:
     value = row.cells.get(label)
     text = "" if value is None else str(value).strip().lower()
     target = _WORDS.get(text, _NUMBERS.get(_number(text)))
@@ -107,8 +107,8 @@ def _named_labels(rows: Sequence[Row], columns: Sequence[str], file: Path) -> tu
     assert names_column
     if surplus := [name for name in columns if name not in (names_column, unknown_column)]:
         raise DataError(f"{file} has names in `labels` and other columns too: {some(surplus)}. Keep one or the other.")
-    present: list[Collection[str]] = [_names(row, names_column, file) for row in rows]
-    unknown: list[Collection[str]] = [_names(row, unknown_column, file) if unknown_column else [] for row in rows]
+    present: list[Collection[str]] = [read_names(row, names_column, file) for row in rows]
+    unknown: list[Collection[str]] = [read_names(row, unknown_column, file) if unknown_column else [] for row in rows]
     labels = sorted({name for names in (*present, *unknown) for name in names})
     for index, row in enumerate(rows):
         if both := sorted({*present[index]} & {*unknown[index]}):
@@ -118,7 +118,7 @@ def _named_labels(rows: Sequence[Row], columns: Sequence[str], file: Path) -> tu
     return labels, targets_of_names(labels, present, unknown)
 
 
-def _names(row: Row, column: str, file: Path) -> list[str]:
+def read_names(row: Row, column: str, file: Path) -> list[str]:
     """The names in a list, or in text as `split_names` reads it; text in brackets is a list in JSON or YAML."""
     cell = row.cells.get(column)
     try:
