@@ -6,7 +6,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 
 from labelwise import __version__
 from labelwise.errors import LabelwiseError, SpecError
-from labelwise.spec import SPEC_FILE, DataSpec, TaggerSpec, TensorSpec, sha256_of, write_atomically
+from labelwise.spec import SPEC_FILE, DataSpec, ImageSpec, TaggerSpec, TensorSpec, sha256_of, write_atomically
 from training.config import Method, ModelConfig, TrainConfig
 from training.model import Tagger
 
@@ -163,6 +163,15 @@ def load_state(run: Path) -> dict[str, Any] | None:
     if not isinstance(state, dict):
         raise LabelwiseError(f"{file} is damaged: restore it, or train again into another --out.")
     return state
+
+
+def trained_image(run: Path) -> ImageSpec | None:
+    """How the run in this folder prepares its photos; None if there is no run. Raises LabelwiseError if damaged."""
+    if (run / STATE_FILE).is_file() and (run / SPEC_FILE).is_file():
+        with suppress(SpecError):  # the state has it, too
+            return TaggerSpec.read(run).image
+    state = load_state(run)
+    return None if state is None else ImageSpec.model_validate(state["settings"]["image"])
 
 
 @contextmanager

@@ -47,6 +47,10 @@ class ModelConfig(_Settings):
             raise ValueError("pretrained and weights both name a start: choose one")
         return self
 
+    @property
+    def starts_pretrained(self) -> bool:
+        return self.pretrained or self.weights is not None
+
 
 class AugmentConfig(_Settings):
     """Random changes to training photos; the probabilities and ranges are per view."""
@@ -80,7 +84,10 @@ class TrainConfig(_Settings):
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
-    image: ImageSpec = ImageSpec(height=128, width=128)
+    image: ImageSpec = Field(
+        ImageSpec(height=128, width=128),
+        description="of pretrained weights, size, interpolation, mean and std are their own where nothing else is set",
+    )
     max_batch: int = Field(32, ge=1, description="largest batch the exported tagger accepts")
 
     epochs: int = Field(90, ge=0, description="of stage 1")

@@ -25,6 +25,7 @@ from training.device import pick_device
 from training.distributed import World, joined_world
 from training.loop import Trainer
 from training.metrics import HEADLINE
+from training.pretrained import describe_input
 from training.report import write_report
 from training.report.page import REPORT_FILE
 
@@ -47,6 +48,7 @@ def train_run(
     with joined_world(config.device) as world, _explained():
         quiet = options.quiet or not world.is_main
         check_config(config, world)
+        _say(describe_input(config), quiet)
         data = read_data(source, config.seed)
         with _own_folder(out, options, world):
             data = prepare_data(data, config, options, quiet, world.size)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from labelwise.errors import LabelwiseError
+from labelwise.spec import ImageSpec
 from training.config import TrainConfig
 from training.yaml_values import YamlError, parse_value, parse_yaml
 
@@ -18,14 +19,30 @@ def preset_names() -> list[str]:
     return sorted(file.stem for file in _PRESETS.glob("*.yaml"))
 
 
-def make_config(settings: list[str], preset: str | None = None, file: Path | None = None) -> TrainConfig:
-    """A TrainConfig from the layers, the later ones winning; LabelwiseError names a wrong setting."""
+def make_config(
+    settings: list[str], preset: str | None = None, file: Path | None = None, kept: ImageSpec | None = None
+) -> TrainConfig:
+    """A TrainConfig from the layers, the later ones winning. Raises LabelwiseError with the name of a wrong setting.
+
+    With pretrained weights, what they were trained with lies right over the defaults: size, interpolation, mean and
+    std. `kept` takes its place for a run that goes on, so that it goes on with what it began with.
+    """
     layers = [TrainConfig().model_dump()]
     if preset is not None:
         layers.append(_read_preset(preset))
     if file is not None:
         layers.append(_read_yaml(file))
     layers.append(_nested(settings))
+    config = _validated(layers)
+    if not config.model.starts_pretrained:
+        return config
+    from training.pretrained import own_image  # timm takes seconds to import
+
+    own = kept.model_dump() if kept else own_image(config.model)
+    return _validated([layers[0], {"image": own}, *layers[1:]])
+
+
+def _validated(layers: list[dict[str, Any]]) -> TrainConfig:
     try:
         return TrainConfig.model_validate(functools.reduce(_merged, layers))
     except ValidationError as error:

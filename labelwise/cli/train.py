@@ -43,16 +43,16 @@ def train(
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
 ) -> None:
     """Train a tagger: classification, then with the label-level contrastive loss. Ctrl-C saves; --resume goes on."""
+    from training.checkpoint import trained_image
     from training.run import RunOptions, train_run
     from training.settings import make_config
     from training.signals import Stopped
 
     options = {"method": method, "seed": seed, "compile": compile_ or None}
     settings = [*(set_ or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
+    made = make_config(settings, preset, config, trained_image(out) if resume else None)
     try:
-        train_run(
-            data, out, make_config(settings, preset, config), RunOptions(resume, skip_broken, drop_absent, report)
-        )
+        train_run(data, out, made, RunOptions(resume, skip_broken, drop_absent, report))
     except Stopped as stopped:
         print(f"labelwise: {stopped}", file=sys.stderr)
         raise typer.Exit(130) from stopped

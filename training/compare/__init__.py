@@ -2,6 +2,7 @@
 
 from training.compare.results import claims, table, write_results
 from training.compare.runs import METHODS, VARIANTS, Comparison, Run
+from training.pretrained import describe_input
 from training.processes import run_all, threads_of_each
 from training.signals import Stopped
 
@@ -17,6 +18,7 @@ def compare(comparison: Comparison, jobs: int = 1) -> list[Run]:
     tasks, threads = comparison.tasks(), threads_of_each(jobs)
     comparison.check_data()
     runs: list[Run] = []
+    print(describe_input(comparison.config(*tasks[0])), flush=True)
 
     def keep(run: Run) -> None:
         runs.append(run)

@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
-from training.checkpoint import WEIGHTS_FILE
+from training.checkpoint import WEIGHTS_FILE, trained_image
 from training.config import TrainConfig
 from training.data import read_data
 from training.report.history import read_history
@@ -52,7 +52,8 @@ class Comparison:
     options: RunOptions = RunOptions(resume=True, report=False, quiet=True)
 
     def config(self, method: str, seed: int) -> TrainConfig:
-        return make_config([*self.settings, *VARIANTS[method], f"seed={seed}"], self.preset)
+        settings = [*self.settings, *VARIANTS[method], f"seed={seed}"]
+        return make_config(settings, self.preset, kept=trained_image(self.folder(method, seed)))
 
     def folder(self, method: str, seed: int) -> Path:
         return self.out / f"{method}-{seed}"
