@@ -2,8 +2,10 @@
 
 import io
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
+from . import tiff
 from .errors import EmptyImageError, ImageTooLargeError, ImageTooSmallError
 from .formats import accepted_formats
 
@@ -15,8 +17,19 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
     """Opens `data` and checks its size. Raises what Pillow raises, and ImageError for its size."""
     if not data:
         raise EmptyImageError("There are no bytes; send an image.")
-    image = Image.open(io.BytesIO(data), formats=accepted_formats())
+    image = _open_tiff(data) if tiff.is_tiff(data) else Image.open(io.BytesIO(data), formats=accepted_formats())
     _check_size(image.size, max_pixels)
+    return image
+
+
+def _open_tiff(data: bytes) -> Image.Image:
+    layout = tiff.read_layout(data)
+    try:
+        image = Image.open(io.BytesIO(data), formats=["TIFF"])
+    except UnidentifiedImageError as error:
+        raise tiff.unsupported(f"{layout} in this byte order or with these extra samples") from error
+    assert isinstance(image, TiffImageFile)
+    tiff.correct(image, layout)
     return image
 
 

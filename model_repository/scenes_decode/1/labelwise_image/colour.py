@@ -31,7 +31,7 @@ def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, Notes]:
         return _to_srgb(to_8_bit(image), space)
     if not image.has_transparency_data:
         return _to_srgb(image, space)
-    image = _in_mode(image, "LA" if image.mode in ("1", "L", "LA") else "RGBA")
+    image = _in_mode(image, "LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
     alpha = image.getchannel("A")
     opaque, notes = _to_srgb(image.convert("L" if image.mode == "LA" else "RGB"), space)
     white = Image.new("RGB", opaque.size, "white")

@@ -1,21 +1,37 @@
 """Samples of more than 8 bits to 8 bits."""
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from .tiff import WHITE_IS_ZERO
+
+_BITS, _PHOTOMETRIC = 258, 262  # TIFF's tags
 _ROWS = 256
 
 
 def to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit and float images to 8 bits over their full range; Pillow's own conversion clips at 255."""
+    """Grey of 12, 16 or 32 bits to 8 bits over their full range; Pillow's own conversion clips at 255.
+
+    Floating-point samples range from 0 to 1, or to the brightest one where that is above 1.
+    """
+    tags = getattr(image, "tag_v2", {})
     values = np.asarray(image)
-    brightest = float(np.nanmax(values, initial=0)) if image.mode == "F" else 65535
-    scale = 255 / brightest if brightest > 1 else 255
+    if image.mode == "I":
+        values = values.view(np.uint32)  # Pillow reads them as signed
+    scale = 255 / (_brightest(values) if image.mode == "F" else 2 ** tags.get(_BITS, (16,))[0] - 1)
+    offset = 255 if tags.get(_PHOTOMETRIC) == WHITE_IS_ZERO else 0
+    scale = -scale if offset else scale
     transparent = image.info.get("transparency")  # in a grey PNG one value, which is laid over white here
     grey = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), _ROWS):  # in strips: as floats, a large picture would take a gigabyte
         strip = values[top : top + _ROWS].astype(np.float32)
-        grey[top : top + _ROWS] = np.nan_to_num(strip * scale).clip(0, 255).round()
+        grey[top : top + _ROWS] = np.nan_to_num(strip * scale + offset).clip(0, 255).round()
         if transparent is not None:
             grey[top : top + _ROWS][strip == transparent] = 255
     return Image.fromarray(grey)
+
+
+def _brightest(values: NDArray[np.float32]) -> float:
+    """Returns the largest finite value, but at least 1."""
+    return float(max(np.max(strip, initial=1, where=np.isfinite(strip)) for strip in np.array_split(values, _ROWS)))
