@@ -16,6 +16,7 @@ from training.data.formats import (
     shard_folder,
     voc,
     voc_beside,
+    yolo,
 )
 from training.data.formats.contents import describe_contents, unlisted
 from training.data.formats.splits import subfolders
@@ -37,7 +38,7 @@ class Reader(Protocol):
 READERS: tuple[Reader, ...] = (
     *(image_folder, roboflow_csv),  # whose tables differ from ours
     *(csv_list, jsonl_list, shard_folder),
-    *(coco, voc, voc_beside, nus_wide, label_folders),
+    *(coco, voc, voc_beside, yolo, nus_wide, label_folders),
 )
 
 

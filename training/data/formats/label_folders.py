@@ -71,7 +71,7 @@ def _read_splits(source: Path) -> tuple[dict[str, _Labels], list[str]]:
             inside[split] += _label_folders(_descend(folder)).values()
     if not any(split_of(folder.name) for folder in folders):
         return {"": _read_labels(folders)}, []
-    if not inside.get("train"):
+    if len({folder.name for folder in inside.get("train", ())}) < 2:  # one is no choice between labels
         raise DataError(_refusal(source, folders))
     splits = {split: _read_labels(found) for split, found in inside.items() if found and split != OTHER}
     return _with_known_labels(splits)
@@ -91,8 +91,8 @@ def _refusal(source: Path, folders: list[Path]) -> str:
     named = [folder.name for folder in folders if split_of(folder.name)]
     return (
         f"{source}: {describe_contents(source)}. A folder named like a split ({some(named)}) is never a label, and "
-        "train holds no folder per label. If these are splits, put a folder per label into each, or give the list that "
-        "names the labels. If one is a label, give its folder another name, or list the photos in a CSV (image, "
+        "train does not hold a folder per label. If these are splits, put a folder per label into each, or give the "
+        "list that names the labels. If one is a label, give its folder another name, or list the photos in a CSV (image, "
         "labels), where a label may have any name."
     )
 

@@ -73,6 +73,7 @@ def test_one_folder_of_photos_is_no_labelled_data(files: dict[str, str], tmp_pat
         ("train2017", "val2017"),
         ("cat", "dog", "sample"),
         ("dev", "train"),
+        ("train-images", "val-images"),
     ],
 )
 def test_a_folder_named_like_a_split_is_no_label(names: tuple[str, ...], tmp_path: Path):
@@ -96,7 +97,7 @@ def test_words_that_only_hold_a_split_are_labels(tmp_path: Path):
     "files",
     [
         {"train_train_1": "a", "train_car_2": "b", "val_car_3": "c"},
-        {"train_images_1": "a", "val_images_2": "b"},
+        {"train_images_1": "a", "train_labels_2": "b", "val_images_3": "c"},
         {"images_1": "a", "labels_2": "b"},
         {"train_cat_1": "a", "train_images_2": "b", "val_cat_3": "c"},
     ],
