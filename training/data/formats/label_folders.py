@@ -92,8 +92,8 @@ def _refusal(source: Path, folders: list[Path]) -> str:
     return (
         f"{source}: {describe_contents(source)}. A folder named like a split ({some(named)}) is never a label, and "
         "train does not hold a folder per label. If these are splits, put a folder per label into each, or give the "
-        "list that names the labels. If one is a label, give its folder another name, or list the photos in a CSV (image, "
-        "labels), where a label may have any name."
+        "list that names the labels. If one is a label, give its folder another name, or list the photos in a CSV "
+        "(image, labels), where a label may have any name."
     )
 
 
