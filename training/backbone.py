@@ -76,7 +76,9 @@ def feature_shape(backbone: nn.Module, image: ImageSpec, config: ModelConfig) ->
         _, *shape = backbone.eval()(torch.zeros(1, 3, image.height, image.width))[0].shape
     except (RuntimeError, AssertionError, ValueError) as error:
         size = f"{image.height}x{image.width}"
-        raise LabelwiseError(f"{config.backbone!r} cannot take {size} images: {first_line(error)}") from error
+        raise LabelwiseError(
+            f"{config.backbone!r} cannot take {size} images ({first_line(error)}): set image.height and image.width."
+        ) from error
     backbone.train(was_training)
     channels = backbone.feature_info.channels()[0]
     if shape[0] == channels:

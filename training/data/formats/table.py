@@ -94,9 +94,9 @@ def read_target(row: Row, label: str, file: Path) -> float:
 
 
 def _number(text: str) -> float | None:
-    """With a decimal comma, too: 1.0 is how pandas writes a column with gaps, 1,0 how Excel does in much of Europe."""
+    """With a decimal comma or a typographer's minus, too: pandas writes 1.0 if a column has gaps, many an Excel 1,0."""
     try:
-        return float(text.replace(",", "."))
+        return float(text.replace(",", ".").replace("\N{MINUS SIGN}", "-"))
     except ValueError:
         return None
 

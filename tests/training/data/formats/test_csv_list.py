@@ -116,7 +116,7 @@ def test_photos_may_lie_in_images_beside_the_list(folder: Path):
     assert {folder / "images/0.jpg", folder / "1.jpg"} <= {*data.train.files, *data.val.files}
 
 
-CELLS = ["1,TRUE,Train,True", "0,false,TRAIN,No", "1.0,FALSE,validation,yes", ",-1.0,Test ,"]
+CELLS = ["1,TRUE,Train,True", "0,false,TRAIN,No", "1.0,FALSE,validation,yes", ",-1.0,Test ,−1"]
 
 
 def sheet(separator: str = ",", end: str = "\n") -> str:
