@@ -8,6 +8,7 @@ from labelwise.errors import DataError
 from training.data.formats import (
     coco,
     csv_list,
+    cvat_images,
     image_folder,
     jsonl_list,
     label_folders,
@@ -38,7 +39,7 @@ class Reader(Protocol):
 READERS: tuple[Reader, ...] = (
     *(image_folder, roboflow_csv),  # whose tables differ from ours
     *(csv_list, jsonl_list, shard_folder),
-    *(coco, voc, voc_beside, yolo, nus_wide, label_folders),
+    *(coco, voc, voc_beside, cvat_images, yolo, nus_wide, label_folders),
 )
 
 
