@@ -12,6 +12,7 @@ from training.data.formats import (
     image_folder,
     jsonl_list,
     label_folders,
+    label_studio,
     nus_wide,
     roboflow_csv,
     shard_folder,
@@ -35,10 +36,11 @@ class Reader(Protocol):
     def read(self, source: Path, seed: int) -> LabelledData: ...
 
 
+_OWN = (csv_list, jsonl_list, shard_folder)
+_TABLES = (image_folder, roboflow_csv, label_studio)  # of other tools, which csv_list and coco would take for theirs
 # Asked in this order: folders of labels come last, as any folder of folders looks like them.
 READERS: tuple[Reader, ...] = (
-    *(image_folder, roboflow_csv),  # whose tables differ from ours
-    *(csv_list, jsonl_list, shard_folder),
+    *(*_OWN, *_TABLES),
     *(coco, voc, voc_beside, cvat_images, yolo, nus_wide, label_folders),
 )
 
@@ -52,7 +54,8 @@ def read_data(source: Path | str, seed: int = 0) -> LabelledData:
     if isinstance(source, str) and shard_folder.is_url(source):
         return replace(shard_folder.read_url(source), layout=shard_folder.NAME)
     path = Path(source)
-    for reader in READERS:
+    # In a folder a list of ours is what the user wrote for us; a single file is first asked whose it is.
+    for reader in READERS if path.is_dir() else (*_TABLES, *READERS):
         if reader.recognises(path):
             data = reader.read(path, seed)
             notes = (*data.notes, *unlisted(path, data.listed))

@@ -1,0 +1,125 @@
+"""One export of Label Studio: for each photo, what each annotator chose."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labelwise.errors import DataError
+from labelwise.label_names import clean_name
+from training.data.formats.csv_list import read_rows
+from training.data.formats.files import parse_json, read_text
+from training.data.formats.splits import is_photo
+from training.data.labelled import some
+
+# What JSON-MIN and CSV say of an annotation besides its result.
+_ABOUT = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
+_RESULTS = ("choice", "label", "class", "tag")  # in the names that labelling set-ups give to results
+
+
+@dataclass
+class Answer:
+    """A photo as the export calls it, and the labels that each annotator chose; nobody looked if there are none."""
+
+    photo: str
+    choices: list[set[str]] = field(default_factory=list)
+
+
+def read_answers(file: Path) -> tuple[list[Answer], list[str]]:
+    """The photos of `file` in its order, and notes on what is left out. Raises DataError."""
+    if file.suffix.lower() != ".json":
+        header, table = read_rows(file)
+        return _of_records([{name: row.cells.get(name, "") for name in header} for row in table], file)
+    records = parse_json(read_text(file, "JSON"), str(file))
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise DataError(f"{file} must be a list of tasks, as Label Studio exports it.")
+    if any("annotations" in record or "completions" in record for record in records):
+        return _of_tasks(records, file)
+    return _of_records(records, file)
+
+
+def _of_tasks(tasks: Sequence[Mapping[str, Any]], file: Path) -> tuple[list[Answer], list[str]]:
+    answers: dict[str, Answer] = {}
+    ignored: set[str] = set()
+    for number, task in enumerate(tasks, 1):
+        photo = _photo(task.get("data"), f"{file}, task {task.get('id', number)}")
+        answer = answers.setdefault(photo, Answer(photo))
+        try:
+            for annotation in task.get("annotations") or task.get("completions") or ():
+                if not annotation.get("was_cancelled"):  # skipped
+                    answer.choices.append(set(_of_result(annotation["result"], ignored)))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(f"{file}, task {task.get('id', number)}: the annotations are not as exported.") from error
+    return [*answers.values()], [f"Left out: results of the kind {some(sorted(ignored))}."] if ignored else []
+
+
+def _of_result(result: Sequence[Mapping[str, Any]], ignored: set[str]) -> Iterator[str]:
+    """Choices of the photo or of a region, and labels of regions; other kinds go into `ignored`."""
+    for one in result:
+        kind, value = one["type"], one.get("value", {})
+        if kind == "choices" or kind.endswith("labels"):
+            yield from map(clean_name, value.get(kind, ()))
+        elif kind not in ("rectangle", "polygon", "brush", "ellipse", "keypoint"):  # their labels come as one more
+            ignored.add(kind)
+
+
+def _of_records(records: Sequence[Mapping[str, Any]], file: Path) -> tuple[list[Answer], list[str]]:
+    """JSON-MIN and CSV: a record per annotation."""
+    if not records:
+        raise DataError(f"{file} lists no photos.")
+    columns = [*dict.fromkeys(name for record in records for name in record)]
+    image = _image_column(columns, records)
+    results = _result_columns([name for name in columns if name not in (*_ABOUT, image)], columns, file)
+    answers: dict[str, Answer] = {}
+    for record in records:
+        photo = _photo({"image": record.get(image) if image else None}, str(file))
+        answer = answers.setdefault(photo, Answer(photo))
+        if str(record.get("annotation_id", "") or ""):  # of a task without annotation it is empty
+            place = f"{file}, annotation {record['annotation_id']}"
+            answer.choices.append({label for name in results for label in _of_cell(record.get(name), place)})
+    surplus = [name for name in columns if name not in (*_ABOUT, image, *results)]
+    return [*answers.values()], [f"Left out: the columns {some(surplus)}."] if surplus else []
+
+
+def _image_column(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str | None:
+    named = [name for name in columns if any(_is_image(record.get(name)) for record in records)]
+    return "image" if "image" in columns else next(iter(named), None)
+
+
+def _result_columns(candidates: Sequence[str], columns: Sequence[str], file: Path) -> list[str]:
+    """The only column left, or those named like results, or those between the task's number and the annotator's."""
+    if len(candidates) <= 1:
+        found = [*candidates]
+    else:
+        found = [name for name in candidates if any(word in name.lower() for word in _RESULTS)]
+        if not found and {"id", "annotator"} <= {*columns}:
+            found = [name for name in columns[columns.index("id") : columns.index("annotator")] if name in candidates]
+    if not found:
+        raise DataError(f"{file} has no column of choices: its columns are {some(columns)}. Export it as JSON.")
+    return found
+
+
+def _of_cell(cell: Any, place: str) -> Iterator[str]:
+    """One choice as text, several as {"choices": […]}, regions as a list of objects with their labels."""
+    if isinstance(cell, str) and cell[:1] in ("{", "["):
+        cell = parse_json(cell, place)
+    for one in cell if isinstance(cell, list) else [cell]:
+        if isinstance(one, dict):
+            names = [value for key, value in one.items() if key == "choices" or key.endswith("labels")]
+            for name in (name for value in names for name in (value if isinstance(value, list) else [value])):
+                yield clean_name(str(name))
+        elif one is not None and str(one).strip():
+            yield clean_name(str(one))
+
+
+def _photo(data: Any, place: str) -> str:
+    """The task's photo: `image`, or the only value that is called like one."""
+    values = data if isinstance(data, dict) else {}
+    found = [values["image"]] if "image" in values else [value for value in values.values() if _is_image(value)]
+    if len(found) != 1 or not isinstance(found[0], str) or not found[0]:
+        raise DataError(f"{place} must name one photo, as `image`.")
+    return found[0]
+
+
+def _is_image(value: Any) -> bool:
+    return (isinstance(value, str) and is_photo(value.partition("?")[0])) or "/local-files/?d=" in str(value)
