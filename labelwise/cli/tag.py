@@ -76,7 +76,7 @@ def tag(
     from serving.bulk.errors import UsageError
     from serving.bulk.options import TagOptions
     from serving.bulk.run import tag_files
-    from serving.bulk.xmp import Sidecars
+    from serving.bulk.xmp.sidecars import Sidecars
     from serving.settings import load_settings
 
     source = ctx.get_parameter_source("key")

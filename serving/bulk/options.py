@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from labelwise.spec import TaggerSpec
 from serving.bulk.flight import InFlight
 from serving.bulk.own_engine import OwnEngine
 from serving.bulk.scoring import Scorer
-from serving.bulk.xmp import Sidecars
 from serving.client.transport import Transport, create_transport
 from serving.settings import load_settings
+
+if TYPE_CHECKING:
+    from serving.bulk.xmp.sidecars import Sidecars  # a run without sidecars does not load lxml
 
 # Photos a request, at most the model's own limit. An engine of our own gains nothing by more and needs memory for them.
 _CHUNK, _CHUNK_FOR_SERVERS = 8, 16
@@ -32,7 +34,7 @@ class TagOptions:
     key: str | None = None
     send: Literal["auto", "pixels", "bytes"] = "auto"
     every_score: bool = True
-    sidecars: Sidecars | None = None
+    sidecars: "Sidecars | None" = None
     force: bool = False
     patience: float = 300.0  # seconds without an answer
     threads: int | None = None  # that decode, and that run an embedded engine; as many as cores

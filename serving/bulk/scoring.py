@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from serving.bulk.errors import ServerGone
 from serving.bulk.flight import InFlight
 from serving.bulk.rows import Row
 from serving.bulk.sources import Photo
-from serving.bulk.xmp import Sidecars
 from serving.client.errors import (
     ClientError,
     PhotoError,
@@ -27,6 +27,9 @@ from serving.client.errors import (
 )
 from serving.client.transport import Transport
 from serving.engines.base import Pixels
+
+if TYPE_CHECKING:
+    from serving.bulk.xmp.sidecars import Sidecars  # a run without sidecars does not load lxml
 
 _OUTPUTS = ("scores",)
 _TIMEOUTS = (3.0, 30.0)  # seconds for a request, the transport's own tries included; in between, as long as patience
@@ -51,7 +54,7 @@ class Scorer:
         threads: int,
         *,
         send_bytes: bool,
-        sidecars: Sidecars | None,
+        sidecars: "Sidecars | None",
         patience: float,
         note: Callable[[str], None],
     ) -> None:

@@ -1,0 +1,189 @@
+"""The metadata inside a photo, as bytes: XMP packets, IPTC records and EXIF, whichever format holds them.
+
+Pillow finds most of it without decoding the pixels. It does not read what a PNG keeps behind its pixels, where ExifTool
+writes, nor XMP in a GIF, nor XMP of more than one JPEG segment.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import BinaryIO, TypeGuard
+
+from PIL import Image, TiffImagePlugin
+
+from labelwise.image import FORMATS
+from serving.bulk.xmp.packet import LARGEST
+
+_XMP, _EXTENDED_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
+_IRB_IPTC = 0x0404
+_BROKEN = (OSError, ValueError, SyntaxError, KeyError, TypeError, IndexError, OverflowError, struct.error, zlib.error)
+
+
+@dataclass
+class Metadata:
+    """`xmp`: packets, the most important first; `iptc`: IIM records."""
+
+    xmp: list[bytes] = field(default_factory=list)
+    iptc: list[bytes] = field(default_factory=list)
+    exif: Image.Exif = field(default_factory=Image.Exif)
+
+
+def read_metadata(file: str) -> Metadata:
+    """What can be read of it. Raises OSError if the file cannot be read."""
+    found = Metadata()
+    with open(file, "rb") as stream:  # noqa: PTH123
+        start = stream.read(12)
+        stream.seek(0)
+        reader = _of_png if start.startswith(b"\x89PNG") else _of_gif if start.startswith(b"GIF8") else _of_other
+        with suppress(*_BROKEN, Image.DecompressionBombError):
+            reader(stream, found)
+    return found
+
+
+def _of_other(stream: BinaryIO, found: Metadata) -> None:
+    Image.init()
+    with Image.open(stream, formats=[name for name in (*FORMATS, "HEIF") if name in Image.OPEN]) as image:
+        if hasattr(image, "applist"):
+            _of_jpeg(image.applist, found)
+        elif isinstance(image, TiffImagePlugin.TiffImageFile):
+            _of_tiff(image, found)
+        elif isinstance(packet := image.info.get("xmp"), bytes):
+            found.xmp.append(packet)
+        found.exif = image.getexif()
+
+
+def _is_iptc(data: object) -> TypeGuard[bytes]:
+    return isinstance(data, bytes) and data[:1] == b"\x1c"
+
+
+def _of_jpeg(segments: list[tuple[str, bytes]], found: Metadata) -> None:
+    packets = [data.removeprefix(_XMP) for name, data in segments if name == "APP1" and data.startswith(_XMP)]
+    found.xmp += packets[:1]
+    resources = [data.removeprefix(_PHOTOSHOP) for _, data in segments if data.startswith(_PHOTOSHOP)]
+    found.iptc += _photoshop_iptc(b"".join(resources))
+    parts = [data.removeprefix(_EXTENDED_XMP) for _, data in segments if data.startswith(_EXTENDED_XMP)]
+    named = re.search(rb"HasExtendedXMP\W{1,4}([0-9A-Fa-f]{32})", packets[0]) if packets else None
+    if named:
+        found.xmp += _extended([part[32:] for part in parts if part[:32] == named[1]])
+
+
+def _extended(parts: list[bytes]) -> list[bytes]:
+    """XMP specification, part 3, section 1.1.3.1: each part says the length of the whole and its own offset."""
+    if not parts:
+        return []
+    (length,) = struct.unpack_from(">I", parts[0])
+    by_offset = sorted((struct.unpack_from(">I", part, 4)[0], part[8:]) for part in parts)
+    whole = b"".join(data for _, data in by_offset)
+    ends = [offset + len(data) for offset, data in by_offset]
+    is_whole = [0, *ends] == [*(offset for offset, _ in by_offset), length]
+    return [whole] if is_whole and length <= LARGEST else []
+
+
+def _of_tiff(image: TiffImagePlugin.TiffImageFile, found: Metadata) -> None:
+    tags = image.tag_v2._tagdata  # as stored: Adobe writes IPTC as 32-bit words, of which Pillow's reader warns
+    found.xmp += filter(None, [tags.get(_TIFF_XMP)])
+    found.iptc += filter(_is_iptc, [tags.get(_TIFF_IPTC), *_photoshop_iptc(tags.get(_TIFF_PHOTOSHOP, b""))])
+
+
+def _photoshop_iptc(resources: bytes) -> Iterator[bytes]:
+    """IPTC among Photoshop's image resources: `8BIM`, a number, a padded name, a length, data padded to even."""
+    at = 0
+    while resources[at : at + 4] == b"8BIM":
+        number, name = struct.unpack_from(">HB", resources, at + 4)
+        at += 6 + (name + 2) // 2 * 2
+        (length,) = struct.unpack_from(">I", resources, at)
+        if number == _IRB_IPTC:
+            yield resources[at + 4 : at + 4 + length]
+        at += 4 + (length + 1) // 2 * 2
+
+
+def _of_png(stream: BinaryIO, found: Metadata) -> None:
+    for kind, data in _png_chunks(stream):
+        if kind == b"eXIf":
+            found.exif.load(data)
+            continue
+        keyword, _, rest = data.partition(b"\0")
+        text = _png_text(kind, rest)
+        if keyword == b"XML:com.adobe.xmp":
+            found.xmp.append(text)
+        elif keyword == b"Raw profile type xmp":
+            found.xmp.append(_raw_profile(text))
+        elif keyword in (b"Raw profile type iptc", b"Raw profile type 8bim"):
+            profile = _raw_profile(text)
+            found.iptc += [profile] if _is_iptc(profile) else _photoshop_iptc(profile)
+
+
+def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks that may hold metadata, also those behind the pixels."""
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in (b"iTXt", b"zTXt", b"tEXt", b"eXIf") and length <= LARGEST:
+            yield kind, stream.read(length)
+            stream.seek(4, 1)
+        elif kind == b"IEND":
+            return
+        else:
+            stream.seek(length + 4, 1)
+
+
+def _png_text(kind: bytes, rest: bytes) -> bytes:
+    """What follows the keyword: flags and two more names in an iTXt, the method of compression in a zTXt."""
+    if kind == b"tEXt":
+        return rest
+    if kind == b"zTXt":
+        return _inflated(rest[1:])
+    is_compressed = rest[:1] == b"\1"
+    text = rest[2:].split(b"\0", 2)[2]
+    return _inflated(text) if is_compressed else text
+
+
+def _inflated(data: bytes) -> bytes:
+    return zlib.decompressobj().decompress(data, LARGEST)
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """ImageMagick's way: a line with a name, one with a length, and lines of hexadecimal digits."""
+    return bytes.fromhex(text.strip().split(b"\n", 2)[2].decode("ascii"))
+
+
+def _of_gif(stream: BinaryIO, found: Metadata) -> None:
+    header = stream.read(13)
+    stream.seek(_gif_colours(header[10]), 1)
+    while introducer := stream.read(1):
+        if introducer == b"\x21":
+            _gif_extension(stream, found.xmp.append)
+        elif introducer == b"\x2c":
+            stream.seek(_gif_colours(stream.read(9)[8]) + 1, 1)
+            _skip_blocks(stream)
+        else:
+            return
+
+
+def _gif_extension(stream: BinaryIO, take: Callable[[bytes], None]) -> None:
+    """XMP stands as plain text among blocks; what follows it leads a reader of blocks to their end."""
+    label, size = stream.read(2)
+    application = stream.read(size)
+    if label == 0xFF and application == b"XMP DataXMP":
+        packet, found, _ = stream.read(LARGEST).partition(b"\x01\xff\xfe")
+        if found:
+            take(packet)
+        stream.seek(0, 2)  # one packet is enough
+        return
+    _skip_blocks(stream)
+
+
+def _gif_colours(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _skip_blocks(stream: BinaryIO) -> None:
+    while size := stream.read(1):
+        if size == b"\0":
+            return
+        stream.seek(size[0], 1)

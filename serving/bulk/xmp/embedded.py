@@ -1,0 +1,140 @@
+"""A new sidecar that says what its photo says: its own XMP, IPTC and EXIF.
+
+A program that finds a sidecar does not look for keywords, title, rating or colour label inside the photo any more. So
+all of the photo's XMP is copied, except what is wrong or useless outside of the photo:
+
+- development settings (Adobe's, darktable's): the photo has them applied already, and a raw file beside it has its own
+- the orientation, size and coding of this file, and its history of edits
+- what points into the file (motion photos, depth and gain maps), and whatever is larger than 64 KiB, as thumbnails are
+"""
+
+import logging
+from collections.abc import Sequence
+
+from lxml import etree
+
+from serving.bulk.xmp.containers import read_metadata
+from serving.bulk.xmp.keywords import KEYWORD_LISTS, add_keywords
+from serving.bulk.xmp.legacy import add_legacy, read_iptc
+from serving.bulk.xmp.packet import NAMESPACES, Element, Packet, PacketError, add_item, qualified, words
+
+logger = logging.getLogger("labelwise.bulk")
+
+_LARGEST = 64 * 2**10  # bytes
+_NAMESPACES_LEFT_OUT = (  # how the names of namespaces begin
+    "http://ns.adobe.com/camera-raw-",
+    "http://ns.adobe.com/hdr-gain-map/",
+    "http://ns.adobe.com/hdr-metadata/",
+    "http://ns.apple.com/HDRGainMap/",
+    "http://ns.apple.com/pixeldatainfo/",
+    "http://ns.google.com/photos/1.0/camera/",
+    "http://ns.google.com/photos/1.0/container/",
+    "http://ns.google.com/photos/1.0/depthmap/",
+    "http://ns.google.com/photos/1.0/image/",
+    "http://ns.google.com/photos/1.0/audio/",
+    "http://ns.google.com/photos/dd/1.0/",
+    NAMESPACES["xmpNote"],
+    NAMESPACES["darktable"],
+    NAMESPACES["labelwise"],
+)
+_OF_THE_FILE = {
+    "tiff": "Orientation ImageWidth ImageLength BitsPerSample Compression PhotometricInterpretation SamplesPerPixel "
+    "PlanarConfiguration YCbCrSubSampling YCbCrPositioning XResolution YResolution ResolutionUnit",
+    "exif": "PixelXDimension PixelYDimension ColorSpace NativeDigest",
+    "xmp": "Thumbnails PageInfo",
+    "xmpMM": "History Pantry Ingredients Manifest",
+    "photoshop": "DocumentAncestors",
+}
+_NAMES_LEFT_OUT = {qualified(f"{prefix}:{name}") for prefix, names in _OF_THE_FILE.items() for name in names.split()}
+_OURS = f"{{{NAMESPACES['labelwise']}}}"
+_XML = "{http://www.w3.org/XML/1998/namespace}"
+_COLOURS = {qualified("darktable:colorlabels"), qualified("darktable:xmp_version")}  # it reads the one by the other
+
+
+def packet_of(file: str, others: Sequence[bytes] = ()) -> Packet:
+    """A packet that says what the photo in `file` says, and with priority what `others`, sidecars of the photo, say.
+
+    Raises OSError if the photo cannot be read. Broken XMP is left out: photo programs cannot read it either.
+    """
+    found, packet = read_metadata(file), Packet.new()
+    for data in (*others, *found.xmp):
+        try:
+            _copy(Packet.parse(data, lenient=True), packet)
+        except PacketError as error:
+            logger.warning("%s: its XMP is not copied into the new sidecar, because it %s", file, error)
+    _settle_colours(packet)
+    add_legacy(packet, read_iptc(found.iptc), found.exif)
+    packet.first_description()
+    etree.cleanup_namespaces(packet.root)
+    etree.indent(packet.root, " ")
+    return packet
+
+
+def keywords_in(file: str) -> list[str]:
+    """The flat keywords that stand inside a photo. Raises OSError if it cannot be read."""
+    return [word for bag in packet_of(file).containers(KEYWORD_LISTS[0]) for word in words(bag)]
+
+
+def _copy(source: Packet, target: Packet) -> None:
+    """Add the properties of `source` that `target` lacks, and unite the lists of keywords."""
+    ours = {word for name in _names(source) if name.startswith(_OURS) for word in _words(source, name)}
+    listed = {name: [word for word in _words(source, qualified(name)) if word not in ours] for name in KEYWORD_LISTS}
+    seen = _names(target) | {qualified(name) for name in KEYWORD_LISTS}
+    for description in source.descriptions:
+        _trim(description, seen)
+        if len(description) or len(description.attrib) > 1:
+            target.rdf.append(description)
+    for name, found in listed.items():
+        if name == KEYWORD_LISTS[0]:
+            add_keywords(target, found)
+        elif found:
+            bag = next(iter(target.containers(name)), None)
+            bag = target.add_list(name, []) if bag is None else bag
+            for word in dict.fromkeys(word for word in found if word not in words(bag)):
+                add_item(bag, word)
+
+
+def _trim(description: Element, seen: set[str]) -> None:
+    """Take out what does not belong into a sidecar or is `seen`; what stays is seen from now on."""
+    for name in list(description.attrib):
+        if not name.startswith(_XML) and (_is_left_out(name) or name in seen):
+            del description.attrib[name]
+    description.set(qualified("rdf:about"), "")  # those of one packet must be equal
+    for child in list(description):
+        is_element = isinstance(child.tag, str)
+        if not is_element or _is_left_out(child.tag) or child.tag in seen or len(etree.tostring(child)) > _LARGEST:
+            description.remove(child)
+    seen.update(name for name in description.attrib if name != qualified("rdf:about"))
+    seen.update(child.tag for child in description)
+
+
+def _is_left_out(name: str) -> bool:
+    if name in _COLOURS:
+        return False
+    return name in _NAMES_LEFT_OUT or name[1:].startswith(_NAMESPACES_LEFT_OUT) or not name.startswith("{")
+
+
+def _names(packet: Packet) -> set[str]:
+    children = {child.tag for description in packet.descriptions for child in description.iterchildren("*")}
+    return children | {name for description in packet.descriptions for name in description.attrib} - {
+        qualified("rdf:about")
+    }
+
+
+def _words(packet: Packet, name: str) -> list[str]:
+    """Also of what should be a list and is a text."""
+    found = [description.get(name) for description in packet.descriptions]
+    for description in packet.descriptions:
+        for element in description.findall(name):
+            found += ["".join(item.xpath("text()")) for item in element.iter(qualified("rdf:li"))] or [element.text]
+    return [word for word in found if word and word.strip()]
+
+
+def _settle_colours(packet: Packet) -> None:
+    """darktable ignores the title and more of a sidecar that has its name space, but not its version."""
+    if not all(name in _names(packet) for name in _COLOURS):
+        for description in packet.descriptions:
+            for name in _COLOURS:
+                description.attrib.pop(name, None)
+                for element in description.findall(name):
+                    description.remove(element)

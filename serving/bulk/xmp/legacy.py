@@ -1,0 +1,148 @@
+"""IPTC and EXIF as XMP: what a photo says there and not in its own XMP.
+
+The mapping is that of the Metadata Working Group's guidelines, section 5. A program that finds a sidecar takes these
+properties from it alone.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from PIL import Image
+
+from serving.bulk.xmp.keywords import add_keywords
+from serving.bulk.xmp.packet import Packet
+
+_KEYWORDS = (2, 25)
+_TEXTS = {  # IPTC's record and data set -> property
+    (2, 105): "photoshop:Headline",
+    (2, 85): "photoshop:AuthorsPosition",
+    (2, 110): "photoshop:Credit",
+    (2, 115): "photoshop:Source",
+    (2, 40): "photoshop:Instructions",
+    (2, 90): "photoshop:City",
+    (2, 95): "photoshop:State",
+    (2, 101): "photoshop:Country",
+    (2, 103): "photoshop:TransmissionReference",
+    (2, 122): "photoshop:CaptionWriter",
+    (2, 92): "Iptc4xmpCore:Location",
+    (2, 100): "Iptc4xmpCore:CountryCode",
+}
+# Property -> IPTC's data sets and EXIF's tags, the best first. Those from 0x9C9B on are Windows Explorer's.
+_TITLE, _DESCRIPTION, _CREATOR, _RIGHTS = "dc:title", "dc:description", "dc:creator", "dc:rights"
+_LANGUAGES = {
+    _TITLE: ((2, 5), (0x9C9B,)),
+    _DESCRIPTION: ((2, 120), (0x010E, 0x9C9C)),
+    _RIGHTS: ((2, 116), (0x8298,)),
+}
+_BY_LINE, _ARTISTS, _XP_KEYWORDS = (2, 80), (0x013B, 0x9C9D), 0x9C9E
+_RATING, _RATING_PERCENT = 0x4746, 0x4749
+_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
+_CHARACTERS = (1, 90)
+_UTF_8 = b"\x1b%G"
+_MOST_WORDS = 10_000
+
+Iptc = dict[tuple[int, int], list[str]]
+
+
+def add_legacy(packet: Packet, iptc: Iptc, exif: Image.Exif) -> None:
+    """Add to a packet what it lacks. Raises PacketError."""
+    for name, (data_set, tags) in _LANGUAGES.items():
+        texts = [*iptc.get(data_set, ())[:1], *(text for tag in tags for text in _exif_text(exif.get(tag)))]
+        if name == _DESCRIPTION:
+            texts += _user_comment(exif)
+        if texts and not packet.has(name):
+            packet.add_text(name, texts[0], has_language=True)
+    creators = iptc.get(_BY_LINE) or next(filter(None, (_split(exif.get(tag)) for tag in _ARTISTS)), [])
+    if creators and not packet.has(_CREATOR):
+        packet.add_list(_CREATOR, creators, "Seq")
+    for data_set, name in _TEXTS.items():
+        if data_set in iptc and not packet.has(name):
+            packet.add_text(name, iptc[data_set][0])
+    rating = _rating(exif)
+    if rating is not None and not packet.has("xmp:Rating"):
+        packet.add_text("xmp:Rating", str(rating))
+    add_keywords(packet, [*iptc.get(_KEYWORDS, ()), *_split(exif.get(_XP_KEYWORDS))][:_MOST_WORDS])
+
+
+def read_iptc(blocks: list[bytes]) -> Iptc:
+    """The texts of IIM records by record and data set."""
+    fields = [field for block in blocks for field in _iptc_fields(block)]
+    is_utf_8 = any(key == _CHARACTERS and value.startswith(_UTF_8) for key, value in fields)
+    texts: Iptc = {}
+    for key, value in fields:
+        text = _clean(_decoded(value, is_utf_8))
+        if text:
+            listed = texts.setdefault(key, [])
+            listed += [text] if text not in listed else []
+    return texts
+
+
+def _iptc_fields(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """IIM 4.2, section 1.5: a marker, record, data set, length, and the value; up to the first that is broken."""
+    at = 0
+    while at + 5 <= len(block) and block[at] == 0x1C:
+        record, data_set, length = struct.unpack_from(">BBH", block, at + 1)
+        at += 5
+        if length & 0x8000:  # so many bytes hold the length
+            width = length & 0x7FFF
+            length = int.from_bytes(block[at : at + width], "big") if width <= 4 else len(block)
+            at += width
+        if at + length > len(block):
+            return
+        yield (record, data_set), block[at : at + length]
+        at += length
+
+
+def _decoded(value: bytes, is_utf_8: bool) -> str:
+    """Many programs write UTF-8 and do not say so; few Latin-1 texts are valid UTF-8."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("utf-8", "replace") if is_utf_8 else value.decode("cp1252", "replace")
+
+
+def _clean(text: str) -> str:
+    """Without the characters that XML cannot hold."""
+    return "".join(character for character in text if character in "\t\n\r" or character >= " ").strip("\ufffe\uffff ")
+
+
+def _exif_text(value: object) -> list[str]:
+    """The text of a tag, or none. Windows' tags hold bytes of UTF-16; Pillow reads the others as Latin-1."""
+    if isinstance(value, tuple) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
+        value = bytes(value)
+    if isinstance(value, bytes):
+        text = value.decode("utf-16-le", "replace")
+    elif isinstance(value, str):
+        raw = value.encode("latin-1", "replace")
+        text = _decoded(raw, is_utf_8=False)
+    else:
+        return []
+    return list(filter(None, [_clean(text.partition("\0")[0])]))
+
+
+def _split(value: object) -> list[str]:
+    return [name.strip() for text in _exif_text(value) for name in text.split(";") if name.strip()]
+
+
+def _user_comment(exif: Image.Exif) -> list[str]:
+    """EXIF 2.32, UserComment: eight bytes name the encoding."""
+    value = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT) if _EXIF_IFD in exif else None
+    if not isinstance(value, bytes):
+        return []
+    kind, text = value[:8], value[8:]
+    if kind == b"UNICODE\0":
+        # The order should be that of the EXIF block. Many programs write another: most high bytes are zero.
+        is_big = text[::2].count(0) > text[1::2].count(0) if text.count(0) else exif.endian == ">"
+        decoded = text.decode("utf-16-be" if is_big else "utf-16-le", "replace")
+    elif kind == b"ASCII\0\0\0":
+        decoded = _decoded(text, is_utf_8=False)
+    else:
+        return []
+    return list(filter(None, [_clean(decoded.partition("\0")[0])]))
+
+
+def _rating(exif: Image.Exif) -> int | None:
+    stars, percent = exif.get(_RATING), exif.get(_RATING_PERCENT)
+    if isinstance(stars, int):
+        return stars if stars <= 5 else None
+    return round(percent / 25) + 1 if isinstance(percent, int) and 0 < percent <= 100 else None

@@ -1,0 +1,261 @@
+"""XMP as a tree: parsed from a sidecar or a photo, searched for properties, and written back.
+
+What surrounds the root element (XML declaration, processing instructions, comments, padding) is kept as it is. So are
+the encoding and the line ends.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lxml import etree
+
+NAMESPACES = {
+    "x": "adobe:ns:meta/",
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "xmp": "http://ns.adobe.com/xap/1.0/",
+    "xmpMM": "http://ns.adobe.com/xap/1.0/mm/",
+    "xmpNote": "http://ns.adobe.com/xmp/note/",
+    "tiff": "http://ns.adobe.com/tiff/1.0/",
+    "exif": "http://ns.adobe.com/exif/1.0/",
+    "photoshop": "http://ns.adobe.com/photoshop/1.0/",
+    "Iptc4xmpCore": "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/",
+    "lr": "http://ns.adobe.com/lightroom/1.0/",
+    "digiKam": "http://www.digikam.org/ns/1.0/",
+    "MicrosoftPhoto": "http://ns.microsoft.com/photo/1.0/",
+    "microsoft": "http://ns.microsoft.com/photo/1.0",  # as ExifTool spells it
+    "mediapro": "http://ns.iview-multimedia.com/mediapro/1.0/",
+    "darktable": "http://darktable.sf.net/",
+    "labelwise": "urn:labelwise:xmp/1.0/",
+}
+LARGEST = 16 * 2**20  # bytes of a packet
+_CONTAINERS = ("Bag", "Seq", "Alt")
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+_PROLOG = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+_EPILOG = '\n<?xpacket end="w"?>\n'
+_BYTE_ORDER_MARKS = (  # UTF-32 first: its mark begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_WITHOUT_MARK = ((b"<\0\0\0", "utf-32-le"), (b"\0\0\0<", "utf-32-be"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))
+_DECLARED = re.compile(rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)""")
+_CONTROLS = dict.fromkeys({*range(32)} - {*b"\t\n\r"}, " ")
+
+Element = Any  # lxml has no types of its own
+
+
+class PacketError(ValueError):
+    """The bytes are not an XMP packet; the message completes "The sidecar that is there …"."""
+
+
+def qualified(name: str) -> str:
+    """`dc:subject` as lxml spells it."""
+    prefix, local = name.split(":")
+    return f"{{{NAMESPACES[prefix]}}}{local}"
+
+
+@dataclass
+class Packet:
+    """An XMP packet. `prolog` and `epilog` are the text around the root element."""
+
+    root: Element
+    prolog: str = _PROLOG
+    epilog: str = _EPILOG
+    encoding: str = "utf-8"
+    mark: bytes = b""
+    line_end: str = "\n"
+
+    @classmethod
+    def new(cls) -> "Packet":
+        """A packet without any property."""
+        root = etree.Element(qualified("x:xmpmeta"), nsmap={"x": NAMESPACES["x"]})
+        etree.SubElement(root, qualified("rdf:RDF"), nsmap={"rdf": NAMESPACES["rdf"]})
+        return cls(root)
+
+    @classmethod
+    def parse(cls, data: bytes, *, lenient: bool = False) -> "Packet":
+        """Raises PacketError. `lenient` takes what Adobe's own XMP library takes: Latin-1 in UTF-8, and controls."""
+        if len(data) > LARGEST:
+            raise PacketError(f"has more than {LARGEST // 2**20} MiB.")
+        text, encoding, mark = _decode(data, lenient)
+        line_end = "\r\n" if "\r\n" in text else "\n"
+        start, end = _root_span(text)
+        if text.startswith("<!DOCTYPE", start):  # what it defines outside of the file would be lost
+            raise PacketError("has a DOCTYPE, which XMP does not allow: mend or remove it.")
+        try:
+            root = etree.fromstring(text[start:end].encode(), _parser())
+        except (etree.XMLSyntaxError, ValueError) as error:
+            raise PacketError(f"is not XML ({str(error).partition(',')[0]}): mend or remove it.") from error
+        return cls(root, text[:start], text[end:], encoding, mark, line_end)
+
+    def to_bytes(self) -> bytes:
+        body: str = etree.tostring(self.root, encoding="unicode", with_tail=False).replace("\n", self.line_end)
+        text = self.prolog + body + self.epilog
+        return self.mark + text.encode(self.encoding, "xmlcharrefreplace")
+
+    @property
+    def rdf(self) -> Element:
+        for element in (self.root, *self.root):
+            if element.tag == qualified("rdf:RDF"):
+                return element
+        raise PacketError("is no XMP: it has no rdf:RDF. Mend or remove it.")
+
+    @property
+    def descriptions(self) -> list[Element]:
+        """Each rdf:Description whose children are the photo's properties; those further down are of other things."""
+        return list(self.rdf.findall(qualified("rdf:Description")))
+
+    def first_description(self) -> Element:
+        """The rdf:Description that new properties go to."""
+        for description in self.descriptions:
+            return description
+        return _appended(self.rdf, etree.Element(qualified("rdf:Description"), {qualified("rdf:about"): ""}))
+
+    def has(self, name: str) -> bool:
+        return any(True for _ in self.find(name)) or self.is_attribute(name)
+
+    def is_attribute(self, name: str) -> bool:
+        return any(qualified(name) in description.attrib for description in self.descriptions)
+
+    def find(self, name: str) -> Iterator[Element]:
+        """The elements of a property."""
+        for description in self.descriptions:
+            yield from description.findall(qualified(name))
+
+    def containers(self, name: str) -> list[Element]:
+        """Each rdf:Bag, rdf:Seq or rdf:Alt of a property. Raises PacketError if the property is not a list."""
+        if self.is_attribute(name):
+            raise _not_a_list(name)
+        return [_container(element, name) for element in self.find(name)]
+
+    def add_list(self, name: str, words: list[str], kind: str = "Bag") -> Element:
+        """Add a property that is a list; returns the container of its items."""
+        prefix = name.partition(":")[0]
+        element = etree.Element(qualified(name), nsmap={prefix: NAMESPACES[prefix]})
+        container = etree.SubElement(_appended(self.first_description(), element), qualified(f"rdf:{kind}"))
+        for word in words:
+            add_item(container, word)
+        return container
+
+    def add_text(self, name: str, text: str, *, has_language: bool = False) -> None:
+        """Add a property that is a text; with `has_language` one that may stand in several languages."""
+        if has_language:
+            self.add_list(name, [text], "Alt")[0].set(_LANGUAGE, "x-default")
+            return
+        prefix = name.partition(":")[0]
+        element = etree.Element(qualified(name), nsmap={prefix: NAMESPACES[prefix]})
+        _appended(self.first_description(), element).text = text
+
+
+def items(container: Element) -> list[Element]:
+    return list(container.findall(qualified("rdf:li")))
+
+
+def words(container: Element) -> list[str]:
+    return ["".join(item.xpath("text()")) for item in items(container)]
+
+
+def add_item(container: Element, word: str) -> None:
+    etree.SubElement(container, qualified("rdf:li")).text = word
+
+
+def lay_out(container: Element) -> None:
+    """Put each item on its own line: darktable's reader of Lightroom's sidecars skips a list without white space."""
+    element = container.getparent()
+    etree.indent(element, " ", level=sum(1 for _ in element.iterancestors()))
+
+
+def _appended(parent: Element, child: Element) -> Element:
+    """`child`, on a line of its own at the end of `parent`."""
+    depth = sum(1 for _ in parent.iterancestors())
+    before, after = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if len(parent):
+        parent[-1].tail = before
+    elif not (parent.text or "").strip():
+        parent.text = before
+    child.tail = after
+    parent.append(child)
+    return child
+
+
+def _container(element: Element, name: str) -> Element:
+    found = [child for child in element if isinstance(child.tag, str)]
+    if not found and not (element.text or "").strip() and not element.attrib:
+        return etree.SubElement(element, qualified("rdf:Bag"))
+    if len(found) != 1 or found[0].tag not in {qualified(f"rdf:{kind}") for kind in _CONTAINERS}:
+        raise _not_a_list(name)
+    return found[0]
+
+
+def _not_a_list(name: str) -> PacketError:
+    return PacketError(f"has {name}, but not as a list of keywords: mend or remove it.")
+
+
+def _parser() -> Element:
+    """Entities, networks and DTDs are off; libxml2's limits on depth (256) and on the size of a text stay on."""
+    return etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        strip_cdata=False,
+    )
+
+
+def _decode(data: bytes, lenient: bool) -> tuple[str, str, bytes]:
+    """Text, encoding and byte order mark."""
+    mark, encoding = next(((mark, name) for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), (b"", ""))
+    data = data.removeprefix(mark)
+    if not encoding:
+        encoding = next((name for start, name in _WITHOUT_MARK if data.startswith(start)), "")
+    if not encoding:
+        declared = _DECLARED.match(data)
+        encoding = declared[1].decode().lower() if declared and not lenient else "utf-8"
+    try:
+        text = data.decode(encoding, "labelwise-latin-1" if lenient and encoding == "utf-8" else "strict")
+    except (LookupError, UnicodeError) as error:
+        raise PacketError(f"is not XML ({error}): mend or remove it.") from error
+    return text.translate(_CONTROLS) if lenient else text, encoding, mark
+
+
+def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error("labelwise-latin-1", _as_latin_1)
+
+
+def _root_span(text: str) -> tuple[int, int]:
+    """Where the root element begins and ends: what is before and after is white space, comments and instructions."""
+    start, end = 0, len(text)
+    while True:
+        start = _skip_space(text, start)
+        opening = next((pair for pair in _ASIDES if text.startswith(pair[0], start)), None)
+        if not opening or (found := text.find(opening[1], start)) < 0:
+            break
+        start = found + len(opening[1])
+    while start < end:
+        end = len(text[:end].rstrip(_SPACE))
+        closing = next((pair for pair in _ASIDES if text.endswith(pair[1], start, end)), None)
+        if not closing or (found := text.rfind(closing[0], start, end)) < 0:
+            break
+        end = found
+    return start, max(start, end)
+
+
+_SPACE = " \t\r\n\ufeff\0"
+_ASIDES = (("<?", "?>"), ("<!--", "-->"))
+
+
+def _skip_space(text: str, start: int) -> int:
+    while start < len(text) and text[start] in _SPACE:
+        start += 1
+    return start

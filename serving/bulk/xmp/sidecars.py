@@ -1,0 +1,128 @@
+"""Sidecar files: where a photo's is, whether it has the photo's tags, and how it gets them.
+
+darktable, digiKam and Immich read `photo.jpg.xmp`. Lightroom and Bridge read `photo.xmp`, and only beside raw files.
+"""
+
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from labelwise.spec import TaggerSpec, write_atomically
+from serving.bulk.rows import Row, tags_of
+from serving.bulk.sources import Photo
+from serving.bulk.xmp.embedded import keywords_in, packet_of
+from serving.bulk.xmp.keywords import MARK, add_keywords, has_other_marks, merge
+from serving.bulk.xmp.packet import LARGEST, Packet, PacketError
+
+_LOCKS = tuple(threading.Lock() for _ in range(64))  # photo.jpg and photo.heic are changed at once, in one photo.xmp
+
+
+class SidecarError(Exception):
+    """A sidecar that cannot be changed without losing what is in it."""
+
+
+@dataclass(frozen=True)
+class Sidecars:
+    """`stem`: as photo.xmp instead of photo.jpg.xmp. Photos in archives have none."""
+
+    stem: bool = False
+
+    def path(self, file: str) -> Path:
+        """The sidecar of a photo; one that is there may end in .XMP."""
+        path = _stem(file) if self.stem else Path(file + ".xmp")
+        upper = path.with_suffix(".XMP")
+        return upper if not os.path.lexists(path) and os.path.lexists(upper) else path
+
+    def done(self, photo: Photo, row: Row, spec: TaggerSpec) -> bool:
+        """Whether the photo's sidecar has the tags of its row, and no others from here; or it can have none."""
+        if photo.file is None or row.scores is None:
+            return True
+        try:
+            packet = Packet.parse(_read(self.path(photo.file)))
+            return not merge(packet, tags_of(row.scores, spec), self._mark(photo.file))
+        except (OSError, PacketError):
+            return False
+
+    def add(self, photos: Sequence[Photo], rows: Sequence[Row], spec: TaggerSpec) -> list[Row]:
+        """Write those of `photos`; a row whose sidecar could not be written says so."""
+        return [self._add(photo, row, spec) for photo, row in zip(photos, rows, strict=True)]
+
+    def _add(self, photo: Photo, row: Row, spec: TaggerSpec) -> Row:
+        if photo.file is None or row.scores is None:
+            return row
+        path = self.path(photo.file)
+        try:
+            with _LOCKS[hash(path) % len(_LOCKS)]:
+                self._write(path, photo.file, tags_of(row.scores, spec))
+        except SidecarError as error:
+            return replace(row, error="sidecar_broken", detail=str(error))
+        except OSError as error:
+            detail = f"The sidecar cannot be written: {error.strerror or error}."
+            return replace(row, error="sidecar_unwritable", detail=detail)
+        return row
+
+    def _write(self, path: Path, file: str, tags: Sequence[str]) -> None:
+        mark = self._mark(file)
+
+        def edit(packet: Packet) -> bool:
+            if self.stem and has_other_marks(packet, mark):  # made from another photo, and it hides this one's keywords
+                add_keywords(packet, keywords_in(file))
+            return merge(packet, tags, mark)
+
+        write_sidecar(path, lambda: packet_of(file, () if self.stem else _beside(file)), edit)
+
+    def _mark(self, file: str) -> str:
+        """The property of ours that lists the photo's keywords: one for each of the photos that share a sidecar."""
+        suffix = Path(file).suffix if self.stem else ""
+        return MARK + re.sub("[^.A-Za-z0-9]", lambda found: f"-{ord(found[0]):x}", suffix)
+
+
+def write_sidecar(file: Path, new: Callable[[], Packet], edit: Callable[[Packet], bool]) -> None:
+    """Change a sidecar with `edit`, which says whether it did, atomically; `new` makes one where there is none.
+
+    Raises SidecarError or OSError.
+    """
+    try:
+        before, status = _read(file), file.stat()
+    except FileNotFoundError:
+        before, status = b"", None
+    try:
+        packet = Packet.parse(before) if before.strip() else new()
+        if not edit(packet) and before.strip():
+            return
+        after = packet.to_bytes()
+    except PacketError as error:
+        raise SidecarError(f"The sidecar that is there {error}") from error
+    file = file.resolve()  # a link stays one
+    if status is None:
+        write_atomically(file, after)
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    write_atomically(file, after, mode)
+    with suppress(OSError):  # where the disk knows no owners, or only root may give a file away
+        os.chown(file, status.st_uid, status.st_gid)
+    with suppress(OSError):
+        file.chmod(mode)  # what the umask took
+
+
+def _stem(file: str) -> Path:
+    return Path(file).with_suffix(".xmp")
+
+
+def _beside(file: str) -> list[bytes]:
+    """Lightroom's sidecar of the photo: darktable and Immich read it as long as there is no other."""
+    path = Sidecars(stem=True).path(file)
+    try:
+        return [_read(path)]
+    except OSError:
+        return []
+
+
+def _read(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(LARGEST + 1)
