@@ -29,8 +29,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "instances": (1, 1_000),
     "threads": (0, 10_000),
     "queue_delay_us": (0, 10_000_000),
-    "queue_size": (1, 1_000_000),
-    "deadline_s": (1e-6, 86_400),
+    "queue_size": (0, 1_000_000),
+    "deadline_s": (0, 86_400),
     "versions": (1, 10_000),
 }
 _KINDS = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
@@ -46,11 +46,14 @@ class ServingOptions:
     instances: int = 1  # per GPU, or on the CPU
     threads: int = 0  # ONNX Runtime's on the CPU; 0 takes every core
     queue_delay_us: int = 500  # how long a batch may wait for more requests
-    queue_size: int = 512  # requests; the next is rejected
-    deadline_s: float = 10.0  # in the queue; then a request is rejected, unless it brings its own timeout
+    # Limits of Triton's own queue; 0 is no limit. With any limit, one instance of Triton 2.51 rests up to half a second
+    # between two batches of a burst (benchmarks/results/burst.md). The gateway and the clients bound what they send.
+    queue_size: int = 0  # requests; Triton rejects the next
+    deadline_s: float = 0.0  # in the queue; then Triton rejects a request, unless it brings a timeout of its own
     warm_up: bool = True
-    # Triton answers from its cache whichever outputs a request names (seen with 2.51), so of NAME_model all clients
-    # must ask for the same ones; the ensemble always asks for all. Triton must also run with --cache-config.
+    # Triton's cache looks at the inputs alone: it ignores which outputs a request names, and every request parameter
+    # (seen with 2.51). So whoever calls NAME_model must ask for all outputs, as the gateway and the client then do.
+    # Triton must also run with --cache-config.
     response_cache: bool = False
     versions: int = 2  # how many of the newest Triton loads
     # An existing folder on the machine that serves: ONNX Runtime makes one folder in it, and not its parents.
@@ -103,7 +106,7 @@ def decode_config(spec: TaggerSpec, options: ServingOptions | None = None) -> st
             "backend": "python",
             "input": [_ENCODED],
             "output": [_tensor(spec.input)],
-            "dynamic_batching": {"default_queue_policy": _queue(options)},
+            "dynamic_batching": _queue(options),
             "instance_group": [{"kind": "KIND_CPU", "count": 1}],
             "parameters": _parameters(settings),
         }
@@ -216,17 +219,18 @@ def _only(spec: TaggerSpec) -> Stanza:
 
 
 def _batching(options: ServingOptions) -> Stanza:
-    delay = {"max_queue_delay_microseconds": options.queue_delay_us}
-    return {"dynamic_batching": delay | {"default_queue_policy": _queue(options)}}
+    return {"dynamic_batching": {"max_queue_delay_microseconds": options.queue_delay_us} | _queue(options)}
 
 
 def _queue(options: ServingOptions) -> Stanza:
-    return {
-        "timeout_action": "REJECT",
-        "default_timeout_microseconds": round(options.deadline_s * 1e6),
-        "allow_timeout_override": True,
-        "max_queue_size": options.queue_size,
-    }
+    """A policy only where the operator sets a limit: see ServingOptions."""
+    policy: Stanza = {}
+    if options.queue_size:
+        policy["max_queue_size"] = options.queue_size
+    if options.deadline_s:
+        # Without a default timeout Triton does not heed the one that a request brings.
+        policy |= {"default_timeout_microseconds": round(options.deadline_s * 1e6), "allow_timeout_override": True}
+    return {"default_queue_policy": {"timeout_action": "REJECT"} | policy} if policy else {}
 
 
 def _instances(kind: str, options: ServingOptions) -> Stanza:

@@ -19,6 +19,8 @@ class TritonPythonModel:
         # All instances together use each core once.
         instances = sum(group.get("count", 1) for group in config["instance_group"])
         options.intra_op_num_threads = max(1, len(os.sched_getaffinity(0)) // instances)
+        # Otherwise its threads spin after each run, and take the cores from decoding.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         file = Path(args["model_repository"], args["model_version"], "model.onnx")
         self._session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 

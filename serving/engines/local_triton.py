@@ -100,6 +100,7 @@ class LocalTriton:
     async def start(self) -> None:
         """Start Triton and wait until it serves every model. LabelwiseError has the decisive line of its log."""
         install = self._install or find_triton()
+        install.require_numpy()
         _require_free(self._host, self._grpc_port, "gRPC")
         _require_free(self._host, self._metrics_port, "metrics")
         self._workspace = TemporaryFolder("triton")

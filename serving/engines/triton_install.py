@@ -2,16 +2,20 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from labelwise.errors import LabelwiseError
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _STUB = "triton_python_backend_stub"  # the process in which the Python backend runs a model.py
+_KNOWS_NUMPY_2 = (2, 53)  # the first Triton without NumPy 2 among the known issues of its release notes
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,24 @@ class TritonInstall:
         """Whether its Python backend can import what is installed for this Python."""
         stub = self.backends / "python" / _STUB
         return self.stub is not None or (stub.is_file() and f"libpython{_PYTHON}.so".encode() in stub.read_bytes())
+
+    def require_numpy(self) -> None:
+        """Raises LabelwiseError if its Python backend would read and write this Python's arrays wrongly.
+
+        With NumPy 2, the Python backend of Triton 2.51 misreads inputs and returns empty outputs, without an error.
+        """
+        if self.runs_this_python and int(np.__version__.partition(".")[0]) >= 2 and self._version < _KNOWS_NUMPY_2:
+            raise LabelwiseError(
+                f"Triton's Python backend gives wrong results with NumPy {np.__version__}: pip install 'numpy<2', or "
+                "pass --triton-url."
+            )
+
+    @property
+    def _version(self) -> tuple[int, ...]:
+        """As NVIDIA's images state it; without that, it may be any."""
+        stated = self.backends.parent / "TRITON_VERSION"
+        found = re.match(r"(\d+)\.(\d+)", stated.read_text()) if stated.is_file() else None
+        return tuple(map(int, found.groups())) if found else (0,)
 
     def lay_out_backends(self, folder: Path) -> Path:
         """The folder for --backend-directory: the backends' own, or the empty `folder` filled with links."""

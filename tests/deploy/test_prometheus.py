@@ -40,6 +40,13 @@ def test_every_metric_is_one_of_the_gateways_or_tritons(gateway_url: str) -> Non
         assert named <= known | {"up"}, where
 
 
+def test_nothing_reads_tritons_counter_of_failures() -> None:
+    """It leaves out requests refused by a full queue, and counts a failure inside an ensemble twice."""
+    for where, query in queries().items():
+        assert "nv_inference_request_failure" not in query, where
+        assert "nv_inference_" not in query or "queue" in query or "exec_count" in query, where
+
+
 def test_every_label_that_is_asked_for_has_such_values(gateway_url: str) -> None:
     httpx.post(f"{gateway_url}/v1/tag", content=PHOTO).raise_for_status()
     text = httpx.get(f"{gateway_url}/metrics").text

@@ -73,15 +73,13 @@ def test_the_decoder_gets_all_that_it_takes(spec: TaggerSpec):
 
 
 @pytest.mark.parametrize("max_batch", [1, 5])
-def test_the_model_warms_up_at_both_ends_and_queues_with_a_limit(spec: TaggerSpec, max_batch: int):
+def test_the_model_warms_up_at_both_ends(spec: TaggerSpec, max_batch: int):
     spec = spec.model_copy(update={"max_batch": max_batch})
     onnx, python = (parse(model_config(spec, backend)) for backend in ("onnxruntime", "python"))
     assert (onnx.backend, python.backend) == ("onnxruntime", "python")
     for config in (onnx, python):
         assert [warmup.batch_size for warmup in config.model_warmup] == sorted({1, max_batch})
         assert {tuple(warmup.inputs["image"].dims) for warmup in config.model_warmup} == {(32, 48, 3)}
-        assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
-        assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds > 0
         assert config.version_policy.latest.num_versions >= 2  # an old version stays servable
     onnx.backend = python.backend
     assert onnx != python  # the Python backend's session is on the CPU
@@ -120,9 +118,31 @@ def test_every_variant_is_complete(name: str, spec: TaggerSpec):
     assert "timeout_action: REJECT" in model_variants(spec, OPTIONS, PLANS)[name]  # to be seen by who reads it
     assert (config.instance_group[0].count, config.response_cache.enable) == (3, True)
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, 5]
-    bare = variant(spec, name, replace(OPTIONS, warm_up=False, response_cache=False))
+    bare = variant(spec, name, replace(OPTIONS, warm_up=False, response_cache=False, queue_size=0, deadline_s=0))
     assert not bare.model_warmup
     assert not bare.HasField("response_cache")
+    assert not bare.dynamic_batching.HasField("default_queue_policy")
+
+
+def test_no_queue_has_a_limit_unless_the_operator_sets_one(spec: TaggerSpec):
+    """Triton pauses within a burst as soon as a model has any limit: tests/export/test_queue.py."""
+    for text in (
+        decode_config(spec),
+        model_config(spec, "onnxruntime"),
+        *model_variants(spec, ServingOptions()).values(),
+    ):
+        batching = parse(text).dynamic_batching
+        assert parse(text).HasField("dynamic_batching")
+        assert not batching.HasField("default_queue_policy")
+        assert not batching.priority_levels
+    sized = parse(model_config(spec, "onnxruntime", ServingOptions(queue_size=3))).dynamic_batching.default_queue_policy
+    assert (sized.max_queue_size, sized.default_timeout_microseconds, sized.allow_timeout_override) == (3, 0, False)
+    timed = parse(decode_config(spec, ServingOptions(deadline_s=2))).dynamic_batching.default_queue_policy
+    assert (timed.max_queue_size, timed.default_timeout_microseconds, timed.allow_timeout_override) == (
+        0,
+        2_000_000,
+        True,
+    )
 
 
 def test_the_variants_differ_in_who_runs_the_model(spec: TaggerSpec):
@@ -183,11 +203,11 @@ def test_what_names_an_engine_lets_no_other_version_use_it(name: str, spec: Tagg
     [
         ({"device": "cpu", "accelerator": "tensorrt"}, "TensorRT runs on a GPU"),
         ({"instances": 0}, "instances is 0 and must be from 1 to 1000"),
-        ({"deadline_s": 0}, "deadline_s is 0"),
+        ({"deadline_s": -1}, "deadline_s is -1"),
         ({"versions": 0}, "versions is 0"),
         ({"deadline_s": float("inf")}, "deadline_s is inf"),
         ({"deadline_s": float("nan")}, "deadline_s is nan"),
-        ({"queue_size": 99_999_999_999}, "queue_size is 99999999999 and must be from 1 to 1e"),
+        ({"queue_size": 99_999_999_999}, "queue_size is 99999999999 and must be from 0 to 1e"),
     ],
 )
 def test_options_that_cannot_be_are_refused(change: dict[str, object], words: str):

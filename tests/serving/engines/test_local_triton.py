@@ -1,6 +1,7 @@
 """The child process, with the real Triton: started, watched, and never left behind."""
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labelwise.errors import LabelwiseError
@@ -232,6 +234,32 @@ def test_binary_that_is_none(tmp_path: Path) -> None:
     install = TritonInstall(tmp_path / "tritonserver", tmp_path)
     triton = LocalTriton(tmp_path, grpc_port=free_port(), metrics_port=free_port(), install=install)
     assert_fails_in_one_line(triton, "did not start", "tritonserver")
+
+
+@needs_triton
+def test_numpy_2_is_refused_before_anything_starts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton 2.51 would answer with empty outputs, and misread inputs, without an error."""
+    monkeypatch.setattr(np, "__version__", "2.1.3")
+    assert_fails_in_one_line(local_triton(repository), "NumPy 2.1.3", "pip install 'numpy<2'", "--triton-url")
+
+
+@pytest.mark.parametrize(("version", "refused"), [("2.51.0", True), ("2.60.0", False), (None, True)])
+def test_numpy_2_is_for_tritons_that_know_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, refused: bool
+) -> None:
+    (tmp_path / "backends/python").mkdir(parents=True)
+    this = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    (tmp_path / "backends/python/triton_python_backend_stub").write_bytes(this.encode())
+    if version:
+        (tmp_path / "TRITON_VERSION").write_text(f"{version}\n")
+    install = TritonInstall(tmp_path / "bin/tritonserver", tmp_path / "backends")
+    for numpy, fails in (("1.26.4", False), ("2.1.3", refused)):
+        monkeypatch.setattr(np, "__version__", numpy)
+        with pytest.raises(LabelwiseError, match=r"NumPy 2\.1\.3") if fails else contextlib.nullcontext():
+            install.require_numpy()
+    # Its own Python has its own NumPy.
+    (tmp_path / "backends/python/triton_python_backend_stub").write_bytes(b"libpython2.7.so.1.0")
+    install.require_numpy()
 
 
 def test_no_triton_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

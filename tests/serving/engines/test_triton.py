@@ -241,8 +241,9 @@ def three_versions(repository: Path, spec: TaggerSpec, tmp_path: Path) -> Path:
     for config in (model / "config.pbtxt", model / "configs/python.pbtxt"):
         text = config.read_text()
         assert "num_versions: 2" in text
-        assert "max_queue_size: 512" in text
-        config.write_text(text.replace("max_queue_size: 512", "max_queue_size: 1"))
+        batching = "dynamic_batching {\n"
+        assert batching in text
+        config.write_text(text.replace(batching, f"{batching}  default_queue_policy {{ max_queue_size: 1 }}\n"))
     pinned = ensemble / "config.pbtxt"  # as an export would have left it: to the newest version
     pins = re.compile(rf"(?<=version: ){spec.version}$|(?<=versions: ){spec.version}$", re.MULTILINE)
     text, count = pins.subn(str(spec.version + 2), pinned.read_text())

@@ -1,0 +1,94 @@
+"""How a real Triton works off its queue under the configuration that we export."""
+
+import asyncio
+import itertools
+import shutil
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc.aio as grpcclient
+
+from export.triton_config import ServingOptions, model_config
+from labelwise.spec import TaggerSpec
+from tests.export.test_real_triton import triton
+
+# Instead of the model: works for 50 ms on each batch, and writes down from when to when and for how many requests.
+MODEL = """
+import time
+from pathlib import Path
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.log = Path(args["model_repository"], "runs.txt")
+
+    def execute(self, requests):
+        began = time.monotonic()
+        time.sleep(0.05)
+        with self.log.open("a") as stream:
+            stream.write(f"{began} {time.monotonic()} {len(requests)}\\\\n")
+        scores = np.zeros((1, 3), np.float32)
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("scores", scores)]) for _ in requests]
+""".replace("\\\\n", "\\n")
+Run = tuple[float, float, int]
+
+
+@pytest.fixture
+def slow(exported: Path, spec: TaggerSpec, tmp_path: Path) -> Path:
+    repository = Path(shutil.copytree(exported, tmp_path / "exported"))
+    (repository / "pets_model/1/model.py").write_text(MODEL)
+    configure(repository, spec, ServingOptions())
+    return repository
+
+
+def configure(repository: Path, spec: TaggerSpec, options: ServingOptions) -> None:
+    text = model_config(spec, "python", replace(options, warm_up=False))
+    (repository / "pets_model/configs/python.pbtxt").write_text(text)
+
+
+def runs(repository: Path) -> list[Run]:
+    lines = [line.split() for line in (repository / "pets_model/runs.txt").read_text().splitlines()]
+    return [(float(began), float(ended), int(requests)) for began, ended, requests in lines]
+
+
+async def burst(port: int, spec: TaggerSpec, size: int, cancel_from: int | None = None) -> list[object]:
+    """`size` requests at once; those from `cancel_from` on are cancelled once the first is answered."""
+    pixels = np.zeros((1, *spec.input.shape), np.uint8)
+    tensor = grpcclient.InferInput(spec.input.name, list(pixels.shape), "UINT8").set_data_from_numpy(pixels)
+    scores = [grpcclient.InferRequestedOutput("scores")]
+    async with grpcclient.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        sent = [asyncio.create_task(client.infer("pets_model", [tensor], outputs=scores)) for _ in range(size)]
+        if cancel_from is not None:
+            await sent[0]
+            for request in sent[cancel_from:]:
+                request.cancel()
+        return await asyncio.gather(*sent, return_exceptions=True)
+
+
+def test_a_burst_is_worked_off_without_a_pause(slow: Path, spec: TaggerSpec, tmp_path: Path) -> None:
+    """With any limit of the queue, Triton 2.51 rests up to half a second after each batch."""
+    with triton(slow, tmp_path / "triton") as (client, port, _):
+        client.load_model("pets")
+        answers = asyncio.run(burst(port, spec, 60))
+    assert not [answer for answer in answers if isinstance(answer, BaseException)]
+    done = runs(slow)
+    assert sum(requests for *_, requests in done) == 60
+    assert len(done) >= 60 / spec.max_batch
+    rests = [began - ended for (_, ended, _), (began, _, _) in itertools.pairwise(done)]
+    assert statistics.median(rests) < 0.2, rests  # of at least eleven, so that a busy machine may delay some
+
+
+def test_cancelled_requests_are_not_run_beyond_what_triton_has_already_taken(
+    slow: Path, spec: TaggerSpec, tmp_path: Path
+) -> None:
+    """It takes two batches for each instance ahead of time, and those are run."""
+    with triton(slow, tmp_path / "triton") as (client, port, _):
+        client.load_model("pets")
+        answers = asyncio.run(burst(port, spec, 100, cancel_from=1))
+        asyncio.run(burst(port, spec, 1))  # whatever is left of the first has been dealt with when this is answered
+    assert sum(isinstance(answer, BaseException) for answer in answers) >= 60
+    assert sum(requests for *_, requests in runs(slow)) < 60
