@@ -67,6 +67,10 @@ class GatewayLink:
     async def close(self) -> None:
         await self._client.aclose()
 
+    async def give_sign(self, timeout: float) -> None:
+        with contextlib.suppress(httpx.RequestError):
+            await asyncio.wait_for(self._client.get("/v2/health/live"), timeout)
+
     async def contract(self, version: int | None, timeout: float) -> TaggerSpec:
         path = f"/v1/models/{self._model or await self._default_model(timeout)}/contract"
         try:

@@ -18,6 +18,7 @@ from serving.client.errors import (
     UnknownModel,
     WrongContract,
 )
+from serving.hanging import Pulse, ServerHangs
 
 logger = logging.getLogger("labelwise.client")
 
@@ -39,6 +40,9 @@ class Link(Protocol):
         ServerUnavailable, UnknownModel or WrongContract.
         """
 
+    async def give_sign(self, timeout: float) -> None:
+        """Asks for a sign of life, which may be an error. TimeoutError if the server says nothing in time."""
+
     async def close(self) -> None:
         """Let go of the connection."""
 
@@ -50,6 +54,7 @@ T = TypeVar("T")
 class _Server(Generic[L]):
     def __init__(self, link: L) -> None:
         self.link = link
+        self.pulse = Pulse(link.give_sign)
         self.is_good = False  # it told the contract, and has not failed since
         self.failure: ClientError | None = None
         self.pause, self.left_out_until = _LEFT_OUT_FOR[0], 0.0
@@ -100,6 +105,7 @@ class Servers(Generic[L]):
         for look in looks:
             look.cancel()
         await asyncio.gather(*looks, return_exceptions=True)
+        await asyncio.gather(*(server.pulse.close() for server in self._servers))
         await asyncio.gather(*(server.link.close() for server in self._servers))
 
     async def _round(self, ask: Callable[[L, float], Awaitable[T]], deadline: float) -> T:
@@ -145,9 +151,14 @@ class Servers(Generic[L]):
 
     async def _ask(self, server: _Server[L], ask: Callable[[L, float], Awaitable[T]], deadline: float) -> T:
         left = max(deadline - time.monotonic(), 0.001)
+        # A server that lives and does not answer may take half of what is left while another could do it.
+        call = ask(server.link, left / 2 if sum(other.is_good for other in self._servers) > 1 else left)
         try:
-            # A server that hangs may take half of what is left while another could do it.
-            return await ask(server.link, left / 2 if sum(other.is_good for other in self._servers) > 1 else left)
+            return await (call if len(self._servers) == 1 else server.pulse.watch(call, left))
+        except ServerHangs:
+            hangs = ServerUnavailable(f"{server.link.url} does not answer: it hangs, and gives no sign of life.")
+            self._leave_out(server, hangs)
+            raise hangs from None
         except ServerBusy:
             raise
         except (*_ONLY_THIS_SERVER, ServerTimeout) as error:

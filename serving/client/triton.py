@@ -31,7 +31,7 @@ from serving.client.servers import Servers
 from serving.client.shared_memory import FORGOTTEN, RegionForgotten, SharedMemory
 from serving.engines import base
 from serving.engines.base import Outputs, Pixels
-from serving.engines.triton_grpc import CHANNEL, our_errors
+from serving.engines.triton_grpc import CHANNEL, ask_for_sign, our_errors
 
 Shapes = dict[str, tuple[int, ...]]  # of the outputs that are wanted
 
@@ -121,15 +121,20 @@ class _TritonLink:
         self.url, self._model = url, model
         self._client: Any = grpcclient.InferenceServerClient(url.removeprefix("grpc://"), channel_args=CHANNEL)
         self._memory = SharedMemory(self._client, url) if shares_memory else None
+        self._has_cache = False
 
     async def close(self) -> None:
         if self._memory:
             await self._memory.close()
         await self._client.close()
 
+    async def give_sign(self, timeout: float) -> None:
+        await ask_for_sign(self._client, timeout)
+
     async def contract(self, version: int | None, timeout: float) -> TaggerSpec:
         with self._client_errors():
             answer = await self._client.get_model_config(self._model, client_timeout=timeout)
+        await self._learn_of_cache(timeout)
         parameters = answer.config.parameters
         if CONTRACT_PARAMETER not in parameters:
             raise WrongContract(
@@ -140,6 +145,12 @@ class _TritonLink:
             return TaggerSpec.parse(parameters[CONTRACT_PARAMETER].string_value, f"the contract at {self.url}")
         except SpecError as error:
             raise WrongContract(f"{error}; export the model again with `labelwise export`.") from error
+
+    async def _learn_of_cache(self, timeout: float) -> None:
+        """Triton's response cache ignores which outputs a request names, so all requests must name the same ones."""
+        with contextlib.suppress(UnknownModel), self._client_errors():  # the ensemble may have been named otherwise
+            answer = await self._client.get_model_config(self._model + MODEL_SUFFIX, client_timeout=timeout)
+            self._has_cache = answer.config.response_cache.enable
 
     async def infer_pixels(self, spec: TaggerSpec, pixels: Pixels, shapes: Shapes, timeout: float) -> Outputs:
         """By the model itself, in shared memory where that can be."""
@@ -160,13 +171,14 @@ class _TritonLink:
 
     async def infer(self, model: str, spec: TaggerSpec, tensor: Any, shapes: Shapes, timeout: float) -> Outputs:
         """`model` is the one of `spec`, or the ensemble around it."""
+        asked = spec.output_names if self._has_cache and model != self._model else tuple(shapes)
         with self._client_errors():
             result = await self._client.infer(
                 model,
                 [tensor],
                 str(spec.version),
-                [grpcclient.InferRequestedOutput(name) for name in shapes],
-                timeout=max(1, int(timeout * 1e6)),  # microseconds; takes a late request out of Triton's queue
+                [grpcclient.InferRequestedOutput(name) for name in asked],
+                timeout=max(1, int(timeout * 1e6)),  # microseconds; for a model with a deadline in its queue
                 client_timeout=timeout,
             )
         arrays = {name: result.as_numpy(name) for name in shapes}

@@ -6,8 +6,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
-import sys
 import time
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -18,36 +16,26 @@ from serving.engines.triton_control import TritonControl
 from serving.engines.triton_install import TritonInstall, find_triton, require_plain, trace_arguments
 from serving.engines.triton_loader import TritonLoader
 from serving.engines.triton_log import parse_line
+from serving.engines.triton_process import ended, listens, require_free, start
 from serving.engines.triton_view import TritonView
 from serving.engines.watch import RepositoryWatch, repeat
 from serving.temporary import TemporaryFolder
 
 logger = logging.getLogger("labelwise.triton")
 
-_LONGEST_LOG_LINE = 1 << 20  # bytes
-_RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, doubled up to the last
+_RESTART_DELAYS = (1.0, 30.0)  # seconds: after the second crash in a row, doubled up to the last
 _STABLE_AFTER = 60.0  # seconds of life after which a crash counts as the first again
+_ASK_EVERY = 1.0  # seconds
+_SILENT_AT_MOST = 5  # questions in a row, of a second each: what has too much to do may answer one of them late
 _STUBS_LEAVE_WITHIN = 2.0  # seconds; the Python backend's processes notice Triton's end by themselves
 _SHARED_MEMORY = Path("/dev/shm")
-
-# Becomes Triton, after asking the kernel to kill it with its parent; PR_SET_PDEATHSIG (1) survives the exec. A
-# `preexec_fn` would run Python in a fork of a threaded process instead. "Parent" is the thread that started it: the
-# event loop's, without which nobody would stop Triton.
-_LAUNCHER = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() == int(sys.argv[1]):  # otherwise the parent died before the line above
-    try:
-        os.execv(sys.argv[2], sys.argv[2:])
-    except OSError as error:
-        sys.exit(f"error: {sys.argv[2]}: {error.strerror}")
-"""
 
 
 class LocalTriton:
     """Triton serving the taggers of `repository` on this machine for as long as this process wants it.
 
-    gRPC and metrics listen on `host`; HTTP is off. A Triton that dies is started again, after 1, 2, 4 … 30 seconds.
+    gRPC and metrics listen on `host`; HTTP is off. A Triton that dies is started again: at once, and if it goes on
+    dying after 1, 2, 4 … 30 seconds. One that gives no sign of life for five seconds is killed, and so started again.
     Every `reload_interval` seconds (0: never) it is told to load what was published; what was replaced or taken out it
     keeps for `retire_after` seconds more, for requests that began with it.
     It is stopped by `stop`, and killed by the kernel where this process (or the event loop's thread) ends without.
@@ -79,6 +67,7 @@ class LocalTriton:
         self._view: TritonView | None = None
         self._workspace: TemporaryFolder | None = None
         self._process: Process | None = None
+        self._serves = False  # since `_process` was started
         self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # how its shared memory is called
         self._control = TritonControl(self.grpc_url, start_timeout)
         self._command: list[str] = []
@@ -101,8 +90,8 @@ class LocalTriton:
         """Start Triton and wait until it serves every model. LabelwiseError has the decisive line of its log."""
         install = self._install or find_triton()
         install.require_numpy()
-        _require_free(self._host, self._grpc_port, "gRPC")
-        _require_free(self._host, self._metrics_port, "metrics")
+        require_free(self._host, self._grpc_port, "gRPC")
+        require_free(self._host, self._metrics_port, "metrics")
         self._workspace = TemporaryFolder("triton")
         try:
             require_plain(Path(self._workspace.name))
@@ -113,6 +102,7 @@ class LocalTriton:
             await self.stop()
             raise
         self._tasks.append(asyncio.create_task(self._supervise(process)))
+        self._tasks.append(asyncio.create_task(self._end_if_silent()))
         if self._reload_interval:
             assert self._view is not None
             loader = TritonLoader(self._control, self._view, watch, self.restart, self._retire_after)
@@ -142,8 +132,12 @@ class LocalTriton:
         return RepositoryWatch(self._repository, known)
 
     def restart(self) -> None:
-        """End a Triton that can no longer do its work; a new one is started after a second, as after a crash."""
-        if self._process is not None and self._process.returncode is None:
+        """End a Triton that can no longer do its work; a new one is started, as after a crash.
+
+        One that does not serve yet stays: the complaint is of the one before.
+        """
+        if self._serves and self._process is not None and self._process.returncode is None:
+            self._serves = False
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
@@ -159,7 +153,7 @@ class LocalTriton:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
-                await _ended(process, self._stop_timeout)
+                await ended(process, self._stop_timeout)
             await self._clear_away(process)
         if self._workspace is not None:
             self._workspace.cleanup()
@@ -188,17 +182,9 @@ class LocalTriton:
         self._complaint = "nothing in its log"
         names = self._view.names if self._view else ()
         command = [*self._command, *(f"--load-model={name}" for name in names)]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command),
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the gateway only, and one kill reaches the backends' processes too
-            limit=_LONGEST_LOG_LINE,
-        )
+        process = await start(command, self._environment)
         assert process.stdout is not None
-        self._process = process
+        self._process, self._serves = process, False
         self._log = asyncio.create_task(self._follow(process.stdout))
         return process
 
@@ -208,41 +194,64 @@ class LocalTriton:
         Another one may have taken the ports since they were found free; then this one exits too.
         """
         deadline = time.monotonic() + self._start_timeout
-        while not (await _listens(self._host, self._metrics_port) and await self._control.is_live()):
+        while not (await listens(self._host, self._metrics_port) and await self._control.is_live()):
             if process.returncode is not None:
                 await self._clear_away(process)  # reads the log to its end
                 raise LabelwiseError(f"Triton did not start: {self._complaint}")
             if time.monotonic() > deadline:
                 raise LabelwiseError(f"Triton was not ready within {self._start_timeout:g} s: {self._complaint}")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
+        self._serves = True
 
     async def _supervise(self, process: Process) -> None:
         first, longest = _RESTART_DELAYS
-        delay = first
+        delay = 0.0
         while True:
             started = time.monotonic()
-            await _ended(process, float("inf"))
-            await self._clear_away(process)
-            if time.monotonic() - started > _STABLE_AFTER:
-                delay = first
+            await ended(process, float("inf"))
+            died = time.monotonic()
+            await self._clear_away(process, at_once=True)
+            if died - started > _STABLE_AFTER:
+                delay = 0.0
             logger.error("Triton ended (exit status %s) and is started again in %g s", process.returncode, delay)
             await asyncio.sleep(delay)
-            delay = min(2 * delay, longest)
+            delay = min(max(2 * delay, first), longest)
             try:
                 process = await self._spawn()
+                await self._until_serving(process)
             except OSError as error:  # such as no memory for one more process: the next round tries again
                 logger.error("Triton cannot be started: %s", error.strerror)
+            except LabelwiseError as error:
+                logger.error("%s", error)
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            else:
+                logger.info("Triton serves again, %.1f s after the one before ended", time.monotonic() - died)
 
-    async def _clear_away(self, process: Process) -> None:
-        """Leave no process of Triton's group behind, nor shared memory, nor its log unread."""
+    async def _end_if_silent(self) -> None:
+        """Kill a Triton that hangs; then `_supervise` starts another."""
+        silent = 0
+        while True:
+            silent = silent + 1 if self._serves and await self._control.is_silent() else 0
+            if silent >= _SILENT_AT_MOST:
+                logger.error("Triton has not answered for %g s: it hangs, and is ended", silent)
+                self.restart()
+            if not silent:
+                await asyncio.sleep(_ASK_EVERY)
+
+    async def _clear_away(self, process: Process, at_once: bool = False) -> None:
+        """Leave no process of Triton's group behind, nor shared memory, nor its log unread.
+
+        What Triton started leaves by itself when Triton stops; `at_once` does not wait for that.
+        """
         assert self._log is not None
-        if process.returncode is not None:
+        if process.returncode is not None and not at_once:
             # Its log ends when the last of the group has left.
             await asyncio.wait([self._log], timeout=_STUBS_LEAVE_WITHIN)
         if not self._log.done():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await _ended(process, _STUBS_LEAVE_WITHIN)
+            await ended(process, _STUBS_LEAVE_WITHIN)
             await asyncio.wait([self._log], timeout=1)
             self._log.cancel()
         self._remove_regions()
@@ -265,34 +274,3 @@ class LocalTriton:
             if not complained and message:
                 complained = level >= logging.ERROR
                 self._complaint = message.partition("\\n")[0][:500]  # Triton writes line ends as \n
-
-
-def _require_free(host: str, port: int, use: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger do not count
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise LabelwiseError(f"Triton cannot use {host}:{port} for {use}: {error.strerror}.") from error
-
-
-async def _listens(host: str, port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
-
-
-async def _ended(process: Process, within: float) -> bool:
-    """Whether `process` ended within so many seconds."""
-    deadline = time.monotonic() + within
-    # Polled, because `wait` may also wait for whoever else holds the process's output, such as a stub.
-    while process.returncode is None:
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.05)
-    return True

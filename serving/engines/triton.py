@@ -24,13 +24,14 @@ from serving.engines.base import (
 from serving.engines.borrowed_triton import BorrowedTriton
 from serving.engines.local_triton import LocalTriton
 from serving.engines.triton_grpc import DEAD_STUB, UNLOADED
-from serving.engines.triton_server import TritonServer
+from serving.engines.triton_server import ModelStuck, TritonServer
 from serving.engines.watch import Look, RepositoryWatch, catalogue_of, log_broken, repeat
 
 logger = logging.getLogger("labelwise.engine")
 
 _PROBE_EVERY = 1.0  # seconds
 _PROBE_KEPT_FOR = 0.5  # seconds
+_STUCK_AFTER = 20.0  # seconds without any answer of a model of our own Triton: more than any one batch should take
 _DRAIN_WITHIN = 10.0  # seconds, for what is running at `close`
 
 
@@ -154,12 +155,17 @@ class TritonEngine:
     async def _request(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], deadline: float) -> Outputs:
         """Ask one Triton after the other: a batch may be run twice without harm."""
         key = (spec.name, spec.version)
+        failure: EngineError = EngineUnavailable(f"the Triton at {self._where} hangs")
         async with self._permits:
-            for server in self._candidates(key):
+            candidates = self._candidates(key)
+            for place, server in enumerate(candidates):
+                left = max(deadline - time.monotonic(), 0.001)
                 try:
-                    return await server.infer(spec, pixels, outputs, max(deadline - time.monotonic(), 0.001))
+                    return await server.infer(
+                        spec, pixels, outputs, left, self._patience(left, is_last=place == len(candidates) - 1)
+                    )
                 except (EngineUnavailable, EngineOverloaded, UnknownModel) as error:
-                    failure: EngineError = error
+                    failure = error
                     self._learn_from(server, key, error)
         if _is_gone(failure):
             await self.reload()
@@ -168,18 +174,27 @@ class TritonEngine:
         raise failure
 
     def _candidates(self, key: VersionKey) -> list[TritonServer]:
-        """In turn, those that would answer; all of them where none seems to, as one may be back since it was probed."""
+        """In turn, those that would answer. Where none seems to: all that do not hang, as one may be back by now."""
         self._turn = (self._turn + 1) % len(self._servers)
         rotated = [*self._servers[self._turn :], *self._servers[: self._turn]]
-        return [server for server in rotated if server.is_healthy and key in server.served] or rotated
+        good = [server for server in rotated if server.would_answer(key)]
+        return good or [server for server in rotated if not server.is_hung]
+
+    def _patience(self, left: float, is_last: bool) -> float:
+        """Seconds after which a model that answers nobody is given up: to ask another Triton, or to restart our own."""
+        if not is_last:
+            return left / 2
+        return float("inf") if self._local is None else _STUCK_AFTER
 
     def _learn_from(self, server: TritonServer, key: VersionKey, error: EngineError) -> None:
         """What a failed request says of its server, until it is probed again."""
         if _is_gone(error):
             server.served -= {key}
         elif isinstance(error, EngineUnavailable):
-            server.set_unhealthy(str(error))
-            if DEAD_STUB in str(error) and self._local is not None:
+            is_stuck = isinstance(error, ModelStuck)
+            if not is_stuck and not server.is_hung:
+                server.set_unhealthy(str(error))
+            if (is_stuck or DEAD_STUB in str(error)) and self._local is not None:
                 self._local.restart()
 
     async def reload(self) -> None:

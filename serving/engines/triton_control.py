@@ -1,11 +1,12 @@
 """Orders to a Triton of our own; nobody else has the key to them."""
 
+import asyncio
 import secrets
 
 import tritonclient.grpc.aio as grpcclient
 
 from serving.engines.base import EngineError
-from serving.engines.triton_grpc import CHANNEL, our_errors
+from serving.engines.triton_grpc import CHANNEL, ask_for_sign, our_errors
 
 _PROBE_TIMEOUT = 1.0  # seconds
 
@@ -31,6 +32,14 @@ class TritonControl:
         except EngineError:
             return False
         return bool(metadata.name == self._identity)
+
+    async def is_silent(self) -> bool:
+        """Whether it takes a question and does not answer it, not even by an error."""
+        try:
+            await ask_for_sign(self._client, _PROBE_TIMEOUT)
+        except asyncio.TimeoutError:
+            return True
+        return False
 
     async def load(self, name: str) -> None:
         """Load what the repository has of a tagger, in place of what was loaded; without success the latter stays.

@@ -1,7 +1,9 @@
 """What every gRPC client of Triton here shares: how its channel behaves, and what Triton's errors mean."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from tritonclient.utils import InferenceServerException
 
@@ -11,10 +13,10 @@ CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_http_proxy", 0),  # Triton stands beside its clients, never behind a web proxy
-    # A Triton that comes back is found within two seconds; gRPC's own back-off grows to two minutes.
+    # A Triton that comes back is found within half a second; gRPC's own back-off grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # what one attempt to connect may take
+    ("grpc.max_reconnect_backoff_ms", 500),
     # A server with default settings says GOAWAY to pings that come more often than every five minutes. This much
     # is still worth it: with keepalive on, unacknowledged data closes a dead connection after the timeout.
     ("grpc.keepalive_time_ms", 330_000),
@@ -63,3 +65,18 @@ def our_errors() -> Iterator[None]:
         yield
     except InferenceServerException as error:
         raise translated(error) from error
+
+
+async def ask_for_sign(client: Any, within: float) -> None:
+    """Asks the Triton of `client`, a tritonclient.grpc.aio one, for a sign of life; an error is one, too.
+
+    It asks where inference requests go, for a model that does not exist: so the answer needs no model, and loading one
+    does not delay it. Raises TimeoutError if no answer comes `within` seconds.
+    """
+    try:
+        with our_errors():
+            await client.infer("labelwise-sign-of-life", [], client_timeout=within)
+    except EngineTimeout:
+        raise asyncio.TimeoutError from None
+    except EngineError:
+        return

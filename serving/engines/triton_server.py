@@ -1,6 +1,7 @@
 """One Triton over gRPC: its one channel, and what it was last seen to serve."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +12,18 @@ from tritonclient.utils import np_to_triton_dtype
 from labelwise.repository import MODEL_SUFFIX, VersionKey
 from labelwise.spec import TaggerSpec
 from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Outputs, Pixels, UnknownModel
-from serving.engines.triton_grpc import CHANNEL, our_errors
+from serving.engines.triton_grpc import CHANNEL, ask_for_sign, our_errors
 from serving.gateway.observe.stages import current_trace
+from serving.hanging import CallStuck, Pulse, ServerHangs
 
 logger = logging.getLogger("labelwise.engine")
 
 _PROBE_TIMEOUT = 1.0  # seconds
-_LATE_AT_MOST = 3  # probes in a row: one that has too much to do is not dead, and the others have no more room
+_STUCK_FOR = 30.0  # seconds until a model that answered nobody is tried again where another Triton serves it
+
+
+class ModelStuck(EngineUnavailable):
+    """Triton lives, and one of its models answers nobody."""
 
 
 class TritonServer:
@@ -26,7 +32,14 @@ class TritonServer:
     def __init__(self, url: str) -> None:
         self.url = url
         self.is_healthy = False
-        self._late = 0
+        self.is_hung = False  # it takes requests, and gives no sign of life
+        self._pulse = Pulse(lambda within: ask_for_sign(self._connected, within))
+        self._answered_at: dict[str, float] = {}  # by tagger: when a request was last answered
+        self._stuck_until: dict[str, float] = {}  # by tagger
+        self._caching: set[str] = set()  # taggers with a response cache
+        self._configured: dict[
+            str, list[str]
+        ] = {}  # by tagger: the versions that it had when its configuration was read
         self.served: frozenset[VersionKey] = frozenset()
         self.differences: dict[VersionKey, str] = {}
         self.complaint = "it was not asked yet"
@@ -39,6 +52,7 @@ class TritonServer:
     async def close(self) -> None:
         client, self._client = self._client, None
         self.is_healthy = False
+        await self._pulse.close()
         if client is not None:
             await client.close()
 
@@ -55,11 +69,12 @@ class TritonServer:
                 await self._survey(name, known, served, differences)
         except EngineError as error:
             self.complaint = str(error)
-            self._late = self._late + 1 if isinstance(error, EngineTimeout) else _LATE_AT_MOST
-            if self._late >= _LATE_AT_MOST:
+            if not isinstance(error, EngineTimeout):
                 self.set_unhealthy(str(error))
+            elif not await self._pulse.is_alive():  # one that has too much to do is not dead
+                self._set_hung()
             return False
-        self._late = 0
+        self.is_hung = False
         self._log_change(True)
         self.served, self.differences, self.complaint = frozenset(served), differences, ""
         return True
@@ -71,6 +86,8 @@ class TritonServer:
 
     async def is_ready(self, keys: Sequence[VersionKey]) -> bool:
         """Whether it would run all of these now."""
+        if self.is_hung:
+            return False
         with our_errors():
             for name, number in keys:
                 model = name + MODEL_SUFFIX
@@ -78,35 +95,68 @@ class TritonServer:
                     return False
         return True
 
+    def would_answer(self, key: VersionKey) -> bool:
+        """As far as is known: it answers, serves that version, and the model is not stuck."""
+        return self.is_healthy and key in self.served and self._stuck_until.get(key[0], 0.0) < time.monotonic()
+
     def set_unhealthy(self, reason: str) -> None:
         self._log_change(False, reason)
-        self.complaint = reason
+        self.complaint, self.is_hung = reason, False
 
-    async def infer(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], within: float) -> Outputs:
+    def _set_hung(self) -> None:
+        self.set_unhealthy(f"the Triton at {self.url} hangs: it gives no sign of life")
+        self.is_hung = True
+
+    async def infer(
+        self,
+        spec: TaggerSpec,
+        pixels: Pixels,
+        outputs: Sequence[str],
+        within: float,
+        stuck_after: float = float("inf"),
+    ) -> Outputs:
         """uint8 [b, h, w, 3] -> float32 [b, ...] by output name, in at most `within` seconds.
 
-        Where the caller is cancelled, so is the call, and Triton drops it from its queue.
+        Raises EngineUnavailable if Triton hangs, after half of that time at the latest; ModelStuck if Triton lives, and
+        the model has answered nobody for `stuck_after` seconds. A caller that is cancelled cancels the call.
         """
-        tensor = grpcclient.InferInput(spec.input.name, list(pixels.shape), np_to_triton_dtype(pixels.dtype))
-        tensor.set_data_from_numpy(pixels)
-        trace = current_trace()
-        with our_errors():
-            result = await self._connected.infer(
-                spec.name + MODEL_SUFFIX,
-                [tensor],
-                str(spec.version),
-                [grpcclient.InferRequestedOutput(name) for name in outputs],
-                timeout=max(1, int(within * 1e6)),  # microseconds; takes a late request out of Triton's queue
-                client_timeout=within,
-                # Triton traces every request that brings one, so it is sent for those that are sampled here alone.
-                headers=None if trace is None else {"traceparent": trace.traceparent()},
-            )
-        arrays = {name: result.as_numpy(name) for name in outputs}
+        sent = time.monotonic()
+
+        def is_stuck() -> bool:
+            return time.monotonic() - max(sent, self._answered_at.get(spec.name, 0.0)) > stuck_after
+
+        try:
+            arrays = await self._pulse.watch(self._infer(spec, pixels, outputs, within), within, is_stuck)
+        except CallStuck:
+            self._stuck_until[spec.name] = time.monotonic() + _STUCK_FOR
+            raise ModelStuck(f"{spec.name} at {self.url} has answered nobody for {stuck_after:.3g} s") from None
+        except ServerHangs:
+            self._set_hung()
+            raise EngineUnavailable(self.complaint) from None
+        self._answered_at[spec.name] = time.monotonic()
         shapes = {output.name: (len(pixels), *output.shape) for output in spec.outputs}
         for name, array in arrays.items():
             if array is None or array.shape != shapes[name] or array.dtype != np.float32:
                 raise EngineError(f"{name} came as {getattr(array, 'shape', None)}, not as float32 {shapes[name]}")
         return arrays
+
+    async def _infer(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], within: float) -> dict[str, Any]:
+        tensor = grpcclient.InferInput(spec.input.name, list(pixels.shape), np_to_triton_dtype(pixels.dtype))
+        tensor.set_data_from_numpy(pixels)
+        trace = current_trace()
+        asked = spec.output_names if spec.name in self._caching else outputs
+        with our_errors():
+            result = await self._connected.infer(
+                spec.name + MODEL_SUFFIX,
+                [tensor],
+                str(spec.version),
+                [grpcclient.InferRequestedOutput(name) for name in asked],
+                timeout=max(1, int(within * 1e6)),  # microseconds; for a model with a deadline in its queue
+                client_timeout=within,
+                # Triton traces every request that brings one, so it is sent for those that are sampled here alone.
+                headers=None if trace is None else {"traceparent": trace.traceparent()},
+            )
+        return {name: result.as_numpy(name) for name in outputs}
 
     async def load(self, name: str, timeout: float) -> None:
         """Have it load what its own repository has of a tagger now."""
@@ -123,6 +173,7 @@ class TritonServer:
         try:
             with our_errors():
                 metadata = await self._connected.get_model_metadata(name + MODEL_SUFFIX, client_timeout=_PROBE_TIMEOUT)
+                await self._learn_of_cache(name, metadata.versions)
         except UnknownModel:
             return
         # Triton has one configuration for all versions of a model: one that differs from it could not be loaded.
@@ -132,6 +183,13 @@ class TritonServer:
                     differences[key] = difference
                 else:
                     served.add(key)
+
+    async def _learn_of_cache(self, name: str, versions: Sequence[str]) -> None:
+        """Triton's response cache ignores which outputs a request names, so all requests must name the same ones."""
+        if self._configured.get(name) != list(versions):
+            answer = await self._connected.get_model_config(name + MODEL_SUFFIX, client_timeout=_PROBE_TIMEOUT)
+            (self._caching.add if answer.config.response_cache.enable else self._caching.discard)(name)
+            self._configured[name] = list(versions)
 
     def _log_change(self, healthy: bool, reason: str = "") -> None:
         if healthy and not self.is_healthy:

@@ -1,9 +1,11 @@
 """Two real Tritons behind one gateway: while one of them lives, no client meets an error."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +14,11 @@ import httpx
 import pytest
 
 from labelwise.errors import LabelwiseError
+from serving.client import AsyncTagger
 from serving.engines.local_triton import LocalTriton
 from serving.engines.triton_install import find_triton
 from tests.conftest import ROOT, free_port, running_gateway
+from tests.export.test_real_triton import triton as explicit_triton
 from tests.serving.publishing import copy_to_change, publish_next
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.anyio
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PATIENCE = 60.0  # seconds
 ENOUGH = 10  # requests
+SOON = 20.0  # seconds: far from the deadline of 30, and from half of the client's 120
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +138,48 @@ async def test_versions_are_taken_up_from_tritons_that_others_look_after(reposit
                 newest = await asyncio.to_thread(httpx.post, f"{url}/v1/tag", content=PHOTO)
     assert {answer.status_code for answer in answers} == {200}
     assert (newest.status_code, newest.json()["version"]) == (200, 2)
+
+
+async def test_what_a_hung_triton_took_is_answered_by_the_other(repository: Path, tmp_path: Path) -> None:
+    """Through the gateway and through the Python client. It is stopped, not dead: its connections stay open."""
+    copy = copy_to_change(repository, tmp_path / "copy")
+    with (
+        explicit_triton(copy, tmp_path / "one") as (first, *ports),
+        explicit_triton(copy, tmp_path / "two") as (second, *others),
+    ):
+        for client in (first, second):
+            client.load_model("scenes")
+        urls = [f"127.0.0.1:{port}" for port, _ in (ports, others)]
+        metrics = [ports[1], others[1]]
+        hung = pid_listening_at(others[0])
+        with running_gateway("--engine", "triton", "--triton-url", ",".join(urls)) as (url, _):
+            async with (
+                AsyncTagger([f"grpc://{each}" for each in urls], "scenes", batch=1, timeout=120) as tagger,
+                load(url, clients=6) as answers,
+            ):
+                while min(map(served, metrics)) < ENOUGH:
+                    assert (await tagger.tag([PHOTO]))[0].error is None
+                os.kill(hung, signal.SIGSTOP)
+                try:
+                    started, before = time.monotonic(), len(answers)
+                    results = await tagger.tag([PHOTO] * 12)
+                    took = time.monotonic() - started
+                    await until(lambda: len(answers) > before + 30)
+                finally:
+                    os.kill(hung, signal.SIGCONT)
+                was = served(metrics[1])
+                await until(lambda: served(metrics[1]) > was + ENOUGH)  # it is used again
+    assert {answer.status_code for answer in answers} == {200}
+    assert max(answer.elapsed.total_seconds() for answer in answers) < SOON
+    assert [result.error for result in results] == [None] * 12
+    assert took < SOON
+
+
+def pid_listening_at(port: int) -> int:
+    """The Triton that was started with that gRPC port."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = file.read_text().split("\0")
+            if words[0].endswith("tritonserver") and f"--grpc-port={port}" in words:
+                return int(file.parent.name)
+    raise AssertionError(f"no Triton listens at {port}")

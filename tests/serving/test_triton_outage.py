@@ -43,6 +43,30 @@ def test_killed_triton_is_said_and_comes_back(triton_arguments: dict[str, str]) 
         assert client.get("/v2/health/ready").status_code == 200
 
 
+def test_hung_triton_is_said_at_once_and_replaced(triton_arguments: dict[str, str]) -> None:
+    """It is stopped, not dead: it takes requests and answers none. The deadline would be 120 s."""
+    ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
+    with (
+        running_gateway(**triton_arguments | ports, request_timeout="120") as (url, process),
+        httpx.Client(base_url=url, timeout=150) as client,
+    ):
+        before = client.post("/v1/tag", content=PHOTO).json()["tags"]
+        hung = triton_below(process.pid)
+        os.kill(hung, signal.SIGSTOP)
+        first, second = (client.post("/v1/tag", content=PHOTO) for _ in range(2))
+        assert (first.status_code, first.json()["code"]) == (503, "engine_unavailable")
+        assert first.elapsed.total_seconds() < 40
+        assert second.status_code == 200 or second.elapsed.total_seconds() < 20
+        deadline = time.monotonic() + 100
+        while (after := client.post("/v1/tag", content=PHOTO)).status_code == 503:
+            assert after.headers["retry-after"]
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert after.json()["tags"] == before
+        assert triton_below(process.pid) != hung
+        assert client.get("/v2/health/ready").status_code == 200
+
+
 def test_triton_that_does_not_come_up() -> None:
     url = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--engine", "triton", "--triton-url", url]

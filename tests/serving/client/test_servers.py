@@ -88,6 +88,25 @@ def until_served(url: str, tagger: Tagger, photos: list[Path]) -> None:
         tagger.tag(photos[:4])
 
 
+def test_what_a_gateway_took_before_it_hung_is_answered_by_the_other(photos: list[Path]) -> None:
+    """Without a look at it, half of the time given would have to pass: 60 s."""
+    with (
+        running_gateway() as (lasting, _),
+        running_gateway() as (hanging, process),
+        Tagger([lasting, hanging], "scenes", batch=1, timeout=120) as tagger,
+    ):
+        until_served(hanging, tagger, photos)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            results = tagger.tag(itertools.islice(itertools.cycle(photos), 12))
+            took = time.monotonic() - started
+        finally:
+            process.send_signal(signal.SIGCONT)
+    assert [result.error for result in results] == [None] * 12
+    assert took < 40
+
+
 def test_the_only_gateway_dies_and_returns(photos: list[Path]) -> None:
     port = free_port()
     results, source = [], itertools.cycle(photos)

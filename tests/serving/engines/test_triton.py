@@ -33,8 +33,10 @@ from serving.engines.local_triton import LocalTriton
 from serving.engines.triton import TritonEngine
 from serving.engines.triton_grpc import translated
 from serving.engines.triton_install import find_triton
+from serving.engines.triton_server import ModelStuck
 from tests.conftest import free_port
 from tests.serving.engines.test_local_triton import group, shared_memory
+from tests.serving.publishing import copy_to_change
 
 pytestmark = pytest.mark.anyio
 
@@ -215,6 +217,35 @@ async def test_unavailable_until_a_killed_triton_is_back(repository: Path, spec:
     finally:
         await engine.close()
     assert triton.pid is None
+
+
+async def test_a_model_that_answers_nobody_has_its_triton_started_again(
+    repository: Path, spec: TaggerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton itself gives signs of life all the while, and so does the process in which it runs the model."""
+    monkeypatch.setattr("serving.engines.triton._STUCK_AFTER", 3.0)
+    copy, stuck = copy_to_change(repository, tmp_path / "repository"), tmp_path / "stuck"
+    program = copy / f"{spec.name}_model/{spec.version}/model.py"
+    begin = "    def execute(self, requests):\n"
+    hang = f"        while Path({str(stuck)!r}).exists(): __import__('time').sleep(0.1)\n"
+    assert begin in program.read_text()
+    program.write_text(program.read_text().replace(begin, begin + hang))
+    triton = local_triton(copy)
+    engine = TritonEngine(Repository.open(copy), triton)
+    await engine.start()
+    try:
+        expected, first = await scores(engine, spec), triton.pid
+        stuck.touch()
+        assert await outcome(scores(engine, spec, within=10 * PATIENCE)) is ModelStuck
+        stuck.unlink()
+        with anyio.fail_after(PATIENCE):
+            while (found := await outcome(scores(engine, spec))) is not None:
+                assert found is EngineUnavailable
+                await asyncio.sleep(0.1)
+        assert triton.pid not in (None, first)
+        np.testing.assert_allclose(await scores(engine, spec), expected, atol=1e-6)
+    finally:
+        await engine.close()
 
 
 def victim_of(triton: LocalTriton, spec: TaggerSpec, victim: str) -> int:

@@ -1,0 +1,73 @@
+"""Triton's process: started so that it never outlives this one, and what can be seen of it from outside."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import Mapping, Sequence
+
+from labelwise.errors import LabelwiseError
+
+_LONGEST_LOG_LINE = 1 << 20  # bytes
+
+# Becomes Triton, after asking the kernel to kill it with its parent; PR_SET_PDEATHSIG (1) survives the exec. A
+# `preexec_fn` would run Python in a fork of a threaded process instead. "Parent" is the thread that started it: the
+# event loop's, without which nobody would stop Triton.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):  # otherwise the parent died before the line above
+    try:
+        os.execv(sys.argv[2], sys.argv[2:])
+    except OSError as error:
+        sys.exit(f"error: {sys.argv[2]}: {error.strerror}")
+"""
+
+
+async def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
+    """Runs `command` in a process group of its own, with its log in one pipe. It is killed where this process ends."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command),
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C reaches the gateway only, and one kill reaches the backends' processes too
+        limit=_LONGEST_LOG_LINE,
+    )
+
+
+def require_free(host: str, port: int, use: str) -> None:
+    """Raises LabelwiseError if nothing can listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger do not count
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise LabelwiseError(f"Triton cannot use {host}:{port} for {use}: {error.strerror}.") from error
+
+
+async def listens(host: str, port: int) -> bool:
+    """Whether connections are accepted there."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def ended(process: Process, within: float) -> bool:
+    """Whether `process` ended within so many seconds."""
+    deadline = time.monotonic() + within
+    # Polled, because `wait` may also wait for whoever else holds the process's output, such as a stub.
+    while process.returncode is None:
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True

@@ -1,0 +1,91 @@
+"""A call is given up where its server gives no sign of life, and only there."""
+
+import asyncio
+
+import pytest
+
+from serving.hanging import CallStuck, Pulse, ServerHangs
+
+pytestmark = pytest.mark.anyio
+WITHIN = 0.4  # seconds of each call: it is watched in parts of that
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def silent(within: float) -> None:
+    await asyncio.sleep(within)
+    raise asyncio.TimeoutError
+
+
+async def lively(within: float) -> None:
+    await asyncio.sleep(0)
+
+
+async def answer(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "answer"
+
+
+async def test_a_slow_answer_of_a_server_that_lives_is_waited_for() -> None:
+    assert await Pulse(lively).watch(answer(3 * WITHIN), WITHIN) == "answer"
+
+
+async def test_an_answer_counts_whatever_the_pulse() -> None:
+    assert await Pulse(silent).watch(answer(0), WITHIN) == "answer"
+
+
+async def test_a_call_to_a_server_that_hangs_is_cancelled() -> None:
+    cancelled = asyncio.Event()
+
+    async def call() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cancelled.set()
+
+    pulse = Pulse(silent)
+    with pytest.raises(ServerHangs):
+        await pulse.watch(call(), WITHIN)
+    await asyncio.wait_for(cancelled.wait(), 60)
+    await pulse.close()
+
+
+async def test_a_stuck_call_to_a_server_that_lives_is_given_up() -> None:
+    with pytest.raises(CallStuck):
+        await Pulse(lively).watch(answer(3600), WITHIN, lambda: True)
+
+
+async def test_what_the_call_raises_is_raised() -> None:
+    async def call() -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await Pulse(silent).watch(call(), WITHIN)
+
+
+async def test_calls_that_ask_at_once_share_one_question() -> None:
+    asked = 0
+
+    async def ask(within: float) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.01)
+
+    pulse = Pulse(ask)
+    assert await asyncio.gather(*(pulse.is_alive() for _ in range(20))) == [True] * 20
+    assert asked == 1
+
+
+async def test_a_question_is_repeated_before_a_server_counts_as_hung() -> None:
+    asked = 0
+
+    async def late(within: float) -> None:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise asyncio.TimeoutError
+
+    assert await Pulse(late).is_alive()
