@@ -30,7 +30,9 @@ def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings, over the preset's.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting as key=value, e.g. --set epochs=10 --set model.dim=128; may repeat."),
+        typer.Option(
+            "--set", help="A setting as key=value in YAML, e.g. epochs=10 or image.mean=[0.5,0.5,0.5]; may repeat."
+        ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="bce, supcon, label-bce or mulcon. [default: mulcon]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name
 from labelwise.spreadsheet import read_cells
-from training.data.formats.files import read_text
+from training.data.formats.files import read_head, read_text
 from training.data.formats.table import PATH_COLUMNS, Row, read_table
 from training.data.labelled import LabelledData, some
 
@@ -16,7 +16,7 @@ NAME = "a CSV list"
 LAYOUT = "a CSV, or a folder with labels.csv (image, a 0/1 column per label or names in `labels`, split)"
 
 _SUFFIXES = (".csv", ".tsv", ".txt")  # Excel calls its "Unicode text" .txt
-_IN_A_FOLDER = ("labels.csv", "labels.tsv")  # a labels.txt lists only names in other layouts
+_IN_A_FOLDER = ("labels.csv", "labels.tsv", "labels.txt")
 
 
 def recognises(source: Path) -> bool:
@@ -52,8 +52,22 @@ def _list_of(source: Path) -> Path | None:
     """`source` itself, or the table of labels in it."""
     if source.suffix.lower() in _SUFFIXES and source.is_file():
         return source
-    inside = (file for file in source.iterdir() if file.name.lower() in _IN_A_FOLDER) if source.is_dir() else ()
-    return min(inside, default=None)
+    try:
+        inside = sorted(file for file in source.iterdir() if file.name.lower() in _IN_A_FOLDER)
+    except OSError:
+        return None
+    return next(filter(_is_table, inside), None)
+
+
+def _is_table(file: Path) -> bool:
+    """A labels.txt may also be a list of classes, which has no column of photos."""
+    if not file.is_file() or file.suffix.lower() != ".txt":
+        return file.is_file()
+    try:
+        _, header = next(read_cells(io.StringIO(read_head(file), newline=""), PATH_COLUMNS), (0, []))
+    except csv.Error:
+        return False
+    return any(name.strip().lower() in PATH_COLUMNS for name in header) and len(header) > 1
 
 
 def _read_row(header: Sequence[str], cells: Sequence[str], line: int, file: Path) -> Row:

@@ -143,7 +143,7 @@ SAVED = {
 
 
 @pytest.mark.parametrize("content", SAVED.values(), ids=SAVED.keys())
-@pytest.mark.parametrize("name", ["labels.csv", "Labels.TSV", "list.txt"])
+@pytest.mark.parametrize("name", ["labels.csv", "Labels.TSV", "labels.txt", "list.txt"])
 def test_a_table_is_read_as_spreadsheets_save_it(content: bytes, name: str, folder: Path):
     (folder / name).write_bytes(content)
     data = read_data(folder / name if name == "list.txt" else folder)
@@ -152,6 +152,13 @@ def test_a_table_is_read_as_spreadsheets_save_it(content: bytes, name: str, fold
     assert data.train.targets.tolist() == [[1, 1, 1], [0, 0, 0]]
     assert data.val.targets.tolist() == [[1, 0, 1]]
     assert data.notes[0].startswith("Left out: test (1 photo)")
+
+
+@pytest.mark.parametrize("text", ["cat\ndog\n", "image\ncat\n", "", "x" * 200_000])
+def test_a_list_of_classes_beside_photos_is_no_table(text: str, folder: Path):
+    (folder / "labels.txt").write_text(text)
+    with pytest.raises(DataError, match="no labelled data at"):
+        read_data(folder)
 
 
 def test_a_line_is_counted_as_an_editor_counts_it(folder: Path):
