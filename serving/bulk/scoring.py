@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from labelwise.image import ImageError, load_pixels
+from labelwise import image as decoder
 from labelwise.spec import ImageSpec
 from serving.bulk.errors import ServerGone
 from serving.bulk.flight import InFlight
 from serving.bulk.rows import Row
 from serving.bulk.sources import Photo
+from serving.client.calls import NOTES
 from serving.client.errors import (
     ClientError,
     PhotoError,
@@ -26,7 +27,6 @@ from serving.client.errors import (
     ServerUnavailable,
 )
 from serving.client.transport import Transport
-from serving.engines.base import Pixels
 
 if TYPE_CHECKING:
     from serving.bulk.xmp.sidecars import Sidecars  # a run without sidecars does not load lxml
@@ -37,7 +37,8 @@ _PAUSE = (0.5, 3.0)  # seconds, at random between
 _MOST_FAILED = 8  # photos, each asked alone and with no answer in between: more are not the photos' fault
 _PASSES = (ServerUnavailable, ServerTimeout)  # ServerBusy is a ServerUnavailable
 
-Prepared = Pixels | bytes
+Prepared = decoder.Photo | bytes
+Answer = tuple[NDArray[np.float32], str]  # scores [l], and the decoder's notes or ""
 
 
 class Scorer:
@@ -62,6 +63,7 @@ class Scorer:
         self._send_bytes, self._sidecars, self._patience, self._note = send_bytes, sidecars, patience, note
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._silent_since: float | None = None
+        self._told: set[str] = set()  # notes that were printed
         self._failed = 0  # photos asked alone since the last answer
         self._timeout = max(_TIMEOUTS[0], min(_TIMEOUTS[1], patience))
 
@@ -69,15 +71,23 @@ class Scorer:
         """A row for each photo. ServerGone, or a ClientError that no waiting mends, ends the run."""
         prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, photos)
         places = [place for place, ready in enumerate(prepared) if not isinstance(ready, PhotoError)]
-        results: list[Prepared | PhotoError | NDArray[np.float32]] = list(prepared)
+        results: list[Prepared | PhotoError | Answer] = list(prepared)
         if places:
             answers = await self._ask([prepared[place] for place in places])  # type: ignore[misc]
             for place, answer in zip(places, answers, strict=True):
                 results[place] = answer
         rows = [_row(photo, result) for photo, result in zip(photos, results, strict=True)]  # type: ignore[arg-type]
+        self._tell(rows)
         if self._sidecars:
             rows = await asyncio.to_thread(self._sidecars.add, photos, rows, self._transport.spec)
         return rows
+
+    def _tell(self, rows: Sequence[Row]) -> None:
+        """Prints each note once, with the first photo it is about."""
+        for row in rows:
+            if row.error is None and row.detail and row.detail not in self._told:
+                self._told.add(row.detail)
+                self._note(f"{row.path}: {row.detail} The column `detail` says so of each such photo.")
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -86,10 +96,10 @@ class Scorer:
         """Runs on a thread; one photo's bytes at a time, unless they are what is sent."""
         return [_prepared(photo, None if self._send_bytes else self._transport.spec.image) for photo in photos]
 
-    async def _ask(self, batch: Sequence[Prepared]) -> list[NDArray[np.float32] | PhotoError]:
-        """Scores [l] of each; what the server refuses is left out and the rest asked again."""
+    async def _ask(self, batch: Sequence[Prepared]) -> list[Answer | PhotoError]:
+        """Scores and notes of each photo. Asks again without what the server refuses."""
         try:
-            return list(await self._patiently(batch))
+            return [*await self._patiently(batch)]
         except PhotosRefused as refused:
             self._heard()
             left = [index for index in range(len(batch)) if index not in refused.errors]
@@ -103,7 +113,7 @@ class Scorer:
             half = len(batch) // 2  # one of them may be to blame
             return await self._ask(batch[:half]) + await self._ask(batch[half:])
 
-    async def _patiently(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+    async def _patiently(self, batch: Sequence[Prepared]) -> list[Answer]:
         while True:
             try:
                 return await self._infer(batch)
@@ -116,16 +126,20 @@ class Scorer:
                 self._wait_or_end(error)
             await asyncio.sleep(random.uniform(*_PAUSE))
 
-    async def _infer(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
-        """scores [b, l]"""
+    async def _infer(self, batch: Sequence[Prepared]) -> list[Answer]:
+        photos = [photo for photo in batch if isinstance(photo, decoder.Photo)]
+        encoded = [photo for photo in batch if isinstance(photo, bytes)]
         async with self._in_flight:
             if self._send_bytes:
-                outputs = await self._transport.infer_encoded(batch, _OUTPUTS, self._timeout)  # type: ignore[arg-type]
+                outputs = await self._transport.infer_encoded(encoded, _OUTPUTS, self._timeout)
+                notes = [" ".join(str(text).splitlines()) for text in outputs.get(NOTES, [""] * len(encoded))]
             else:
-                outputs = await self._transport.infer(np.stack(batch), _OUTPUTS, self._timeout)
+                pixels = np.stack([photo.pixels for photo in photos])
+                outputs = await self._transport.infer(pixels, _OUTPUTS, self._timeout)
+                notes = [" ".join(photo.notes) for photo in photos]
         self._heard()
         self._in_flight.answered(len(batch))
-        return outputs["scores"]
+        return list(zip(outputs["scores"], notes, strict=True))
 
     def _heard(self) -> None:
         self._silent_since, self._failed = None, 0
@@ -142,13 +156,13 @@ class Scorer:
 
 
 def _prepared(photo: Photo, image: ImageSpec | None) -> Prepared | PhotoError:
-    """Its bytes, or for an `image` size its pixels [h, w, 3]."""
+    """Its bytes, or decoded for an `image` size."""
     try:
         data = photo.read()
         if image is None:
             return data
-        return load_pixels(data, image.height, image.width, image.resize, image.interpolation)
-    except ImageError as error:
+        return decoder.load_photo(data, image.height, image.width, image.resize, image.interpolation)
+    except decoder.ImageError as error:
         return PhotoError(error.code, str(error))
     except FileNotFoundError:
         return PhotoError("file_missing", "There is no such file.")
@@ -156,7 +170,8 @@ def _prepared(photo: Photo, image: ImageSpec | None) -> Prepared | PhotoError:
         return PhotoError("file_unreadable", f"It cannot be read: {error.strerror or error}.")
 
 
-def _row(photo: Photo, result: NDArray[np.float32] | PhotoError) -> Row:
+def _row(photo: Photo, result: Answer | PhotoError) -> Row:
     if isinstance(result, PhotoError):
         return Row(photo.path, photo.size, photo.mtime_ns, error=result.code, detail=result.detail)
-    return Row(photo.path, photo.size, photo.mtime_ns, result)
+    scores, notes = result
+    return Row(photo.path, photo.size, photo.mtime_ns, scores, detail=notes or None)

@@ -1,10 +1,10 @@
 """What a call is about: which labels, from which score on each is a tag, and how a row of outputs becomes a result."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from serving.client.results import EmbedResult, ExplainResult, SeenLabel, Tag, T
 Threshold = float | Mapping[str, float] | None
 Coordinates = Literal["upright", "stored"]
 
-# Output name -> that of one photo; where attention was asked for also SEEN_PHOTO.
-Row = dict[str, NDArray[np.float32]]
+# Output name -> that of one photo; if attention was asked for also SEEN_PHOTO, and NOTES if the decoder's are known.
+Row = dict[str, NDArray[Any]]
 SEEN_PHOTO = "photo"  # [3]: the upright photo's width and height, and its EXIF orientation
+NOTES = "notes"  # []: one text, a line for each sentence
 
 R = TypeVar("R")
 
@@ -83,13 +84,14 @@ class Choice:
             return TagResult(photo, self.spec.name, self.spec.version, error=row)
         rated = [tag for _, tag in self._rated(row)]
         tags = tuple([tag for tag in rated if _is_tag(tag)][: self.top_k])
-        return TagResult(photo, self.spec.name, self.spec.version, tags, {tag.label: tag.score for tag in rated})
+        scores = {tag.label: tag.score for tag in rated}
+        return TagResult(photo, self.spec.name, self.spec.version, tags, scores, notes=notes_of(row))
 
     def embed_result(self, photo: str | int, row: Row | PhotoError) -> EmbedResult:
         if isinstance(row, PhotoError):
             return EmbedResult(photo, self.spec.name, self.spec.version, error=row)
         chosen = row["embeddings"][list(self.places)]
-        return EmbedResult(photo, self.spec.name, self.spec.version, self.labels, chosen)
+        return EmbedResult(photo, self.spec.name, self.spec.version, self.labels, chosen, notes=notes_of(row))
 
     def explain_result(
         self, named: bool, coordinates: Coordinates, photo: str | int, row: Row | PhotoError
@@ -107,7 +109,9 @@ class Choice:
             SeenLabel(tag.label, tag.score, tag.threshold, grid)
             for (_, tag), grid in zip(entries, seen.maps, strict=True)
         )
-        return ExplainResult(photo, self.spec.name, self.spec.version, labels, seen.size, seen.box, orientation)
+        return ExplainResult(
+            *(photo, self.spec.name, self.spec.version, labels, seen.size, seen.box, orientation), notes=notes_of(row)
+        )
 
     def _rated(self, row: Row) -> list[tuple[int, Tag]]:
         """Each chosen label with its place in the model's order, highest score first."""
@@ -116,6 +120,15 @@ class Choice:
             for place in self.places
         ]
         return sorted(rated, key=lambda entry: -entry[1].score)
+
+
+def noted(notes: Iterable[str]) -> NDArray[Any]:
+    """The decoder's notes about one photo, as a row of outputs has them."""
+    return np.array("\n".join(notes))
+
+
+def notes_of(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[NOTES]).splitlines()) if NOTES in row else ()
 
 
 def _labels(labels: Sequence[str] | None) -> tuple[str, ...] | None:

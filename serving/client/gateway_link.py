@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec
-from serving.client.calls import SEEN_PHOTO, Row
+from serving.client.calls import NOTES, SEEN_PHOTO, Row, noted
 from serving.client.errors import (
     ClientError,
     OutputNotOffered,
@@ -116,6 +116,7 @@ class GatewayLink:
                 "scores": np.array([seen[label]["score"] for label in spec.labels], np.float32),
                 "attention": np.array([seen[label]["attention"] for label in spec.labels], np.float32),
                 SEEN_PHOTO: np.array([image["width"], image["height"], image["orientation"]], np.float32),
+                NOTES: noted(said.get("notes", ())),
             }
 
     def _item(self, result: Mapping[str, Any], spec: TaggerSpec) -> Row | PhotoError:
@@ -173,7 +174,7 @@ class GatewayLink:
 def _scores(answer: Mapping[str, Any], spec: TaggerSpec) -> Row:
     by_label = {entry["label"]: entry["score"] for entry in answer["scores"]}
     scores: NDArray[np.float32] = np.array([by_label[label] for label in spec.labels], np.float32)
-    return {"scores": scores}
+    return {"scores": scores, NOTES: noted(answer.get("notes", ()))}
 
 
 def _translated(url: str, status: int, code: str, detail: str) -> ClientError:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.client.batcher import Batcher
-from serving.client.calls import SEEN_PHOTO, Row
+from serving.client.calls import NOTES, SEEN_PHOTO, Row, noted
 from serving.client.errors import ClientClosed, PhotoError, PhotosRefused
 from serving.client.options import ClientOptions
 from serving.client.photos import BadPhoto, Decoded, Photo, decoded, to_bytes
@@ -51,7 +51,7 @@ class Pipeline:
         if isinstance(ready, bytes):
             return await self._batcher(outputs).submit(ready)
         row = await self._batcher(outputs).submit(ready.pixels)
-        return row if isinstance(row, PhotoError) else row | {SEEN_PHOTO: _seen(ready)}
+        return row if isinstance(row, PhotoError) else row | {SEEN_PHOTO: _seen(ready), NOTES: noted(ready.notes)}
 
     def _pixels_for(self, outputs: tuple[str, ...]) -> bool:
         """Triton does not tell how large a photo is and which way up, without which attention lies nowhere."""

@@ -18,12 +18,17 @@ class Tag:
 
 @dataclass(frozen=True)
 class Result:
-    """`id` is the path as it was given, or else the photo's place in the input, from 0."""
+    """`id` is the path as it was given, or else the photo's place in the input, from 0.
+
+    `notes` say what had to be assumed to show the photo, such as that its colour profile is broken. A Triton that
+    decodes the photos itself does not tell.
+    """
 
     id: str | int
     model: str
     version: int
     error: PhotoError | None = field(default=None, kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Photos from bytes to answers: admitted and read (pre), decoded and run (core), put into words (post), in time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from serving.engines.base import Engine, Outputs, Pixels
 from serving.gateway.answers.embedding import Embeddings
 from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, asked_tags, located, make_explanation
 from serving.gateway.answers.overlay import MOST_SIDE, draw_overlay
-from serving.gateway.answers.tagging import BatchAnswer, Result, TagAnswer, make_answer, make_batch_answer
+from serving.gateway.answers.tagging import BatchAnswer, Result, Scored, TagAnswer, make_answer, make_batch_answer
 from serving.gateway.errors import GatewayError
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.observe.stages import Stage, note
@@ -57,7 +57,8 @@ class TaggingService:
         """Tag the photo in the request's body. Raises GatewayError, ImageError or EngineError, as all of these do."""
         choice = self._choose(query)
         async with self._one(request, choice.spec, "scores") as run:
-            return make_answer(choice, run.outputs["scores"][0], query, request.state.request_id)
+            scored = Scored(run.outputs["scores"][0], run.photo.notes)
+            return make_answer(choice, scored, query, request.state.request_id)
 
     async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
         """Tag all photos in the request's body; what is wrong with one of them is its own result."""
@@ -68,6 +69,7 @@ class TaggingService:
             note(model=choice.spec.name, version=choice.spec.version, images=len(items))
             with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
                 results = await self._run_many(items, choice.spec, Deadline(timeout))
+            _log_notes(sentence for result in results if isinstance(result, Scored) for sentence in result.notes)
         return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
 
     async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
@@ -146,6 +148,7 @@ class TaggingService:
             deadline = Deadline(timeout)
             with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
                 photo = await self._decode(data, spec, deadline)
+                _log_notes(photo.notes)
                 answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
                 yield _Run(data, photo, answer, deadline)
 
@@ -154,12 +157,12 @@ class TaggingService:
         size = min(spec.max_batch, _MOST_AT_ONCE)
         turns = asyncio.Semaphore(self._decoders.threads)
 
-        async def decoded(item: Item) -> Pixels | ImageError | GatewayError:
+        async def decoded(item: Item) -> Photo | ImageError | GatewayError:
             if isinstance(item.photo, GatewayError):
                 return item.photo
             async with turns:
                 try:
-                    return (await self._decode(item.photo, spec, deadline)).pixels
+                    return await self._decode(item.photo, spec, deadline)
                 except ImageError as error:
                     return error
 
@@ -167,10 +170,10 @@ class TaggingService:
             results: list[Any] = await _all(map(decoded, chunk))
             good = [place for place, result in enumerate(results) if not isinstance(result, Exception)]
             if good:
-                pixels = np.stack([results[place] for place in good])
+                pixels = np.stack([results[place].pixels for place in good])
                 scores = (await self._infer(pixels, spec, ["scores"], deadline))["scores"]
                 for place, row in zip(good, scores, strict=True):
-                    results[place] = row
+                    results[place] = Scored(row, results[place].notes)
             return results
 
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
@@ -189,6 +192,12 @@ class TaggingService:
         for row in answer.get("scores", ()):
             metrics.count_scores(row)
         return answer
+
+
+def _log_notes(notes: Iterable[str]) -> None:
+    """Adds what the decoder noted to the request's line in the log, each sentence once."""
+    if sentences := dict.fromkeys(notes):
+        note(notes=" ".join(sentences))
 
 
 async def _all(work: "Iterator[Coroutine[Any, Any, T]]") -> list[T]:

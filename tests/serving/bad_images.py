@@ -41,6 +41,9 @@ def animated_gif() -> bytes:
     return encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
 
 
+BROKEN_PROFILE = encode(picture(), "JPEG", icc_profile=b"no profile at all" * 20)
+BROKEN_PROFILE_NOTE = "The photo's colour profile is broken; its colours are taken as sRGB."
+
 REFUSED = {
     "empty body": (b"", 422, "image_empty"),
     "text file": (b"These are words, not a photo.\n" * 9, 415, "image_format_unsupported"),

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from labelwise_image import ImageError, load_pixels
+from labelwise_image import ImageError, load_photo
 
 
 class TritonPythonModel:
@@ -30,9 +30,12 @@ class TritonPythonModel:
 
     def _decode(self, photo):
         try:
-            return load_pixels(photo, **self._settings)
+            decoded = load_photo(photo, **self._settings)
         except ImageError as error:
             return f"{error.code}: {error}"
+        for note in decoded.notes:
+            pb_utils.Logger.log_warn(note)
+        return decoded.pixels
 
     def _respond(self, photos):
         results = [photo.result() for photo in photos]

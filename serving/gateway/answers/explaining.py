@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from labelwise.attention import Located, Maps, as_stored, locate
 from labelwise.image import Photo
 from labelwise.spec import TaggerSpec
-from serving.gateway.answers.tagging import Scores, Tag, is_tag, ranked
+from serving.gateway.answers.tagging import Notes, Scores, Tag, is_tag, ranked
 from serving.gateway.requests.query import Choice, ThresholdQuery
 
 _DIGITS = 6
@@ -51,6 +51,7 @@ class ExplainAnswer(BaseModel):
     image: ImageInfo
     grid: Grid
     labels: list[SeenLabel]
+    notes: Notes = None
     request_id: str
 
 
@@ -84,5 +85,6 @@ def make_explanation(
         image=ImageInfo(width=width, height=height, orientation=photo.orientation),
         grid=Grid(height=places.maps.shape[1], width=places.maps.shape[2], box=places.box),
         labels=[SeenLabel(**dict(tag), attention=grid) for (_, tag), grid in zip(entries, maps, strict=True)],
+        notes=list(photo.notes) or None,
         request_id=request_id,
     )

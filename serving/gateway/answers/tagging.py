@@ -1,7 +1,8 @@
 """From a model's scores to the tags a client asked for; plain data in, plain data out."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from serving.gateway.requests.query import Choice, TagQuery
 _DIGITS = 6
 
 Scores = NDArray[np.float32]  # [l]
+
+_ASSUMED = "What had to be assumed to show the photo, one sentence each, such as that its colour profile is broken."
+Notes = Annotated[list[str] | None, Field(description=_ASSUMED)]
 
 
 class Tag(BaseModel):
@@ -30,6 +34,7 @@ class TagAnswer(BaseModel):
     version: int = Field(description="The version that answered.")
     tags: list[Tag]
     scores: list[Tag] | None = Field(None, description="With `scores=all`: every label, highest first.")
+    notes: Notes = None
     request_id: str
 
 
@@ -48,6 +53,7 @@ class BatchItem(BaseModel):
     id: str = Field(description="As it was sent; of a form the file's name, or its place where names lack or repeat.")
     tags: list[Tag] | None = None
     scores: list[Tag] | None = None
+    notes: Notes = None
     error: ItemError | None = None
 
 
@@ -60,13 +66,21 @@ class BatchAnswer(BaseModel):
     request_id: str
 
 
-Result = Scores | ImageError | GatewayError  # of one photo of a batch
+@dataclass(frozen=True)
+class Scored:
+    """One photo that was tagged: its scores [l], and the decoder's notes about it."""
+
+    scores: Scores
+    notes: Sequence[str] = ()
 
 
-def make_answer(choice: Choice, scores: Scores, query: TagQuery, request_id: str) -> TagAnswer:
-    """scores [l] of one photo -> the answer to `query`."""
+Result = Scored | ImageError | GatewayError  # of one photo of a batch
+
+
+def make_answer(choice: Choice, scored: Scored, query: TagQuery, request_id: str) -> TagAnswer:
+    """One photo's scores -> the answer to `query`."""
     spec = choice.spec
-    return TagAnswer(model=spec.name, version=spec.version, request_id=request_id, **_tags(choice, scores, query))
+    return TagAnswer(model=spec.name, version=spec.version, request_id=request_id, **_tags(choice, scored, query))
 
 
 def make_batch_answer(
@@ -98,12 +112,14 @@ def is_tag(tag: Tag) -> bool:
     return tag.score >= tag.threshold
 
 
-def _tags(choice: Choice, scores: Scores, query: TagQuery) -> dict[str, Any]:
-    """The fields `tags` and, where they are asked for, `scores`."""
+def _tags(choice: Choice, scored: Scored, query: TagQuery) -> dict[str, Any]:
+    """The fields `tags` and `notes` and, if they are asked for, `scores`."""
+    notes = list(scored.notes) or None
     if query.scores == "tags":
-        return {"tags": [tag for _, tag in ranked(choice, scores, only_tags=True)][: query.top_k]}
-    every = [tag for _, tag in ranked(choice, scores)]
-    return {"tags": list(filter(is_tag, every))[: query.top_k], "scores": every}
+        tags = [tag for _, tag in ranked(choice, scored.scores, only_tags=True)]
+        return {"tags": tags[: query.top_k], "notes": notes}
+    every = [tag for _, tag in ranked(choice, scored.scores)]
+    return {"tags": list(filter(is_tag, every))[: query.top_k], "scores": every, "notes": notes}
 
 
 def _item_error(error: Exception) -> ItemError:

@@ -10,7 +10,10 @@ from typing import Any, TextIO
 from serving.settings import Settings
 
 _requests = logging.getLogger("labelwise.request")
-_FACTS = ("request_id", "method", "route", "status", "seconds", "key_name", "model", "version", "images", "problem")
+_FACTS = (
+    *("request_id", "method", "route", "status", "seconds", "key_name", "model", "version", "images", "problem"),
+    "notes",
+)
 
 
 def configure_logging(settings: Settings) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from labelwise.image import load_pixels
 from labelwise.repository import Repository
+from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
 from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of
 
 
@@ -56,6 +57,31 @@ def test_the_table_says_what_the_model_says(tag: Tag, photos: Path, committed: l
     assert list(pq.read_table(tmp_path / "tags.parquet")["path"].to_pylist()) == sorted(
         [f"photos/{name}" for name in wanted] + [*rows]
     )
+
+
+def test_what_was_assumed_about_a_photo_is_its_detail(tag: Tag, committed: list[Path], tmp_path: Path):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    shutil.copy(committed[0], folder / "plain.jpg")
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(BROKEN_PROFILE)
+    answer = tag("p", "--out", "t.parquet")
+    assert answer.returncode == 0
+    assert answer.stderr.count(BROKEN_PROFILE_NOTE) == 1
+    rows = rows_of(tmp_path / "t.parquet")
+    assert {path: (row["error"], row["detail"]) for path, row in rows.items()} == {
+        "p/plain.jpg": (None, None),
+        "p/a.jpg": (None, BROKEN_PROFILE_NOTE),
+        "p/b.jpg": (None, BROKEN_PROFILE_NOTE),
+    }
+    again = tag("p", "--out", "t.parquet")
+    assert (again.returncode, again.stdout.startswith("Tagged 0 photos")) == (0, True)
+
+
+def test_a_gateways_notes_are_details_too(tag: Tag, gateway_url: str, tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(BROKEN_PROFILE)
+    assert tag("a.jpg", "--out", "t.parquet", "--server", gateway_url).returncode == 0
+    assert rows_of(tmp_path / "t.parquet")["a.jpg"]["detail"] == BROKEN_PROFILE_NOTE
 
 
 def spec_labels() -> tuple[tuple[str, ...], tuple[float, ...]]:

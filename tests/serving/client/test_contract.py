@@ -11,6 +11,7 @@ from PIL import Image
 
 from labelwise.spec import TaggerSpec
 from serving.client import AsyncTagger, PhotoError, Tagger, TagResult
+from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
 from tests.serving.client.conftest import WAYS, Arguments
 
 AGREE = 1e-4
@@ -58,6 +59,17 @@ def test_async_is_the_same(way: str, arguments: Arguments, photos: list[Path], a
 
 def test_the_contract_comes_from_the_server(tagger: Tagger, repository: Path) -> None:
     assert tagger.spec == TaggerSpec.read(repository / "scenes")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_notes_come_from_whatever_decodes(way: str, arguments: Arguments, photos: list[Path]) -> None:
+    positional, named = arguments(way)
+    told = () if way == "bytes" else (BROKEN_PROFILE_NOTE,)  # Triton has no output for them
+    with Tagger(*positional, **named) as tagger:
+        assert [result.notes for result in tagger.tag([photos[0], BROKEN_PROFILE, photos[1]])] == [(), told, ()]
+        assert [result.notes for result in tagger.tag([BROKEN_PROFILE])] == [told]
+        (explained,) = tagger.explain([BROKEN_PROFILE])
+    assert explained.notes == (BROKEN_PROFILE_NOTE,)
 
 
 def test_a_bad_photo_fails_no_other(tagger: Tagger, photos: list[Path], asked: list[dict], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from serving.gateway.access.keys import add_key
 from tests.conftest import ROOT, free_port, running_gateway
+from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PATIENCE = 60.0  # seconds
@@ -117,6 +118,15 @@ def test_one_line_of_json_for_each_request(tmp_path: Path, capfd: pytest.Capture
     assert (closed["status"], closed["problem"], closed["route"]) == (401, "unauthorized", "other")
     assert "holiday" not in err
     assert key not in err
+
+
+def test_the_line_has_the_notes_about_the_photos(capfd: pytest.CaptureFixture[str]) -> None:
+    with running_gateway(log_format="json") as (url, _):
+        files = [("files", (name, BROKEN_PROFILE, "image/jpeg")) for name in ("a.jpg", "b.jpg")]
+        for path, form in (("/v1/tag", {"file": ("a.jpg", BROKEN_PROFILE)}), ("/v1/tag:batch", files)):
+            assert httpx.post(f"{url}{path}", files=form).status_code == 200
+    requests = [line for line in lines(capfd.readouterr().err) if line["logger"] == "labelwise.request"]
+    assert [line["notes"] for line in requests] == [BROKEN_PROFILE_NOTE] * 2
 
 
 def test_only_problems_where_that_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:

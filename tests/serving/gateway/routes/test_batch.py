@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, running_gateway
-from tests.serving.bad_images import REFUSED
+from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE, REFUSED
 from tests.serving.gateway.routes.test_tag import assert_problem
 from tests.serving.raw_http import PHOTO
 
@@ -42,6 +42,13 @@ def test_a_batch_says_of_each_photo_what_tag_says(client: httpx.Client, tag: Tag
             for found, expected in zip(result[kind], alone[kind], strict=True):
                 assert found["score"] == pytest.approx(expected["score"], abs=1e-5)
                 assert found["threshold"] == expected["threshold"]
+
+
+def test_notes_stand_beside_the_photo_that_they_are_about(client: httpx.Client) -> None:
+    body = as_json({"first": PHOTO, "broken profile": BROKEN_PROFILE, "last": PHOTO})
+    results = client.post("/v1/tag:batch", json=body).json()["results"]
+    assert [result.get("notes") for result in results] == [None, [BROKEN_PROFILE_NOTE], None]
+    assert all("tags" in result for result in results)
 
 
 def test_one_bad_photo_never_fails_the_others(client: httpx.Client) -> None:

@@ -16,7 +16,7 @@ from serving.gateway.answers.overlay import COLOURS, draw_overlay
 from serving.gateway.answers.tagging import Tag
 from tests.conftest import ROOT
 from tests.labelwise.test_attention import stored_file
-from tests.serving.bad_images import REFUSED
+from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE, REFUSED
 from tests.serving.gateway.routes.test_tag import assert_problem
 
 PHOTO = ROOT / "tests/assets/photos/sea-narwhals.jpg"
@@ -53,6 +53,11 @@ def test_the_grid_is_the_models_own(explain: Explain, client: httpx.Client, atte
     with Image.open(PHOTO) as image:
         assert answer["image"] == {"width": image.width, "height": image.height, "orientation": 1}
         assert answer["grid"] == {"height": 8, "width": 8, "box": [0, 0, image.width, image.height]}
+
+
+def test_what_was_assumed_about_a_photo_is_noted(explain: Explain) -> None:
+    assert "notes" not in explain(PHOTO.read_bytes()).json()
+    assert explain(BROKEN_PROFILE).json()["notes"] == [BROKEN_PROFILE_NOTE]
 
 
 def test_by_default_the_tags_are_explained(explain: Explain, client: httpx.Client) -> None:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT
-from tests.serving.bad_images import REFUSED, TAGGED
+from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE, REFUSED, TAGGED
 
 Tag = Callable[..., httpx.Response]
 
@@ -35,6 +35,13 @@ def test_tags_are_the_scores_that_reach_their_threshold(tag: Tag, photo: bytes) 
     scores = [entry["score"] for entry in answer["scores"]]
     assert scores == sorted(scores, reverse=True)
     assert len(scores) == 5
+
+
+def test_what_was_assumed_about_a_photo_is_noted(tag: Tag, photo: bytes) -> None:
+    assert "notes" not in tag(photo).json()
+    answer = tag(BROKEN_PROFILE, scores="all").json()
+    assert answer["notes"] == [BROKEN_PROFILE_NOTE]
+    assert len(answer["scores"]) == 5
 
 
 def test_multipart_and_raw_body_answer_alike(client: httpx.Client, tag: Tag, photo: bytes) -> None:
