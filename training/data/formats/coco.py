@@ -16,7 +16,7 @@ from training.data.labelled import LabelledData, some
 NAME = "COCO instances"
 LAYOUT = "COCO instances (a JSON; a folder with annotations/instances_*.json; train, valid and test with a JSON each)"
 
-_KEYS = re.compile(r'"(?:images|annotations|categories)"\s*:\s*\[')
+_KEYS = re.compile(r'"(?:images|annotations)"\s*:\s*\[')
 # Of the official sets: what says nothing of instances, or says it again.
 _NOT_INSTANCES = re.compile(r"captions|panoptic|stuff|person_keypoints|image_info")
 

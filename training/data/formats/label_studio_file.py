@@ -31,6 +31,8 @@ def read_answers(file: Path) -> tuple[list[Answer], list[str]]:
         header, table = read_rows(file)
         return _of_records([{name: row.cells.get(name, "") for name in header} for row in table], file)
     records = parse_json(read_text(file, "JSON"), str(file))
+    if isinstance(records, list) and all(isinstance(part, list) for part in records):
+        records = [task for part in records for task in part]  # its converter nests the tasks of several files
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{file} must be a list of tasks, as Label Studio exports it.")
     if any("annotations" in record or "completions" in record for record in records):
@@ -122,4 +124,4 @@ def _photo(data: Any, place: str) -> str:
 
 
 def _is_image(value: Any) -> bool:
-    return (isinstance(value, str) and is_photo(value.partition("?")[0])) or "/local-files/?d=" in str(value)
+    return isinstance(value, str) and (is_photo(value.partition("?")[0]) or "/local-files/?d=" in value)

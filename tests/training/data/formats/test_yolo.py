@@ -127,3 +127,22 @@ def test_its_images_alone_are_no_labels(tmp_path: Path):
         read_data(tmp_path / "images")
     with pytest.raises(DataError, match=r"found 2 folders \(images, labels\)"):
         read_data(tmp_path)
+
+
+@pytest.mark.parametrize(("train", "val"), [("train/images", "valid/images"), ("images/train", "images/val")])
+def test_a_data_yaml_that_only_names_the_classes(train: str, val: str, tmp_path: Path):
+    """As supervision writes it."""
+    photos(tmp_path, train, val)
+    (tmp_path / "data.yaml").write_text("nc: 2\nnames: [cat, dog]\n")
+    data = read_data(tmp_path)
+    assert (len(data.train), [file.name for file in data.val.files]) == (4, ["5.jpg"])
+
+
+def test_an_export_of_label_studio(tmp_path: Path):
+    for number in range(10):
+        put(tmp_path, f"images/0a1b2c3d-{number}.jpg", f"{number % 2} {BOX}\n")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "notes.json").write_text('{"categories": [{"id": 0, "name": "cat"}], "info": {"version": "1.0"}}')
+    data = read_data(tmp_path)
+    assert (data.labels, len(data.train), len(data.val)) == (("cat", "dog"), 8, 2)
+    assert data.layout == "YOLO's detection folders (classes.txt)"
