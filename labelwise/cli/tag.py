@@ -59,6 +59,13 @@ def tag(
     xmp_stem: Annotated[
         bool, typer.Option("--xmp-stem", help="The same as photo.xmp, which Lightroom reads beside raw files.")
     ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="GLOB of folders or photos to leave out, as drafts or '*_edit.jpg'; may be repeated."),
+    ] = None,
+    hidden: Annotated[
+        bool, typer.Option("--hidden", help="Also take hidden folders and other programs' thumbnails and recycle bins.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an output of another model or version, which is else refused.")
     ] = False,
@@ -92,6 +99,8 @@ def tag(
         send=send.value,
         every_score=scores is Scores.all,
         sidecars=Sidecars(stem=xmp_stem) if xmp or xmp_stem else None,
+        hidden=hidden,
+        exclude=tuple(exclude or ()),
         force=force,
         patience=patience,
         ray=ray,

@@ -15,15 +15,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import PurePosixPath
 
+from serving.bulk.selection import Selection
 from serving.bulk.sources import Found, Photo, Unreadable, as_text, is_photo, sized
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 
 
-def read_archive(path: str) -> Iterator[Found]:
+def read_archive(path: str, selection: Selection | None = None) -> Iterator[Found]:
     """Its photos; and where it is damaged, itself, after those before the damage."""
+    selection = selection or Selection()
+    read = _read_zip if path.lower().endswith(".zip") else _read_tar
     try:
-        yield from _read_zip(path) if path.lower().endswith(".zip") else _read_tar(path)
+        yield from read(path, selection)
     except BROKEN as error:
         yield Unreadable(as_text(path), "archive_broken", f"It cannot be read to its end: {error}.")
 
@@ -39,12 +42,12 @@ class _CheckedInfo(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
 
-def _read_tar(path: str) -> Iterator[Found]:
+def _read_tar(path: str, selection: Selection) -> Iterator[Found]:
     last = _last_offsets(path)
     with tarfile.open(path, "r|*", tarinfo=_CheckedInfo) as tar:
         for member in _photos_in(tar):
             name = _within(path, member.name)
-            if member.offset < last.get(name, 0):
+            if member.offset < last.get(name, 0) or not selection.takes_member(path, member.name):
                 continue
             if member.isfile():
                 stream = tar.extractfile(member)
@@ -80,11 +83,11 @@ def _tar_time(member: tarfile.TarInfo) -> int:
         return 0
 
 
-def _read_zip(path: str) -> Iterator[Found]:
+def _read_zip(path: str, selection: Selection) -> Iterator[Found]:
     with zipfile.ZipFile(path) as file:
         last = {_within(path, member.filename): member for member in file.infolist() if not member.is_dir()}
         for name, member in last.items():
-            if is_photo(PurePosixPath(name).name):
+            if is_photo(PurePosixPath(name).name) and selection.takes_member(path, member.filename):
                 read = functools.partial(_read_member, file, member)
                 yield sized(Photo(name, member.file_size, _zip_time(member), read, streamed=True))
 

@@ -10,6 +10,7 @@ from serving.bulk.archives import BROKEN
 from serving.bulk.errors import GOES_ON, OutputError
 from serving.bulk.ledger import Ledger
 from serving.bulk.rows import Row
+from serving.bulk.selection import Selection
 from serving.bulk.sources import Found, Photo, Unreadable, as_text, find_photos, named
 
 _LOOKED_UP = 64  # photos at once
@@ -33,6 +34,7 @@ def read_chunks(
     most_bytes: int,
     is_complete: Callable[[Photo, Row], bool] = lambda photo, row: True,
     out: str | None = None,
+    selection: Selection | None = None,
 ) -> Iterator[Chunk]:
     """Everything in `paths`, once, `size` photos or `most_bytes` a chunk, a larger photo alone.
 
@@ -40,8 +42,8 @@ def read_chunks(
     could not be read is taken out of it at the end, if this time they could.
     """
     new: list[Photo] = []
-    unreadable = ledger.unreadable()
-    for group in _groups(_once(find_photos(paths, out)), ledger, size):
+    unreadable, selection = ledger.unreadable(), selection or Selection()
+    for group in _groups(_once(find_photos(paths, out, selection)), ledger, size):
         chunk = Chunk(rows=[_row(found) for found in group if isinstance(found, Unreadable)])
         photos = [found for found in group if isinstance(found, Photo)]
         done = ledger.done(photos)
@@ -61,7 +63,7 @@ def read_chunks(
     while new:
         yield Chunk(_first(new, size, most_bytes))
     if unreadable:
-        names = [as_text(name) for name in named(paths, out)]
+        names = [as_text(name) for name in named(paths, out, selection.uncounted())]
         ledger.forget_unreadable(path for path, error in unreadable.items() if _was_read(path, error, names))
 
 

@@ -35,6 +35,8 @@ class TagOptions:
     send: Literal["auto", "pixels", "bytes"] = "auto"
     every_score: bool = True
     sidecars: "Sidecars | None" = None
+    hidden: bool = False  # hidden folders and those of other programs, too
+    exclude: tuple[str, ...] = ()  # globs
     force: bool = False
     patience: float = 300.0  # seconds without an answer
     threads: int | None = None  # that decode, and that run an embedded engine; as many as cores

@@ -20,6 +20,7 @@ from serving.bulk.pipeline import Pipeline
 from serving.bulk.progress import Progress
 from serving.bulk.records import Counts, Records
 from serving.bulk.rows import Row
+from serving.bulk.selection import LeftOut, Selection
 from serving.bulk.sources import STDIN, Photo, check_sources, count_photos
 from serving.client.errors import ServerTimeout, ServerUnavailable
 from serving.client.transport import Transport
@@ -34,6 +35,7 @@ class Summary:
     seconds: float
     rows: int
     stopped: bool
+    left_out: LeftOut
 
     @property
     def broken(self) -> int:
@@ -48,7 +50,7 @@ class Summary:
         words += f"; {counts.skipped:,} unchanged" if counts.skipped else ""
         words += f"; {self.broken:,} with an error (column `error`)" if self.broken else ""
         end = "Stopped: the same command goes on." if self.stopped else ""
-        return f"{words}. {self.out} has {self.rows:,} rows. {end}".rstrip()
+        return " ".join(filter(None, (f"{words}.", str(self.left_out), f"{self.out} has {self.rows:,} rows.", end)))
 
 
 def tag_files(paths: Sequence[str], options: TagOptions) -> Summary:
@@ -57,7 +59,8 @@ def tag_files(paths: Sequence[str], options: TagOptions) -> Summary:
     _check_choice(options)
     summary = asyncio.run(_tag(paths, options, Output(options.out, options.every_score)))
     if not summary.counts.seen and not summary.stopped and set(paths) != {STDIN}:
-        raise LabelwiseError(f"There is no photo in {', '.join(paths)}: names end in {', '.join(SUFFIXES)}.")
+        detail = f"There is no photo in {', '.join(paths)}: names end in {', '.join(SUFFIXES)}. {summary.left_out}"
+        raise LabelwiseError(detail.rstrip())
     return summary
 
 
@@ -115,27 +118,29 @@ class _Run:
         """Whatever ends it, what was tagged is in the output then, and the journal is gone only if that is all."""
         started = time.monotonic()
         publish = functools.partial(self.output.publish, self.ledger, self.transport.spec)
-        with Progress(functools.partial(count_photos, self.paths, self.options.out)) as progress:
+        selection = Selection(self.options.hidden, self.options.exclude)
+        with Progress(functools.partial(count_photos, self.paths, self.options.out, selection)) as progress:
             records = Records(self.ledger, publish, progress.show)
             pipeline = Pipeline(records)
             try:
                 with _signals(pipeline, progress):
-                    await self._score_all(pipeline, records, progress)
+                    await self._score_all(pipeline, records, progress, selection)
             finally:
                 publish()
         rows = self.ledger.count()
         if not pipeline.stopped:
             self.ledger.delete()
-        return Summary(self.options.out, records.counts, time.monotonic() - started, rows, pipeline.stopped)
+        seconds = time.monotonic() - started
+        return Summary(self.options.out, records.counts, seconds, rows, pipeline.stopped, selection.left_out)
 
-    async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress) -> None:
+    async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress, selection: Selection) -> None:
         options, spec = self.options, self.transport.spec
         size, sidecars = options.chunk_size(spec), options.sidecars
 
         def is_complete(photo: Photo, row: Row) -> bool:
             return sidecars is None or sidecars.done(photo, row, spec)
 
-        chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete, options.out)
+        chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete, options.out, selection)
         if options.ray:
             from serving.bulk.on_ray import score_on_ray
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from labelwise.image import SUFFIXES
 from serving.bulk.errors import UsageError
+from serving.bulk.selection import Selection
 from serving.client.photos import MAX_BYTES
 
 STDIN = "-"
@@ -66,29 +67,30 @@ def check_sources(paths: Sequence[str]) -> None:
             if sys.stdin is None:
                 raise UsageError("Standard input is closed: there are no paths on it.")
         elif not os.path.lexists(path):
-            if next(_matches(path), None) is None:
+            if next(_matches(path, Selection(hidden=True)), None) is None:
                 raise UsageError(f"There is nothing at {path}: name a photo, a folder, a glob, a list or an archive.")
         elif path.lower().endswith(LISTS) and not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
             raise UsageError(f"{path} cannot be read: permission is denied, or it is a link to nothing.")
 
 
-def find_photos(paths: Sequence[str], out: str | None = None) -> Iterator[Found]:
+def find_photos(paths: Sequence[str], out: str | None = None, selection: Selection | None = None) -> Iterator[Found]:
     """Every photo of `paths`, in no particular order; what a run that writes `out` makes is no photo."""
-    folders: set[tuple[int, int]] = set()
-    for path in named(paths, out):
+    folders, selection = set[tuple[int, int]](), selection or Selection()
+    for path in named(paths, out, selection):
         if path != STDIN and os.path.isdir(path):  # noqa: PTH112 (a name that no file can have is no folder)
-            yield from (found if isinstance(found, Unreadable) else look(found) for found in _walk(path, folders))
+            walked = _walk(path, folders, selection)
+            yield from (found if isinstance(found, Unreadable) else look(found) for found in walked)
         else:
-            yield from (found for found in _open(path) if not _is_own(found.path, out))
+            yield from (found for found in _open(path, selection) if not _is_own(found.path, out))
 
 
-def count_photos(paths: Sequence[str], out: str | None = None) -> int | None:
+def count_photos(paths: Sequence[str], out: str | None = None, selection: Selection | None = None) -> int | None:
     """How many `find_photos` will give; None where only reading it all would tell."""
-    count, folders = 0, set[tuple[int, int]]()
-    for path in named(paths, out):
+    count, folders, selection = 0, set[tuple[int, int]](), (selection or Selection()).uncounted()
+    for path in named(paths, out, selection):
         if path == STDIN or path.lower().endswith(ARCHIVES + LISTS):
             return None
-        count += sum(1 for _ in _walk(path, folders)) if os.path.isdir(path) else 1  # noqa: PTH112
+        count += sum(1 for _ in _walk(path, folders, selection)) if os.path.isdir(path) else 1  # noqa: PTH112
     return count
 
 
@@ -118,15 +120,17 @@ def as_text(path: str) -> str:
     return os.fsencode(Path(path)).decode("utf-8", "backslashreplace")
 
 
-def named(paths: Sequence[str], out: str | None) -> Iterator[str]:
+def named(paths: Sequence[str], out: str | None, selection: Selection) -> Iterator[str]:
     """What `paths` name themselves, and of a glob what can hold a photo."""
     for path in paths:
         is_itself = path == STDIN or os.path.lexists(path)
-        names = [path] if is_itself else filter(_may_hold_photos, _matches(path))
-        yield from (name for name in names if not _is_own(name, out))
+        for name in [path] if is_itself else filter(_may_hold_photos, _matches(path, selection)):
+            is_folder = os.path.isdir(name)  # noqa: PTH112
+            if not _is_own(name, out) and (name == STDIN or selection.takes_named(name, is_folder=is_folder)):
+                yield name
 
 
-def _matches(pattern: str) -> Iterator[str]:
+def _matches(pattern: str, selection: Selection) -> Iterator[str]:
     """As `glob.iglob` has it, but `**` takes each folder once: it may be in a circle of links, or in many."""
     deep = _DEEP.search(pattern)
     if not deep:
@@ -134,17 +138,16 @@ def _matches(pattern: str) -> Iterator[str]:
         return
     head, tail = pattern[: deep.start()], pattern[deep.end() :] or "*"
     for top in glob.iglob(head) if head else ("",):  # noqa: PTH207
-        for folder in _folders(top):
-            yield from _matches(glob.escape(folder) + tail)
+        for folder in _folders(top, selection):
+            yield from _matches(glob.escape(folder) + tail, selection)
 
 
-def _folders(top: str) -> Iterator[str]:
-    """`top` and those below that are not hidden, as the beginnings of names."""
-    for found in _read(top or os.curdir, set()):
+def _folders(top: str, selection: Selection) -> Iterator[str]:
+    """`top` and those below, as the beginnings of names."""
+    for found in _read(top or os.curdir, set(), selection):
         if isinstance(found, str):
             names = Path(os.path.relpath(found, top or os.curdir)).parts
-            if not any(name.startswith(".") for name in names):
-                yield os.path.join(top, *names, "")  # noqa: PTH118
+            yield os.path.join(top, *names, "")  # noqa: PTH118
 
 
 def _may_hold_photos(path: str) -> bool:
@@ -161,29 +164,31 @@ def _is_own(path: str, out: str | None) -> bool:
     return name.endswith(".xmp") or here == output or here.startswith((output + os.sep, output + ".journal"))
 
 
-def _open(path: str) -> Iterator[Found]:
+def _open(path: str, selection: Selection) -> Iterator[Found]:
     from serving.bulk import archives, lists
 
     if path == STDIN:
-        yield from lists.read_stdin()
+        yield from (found for found in lists.read_stdin() if selection.takes_listed(found.path))
     elif path.lower().endswith(LISTS):
-        yield from lists.read_list(path)
+        yield from (found for found in lists.read_list(path) if selection.takes_listed(found.path))
     elif path.lower().endswith(ARCHIVES):
-        yield from archives.read_archive(path)
+        yield from archives.read_archive(path, selection)
     else:
         yield look(path)
 
 
-def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str | Unreadable]:
+def _walk(folder: str, seen: set[tuple[int, int]], selection: Selection) -> Iterator[str | Unreadable]:
     """The photos in `folder` and below."""
-    for found in _read(folder, seen):
+    for found in _read(folder, seen, selection):
         if isinstance(found, Unreadable):
             yield found
-        elif not isinstance(found, str) and is_photo(found.name):
+        elif not isinstance(found, str) and is_photo(found.name) and selection.takes(found.path, is_folder=False):
             yield found.path
 
 
-def _read(folder: str, seen: set[tuple[int, int]]) -> Iterator[str | os.DirEntry[str] | Unreadable]:
+def _read(
+    folder: str, seen: set[tuple[int, int]], selection: Selection
+) -> Iterator[str | os.DirEntry[str] | Unreadable]:
     """`folder` and those below, each once, followed by its files. No more is kept than which folders are in one."""
     folders, links = [folder], list[str]()
     while folders or links:
@@ -197,6 +202,8 @@ def _read(folder: str, seen: set[tuple[int, int]]) -> Iterator[str | os.DirEntry
             with os.scandir(current) as entries:
                 for entry in entries:
                     if _is_folder(entry):
+                        if not selection.takes(entry.path, is_folder=True):
+                            continue
                         (links if entry.is_symlink() else folders).append(entry.path)
                     else:
                         yield entry

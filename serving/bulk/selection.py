@@ -1,0 +1,144 @@
+"""Which folders and photos are left out: hidden ones, those of other programs, and what `--exclude` names."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+# Names in lower case: thumbnails, recycle bins and snapshots of storage systems, systems and photo programs. One with a
+# slash is a folder in a folder.
+_PROGRAMS = (
+    "@eadir",  # Synology: thumbnails
+    "@__thumb",  # QNAP: thumbnails
+    "@recycle",
+    "#recycle",
+    "@recently-snapshot",
+    "#snapshot",
+    "$recycle.bin",
+    "recycler",
+    "system volume information",
+    "lost+found",
+    "__macosx",
+    "network trash folder",
+    "temporary items",
+    "*.lrdata",  # Lightroom: previews
+    "*.photoslibrary/resources",  # Apple Photos: previews
+    "appdata_*/preview",  # Nextcloud: previews
+)
+_MOST_NAMES = 4  # in a sentence
+_MOST_PATHS = 10_000
+
+
+@dataclass
+class LeftOut:
+    """What was left out: how many hidden folders and photos, some of their names, and how many `--exclude` names."""
+
+    hidden: int = 0
+    names: list[str] = field(default_factory=list)
+    excluded: int = 0
+    _paths: set[str] = field(default_factory=set)
+
+    def hide(self, path: str, name: str) -> None:
+        if self._is_new(path):
+            self.hidden += 1
+            if name not in self.names and len(self.names) <= _MOST_NAMES:
+                self.names.append(name)
+
+    def exclude(self, path: str) -> None:
+        self.excluded += self._is_new(path)
+
+    def _is_new(self, path: str) -> bool:
+        """A glob with `**` comes by more than once. So that memory stays bounded, only the first paths are known."""
+        path = os.path.normpath(path)
+        if path in self._paths:
+            return False
+        if len(self._paths) < _MOST_PATHS:
+            self._paths.add(path)
+        return True
+
+    def __str__(self) -> str:
+        parts = []
+        if self.hidden:
+            names = ", ".join([*self.names[:_MOST_NAMES], *(["…"] if len(self.names) > _MOST_NAMES else [])])
+            what = "folder or photo" if self.hidden == 1 else "folders and photos"
+            parts.append(f"{self.hidden:,} {what} that are hidden or of other programs ({names}; --hidden takes them)")
+        if self.excluded:
+            parts.append(f"{self.excluded:,} by --exclude")
+        return f"Left out: {'; '.join(parts)}." if parts else ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is taken of the sources. Whatever is left out is counted in `left_out`.
+
+    A glob of `exclude` without a slash is about the name of a folder or photo, one with a slash about the end of its
+    path.
+    """
+
+    hidden: bool = False
+    exclude: tuple[str, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
+
+    def uncounted(self) -> "Selection":
+        """The same with a tally of its own."""
+        return replace(self, left_out=LeftOut())
+
+    def takes(self, path: str, *, is_folder: bool) -> bool:
+        """Whether a folder or photo that was found by its place is taken."""
+        name = os.path.basename(path)  # noqa: PTH119 (there may be millions)
+        if not self.hidden and (name.startswith(".") or (is_folder and _is_of_a_program(path))):
+            self.left_out.hide(path, name)
+            return False
+        return not self._excludes(path, (name,))
+
+    def takes_named(self, path: str, *, is_folder: bool) -> bool:
+        """Whether what the command names is taken. A shell may have put `@eaDir` for `*`, but nothing hidden."""
+        names = _names(path)
+        program = None if self.hidden else _program_in(names)
+        if program:
+            self.left_out.hide(path[: path.index(program) + len(program)], program)
+            return False
+        return not self._excludes(path, names[-1:] if is_folder else names)
+
+    def takes_listed(self, path: str) -> bool:
+        """Whether a path in a list is taken. The list chose it, hidden or not."""
+        return not self._excludes(path, _names(path))
+
+    def takes_member(self, archive: str, member: str) -> bool:
+        """Whether a photo in an archive is taken."""
+        names, path = _names(member), f"{archive}/{member}"
+        hidden = next((name for name in names if name.startswith(".")), None) or _program_in(names[:-1])
+        if hidden and not self.hidden:
+            self.left_out.hide(path, hidden)
+            return False
+        return not self._excludes(path, names)
+
+    def _excludes(self, path: str, names: Sequence[str]) -> bool:
+        if not any(_matches(pattern.rstrip("/"), path, names) for pattern in self.exclude):
+            return False
+        self.left_out.exclude(path)
+        return True
+
+
+def _matches(pattern: str, path: str, names: Sequence[str]) -> bool:
+    if "/" not in pattern:
+        return any(fnmatchcase(name, pattern) for name in names)
+    pattern = pattern.removeprefix("./")
+    return any(fnmatchcase(path, whole) for whole in (pattern, f"*/{pattern}", f"{pattern}/*", f"*/{pattern}/*"))
+
+
+def _is_of_a_program(path: str) -> bool:
+    return bool(_program_in(_names(path)[-2:], last_only=True))
+
+
+def _program_in(names: Sequence[str], *, last_only: bool = False) -> str | None:
+    """The first of `names` that is a folder of a program's."""
+    for at in range(len(names) - 1 if last_only else 0, len(names)):
+        here, in_parent = names[at].lower(), "/".join(names[max(at - 1, 0) : at + 1]).lower()
+        if any(fnmatchcase(in_parent if "/" in known else here, known) for known in _PROGRAMS):
+            return names[at]
+    return None
+
+
+def _names(path: str) -> list[str]:
+    return [name for name in path.replace(os.sep, "/").split("/") if name not in ("", ".", "..")]
