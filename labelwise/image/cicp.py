@@ -11,6 +11,7 @@ Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Chromaticities = tuple[float, float, float, float, float, float, float, float]  # x, y of white, red, green, blue
 
 UNSPECIFIED, PQ, HLG = 2, 16, 18
+_MOST_CHUNKS = 1000  # before the pixels of a PNG
 
 _D65, _C = (0.3127, 0.3290), (0.310, 0.316)
 SRGB_PRIMARIES: Chromaticities = (*_D65, 0.640, 0.330, 0.300, 0.600, 0.150, 0.060)
@@ -81,7 +82,9 @@ class Cicp(NamedTuple):
 def read_png_cicp(data: bytes) -> Cicp | None:
     """Returns what a PNG's cICP chunk says. The chunk stands before the pixels, so the search ends there."""
     place = 8
-    while place + 12 <= len(data):
+    for _ in range(_MOST_CHUNKS):
+        if place + 12 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, place)
         if kind == b"cICP" and length == 4:
             return Cicp(data[place + 8], data[place + 9])

@@ -28,7 +28,7 @@ def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, Notes]:
     """
     space = _stated_space(image, data)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _to_srgb(to_8_bit(image), space)
+        return _of_deep_grey(image, space)
     if not image.has_transparency_data:
         return _to_srgb(image, space)
     image = _in_mode(image, "LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
@@ -37,6 +37,14 @@ def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, Notes]:
     white = Image.new("RGB", opaque.size, "white")
     white.paste(opaque, mask=alpha)
     return white, notes
+
+
+def _of_deep_grey(image: Image.Image, space: Space) -> tuple[Image.Image, Notes]:
+    """Grey of more than 8 bits. What becomes of 256 levels tells what becomes of all that lie between."""
+    if space is None or (isinstance(space, Cicp) and space.is_hdr):  # HDR depends on the whole picture
+        return _to_srgb(to_8_bit(image), space)
+    levels, notes = _to_srgb(Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis]), space)
+    return to_8_bit(image, np.asarray(levels)[0, :, 1]).convert("RGB"), notes
 
 
 def _stated_space(image: Image.Image, data: bytes) -> Space:

@@ -8,12 +8,14 @@ from .tiff import WHITE_IS_ZERO
 
 _BITS, _PHOTOMETRIC = 258, 262  # TIFF's tags
 _ROWS = 256
+_LEVELS = np.arange(256)
 
 
-def to_8_bit(image: Image.Image) -> Image.Image:
+def to_8_bit(image: Image.Image, curve: NDArray[np.uint8] | None = None) -> Image.Image:
     """Grey of 12, 16 or 32 bits to 8 bits over their full range; Pillow's own conversion clips at 255.
 
-    Floating-point samples range from 0 to 1, or to the brightest one where that is above 1.
+    Floating-point samples range from 0 to 1, or to the brightest one where that is above 1. A `curve` of 256 levels
+    is applied before the samples are rounded: afterwards the dark ones would be few.
     """
     tags = getattr(image, "tag_v2", {})
     values = np.asarray(image)
@@ -26,7 +28,8 @@ def to_8_bit(image: Image.Image) -> Image.Image:
     grey = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), _ROWS):  # in strips: as floats, a large picture would take a gigabyte
         strip = values[top : top + _ROWS].astype(np.float32)
-        grey[top : top + _ROWS] = np.nan_to_num(strip * scale + offset).clip(0, 255).round()
+        levels = np.nan_to_num(strip * scale + offset).clip(0, 255)
+        grey[top : top + _ROWS] = (levels if curve is None else np.interp(levels, _LEVELS, curve)).round()
         if transparent is not None:
             grey[top : top + _ROWS][strip == transparent] = 255
     return Image.fromarray(grey)

@@ -100,6 +100,21 @@ def test_profiles_of_grey_pictures_count(mode: str, profile: bytes, exponent: fl
     assert notes(data) == ()
 
 
+@pytest.mark.parametrize("profile", [GREY_LINEAR, LINEAR])
+def test_the_dark_end_of_a_linear_profile_is_exact(profile: bytes):
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    data = encode(Image.fromarray(levels), "PNG", icc_profile=profile)
+    assert_near(shown(data), by_gamma(Image.fromarray(levels), 1.0), most=1)
+
+
+def test_dark_samples_of_16_bits_are_not_rounded_before_they_are_brightened():
+    samples = np.linspace(0, 2000, 64 * 64).reshape(64, 64).astype(np.uint16)
+    data = encode(Image.fromarray(samples), "PNG", icc_profile=GREY_LINEAR)
+    expected = encoded(samples / 65535)
+    assert_near(shown(data), np.repeat(expected[..., np.newaxis], 3, -1))
+    assert len(np.unique(shown(data))) > 45
+
+
 def test_a_grey_avif_is_decoded_to_rgb_and_keeps_its_grey_profile(chart: Image.Image):
     grey = chart.convert("L")
     data = encode(grey, "AVIF", quality=100, icc_profile=GREY_LINEAR)

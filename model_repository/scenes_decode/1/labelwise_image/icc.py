@@ -14,6 +14,7 @@ _SRGB = ImageCms.createProfile("sRGB")
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _SAME = 3  # levels of 255: makers' profiles of sRGB differ from each other by that much
 _CURVE_STEPS = 4096
+_MOST_TAGS = 256
 _CACHED = 16
 _LARGEST_CACHED = 2**20  # bytes; larger profiles are for printing, and would fill the memory
 
@@ -32,7 +33,13 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         image = _fitting(image, mode)
     if transform is None:
         return image.convert("RGB") if image.mode == "L" else image
-    return transform.apply(image)
+    return _by_table(image, transform) if mode == "L" else transform.apply(image)
+
+
+def _by_table(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    """Converts grey by what becomes of its 256 levels: the transform is exact, and so slow that it gets no more."""
+    levels = np.asarray(transform.apply(Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])))[0]
+    return Image.merge("RGB", [image.point(channel.tolist()) for channel in levels.T])
 
 
 def _fitting(image: Image.Image, mode: str) -> Image.Image:
@@ -55,7 +62,9 @@ def _build(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
         space = source.profile.xcolor_space.strip()
         if space not in _MODES:
             raise ProfileError(f"The photo's colour profile is for {space} pixels, which is not supported")
-        transform = ImageCms.buildTransform(source, _SRGB, _MODES[space], "RGB")
+        # LittleCMS would otherwise interpolate grey between 33 levels, which loses the dark end of a linear curve.
+        flags = ImageCms.Flags.NOOPTIMIZE if space == "GRAY" else ImageCms.Flags.NONE
+        transform = ImageCms.buildTransform(source, _SRGB, _MODES[space], "RGB", flags=flags)
     except (ImageCms.PyCMSError, OSError) as error:
         raise ProfileError("The photo's colour profile is broken") from error
     return _MODES[space], None if _changes_nothing(transform, _MODES[space]) else transform
@@ -86,7 +95,7 @@ _PROBE = _probe()
 def stated_cicp(profile: bytes) -> Cicp | None:
     """Returns what a profile's `cicp` tag says (ICC.1:2022, 9.2.17)."""
     (count,) = struct.unpack_from(">I", profile, 128) if len(profile) >= 132 else (0,)
-    for entry in range(132, min(132 + 12 * count, len(profile) - 11), 12):
+    for entry in range(132, min(132 + 12 * min(count, _MOST_TAGS), len(profile) - 11), 12):
         signature, offset, size = struct.unpack_from(">4sII", profile, entry)
         if signature == b"cicp" and size >= 12 and offset + 12 <= len(profile):
             return Cicp(profile[offset + 8], profile[offset + 9])
