@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .budget import held_pixels
 from .colour import Notes, to_rgb
 from .jpeg import draft
-from .opening import MAX_PIXELS, held_pixels, open_header
+from .opening import MAX_PIXELS, open_header
 from .orientation import load_upright, turned_like
 from .refusal import refused
 from .sizing import at_size
@@ -70,7 +71,7 @@ def load_photo(
         image = open_header(data, max_pixels)
         size, whole = image.size, image.width * image.height
         draft(image, _DRAFT_MARGIN * max(height, width))
-    with hold(held_pixels(image, whole)), refused(data):
+    with hold(held_pixels(image, data, whole)), refused(data):
         orientation = load_upright(image, data)
         shown, notes = to_rgb(image, data)
         size_shown, pixels = at_size(shown, height, width, resize, interpolation)
@@ -94,7 +95,7 @@ def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold 
         image = open_header(data, max_pixels)
         whole = image.width * image.height
         draft(image, side)
-    with hold(held_pixels(image, whole)), refused(data):
+    with hold(held_pixels(image, data, whole)), refused(data):
         load_upright(image, data)
         shown, _ = to_rgb(image, data)
         shown.thumbnail((side, side), Image.Resampling.LANCZOS)

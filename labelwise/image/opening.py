@@ -6,6 +6,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from . import tiff
+from .budget import check_memory
 from .errors import EmptyImageError, ImageTooLargeError, ImageTooSmallError
 from .formats import accepted_formats
 
@@ -19,6 +20,7 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
         raise EmptyImageError("There are no bytes; send an image.")
     image = _open_tiff(data) if tiff.is_tiff(data) else Image.open(io.BytesIO(data), formats=accepted_formats())
     _check_size(image.size, max_pixels)
+    check_memory(image, data, max_pixels)
     return image
 
 
@@ -31,11 +33,6 @@ def _open_tiff(data: bytes) -> Image.Image:
     assert isinstance(image, TiffImageFile)
     tiff.correct(image, layout)
     return image
-
-
-def held_pixels(image: Image.Image, whole: int) -> int:
-    """Returns the number of pixels that decoding holds; a progressive JPEG keeps all coefficients at any scale."""
-    return whole if image.info.get("progressive") else image.width * image.height
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:

@@ -7,6 +7,7 @@ this module.
 from contextlib import suppress
 
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -26,10 +27,19 @@ def load_upright(image: Image.Image, data: bytes) -> int:
         load_jpeg(image, data)
     else:
         image.load()  # some parts of a PNG come after its pixels
+        _free_decoder(image)
     orientation = _settled_orientation(image)
     with suppress(Exception):  # as below
         ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what was upright already
     return orientation
+
+
+def _free_decoder(image: Image.Image) -> None:
+    """Frees what Pillow keeps beside a decoded AVIF or WebP, which is more than the picture itself."""
+    if image.format in ("AVIF", "WEBP"):
+        vars(image).pop("_decoder", None)  # planes, or two canvases
+        if isinstance(image, ImageFile) and image.fp:
+            image.fp.close()  # an AVIF's pixels
 
 
 def _settled_orientation(image: Image.Image) -> int:

@@ -55,6 +55,12 @@ def load_jpeg(image: JpegImageFile, data: bytes) -> None:
         raise OSError("The last rows are missing.")
 
 
+def keeps_coefficients(image: JpegImageFile, data: bytes) -> bool:
+    """Whether libjpeg keeps the coefficients of the whole photo, at any scale, because it has several scans."""
+    components = data[_start_of_scans(data) + 4 :][:1]
+    return bool(image.info.get("progressive")) or components != bytes([image.layers])
+
+
 def unsupported_coding(data: bytes) -> str | None:
     """Says what the JPEG `data` uses that libjpeg or Pillow does not decode; None if nothing is known of that."""
     for marker, _, body in _segments(data):

@@ -1,0 +1,165 @@
+"""Memory: what decoding takes is known before it begins, and stays within 18 bytes for each pixel that is counted."""
+
+import io
+import struct
+import subprocess
+import sys
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelwise.image import BrokenImageError, ImageTooLargeError, load_photo, open_rgb
+from labelwise.image.budget import BYTES_PER_PIXEL
+from tests.labelwise.image.tiff_files import tiff
+
+ROOT = Path(__file__).parents[3]
+SIDE = 2500
+CODECS_KEEP = 8 * 2**20
+
+_PEAK = """
+import sys
+from contextlib import nullcontext
+from labelwise.image import load_photo
+from tests.labelwise.image_fuzz import peak_memory
+data = open(sys.argv[1], "rb").read()
+held = []
+before = peak_memory()
+load_photo(data, 128, 128, hold=lambda pixels: held.append(pixels) or nullcontext())
+print(peak_memory() - before, *held)
+"""
+
+
+def encode(image: Image.Image, format: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+def held_pixels(data: bytes, side: int = 16, max_pixels: int = 64_000_000) -> int:
+    held: list[int] = []
+    with suppress(BrokenImageError):  # what is held is known before the pixels are decoded
+        load_photo(data, side, side, max_pixels=max_pixels, hold=lambda pixels: nullcontext(held.append(pixels)))  # type: ignore[func-returns-value]
+    (pixels,) = held
+    return pixels
+
+
+def assert_stays_within_what_it_holds(data: bytes, folder: Path, pixels: int) -> None:
+    file = folder / "picture"
+    file.write_bytes(data)
+    command = [sys.executable, "-W", "ignore", "-c", _PEAK, str(file)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
+    grown, held = map(int, run.stdout.split())
+    assert 2 * pixels < grown < BYTES_PER_PIXEL * held + CODECS_KEEP, (grown / pixels, held / pixels)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+@pytest.mark.parametrize(
+    ("mode", "format", "options"),
+    [
+        ("RGB", "PNG", {}),
+        ("RGBA", "PNG", {}),
+        ("LA", "PNG", {}),
+        ("I;16", "PNG", {}),
+        ("P", "GIF", {"transparency": 0}),
+        ("RGB", "JPEG", {"progressive": True, "subsampling": 0, "quality": 95}),
+        ("CMYK", "JPEG", {"progressive": True, "subsampling": 0}),
+        ("F", "TIFF", {}),
+        ("CMYK", "TIFF", {}),
+        ("LAB", "TIFF", {}),
+        ("RGBA", "TIFF", {"compression": "tiff_lzw", "tiffinfo": {278: SIDE}}),  # one strip
+        ("RGB", "TIFF", {"compression": "jpeg", "tiffinfo": {278: SIDE}}),
+        ("YCbCr", "TIFF", {"compression": "tiff_adobe_deflate", "tiffinfo": {278: SIDE}}),
+        ("RGB", "WEBP", {"method": 0}),
+        ("RGBA", "WEBP", {"method": 0}),
+        ("RGBA", "WEBP", {"method": 0, "lossless": True}),
+        ("RGB", "AVIF", {"speed": 10, "subsampling": "4:4:4"}),
+        ("RGBA", "AVIF", {"speed": 10, "subsampling": "4:4:4"}),
+    ],
+)
+def test_a_pixel_takes_at_most_18_bytes_while_it_is_decoded(
+    mode: str, format: str, options: dict[str, Any], tmp_path: Path
+):
+    grey = Image.fromarray(np.full((SIDE, SIDE), 7, np.uint16)) if mode == "I;16" else None
+    data = encode(grey or Image.new(mode, (SIDE, SIDE)), format, **options)
+    assert_stays_within_what_it_holds(data, tmp_path, SIDE**2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_heic_takes_no_more_than_it_holds(mode: str, tmp_path: Path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    stream = io.BytesIO()
+    pixels = bytes(2 * len(mode) * 2048**2)
+    pillow_heif.encode(f"{mode};16", (2048, 2048), pixels, stream, quality=30, chroma="444")  # 10 bits, all planes
+    assert_stays_within_what_it_holds(stream.getvalue(), tmp_path, 2048**2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_tiles_larger_than_the_picture_are_counted(tmp_path: Path):
+    pixels = np.zeros((512, 512, 3), np.uint8)
+    data = tiff(pixels, 2, 8, tile=(4096, 4096), compression=8)
+    assert held_pixels(data) >= 3 * 4096**2 / BYTES_PER_PIXEL
+    assert_stays_within_what_it_holds(data, tmp_path, 4096**2)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"])
+def test_an_ordinary_picture_counts_as_many_pixels_as_it_has(format: str):
+    assert held_pixels(encode(Image.new("RGB", (300, 200), "red"), format), 200) == 300 * 200
+
+
+def test_a_jpeg_of_several_scans_counts_as_a_whole_at_any_scale():
+    data = bytearray(encode(Image.new("RGB", (640, 480)), "JPEG"))
+    assert held_pixels(bytes(data)) == 80 * 60
+    assert held_pixels(encode(Image.new("RGB", (640, 480)), "JPEG", progressive=True)) == 640 * 480
+    scan = data.index(b"\xff\xda\x00\x0c\x03")
+    data[scan : scan + 14] = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + b"\xff\xff\xff\xff"  # a scan of luma alone
+    assert held_pixels(bytes(data)) == 640 * 480
+
+
+def restated(data: bytes, width: int, height: int) -> bytes:
+    """The AVIF with another size in its container than its frames have."""
+    assert data.count(b"ispe") == 1
+    place = data.index(b"ispe") + 8
+    return data[:place] + struct.pack(">II", width, height) + data[place + 8 :]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_an_avif_whose_frames_are_far_larger_than_it_says_is_refused(mode: str):
+    data = encode(Image.new(mode, (640, 512)), "AVIF", speed=10)
+    with pytest.raises(BrokenImageError, match="said to be 64x64 pixels, but has frames of 640x512"):
+        open_rgb(restated(data, 64, 64))
+
+
+def test_an_avif_counts_as_its_frames():
+    data = encode(Image.new("RGB", (640, 512)), "AVIF", speed=10)
+    assert held_pixels(restated(data, 480, 384)) == 640 * 512
+    with pytest.raises(ImageTooLargeError, match="480x384 pixels, but its parts take the memory of"):
+        held_pixels(restated(data, 480, 384), max_pixels=200_000)
+
+
+@pytest.mark.parametrize("format", ["AVIF", "HEIF"])
+def test_alpha_counts_a_quarter_more(format: str):
+    if format == "HEIF":
+        pytest.importorskip("pillow_heif")
+    transparent = Image.linear_gradient("L").convert("RGBA")
+    transparent.putalpha(Image.linear_gradient("L"))
+    assert held_pixels(encode(transparent, format)) == 256 * 256 * 5 // 4
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_of_a_sequence_the_first_frames_count(mode: str):
+    first = Image.linear_gradient("L").convert(mode)
+    first.putalpha(Image.linear_gradient("L")) if mode == "RGBA" else None
+    data = encode(first, "AVIF", speed=10, save_all=True, append_images=[first.rotate(90)])
+    assert held_pixels(data) == 256 * 256 * (5 if mode == "RGBA" else 4) // 4
+
+
+def test_frames_without_a_header_are_refused():
+    data = encode(Image.new("RGB", (64, 64)), "AVIF")
+    place = data.index(b"mdat") + 4
+    with pytest.raises(BrokenImageError):
+        open_rgb(data[:place] + bytes(len(data) - place))
