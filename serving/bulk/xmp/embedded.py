@@ -5,7 +5,8 @@ all of the photo's XMP is copied, except what is wrong or useless outside of the
 
 - development settings (Adobe's, darktable's): the photo has them applied already, and a raw file beside it has its own
 - the orientation, size and coding of this file, and its history of edits
-- what points into the file (motion photos, depth and gain maps), and whatever is larger than 64 KiB, as thumbnails are
+- what points into the file (motion photos, depth and gain maps), thumbnails, and properties of unusual name spaces that
+  are larger than 64 KiB
 """
 
 import logging
@@ -16,7 +17,7 @@ from lxml import etree
 from serving.bulk.xmp.containers import read_metadata
 from serving.bulk.xmp.keywords import KEYWORD_LISTS, add_keywords
 from serving.bulk.xmp.legacy import add_legacy, read_iptc
-from serving.bulk.xmp.packet import NAMESPACES, Element, Packet, PacketError, add_item, qualified, words
+from serving.bulk.xmp.packet import NAMESPACES, Element, Packet, PacketError, add_item, qualified, text_of, words
 
 logger = logging.getLogger("labelwise.bulk")
 
@@ -43,7 +44,7 @@ _OF_THE_FILE = {
     "exif": "PixelXDimension PixelYDimension ColorSpace NativeDigest",
     "xmp": "Thumbnails PageInfo",
     "xmpMM": "History Pantry Ingredients Manifest",
-    "photoshop": "DocumentAncestors",
+    "photoshop": "DocumentAncestors SidecarForExtension ColorMode ICCProfile LegacyIPTCDigest",
 }
 _NAMES_LEFT_OUT = {qualified(f"{prefix}:{name}") for prefix, names in _OF_THE_FILE.items() for name in names.split()}
 _OURS = f"{{{NAMESPACES['labelwise']}}}"
@@ -101,8 +102,7 @@ def _trim(description: Element, seen: set[str]) -> None:
             del description.attrib[name]
     description.set(qualified("rdf:about"), "")  # those of one packet must be equal
     for child in list(description):
-        is_element = isinstance(child.tag, str)
-        if not is_element or _is_left_out(child.tag) or child.tag in seen or len(etree.tostring(child)) > _LARGEST:
+        if not isinstance(child.tag, str) or _is_left_out(child.tag) or child.tag in seen or _is_huge(child):
             description.remove(child)
     seen.update(name for name in description.attrib if name != qualified("rdf:about"))
     seen.update(child.tag for child in description)
@@ -112,6 +112,11 @@ def _is_left_out(name: str) -> bool:
     if name in _COLOURS:
         return False
     return name in _NAMES_LEFT_OUT or name[1:].startswith(_NAMESPACES_LEFT_OUT) or not name.startswith("{")
+
+
+def _is_huge(child: Element) -> bool:
+    is_usual = etree.QName(child).namespace in NAMESPACES.values()
+    return not is_usual and len(etree.tostring(child)) > _LARGEST
 
 
 def _names(packet: Packet) -> set[str]:
@@ -126,7 +131,7 @@ def _words(packet: Packet, name: str) -> list[str]:
     found = [description.get(name) for description in packet.descriptions]
     for description in packet.descriptions:
         for element in description.findall(name):
-            found += ["".join(item.xpath("text()")) for item in element.iter(qualified("rdf:li"))] or [element.text]
+            found += [text_of(item) for item in element.iter(qualified("rdf:li"))] or [element.text]
     return [word for word in found if word and word.strip()]
 
 

@@ -5,6 +5,7 @@ the encoding and the line ends.
 """
 
 import codecs
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class PacketError(ValueError):
     """The bytes are not an XMP packet; the message completes "The sidecar that is there …"."""
 
 
+@functools.lru_cache(256)
 def qualified(name: str) -> str:
     """`dc:subject` as lxml spells it."""
     prefix, local = name.split(":")
@@ -158,7 +160,12 @@ def items(container: Element) -> list[Element]:
 
 
 def words(container: Element) -> list[str]:
-    return ["".join(item.xpath("text()")) for item in items(container)]
+    return [text_of(item) for item in items(container)]
+
+
+def text_of(item: Element) -> str:
+    """Without the text of comments and elements in it."""
+    return "".join([item.text or "", *(child.tail or "" for child in item)])
 
 
 def add_item(container: Element, word: str) -> None:
