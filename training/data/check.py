@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from labelwise.errors import DataError
-from labelwise.image import ImageError, open_rgb
+from labelwise.image import ImageError, Photo, load_photo
 from labelwise.spec import ImageSpec
 from training.augment import OVERSIZE
-from training.data.decode import Pixels, decode, fault, fits_in_memory, ordered_map, scaled
+from training.data.decode import Pixels, fault, fits_in_memory, ordered_map, scaled
 from training.data.labelled import LabelledData, Photos, counted, some
 from training.data.sharded import ShardedPhotos, check_shards
 from training.data.summary import summary
@@ -22,7 +22,7 @@ Cache = Literal["auto", "memory", "none"]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 # A JPEG is checked at reduced size: all its bytes are read, but fewer pixels computed.
-_CHECK_SIDE = 256
+_CHECK_SIDE = 128
 
 
 def check_photos(
@@ -39,9 +39,9 @@ def check_photos(
 
     Given `image`, and if `cache` allows, the decoded pixels are kept for the loaders: train at OVERSIZE times the
     model's size, val at its size; "auto" as in `keep_pixels`. `progress` wraps one pass over train and val together,
-    and `say` gets the summary of `data`, once, and what was left out. Raises a DataError that names the photos that are
-    missing or broken, or says that a split lost all of its photos. Of shards, decoded when they were written, it checks
-    that they are there.
+    and `say` gets the summary of `data`, once, what was left out, and whose colours had to be assumed. Raises a
+    DataError that names the photos that are missing or broken, or says that a split lost all of its photos. Of
+    shards, decoded when they were written, it checks that they are there.
     """
     is_sharded = isinstance(data.train, ShardedPhotos) or isinstance(data.val, ShardedPhotos)
     if is_sharded:
@@ -59,15 +59,18 @@ def check_photos(
     size = image if keeps else None  # where the pixels are not kept, a cheaper look at the photo will do
     jobs = [(file, size, scale) for photos, scale in splits for file in photos.files]
     results = iter(progress(ordered_map(_try_decode, jobs)))
-    checked, faults = [], []
+    checked, faults, noted = [], [], []
     for photos, scale in splits:
         store = _empty(len(photos), size, scale) if size else None
-        good, bad = _collect(islice(results, len(photos)), photos, store)
+        good, bad, odd = _collect(islice(results, len(photos)), photos, store)
         checked.append(good)
         faults += bad
+        noted += odd
     for _ in results:  # none is left, but a progress bar ends only when it has seen so
         pass
     _report(faults, skip_broken, say)
+    if noted:
+        say(f"Of {counted(len(noted), 'photo')} the colours had to be assumed: {some(noted)}")
     train, val = checked
     if not len(train) or not len(val):
         raise DataError("No photo of train or none of val can be decoded: look at the files.")
@@ -93,7 +96,7 @@ def keep_pixels(
     if not _keeps(_bytes(len(photos), image, scale), cache, processes):
         return replace(photos, pixels=None)
     results = ordered_map(_try_decode, [(file, image, scale) for file in photos.files])
-    good, faults = _collect(iter(progress(results)), photos, _empty(len(photos), image, scale))
+    good, faults, _ = _collect(iter(progress(results)), photos, _empty(len(photos), image, scale))
     _report(faults, skip_broken)
     return good
 
@@ -122,14 +125,13 @@ def _empty(count: int, image: ImageSpec, scale: float) -> Pixels:
     return np.empty((count, *scaled(image, scale), 3), np.uint8)
 
 
-def _try_decode(job: tuple[Path, ImageSpec | None, float]) -> Pixels | str | None:
-    """The pixels, where a size is given, or why there are none."""
+def _try_decode(job: tuple[Path, ImageSpec | None, float]) -> Photo | str:
+    """The photo at the size that is given, or at a small one, or why there is none."""
     file, image, scale = job
     try:
-        if image is not None:
-            return decode(_read(file), image, scale)
-        open_rgb(_read(file), draft_side=_CHECK_SIDE)
-        return None
+        if image is None:
+            return load_photo(_read(file), _CHECK_SIDE, _CHECK_SIDE)
+        return load_photo(_read(file), *scaled(image, scale), image.resize, image.interpolation)
     except (ImageError, OSError) as error:
         return fault(error)
 
@@ -141,21 +143,28 @@ def _read(file: Path) -> bytes:
         raise FileNotFoundError from error
 
 
-def _collect(results: Iterator[Pixels | str | None], photos: Photos, store: Pixels | None) -> tuple[Photos, list[str]]:
-    """The photos that decoded, their pixels in `store` if there is one, and the faults of the others."""
+def _collect(
+    results: Iterator[Photo | str], photos: Photos, store: Pixels | None
+) -> tuple[Photos, list[str], list[str]]:
+    """The photos that decoded, their pixels in `store` if there is one, the faults of the others, and the notes."""
     good: list[int] = []
     bad: dict[int, str] = {}
+    odd: dict[int, str] = {}
     for row, result in enumerate(results):
         if isinstance(result, str):
             bad[row] = result
             continue
-        if store is not None and result is not None:
-            store[len(good)] = result
+        if store is not None:
+            store[len(good)] = result.pixels
+        if result.notes:
+            odd[row] = " ".join(result.notes)
         good.append(row)
     kept = photos.subset(good) if bad else photos
-    root = _common_folder(photos.files) if bad else ""
-    faults = [f"{photos.files[row].relative_to(root)} ({reason})" for row, reason in bad.items()]
-    return replace(kept, pixels=None if store is None else store[: len(good)]), faults
+    root = _common_folder(photos.files) if bad or odd else ""
+    faults, notes = (
+        [f"{photos.files[row].relative_to(root)} ({reason})" for row, reason in found.items()] for found in (bad, odd)
+    )
+    return replace(kept, pixels=None if store is None else store[: len(good)]), faults, notes
 
 
 def _report(faults: Sequence[str], skip_broken: bool, say: Callable[[str], None] = print) -> None:

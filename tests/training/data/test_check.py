@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from labelwise.errors import DataError
-from labelwise.image import load_pixels
+from labelwise.image import Photo, load_pixels
 from labelwise.spec import ImageSpec
+from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
 from training.data import check_photos, decode_all, read_data
 
 IMAGE = ImageSpec(height=24, width=32, resize="crop", interpolation="bilinear")
@@ -69,11 +70,22 @@ def test_or_left_out_and_said(cache: str, faulty: Path, capsys: pytest.CaptureFi
     assert (len(checked.train), len(checked.val)) == (14, 3)
     assert checked.describe() != data.describe()
     if cache == "none":
-        assert not any(isinstance(result, np.ndarray) for result in passed)  # not computed at full size for nothing
+        sizes = {result.pixels.shape for result in passed if isinstance(result, Photo)}
+        assert sizes == {(128, 128, 3)}  # not computed at full size for nothing
         assert checked.train.pixels is checked.val.pixels is None
     else:
         assert np.array_equal(checked.train.pixels, decode_all(checked.train.files, IMAGE, scale=1.25))
         assert np.array_equal(checked.val.pixels, decode_all(checked.val.files, IMAGE))
+
+
+def test_photos_whose_colours_are_assumed_are_named(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = shutil.copytree(dataset, tmp_path / "odd")
+    for name in ("00010.jpg", "00001.jpg"):
+        (folder / "images" / name).write_bytes(BROKEN_PROFILE)
+    checked = check_photos(read_data(folder))
+    assert (len(checked.train), len(checked.val)) == (16, 4)
+    named = ", ".join(f"{name} ({BROKEN_PROFILE_NOTE})" for name in ("00010.jpg", "00001.jpg"))
+    assert f"Of 2 photos the colours had to be assumed: {named}" in capsys.readouterr().out
 
 
 def test_a_whole_set_stays_as_it_is(dataset: Path):
