@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-_MOST_STEPS = 10_000  # boxes, items and coded units; a large phone photo has some hundreds
+_MOST_STEPS = 50_000  # boxes, items and coded units; a large phone photo has some thousands
 FULL = 4  # bytes of version and flags, before what a full box holds
 _WITHIN_META = 1  # how `iloc` says that an item's bytes are in `idat`
 
@@ -79,25 +79,38 @@ class Isobmff:
 
     def properties(self, number: int) -> list[Box]:
         """Returns the properties of an item."""
-        box = find(self.meta, b"iprp")
-        if box is None:
-            return []
-        inside = list(self.inside(box.start, box.end))
-        container = find(inside, b"ipco")
-        known = list(self.inside(container.start, container.end)) if container else []
-        places = [place for box in inside if box.kind == b"ipma" for place in self._associated(box, number)]
-        return [known[place - 1] for place in places if 0 < place <= len(known)]
+        known, places = self._properties
+        return [known[place - 1] for place in places.get(number, ()) if 0 < place <= len(known)]
 
     def extents(self, number: int) -> list[tuple[int, int]]:
         """Returns start and end of each piece of an item's bytes."""
+        return self._extents.get(number, [])
+
+    @cached_property
+    def _properties(self) -> tuple[list[Box], dict[int, list[int]]]:
+        """All properties, and for each item the places of its own among them, from 1."""
+        box = find(self.meta, b"iprp")
+        inside = list(self.inside(box.start, box.end)) if box else []
+        container = find(inside, b"ipco")
+        known = list(self.inside(container.start, container.end)) if container else []
+        places: dict[int, list[int]] = {}
+        for box in inside:
+            if box.kind == b"ipma":
+                for item, found in self._associations(box):
+                    places.setdefault(item, []).extend(found)
+        return known, places
+
+    @cached_property
+    def _extents(self) -> dict[int, list[tuple[int, int]]]:
         box = find(self.meta, b"iloc")
         if box is None:
-            return []
+            return {}
         version, (sizes,) = self.data[box.start], struct.unpack_from(">H", self.data, box.start + FULL)
         offset_size, length_size, base_size, index_size = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
         place = box.start + FULL + 2
         (count,) = self._numbers(place, version == 2, 1)
         place += 4 if version == 2 else 2
+        found = {}
         for _ in range(count):
             self.step()
             (item,) = self._numbers(place, version == 2, 1)
@@ -107,13 +120,13 @@ class Isobmff:
             base = self._number(place, base_size)
             place += base_size
             (pieces,) = struct.unpack_from(">H", self.data, place)
-            place += 2
+            place += 2 + (index_size if version else 0)
             width = (index_size if version else 0) + offset_size + length_size
-            if item == number:
-                at = place + (index_size if version else 0)
-                return [self._extent(at + turn * width, offset_size, length_size, base, way) for turn in range(pieces)]
-            place += pieces * width
-        return []
+            found[item] = [
+                self._extent(place + turn * width, offset_size, length_size, base, way) for turn in range(pieces)
+            ]
+            place += pieces * width - (index_size if version else 0)
+        return found
 
     def _extent(self, place: int, offset_size: int, length_size: int, base: int, way: int) -> tuple[int, int]:
         self.step()
@@ -127,20 +140,17 @@ class Isobmff:
         place = box.start + FULL + (6 if wide else 4)  # behind the item's number and its protection
         return self._numbers(box.start + FULL, wide, 1)[0], self.data[place : place + 4]
 
-    def _associated(self, box: Box, number: int) -> list[int]:
-        """The places in `ipco`, from 1, of an item's properties."""
+    def _associations(self, box: Box) -> Iterator[tuple[int, list[int]]]:
         wide, large = self.data[box.start + 3] & 1, self.data[box.start] > 0
         place = box.start + FULL + 4
         for _ in range(struct.unpack_from(">I", self.data, box.start + FULL)[0]):
             self.step()
             (item,) = self._numbers(place, large, 1)
             place += 4 if large else 2
-            count, size = self.data[place], 2 if wide else 1
-            if item == number:
-                packed = struct.unpack_from(f">{count}{'H' if wide else 'B'}", self.data, place + 1)
-                return [value & (0x7FFF if wide else 0x7F) for value in packed]
-            place += 1 + count * size
-        return []
+            count = self.data[place]
+            packed = struct.unpack_from(f">{count}{'H' if wide else 'B'}", self.data, place + 1)
+            yield item, [value & (0x7FFF if wide else 0x7F) for value in packed]
+            place += 1 + count * (2 if wide else 1)
 
     def _wide(self, box: Box) -> bool:
         """Whether item numbers have 4 bytes in this box."""

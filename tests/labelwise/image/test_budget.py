@@ -158,8 +158,25 @@ def test_of_a_sequence_the_first_frames_count(mode: str):
     assert held_pixels(data) == 256 * 256 * (5 if mode == "RGBA" else 4) // 4
 
 
-def test_frames_without_a_header_are_refused():
+def test_a_grid_counts_the_tiles_that_it_is_made_of(monkeypatch: pytest.MonkeyPatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    if not hasattr(pillow_heif.options, "GRID_TILE_SIZE"):
+        pytest.skip("this pillow_heif writes no grids")
+    monkeypatch.setattr(pillow_heif.options, "GRID_TILE_SIZE", 64)
+    data = encode(Image.linear_gradient("L").resize((640, 512)).convert("RGB"), "HEIF", quality=30)
+    assert data.count(b"infe") > 80
+    assert held_pixels(data) == 640 * 512
+
+
+@pytest.mark.parametrize("headers", [0, 65])
+def test_frames_with_no_header_or_with_many_are_refused(headers: int):
     data = encode(Image.new("RGB", (64, 64)), "AVIF")
-    place = data.index(b"mdat") + 4
-    with pytest.raises(BrokenImageError):
-        open_rgb(data[:place] + bytes(len(data) - place))
+    start = data.index(b"mdat") + 4
+    first = data.index(b"\x0a", start)  # a sequence header, behind a temporal delimiter of two bytes
+    assert first - start in (0, 2)
+    header = data[first : first + 2 + data[first + 1]]
+    coded = headers * header if headers else data[first + len(header) :]
+    item = data.rindex(len(data[start:]).to_bytes(4, "big"), 0, start)  # its length in `iloc`
+    changed = data[:item] + len(coded).to_bytes(4, "big") + data[item + 4 : start] + coded
+    with pytest.raises(BrokenImageError, match="headers of the image's frames are damaged"):
+        open_rgb(changed)

@@ -6,6 +6,7 @@ specification, section 5.5, and of ITU-T H.265, section 7.3.2.2.
 
 import struct
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -14,13 +15,31 @@ from .isobmff import FULL, Box, Isobmff, TooManyBoxes, find
 _AV1, _HEVC = b"av01", (b"hvc1", b"hev1")
 _SEQUENCE_HEADER, _PARAMETERS = 1, 33  # of AV1 and of HEVC
 _SAMPLE_TABLE = (b"mdia", b"minf", b"stbl")
-_MOST_HEADER = 256  # bytes that are read of a header
+_MOST_HEADERS, _MOST_BYTES = 64, 256  # of a frame, where one is usual, and that are read of each
 
 Size = tuple[int, int]
 
 
 class UnreadableFrames(Exception):
     """The frames' headers are damaged, or are more than a photo needs."""
+
+
+class _Bits:
+    def __init__(self, data: bytes) -> None:
+        self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
+
+    def read(self, count: int) -> int:
+        """Raises IndexError at the end."""
+        if count > self._left:
+            raise IndexError
+        self._left -= count
+        return self._value >> self._left & (1 << count) - 1
+
+    def exponential_golomb(self) -> int:
+        zeros = 0
+        while not self.read(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.read(zeros)
 
 
 @dataclass(frozen=True)
@@ -106,16 +125,16 @@ def _first_sample(file: Isobmff, box: Box) -> bytes:
 
 def _of_av1(file: Isobmff, coded: bytes) -> Size:
     """The largest size of the sequence headers among the open bitstream units."""
-    sizes, place = [], 0
+    headers, place = [], 0
     while place < len(coded):
         file.step()
         head = coded[place]
         place += 2 if head & 4 else 1
         size, place = _leb128(coded, place) if head & 2 else (len(coded) - place, place)
         if head >> 3 & 15 == _SEQUENCE_HEADER:
-            sizes.append(_av1_size(_Bits(coded[place : place + min(size, _MOST_HEADER)])))
+            headers.append(coded[place : place + min(size, _MOST_BYTES)])
         place += size
-    return _largest(sizes)
+    return _largest(headers, _av1_size)
 
 
 def _of_hevc(file: Isobmff, number: int, coded: bytes) -> Size:
@@ -133,16 +152,16 @@ def _of_hevc(file: Isobmff, number: int, coded: bytes) -> Size:
         for _ in range(count):
             file.step()
             (size,) = struct.unpack_from(">H", data, place)
-            units.append(data[place + 2 : place + 2 + min(size, _MOST_HEADER)])
+            units.append(data[place + 2 : place + 2 + min(size, _MOST_BYTES)])
             place += 2 + size
     place = 0
     while place + length_size < len(coded):
         file.step()
         size = int.from_bytes(coded[place : place + length_size], "big")
         place += length_size
-        units.append(coded[place : place + min(size, _MOST_HEADER)])
+        units.append(coded[place : place + min(size, _MOST_BYTES)])
         place += size
-    return _largest([_hevc_size(_Bits(_unescaped(unit))) for unit in units if _is_parameters(unit)])
+    return _largest([_unescaped(unit) for unit in units if _is_parameters(unit)], _hevc_size)
 
 
 def _is_parameters(unit: bytes) -> bool:
@@ -151,10 +170,10 @@ def _is_parameters(unit: bytes) -> bool:
     return head >> 9 & 63 == _PARAMETERS and head >> 3 & 63 == 0
 
 
-def _largest(sizes: list[Size]) -> Size:
-    if not sizes:
+def _largest(headers: list[bytes], size: Callable[[_Bits], Size]) -> Size:
+    if not 0 < len(headers) <= _MOST_HEADERS:
         raise UnreadableFrames
-    return max(sizes, key=prod)
+    return max((size(_Bits(header)) for header in headers), key=prod)
 
 
 def _leb128(data: bytes, place: int) -> tuple[int, int]:
@@ -169,24 +188,6 @@ def _leb128(data: bytes, place: int) -> tuple[int, int]:
 
 def _unescaped(unit: bytes) -> bytes:
     return unit.replace(b"\0\0\3", b"\0\0")
-
-
-class _Bits:
-    def __init__(self, data: bytes) -> None:
-        self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
-
-    def read(self, count: int) -> int:
-        """Raises IndexError at the end."""
-        if count > self._left:
-            raise IndexError
-        self._left -= count
-        return self._value >> self._left & (1 << count) - 1
-
-    def exponential_golomb(self) -> int:
-        zeros = 0
-        while not self.read(1):
-            zeros += 1
-        return (1 << zeros) - 1 + self.read(zeros)
 
 
 def _av1_size(bits: _Bits) -> Size:
