@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.half_arithmetic import open_as_computed
 from export.onnx_file import GraphError, Outputs, Runner, load_structure, open_session, session_runner, signature_faults
 from export.pictures import Pictures
 from export.tolerances import TOLERANCES, Precision, Tolerance
@@ -45,17 +46,20 @@ def check_parity(
     file: Path,
     pictures: Pictures,
     precision: Precision = "fp32",
+    as_computed: bool = False,
 ) -> list[Difference]:
-    """Compare the graph in `file` with `reference`, which errors name `called`, at batch 1, 2, an odd one and max.
+    """Compares the graph in `file` with `reference`, which errors name `called`, at batch 1, 2, an odd one and max.
 
-    Raises ParityError: for a graph that is not the contract's, else for the first output that differs by more than
-    its precision explains, with the batch, the size and the picture.
+    `precision` sets the tolerances. With `as_computed`, a graph of half floats is rounded as a GPU rounds it; without,
+    this CPU computes it in fp32. Raises ParityError for a graph that is not the contract's, otherwise for the first
+    output that differs by more than its tolerance, with the batch, the size and the picture.
     """
     try:
         if faults := signature_faults(load_structure(file), spec):
             raise ParityError(f"Not published: {'; '.join(faults)}.")
         expected = run_all(reference, pictures, min(REFERENCE_BATCH, spec.max_batch))
-        differences = compare(expected, session_runner(open_session(file), spec), spec, pictures, precision)
+        session = open_as_computed(file) if as_computed else open_session(file)
+        differences = compare(expected, session_runner(session, spec), spec, pictures, precision)
     except GraphError as error:
         raise ParityError(f"Not published: {error}") from error
     for difference in differences:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from export.onnx_file import Runner, load_model, open_session, save_model, session_runner
+from export.half_arithmetic import open_as_computed
+from export.onnx_file import Runner, load_model, save_model, session_runner
 from export.parity import Difference, check_parity
 from export.pictures import NO_EVIDENCE, Evidence, Pictures, pictures_for
 from export.precision import convert
 from export.precision.int8 import MOST_PHOTOS, Quantization, enough, quantize
 from export.publish import check_compatible, next_version, publish, staging
 from export.tensorrt import Plan, PlanPrecision, build_plan, find_builder
-from export.tolerances import Precision
+from export.tolerances import Precision, coarser
 from export.triton_config import Backend, ServingOptions
 from labelwise import __version__
 from labelwise.errors import LabelwiseError
@@ -50,12 +51,13 @@ class Target:
 @dataclass(frozen=True)
 class Source:
     """What is exported: its contract, still without name and version; how to write its graph, given the contract
-    with both; the same numbers computed by other means, and what errors call those."""
+    with both; the same numbers computed by other means, what errors call those, and the precision it comes in."""
 
     spec: TaggerSpec
     write: Callable[[TaggerSpec, Path], None]
     reference: Runner
     called: str
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def open_onnx(file: Path, spec_file: Path) -> Source:
     from export.foreign import open_foreign
 
     foreign = open_foreign(file, spec_file)
-    return Source(foreign.spec, foreign.write, foreign.reference, file.name)
+    return Source(foreign.spec, foreign.write, foreign.reference, file.name, foreign.precision)
 
 
 def _export(source: Source, target: Target, evidence: Evidence) -> Export:
@@ -133,11 +135,12 @@ def _export(source: Source, target: Target, evidence: Evidence) -> Export:
         check_compatible(target.repository, spec)
         weights = stage / WEIGHTS_FILE
         source.write(spec, weights)
-        differences = check_parity(source.reference, source.called, spec, weights, pictures)
+        differences = check_parity(source.reference, source.called, spec, weights, pictures, source.precision)
         plans = [_build_plan(weights, spec, target.plan, photos)] if target.plan else []
         quantization = convert(weights, spec, target.precision, photos)
         if target.precision != "fp32":
-            differences = check_parity(source.reference, source.called, spec, weights, pictures, target.precision)
+            precision = coarser(source.precision, target.precision)
+            differences = check_parity(source.reference, source.called, spec, weights, pictures, precision, True)
         change = _labelled_change(source, spec, weights, evidence.data)
         spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
         publish(target.repository, stage, weights, spec, target.backend, target.options, plans, target.keep)
@@ -157,7 +160,7 @@ def _labelled_change(source: Source, spec: TaggerSpec, weights: Path, data: str 
         return None
     from export.labelled import labelled_change
 
-    return labelled_change(data, spec, source.reference, session_runner(open_session(weights), spec))
+    return labelled_change(data, spec, source.reference, session_runner(open_as_computed(weights), spec))
 
 
 def _check(target: Target, evidence: Evidence) -> None:

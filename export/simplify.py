@@ -51,7 +51,7 @@ def remove_unused(model: onnx.ModelProto) -> None:
 
 def rename_input(model: onnx.ModelProto, old: str, new: str) -> None:
     """Let every node, those of inner graphs too, read tensor `new` where it read `old`."""
-    for graph in _graphs(model.graph):
+    for graph in all_graphs(model.graph):
         for node in graph.node:
             for index, name in enumerate(node.input):
                 if name == old:
@@ -168,17 +168,17 @@ def _read_by(node: onnx.NodeProto) -> set[str]:
 
 
 def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for part in _graphs(graph):
+    for part in all_graphs(graph):
         yield from part.node
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """The graph and those inside its Ifs and Loops."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for inner in _inner(attribute):
-                yield from _graphs(inner)
+                yield from all_graphs(inner)
 
 
 def _inner(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:

@@ -48,8 +48,15 @@ TOLERANCES: dict[Precision, dict[str, Tolerance]] = {
 
 
 def precision_of(model: onnx.ModelProto) -> Precision:
-    """What a graph computes in: int8 if anything is quantised, fp16 if any weights are half floats."""
+    """What a graph computes in: int8 if anything is quantised, fp16 if any constants are half floats."""
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv") for node in model.graph.node):
         return "int8"
+    constants = [attribute.t for node in model.graph.node for attribute in node.attribute if node.op_type == "Constant"]
     halves = onnx.TensorProto.FLOAT16
-    return "fp16" if any(weights.data_type == halves for weights in model.graph.initializer) else "fp32"
+    is_half = any(tensor.data_type == halves for tensor in (*model.graph.initializer, *constants))
+    return "fp16" if is_half else "fp32"
+
+
+def coarser(one: Precision, other: Precision) -> Precision:
+    """Returns the precision with the wider tolerances."""
+    return max(one, other, key=list(TOLERANCES).index)

@@ -10,7 +10,8 @@ from export.check.configs import check_configs
 from export.check.contract import Version, check_copies, check_files, read_versions, tagger_names
 from export.check.findings import Finding, finding
 from export.check.graph import check_graph
-from export.check.outputs import check_against, check_outputs
+from export.check.outputs import check_against, check_half, check_outputs
+from export.half_arithmetic import open_as_computed
 from export.onnx_file import GraphError, Runner, open_session, session_runner, signature_faults
 from export.pictures import NO_EVIDENCE, Evidence, pictures_for
 from export.tolerances import precision_of
@@ -86,6 +87,10 @@ def _check_answers(
     spec, precision = version.spec, precision_of(model)
     pictures = pictures_for(spec, evidence.images)
     yield from check_outputs(version.subject, spec, runner, pictures, precision)
+    if precision == "fp16":
+        computed = session_runner(open_as_computed(version.weights), spec)
+        yield check_half(version.subject, runner, computed, spec, pictures)
+        runner = computed
     if origin is not None:
         yield check_against(version.subject, origin.runner, runner, spec, pictures, precision)
     if evidence.data is not None:

@@ -1,6 +1,7 @@
 """What a graph answers: any batch, what the contract promises of every output, and the same alone as in a batch."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def check_outputs(
 def check_against(
     subject: str, reference: Runner, run: Runner, spec: TaggerSpec, pictures: Pictures, precision: Precision
 ) -> Finding:
-    """The graph against the checkpoint it was made from."""
+    """The graph against the checkpoint that it was made from."""
     try:
         expected = run_all(reference, pictures, min(REFERENCE_BATCH, spec.max_batch))
         if missing := [name for name in spec.output_names if name not in expected]:
@@ -42,6 +43,18 @@ def check_against(
         return _differing(subject, "parity with the run", compare(expected, run, spec, pictures, precision))
     except GraphError as error:
         return finding(subject, "parity with the run", "", [str(error)])
+
+
+def check_half(subject: str, run: Runner, computed: Runner, spec: TaggerSpec, pictures: Pictures) -> Finding:
+    """A graph of half floats: as this CPU computes it, in fp32, against as a GPU computes it, in half precision."""
+    check = "in half precision"
+    try:
+        expected = run_all(run, pictures, min(REFERENCE_BATCH, spec.max_batch))
+        differing = _differing(subject, check, compare(expected, computed, spec, pictures, "fp16"))
+    except GraphError as error:
+        return finding(subject, check, "", [str(error)])
+    here = "rounded as on a GPU, it differs from this CPU, which computes it in fp32: "
+    return replace(differing, found=here + differing.found.removeprefix("differs "))
 
 
 def _differing(subject: str, check: str, differences: list[Difference]) -> Finding:

@@ -22,6 +22,7 @@ from export.onnx_file import (
     session_runner,
 )
 from export.pictures import drawn_pictures
+from export.tolerances import Precision, precision_of
 from labelwise.errors import SpecError
 from labelwise.spec import DataSpec, TaggerSpec, TensorSpec, sha256_of
 
@@ -30,11 +31,13 @@ _NOT_LABELWISE = DataSpec(fingerprint="unknown", train_images=0, val_images=0, t
 
 @dataclass(frozen=True)
 class Foreign:
-    """The contract, its name and version still placeholders; the graph's writer; the original graph as it was."""
+    """The contract, its name and version still placeholders; the graph's writer; the original graph as it was, and the
+    precision that it computes in."""
 
     spec: TaggerSpec
     write: Callable[[TaggerSpec, Path], None]
     reference: Runner
+    precision: Precision
 
 
 def open_foreign(file: Path, spec_file: Path) -> Foreign:
@@ -57,7 +60,8 @@ def open_foreign(file: Path, spec_file: Path) -> Foreign:
         else:
             _save_freed(adapted, form.batch, spec, target)
 
-    return Foreign(spec, write, original_runner(session, form, outputs, foreign.image))
+    reference = original_runner(session, form, outputs, foreign.image)
+    return Foreign(spec, write, reference, precision_of(model))
 
 
 def _contract(foreign: ForeignSpec, outputs: dict[str, OutputForm], sha256: str, source: str) -> TaggerSpec:

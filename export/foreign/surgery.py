@@ -16,12 +16,14 @@ from export.tolerances import precision_of
 from labelwise.spec import TaggerSpec
 
 _BATCH = "batch"
+_WEIGHTS_ALONE = 4  # the IR version from which weights need not be inputs too
 _PREFIX = "model/"  # keeps the graph's own names apart from the contract's
 
 
 def adapt(model: onnx.ModelProto, form: InputForm, outputs: dict[str, OutputForm], spec: TaggerSpec) -> onnx.ModelProto:
     """A copy of `model` that takes the contract's input and gives its outputs, folded and simplified."""
     adapted = onnx.compose.add_prefix(model, _PREFIX)
+    adapted.ir_version = max(adapted.ir_version, _WEIGHTS_ALONE)
     if form.batch is not None:
         _free_batch(adapted, form.batch)
     del adapted.graph.value_info[:]  # they may say the old batch

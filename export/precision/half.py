@@ -8,13 +8,60 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 # Sums of squares: a vector's may be beyond 65504, half precision's largest number, though no element is.
 _KEPT = [*DEFAULT_OP_BLOCK_LIST, "ReduceL2", "ReduceSumSquare", "LpNormalization"]
+_LAYERS = {"Conv", "Gemm", "MatMul", "Einsum"}
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that computes in half precision, with the same inputs and outputs."""
+    """Returns a copy that computes in half precision, with the same inputs and outputs, still to be simplified.
+
+    The last layer before the scores, and what follows it, stay in fp32: half precision has no number between 0.9995
+    and 1, so the best scores would be equal.
+    """
     copy = onnx.ModelProto.FromString(model.SerializeToString())
+    for number, node in enumerate(copy.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it names each weight too small for half precision, of which models are full
-        half = convert_float_to_float16(copy, keep_io_types=True, op_block_list=_KEPT)
+        half = convert_float_to_float16(copy, keep_io_types=True, op_block_list=_KEPT, node_block_list=_head(copy))
+    _drop_repeated_casts(half)
     OnnxModel(half).topological_sort()  # it puts the casts around what is kept at the end
+    del half.graph.value_info[:]  # it leaves wrong types there
+    half = onnx.shape_inference.infer_shapes(half)
+    _drop_rounding_between_kept(half)
     return half
+
+
+def _drop_repeated_casts(half: onnx.ModelProto) -> None:
+    """The conversion adds the same Cast once for each kept node that reads a tensor."""
+    unique: dict[tuple[str, ...], onnx.NodeProto] = {}
+    for node in half.graph.node:
+        unique.setdefault(tuple(node.output), onnx.NodeProto.FromString(node.SerializeToString()))
+    del half.graph.node[:]
+    half.graph.node.extend(unique.values())
+
+
+def _drop_rounding_between_kept(half: onnx.ModelProto) -> None:
+    """The conversion rounds what one kept node hands to the next: Cast to half precision, Cast back."""
+    casts = {node.output[0]: node for node in half.graph.node if node.op_type == "Cast"}
+    single = onnx.TensorProto.FLOAT
+    singles = {value.name for value in half.graph.value_info if value.type.tensor_type.elem_type == single}
+    for node in casts.values():
+        before = casts.get(node.input[0])
+        if before is not None and before.input[0] in singles and node.attribute[0].i == single:
+            node.input[0] = before.input[0]
+            node.op_type = "Identity"
+            del node.attribute[:]
+
+
+def _head(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes from the last layer, which has a matrix of weights or multiplies two, to the scores."""
+    matrices = {weights.name for weights in model.graph.initializer if len(weights.dims) > 1}
+    producers = {name: node for node in model.graph.node for name in node.output}
+    names, waiting = [], ["scores"]
+    while waiting:
+        node = producers.pop(waiting.pop(), None)
+        if node is not None:
+            names.append(node.name)
+            if not matrices & {*node.input} and node.op_type not in _LAYERS:
+                waiting += node.input
+    return names

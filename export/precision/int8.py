@@ -21,15 +21,18 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from export.half_arithmetic import in_single
 from export.onnx_file import GraphError, Pixels, load_model, open_session, session_runner
 from export.pictures import Pictures
+from export.precision.opset import raise_opset
+from export.tolerances import precision_of
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec
 
 LEAST_PHOTOS, MOST_PHOTOS = 8, 256
 BUDGET = 0.005  # mean absolute difference of a score, 0..1, on photos that were not calibrated with
 _MOST_LEFT_OUT = 0.5  # of the layers: beyond that there is no speed to win
-_HELD_OUT = 4  # every so manieth photo measures, the others calibrate
+_HELD_OUT = 4  # every fourth photo measures, the others calibrate
 _PHOTOS_PER_LAYER = 16  # measure one layer: enough to rank them
 _BATCH = 16
 
@@ -68,13 +71,16 @@ def quantize(
     """The graph with as many layers in integers as keep the error within BUDGET, the most sensitive left out first.
 
     `symmetric` is what TensorRT takes: signed integers around zero, also for activations.
-    Raises DataError: too few photos. LabelwiseError: more than half of the layers would have to be left out.
+    Raises DataError: too few photos. GraphError: a graph of an old opset that cannot be converted. LabelwiseError: more
+    than half of the layers would have to be left out.
     """
     photos = enough(photos)
     held = np.arange(len(photos.names)) % _HELD_OUT == 0
+    single = in_single(model, rounded=False) if precision_of(model) == "fp16" else model
+    raised = raise_opset(single, spec, photos.pixels[: min(LEAST_PHOTOS, spec.max_batch)])
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         prepared = Path(scratch) / "prepared.onnx"
-        _prepare(model, prepared)
+        _prepare(raised, prepared)
         graph = _Calibrated(prepared, _ranges(prepared, spec, photos.pixels[~held]), symmetric)
     quantized, left_out, error = _within_budget(graph, _Error(model, spec, photos.pixels[held]))
     layers = len(graph.layers) - len(left_out)

@@ -74,6 +74,8 @@ def export(
     result = export_onnx(source, spec, target, evidence) if spec else export_run(source, target, evidence)
     for difference in result.differences:
         typer.echo(f"{difference.output:<11} batch {difference.batch:<4} differs by at most {difference.value:.1e}")
+    if target.precision == "fp16":
+        typer.echo("These are the differences in half precision, emulated: this CPU computes fp16 in fp32.")
     for found in (result.quantization, result.change):
         if found:
             typer.echo(found)

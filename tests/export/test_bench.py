@@ -29,6 +29,7 @@ def test_each_precision_is_measured_at_each_batch_size(checkpoint: Path, photos:
     assert [row[3] for row in cells if row[0] == "fp32"] == ["1.00", "1.00"]
     assert all(float(row[2]) > 0 and float(row[4]) <= float(row[5]) for row in cells)
     assert 0 < float(note.split()[7]) < 2
+    assert "computes fp16 in fp32" in note
     for row in cells:
         assert row[2] in result.output
 

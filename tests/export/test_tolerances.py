@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from export.tolerances import TOLERANCES, Precision, Tolerance, precision_of
+from export.tolerances import TOLERANCES, Precision, Tolerance, coarser, precision_of
 
 
 def test_every_precision_has_a_tolerance_for_every_output():
@@ -33,7 +33,15 @@ def test_distances_are_one_a_picture():
 def test_precision_is_read_from_the_graph(graph: Path):
     model = onnx.load(graph)
     assert precision_of(model) == "fp32"
+    constant = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.ones(2, np.float16)))
+    model.graph.node.append(constant)
+    assert precision_of(model) == "fp16"
+    model.graph.node.remove(constant)
     model.graph.initializer.append(numpy_helper.from_array(np.ones(2, np.float16), "half"))
     assert precision_of(model) == "fp16"
     model.graph.node.append(helper.make_node("QuantizeLinear", ["half", "scale"], ["quantised"]))
     assert precision_of(model) == "int8"
+
+
+def test_the_coarser_precision_has_the_wider_tolerances():
+    assert [coarser("fp32", "fp16"), coarser("fp16", "fp32"), coarser("int8", "fp16")] == ["fp16", "fp16", "int8"]
