@@ -20,7 +20,7 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="CSV, JSONL, COCO JSON, or a folder: with a labels.csv, VOC, NUS-WIDE, shards, one per label."
+            help="A CSV, JSONL or COCO JSON, a folder per label, an export of an annotation tool, or shards."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, contract, history, report.")],

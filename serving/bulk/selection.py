@@ -5,26 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-# Names in lower case: thumbnails, recycle bins and snapshots of storage systems, systems and photo programs. One with a
-# slash is a folder in a folder.
-_PROGRAMS = (
-    "@eadir",  # Synology: thumbnails
-    "@__thumb",  # QNAP: thumbnails
-    "@recycle",
-    "#recycle",
-    "@recently-snapshot",
-    "#snapshot",
-    "$recycle.bin",
-    "recycler",
-    "system volume information",
-    "lost+found",
-    "__macosx",
-    "network trash folder",
-    "temporary items",
-    "*.lrdata",  # Lightroom: previews
-    "*.photoslibrary/resources",  # Apple Photos: previews
-    "appdata_*/preview",  # Nextcloud: previews
-)
+from labelwise.program_folders import program_in
+
 _MOST_NAMES = 4  # in a sentence
 _MOST_PATHS = 10_000
 
@@ -94,7 +76,7 @@ class Selection:
     def takes_named(self, path: str, *, is_folder: bool) -> bool:
         """Whether what the command names is taken. A shell may have put `@eaDir` for `*`, but nothing hidden."""
         names = _names(path)
-        program = None if self.hidden else _program_in(names)
+        program = None if self.hidden else program_in(names)
         if program:
             self.left_out.hide(path[: path.index(program) + len(program)], program)
             return False
@@ -107,7 +89,7 @@ class Selection:
     def takes_member(self, archive: str, member: str) -> bool:
         """Whether a photo in an archive is taken."""
         names, path = _names(member), f"{archive}/{member}"
-        hidden = next((name for name in names if name.startswith(".")), None) or _program_in(names[:-1])
+        hidden = next((name for name in names if name.startswith(".")), None) or program_in(names[:-1])
         if hidden and not self.hidden:
             self.left_out.hide(path, hidden)
             return False
@@ -128,16 +110,7 @@ def _matches(pattern: str, path: str, names: Sequence[str]) -> bool:
 
 
 def _is_of_a_program(path: str) -> bool:
-    return bool(_program_in(_names(path)[-2:], last_only=True))
-
-
-def _program_in(names: Sequence[str], *, last_only: bool = False) -> str | None:
-    """The first of `names` that is a folder of a program's."""
-    for at in range(len(names) - 1 if last_only else 0, len(names)):
-        here, in_parent = names[at].lower(), "/".join(names[max(at - 1, 0) : at + 1]).lower()
-        if any(fnmatchcase(in_parent if "/" in known else here, known) for known in _PROGRAMS):
-            return names[at]
-    return None
+    return bool(program_in(_names(path)[-2:], last_only=True))
 
 
 def _names(path: str) -> list[str]:

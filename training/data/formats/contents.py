@@ -52,4 +52,4 @@ def unlisted(source: Path, listed: Collection[Path]) -> Iterator[str]:
         where = some([f"{place} ({number})" for place, number in places.items()])
         yield f"Left out, for nothing here labels them: {counted(count, 'photo')}, in {where}."
     if hidden_photos:
-        yield f"Left out: {counted(hidden_photos, 'photo')} in hidden folders and in thumbnails' folders."
+        yield f"Left out: {counted(hidden_photos, 'photo')} in folders that are hidden or of other programs."

@@ -1,5 +1,6 @@
 """CVAT's "images 1.1": one annotations.xml with the tags and the shapes of each photo."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ NAME = 'CVAT\'s "images 1.1"'
 LAYOUT = 'CVAT\'s "images 1.1" (annotations.xml with tags or shapes, photos in images)'
 
 _FILE = "annotations.xml"
+_ROOT = re.compile(r"<annotations[\s>]")
 _SHAPES = {"box", "polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
 
 
@@ -54,7 +56,7 @@ def _holds(folder: Path) -> bool:
 
 
 def _is_cvat(file: Path) -> bool:
-    return file.suffix.lower() == ".xml" and "<annotations>" in read_head(file)
+    return file.suffix.lower() == ".xml" and bool(_ROOT.search(read_head(file)))
 
 
 def _read_file(file: Path) -> tuple[list[str], list[_Image], int]:

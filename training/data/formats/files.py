@@ -90,7 +90,18 @@ def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Pa
     finder = Finder(roots, source)
     found = [finder.find(name) for name in names]
     check_any_found(found, names, finder.roots, source)
+    _check_spelled_once(found, names, source)
     return [path or roots[0] / name for name, path in zip(names, found, strict=True)]
+
+
+def _check_spelled_once(found: Sequence[Path | None], names: Sequence[str], source: Path) -> None:
+    """Of two spellings of one file at most one can be meant, and the labels of the other would be lost."""
+    spelled: dict[Path, str] = {}
+    for path, name in zip(found, names, strict=True):
+        if path is not None and (other := spelled.setdefault(path, name)) != name:
+            raise DataError(
+                f"{source} names the photo {path} twice, as {other!a} and as {name!a}. Remove the duplicates."
+            )
 
 
 def check_any_found(found: Sequence[Path | None], names: Sequence[str], roots: Sequence[Path], source: Path) -> None:

@@ -65,21 +65,33 @@ def read(source: Path, seed: int) -> LabelledData:
 def _read_splits(source: Path) -> tuple[dict[str, _Labels], list[str]]:
     """The label folders of each split, or under "" those of a source without splits, and notes. DataError."""
     folders = [folder for folder in subfolders(source) if _has_photos(folder)]
+    if not any(split_of(folder.name) for folder in folders):
+        return {"": _read_labels(folders)}, _without_photos(source)
     inside: dict[str, list[Path]] = defaultdict(list)
+    notes = []
     for folder in folders:
         if split := split_of(folder.name):
-            inside[split] += _label_folders(_descend(folder)).values()
-    if not any(split_of(folder.name) for folder in folders):
-        return {"": _read_labels(folders)}, []
+            place = _descend(folder)
+            inside[split] += _label_folders(place).values()
+            notes += _without_photos(place)
     if len({folder.name for folder in inside.get("train", ())}) < 2:  # one is no choice between labels
         raise DataError(_refusal(source, folders))
     splits = {split: _read_labels(found) for split, found in inside.items() if found and split != OTHER}
-    return _with_known_labels(splits)
+    return _with_known_labels(splits, notes)
 
 
-def _with_known_labels(splits: dict[str, _Labels]) -> tuple[dict[str, _Labels], list[str]]:
+def _without_photos(place: Path) -> list[str]:
+    """A note on the folders of labels that no photo is in: raw files, or nothing at all."""
+    found = []
+    for folder in subfolders(place):
+        if not _has_photos(folder):
+            kinds = sorted({file.suffix.lower() for file, hidden in files_below(folder) if not hidden})
+            found.append(f"{folder.name} ({some(kinds) if kinds else 'empty'})")
+    return [f"Left out, for no photo is in them: the folders {some(found)}."] if found else []
+
+
+def _with_known_labels(splits: dict[str, _Labels], notes: list[str]) -> tuple[dict[str, _Labels], list[str]]:
     """Without splits that have no label of train: their folders do not say what is on the photos."""
-    notes = []
     for split in [*splits]:
         if split != "train" and not {*splits[split].photos} & {*splits["train"].photos}:
             names = some(sorted(splits.pop(split).photos))
@@ -88,9 +100,11 @@ def _with_known_labels(splits: dict[str, _Labels]) -> tuple[dict[str, _Labels], 
 
 
 def _refusal(source: Path, folders: list[Path]) -> str:
-    named = [folder.name for folder in folders if split_of(folder.name)]
+    splits = [folder for folder in folders if split_of(folder.name)]
+    named = [folder.name for folder in splits]
     return (
-        f"{source}: {describe_contents(source)}. A folder named like a split ({some(named)}) is never a label, and "
+        f"{source}: {describe_contents(source)}; in {named[0]} {describe_contents(splits[0])}. A folder named like a "
+        f"split ({some(named)}) is never a label, and "
         "train does not hold a folder per label. If these are splits, put a folder per label into each, or give the "
         "list that names the labels. If one is a label, give its folder another name, or list the photos in a CSV "
         "(image, labels), where a label may have any name."

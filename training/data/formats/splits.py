@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labelwise.errors import DataError
 from labelwise.image import SUFFIXES
+from labelwise.program_folders import program_in
 from training.data.labelled import SPLITS
 
 OTHER = "other"  # photos that belong to no split, such as the sample of a competition
@@ -19,7 +20,6 @@ _SPLIT_OF_WORD = {
 }
 # What a split's name may hold besides: test_set, train-images, seg_train, val2017.
 _FILLERS = {"set", "data", "dataset", "split", "seg", "image", "images", "img", "imgs", "photo", "photos", "pictures"}
-_JUNK = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__"}
 
 
 def split_of(name: str) -> str | None:
@@ -47,7 +47,7 @@ def find_parts(source: Path, holds: Callable[[Path], bool]) -> list[Part]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder`, without hidden ones and those that systems and photo stations make. DataError."""
+    """The folders in `folder`, without hidden ones and those of other programs. DataError."""
     try:
         return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
@@ -55,7 +55,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _JUNK
+    return name.startswith(".") or bool(program_in([name]))
 
 
 def is_photo(name: str) -> bool:
@@ -77,7 +77,8 @@ def files_below(folder: Path) -> Iterator[tuple[Path, bool]]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders.sort()
-        hidden = any(is_hidden(part) for part in Path(place).relative_to(folder).parts)
+        parts = Path(place).relative_to(folder).parts
+        hidden = any(part.startswith(".") for part in parts) or bool(program_in(parts))
         for name in sorted(names):
             yield Path(place, name), hidden or name.startswith(".")
 

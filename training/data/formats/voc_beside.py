@@ -1,5 +1,6 @@
 """Pascal VOC's XML without its lists: beside the photos, as Roboflow and LabelImg write it, or in its own folder."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from training.data.labelled import LabelledData, some
 NAME = "an XML of Pascal VOC per photo"
 LAYOUT = "Pascal VOC's XML beside the photos, or in annotations (also inside train, valid and test)"
 
+_ROOT = re.compile(r"<annotation[\s>]")  # LabelImg writes <annotation verified="yes">
 _FOLDERS = ("annotations/xmls", "annotations", "labels", "xmls", "xml")
 
 
@@ -57,4 +59,4 @@ def _xml_files(folder: Path) -> Iterable[Path]:
 
 
 def _is_annotation(file: Path | None) -> bool:
-    return file is not None and "<annotation>" in read_head(file)
+    return file is not None and bool(_ROOT.search(read_head(file)))

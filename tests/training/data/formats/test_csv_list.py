@@ -74,7 +74,7 @@ def test_without_a_split_a_seeded_fifth_is_val(folder: Path):
         ("image,cat,split\n0.jpg,1,train\n1.jpg,1,val\n2.jpg,1,trian", "trian"),
         ("image,cat,split\n0.jpg,1,train\n1.jpg,0,val", "val"),  # nothing to score by
         ("image,cat,split\n0.jpg,1,train\n1.jpg,1,val\n0.jpg,1,val", "0.jpg"),  # a photo in both splits
-        ("image,cat\n0.jpg,1\n1.jpg,0\n2.jpg,1\n./0.jpg,0", "0.jpg. Remove the duplicates"),  # so which is it?
+        ("image,cat\n0.jpg,1\n1.jpg,0\n2.jpg,1\n./0.jpg,0", "Remove the duplicates"),  # so which is it?
         ("image,cat,cat\n0.jpg,1,1\n1.jpg,0,0", "columns with the same name: 'cat'"),  # which of the two?
         ("image,caf\u00e9,cafe\u0301\n0.jpg,1,1\n1.jpg,0,0", "columns with the same name: 'café'"),
         ("cat,image\n1,0.jpg\n1\n0,1.jpg", "line 3"),  # a row without its photo

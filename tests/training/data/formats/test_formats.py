@@ -17,3 +17,20 @@ def test_an_unknown_layout_lists_the_accepted_ones(name: str, tmp_path: Path):
         read_data(tmp_path / name)
     assert all(reader.LAYOUT in str(caught.value) for reader in READERS)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_found_is_said_and_a_folder_in_it_that_could_be_read(tmp_path: Path):
+    for name in ("set/cat/1.jpg", "set/dog/2.jpg", "3.JPG", "readme.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(DataError) as caught:
+        read_data(tmp_path)
+    assert ": found 1 folder (set), 1 photo, 1 other file (readme.md); labelled data is in set. Give" in str(
+        caught.value
+    )
+
+
+def test_an_archive_has_to_be_unpacked(tmp_path: Path):
+    (tmp_path / "export.zip").touch()
+    with pytest.raises(DataError, match="it is a file, an archive: unpack it first"):
+        read_data(tmp_path / "export.zip")

@@ -84,6 +84,16 @@ def test_a_folder_named_like_a_split_is_no_label(names: tuple[str, ...], tmp_pat
         assert words in str(caught.value)
 
 
+def test_an_export_that_nobody_reads_is_refused_with_what_was_found(tmp_path: Path):
+    write(tmp_path, train_1="a", train_2="b", valid_3="c")
+    (tmp_path / "train/_annotations.createml.json").write_text("[]")
+    with pytest.raises(DataError) as caught:
+        read_data(tmp_path)
+    assert "found 2 folders (train, valid); in train found 2 photos, 1 other file (_annotations.create" in str(
+        caught.value
+    )
+
+
 def test_words_that_only_hold_a_split_are_labels(tmp_path: Path):
     names = ("test tube", "train station", "valley", "sample jar")
     for name in names:
@@ -168,6 +178,20 @@ def test_every_suffix_counts_in_any_case_and_what_has_another_is_said(tmp_path: 
     )
 
 
+@pytest.mark.parametrize("place", ["", "train/"])
+def test_a_folder_without_photos_is_said(place: str, tmp_path: Path):
+    write(
+        tmp_path / place, **{f"{label}_{number}": f"{label}{number}" for label in ("cat", "dog") for number in range(5)}
+    )
+    for name in ("raw/1.CR2", "raw/2.nef"):
+        (tmp_path / place / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / name).touch()
+    (tmp_path / place / "nothing").mkdir()
+    data = read_data(tmp_path)
+    assert data.labels == ("cat", "dog")
+    assert data.notes[0] == "Left out, for no photo is in them: the folders nothing (empty), raw (.cr2, .nef)."
+
+
 def test_folders_below_a_label_are_its_photos_and_loose_ones_are_counted(tmp_path: Path):
     write(tmp_path, cat_1="a", cat_2021_2="b", cat_2022_May_3="c", dog_4="d", dog_2021_5="e", bird_old_6="f")
     write(tmp_path, **{str(number): f"loose {number}" for number in range(12)})
@@ -181,7 +205,7 @@ def test_folders_below_a_label_are_its_photos_and_loose_ones_are_counted(tmp_pat
     assert data.notes == (
         "Photos in folders below a label's have that label: bird (old), cat (2021, 2022), dog (2021).",
         "Left out, for nothing here labels them: 12 photos, in the folder itself (12).",
-        "Left out: 2 photos in hidden folders and in thumbnails' folders.",
+        "Left out: 2 photos in folders that are hidden or of other programs.",
     )
 
 

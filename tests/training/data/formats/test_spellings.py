@@ -86,3 +86,11 @@ def test_if_all_are_missing_what_is_there_is_said(tmp_path: Path):
     put(tmp_path, "there.jpg")
     with pytest.raises(DataError, match=r"gone\.jpg should lie in .*; in .* there are there\.jpg"):
         locate(["gone.jpg"], [tmp_path / "nowhere", tmp_path], Path("list"))
+
+
+def test_two_spellings_of_one_file_are_refused_and_shown(tmp_path: Path):
+    put(tmp_path, NFC)
+    with pytest.raises(DataError, match=r"names the photo .* twice") as caught:
+        locate([NFC, NFD], [tmp_path], Path("list"))
+    assert ascii(NFC) in str(caught.value)
+    assert ascii(NFD) in str(caught.value)

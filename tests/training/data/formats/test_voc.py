@@ -75,7 +75,9 @@ def put(root: Path, photo: str, xml: str, filename: str | None, *labels: str) ->
     (root / photo).touch()
     named = "" if filename is None else f"<filename>{filename}</filename>"
     objects = "".join(f"<object><name>{label}</name></object>" for label in labels)
-    (root / xml).write_text(f"<annotation><folder>x</folder>{named}{objects}</annotation>", encoding="utf-8")
+    (root / xml).write_text(
+        f'<annotation verified="yes"><folder>x</folder>{named}{objects}</annotation>', encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""Folders that other programs keep among photos: thumbnails, previews, recycle bins and snapshots."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+# Names in lower case: thumbnails, recycle bins and snapshots of storage systems, systems and photo programs. One with a
+# slash is a folder in a folder.
+_PROGRAMS = (
+    "@eadir",  # Synology: thumbnails
+    "@__thumb",  # QNAP: thumbnails
+    "@recycle",
+    "#recycle",
+    "@recently-snapshot",
+    "#snapshot",
+    "$recycle.bin",
+    "recycler",
+    "system volume information",
+    "lost+found",
+    "__macosx",
+    "network trash folder",
+    "temporary items",
+    "*.lrdata",  # Lightroom: previews
+    "*.photoslibrary/resources",  # Apple Photos: previews
+    "appdata_*/preview",  # Nextcloud: previews
+)
+
+
+def program_in(names: Sequence[str], *, last_only: bool = False) -> str | None:
+    """The first of `names` that is a folder of a program's."""
+    for at in range(len(names) - 1 if last_only else 0, len(names)):
+        here, in_parent = names[at].lower(), "/".join(names[max(at - 1, 0) : at + 1]).lower()
+        if any(fnmatchcase(in_parent if "/" in known else here, known) for known in _PROGRAMS):
+            return names[at]
+    return None
