@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from labelwise.image import FORMATS, ImageError, load_pixels
+from tests.labelwise.image.tiff_files import tiff
 
 MAX_PIXELS = 4_000_000
 _SECONDS = 20  # for one picture, on the busiest machine; a hang takes for ever
@@ -48,6 +49,8 @@ def whole_files() -> dict[str, bytes]:
         "LZW TIFF": _encode(noise, "TIFF", compression="tiff_lzw", exif=exif),
         "JPEG TIFF": _encode(noise, "TIFF", compression="jpeg"),
         "float TIFF": _encode(noise.convert("F"), "TIFF"),
+        "tiled TIFF": tiff(np.asarray(noise), 2, 8, tile=(16, 48), compression=8, order=">"),
+        "transparent AVIF": _encode(noise.convert("RGBA").rotate(30), "AVIF", speed=10),
     }
 
 
