@@ -280,6 +280,12 @@ def test_a_tag_that_is_there_twice_is_refused():
         open_rgb(bytes(data))
 
 
+def test_a_directory_of_too_many_tags_is_refused():
+    data = tiff(samples(RGB, 8), RGB, 8)
+    with pytest.raises(BrokenImageError, match="directory has 4097 tags"):
+        open_rgb(data[:8] + (4097).to_bytes(2, "little") + data[10:])
+
+
 @pytest.mark.parametrize("compression", [NONE, DEFLATE])
 def test_tiles_far_larger_than_the_picture_are_refused(compression: int):
     tags = {322: [8192], 323: [8192]}
