@@ -8,7 +8,6 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeGuard
 
@@ -20,17 +19,24 @@ from serving.bulk.xmp.packet import LARGEST
 _XMP, _EXTENDED_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
-_IRB_IPTC = 0x0404
-_BROKEN = (OSError, ValueError, SyntaxError, KeyError, TypeError, IndexError, OverflowError, struct.error, zlib.error)
+_IRB_IPTC, _EXIF_IFD = 0x0404, 0x8769
+_EXIF_TEXTS = {0x010E, 0x013B, 0x8298, 0x9286, 0x4746, 0x4749, *range(0x9C9B, 0x9CA0)}  # the only ones in use
 
 
 @dataclass
 class Metadata:
-    """`xmp`: packets, the most important first; `iptc`: IIM records."""
+    """`xmp`: packets, the most important first; `iptc`: IIM records; `exif`: values by tag, all in one."""
 
     xmp: list[bytes] = field(default_factory=list)
     iptc: list[bytes] = field(default_factory=list)
-    exif: Image.Exif = field(default_factory=Image.Exif)
+    exif: dict[int, object] = field(default_factory=dict)
+    exif_is_big_endian: bool = False
+
+    def add_exif(self, exif: Image.Exif) -> None:
+        self.exif_is_big_endian = exif.endian == ">"
+        for values in (exif, exif.get_ifd(_EXIF_IFD) if _EXIF_IFD in exif else {}):
+            for tag in _EXIF_TEXTS.intersection(values):
+                self.exif.setdefault(tag, values[tag])
 
 
 def read_metadata(file: str) -> Metadata:
@@ -40,8 +46,11 @@ def read_metadata(file: str) -> Metadata:
         start = stream.read(12)
         stream.seek(0)
         reader = _of_png if start.startswith(b"\x89PNG") else _of_gif if start.startswith(b"GIF8") else _of_other
-        with suppress(*_BROKEN, Image.DecompressionBombError):
+        try:
             reader(stream, found)
+        except Exception as error:  # Pillow's plugins raise anything on hostile bytes
+            if isinstance(error, OSError) and error.errno is not None:  # the disk failed, not the parser
+                raise
     return found
 
 
@@ -54,7 +63,7 @@ def _of_other(stream: BinaryIO, found: Metadata) -> None:
             _of_tiff(image, found)
         elif isinstance(packet := image.info.get("xmp"), bytes):
             found.xmp.append(packet)
-        found.exif = image.getexif()
+        found.add_exif(image.getexif())
 
 
 def _is_iptc(data: object) -> TypeGuard[bytes]:
@@ -105,7 +114,9 @@ def _photoshop_iptc(resources: bytes) -> Iterator[bytes]:
 def _of_png(stream: BinaryIO, found: Metadata) -> None:
     for kind, data in _png_chunks(stream):
         if kind == b"eXIf":
-            found.exif.load(data)
+            exif = Image.Exif()
+            exif.load(data)
+            found.add_exif(exif)
             continue
         keyword, _, rest = data.partition(b"\0")
         text = _png_text(kind, rest)

@@ -16,8 +16,18 @@ from lxml import etree
 
 from serving.bulk.xmp.containers import read_metadata
 from serving.bulk.xmp.keywords import KEYWORD_LISTS, add_keywords
-from serving.bulk.xmp.legacy import add_legacy, read_iptc
-from serving.bulk.xmp.packet import NAMESPACES, Element, Packet, PacketError, add_item, qualified, text_of, words
+from serving.bulk.xmp.legacy import add_legacy
+from serving.bulk.xmp.packet import (
+    NAMESPACES,
+    Element,
+    Packet,
+    PacketError,
+    add_item,
+    indent,
+    qualified,
+    text_of,
+    words,
+)
 
 logger = logging.getLogger("labelwise.bulk")
 
@@ -64,10 +74,10 @@ def packet_of(file: str, others: Sequence[bytes] = ()) -> Packet:
         except PacketError as error:
             logger.warning("%s: its XMP is not copied into the new sidecar, because it %s", file, error)
     _settle_colours(packet)
-    add_legacy(packet, read_iptc(found.iptc), found.exif)
+    add_legacy(packet, found)
     packet.first_description()
     etree.cleanup_namespaces(packet.root)
-    etree.indent(packet.root, " ")
+    indent(packet.root)
     return packet
 
 

@@ -4,11 +4,11 @@ The mapping is that of the Metadata Working Group's guidelines, section 5. A pro
 properties from it alone.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 
-from PIL import Image
-
+from serving.bulk.xmp.containers import Metadata
 from serving.bulk.xmp.keywords import add_keywords
 from serving.bulk.xmp.packet import Packet
 
@@ -36,20 +36,22 @@ _LANGUAGES = {
 }
 _BY_LINE, _ARTISTS, _XP_KEYWORDS = (2, 80), (0x013B, 0x9C9D), 0x9C9E
 _RATING, _RATING_PERCENT = 0x4746, 0x4749
-_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
+_USER_COMMENT = 0x9286
 _CHARACTERS = (1, 90)
 _UTF_8 = b"\x1b%G"
 _MOST_WORDS = 10_000
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Iptc = dict[tuple[int, int], list[str]]
 
 
-def add_legacy(packet: Packet, iptc: Iptc, exif: Image.Exif) -> None:
+def add_legacy(packet: Packet, found: Metadata) -> None:
     """Add to a packet what it lacks. Raises PacketError."""
+    iptc, exif = read_iptc(found.iptc), found.exif
     for name, (data_set, tags) in _LANGUAGES.items():
         texts = [*iptc.get(data_set, ())[:1], *(text for tag in tags for text in _exif_text(exif.get(tag)))]
         if name == _DESCRIPTION:
-            texts += _user_comment(exif)
+            texts += _user_comment(exif.get(_USER_COMMENT), found.exif_is_big_endian)
         if texts and not packet.has(name):
             packet.add_text(name, texts[0], has_language=True)
     creators = iptc.get(_BY_LINE) or next(filter(None, (_split(exif.get(tag)) for tag in _ARTISTS)), [])
@@ -103,7 +105,7 @@ def _decoded(value: bytes, is_utf_8: bool) -> str:
 
 def _clean(text: str) -> str:
     """Without the characters that XML cannot hold."""
-    return "".join(character for character in text if character in "\t\n\r" or character >= " ").strip("\ufffe\uffff ")
+    return _NO_XML.sub("", text).strip()
 
 
 def _exif_text(value: object) -> list[str]:
@@ -124,15 +126,14 @@ def _split(value: object) -> list[str]:
     return [name.strip() for text in _exif_text(value) for name in text.split(";") if name.strip()]
 
 
-def _user_comment(exif: Image.Exif) -> list[str]:
+def _user_comment(value: object, is_big_endian: bool) -> list[str]:
     """EXIF 2.32, UserComment: eight bytes name the encoding."""
-    value = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT) if _EXIF_IFD in exif else None
     if not isinstance(value, bytes):
         return []
     kind, text = value[:8], value[8:]
     if kind == b"UNICODE\0":
         # The order should be that of the EXIF block. Many programs write another: most high bytes are zero.
-        is_big = text[::2].count(0) > text[1::2].count(0) if text.count(0) else exif.endian == ">"
+        is_big = text[::2].count(0) > text[1::2].count(0) if text.count(0) else is_big_endian
         decoded = text.decode("utf-16-be" if is_big else "utf-16-le", "replace")
     elif kind == b"ASCII\0\0\0":
         decoded = _decoded(text, is_utf_8=False)
@@ -141,7 +142,7 @@ def _user_comment(exif: Image.Exif) -> list[str]:
     return list(filter(None, [_clean(decoded.partition("\0")[0])]))
 
 
-def _rating(exif: Image.Exif) -> int | None:
+def _rating(exif: dict[int, object]) -> int | None:
     stars, percent = exif.get(_RATING), exif.get(_RATING_PERCENT)
     if isinstance(stars, int):
         return stars if stars <= 5 else None

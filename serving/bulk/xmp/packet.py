@@ -174,8 +174,20 @@ def add_item(container: Element, word: str) -> None:
 
 def lay_out(container: Element) -> None:
     """Put each item on its own line: darktable's reader of Lightroom's sidecars skips a list without white space."""
-    element = container.getparent()
-    etree.indent(element, " ", level=sum(1 for _ in element.iterancestors()))
+    indent(container.getparent())
+
+
+def indent(element: Element) -> None:
+    """Put each element in `element` on its own line. A text stays as it is, even with comments in it."""
+    depth = sum(1 for _ in element.iterancestors())
+    between = [element.text, *(child.tail for child in element)]
+    if not len(element) or any(text and text.strip() for text in between):
+        return
+    element.text = "\n" + " " * (depth + 1)
+    for child in element:
+        child.tail = element.text
+        indent(child)
+    element[-1].tail = "\n" + " " * depth
 
 
 def _appended(parent: Element, child: Element) -> Element:
