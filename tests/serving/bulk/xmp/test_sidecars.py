@@ -1,12 +1,10 @@
 """Sidecars: keywords are added to what is there, nothing else changes, and the photo is never touched."""
 
 import os
-import re
 import shutil
 import stat
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,149 +20,11 @@ from serving.bulk.xmp.keywords import merge
 from serving.bulk.xmp.packet import Packet
 from serving.bulk.xmp.sidecars import SidecarError, Sidecars, write_sidecar
 from tests.serving.bulk.conftest import ROOT, Tag, rows_of
-
-DC = "{http://purl.org/dc/elements/1.1/}"
-LR = "{http://ns.adobe.com/lightroom/1.0/}"
-RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-
-# As darktable 4.6 writes it, shortened; with a comment and a line end in an attribute besides.
-DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
- <!-- mine -->
- <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-  <rdf:Description rdf:about=""
-    xmlns:exif="http://ns.adobe.com/exif/1.0/"
-    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
-    xmlns:dc="http://purl.org/dc/elements/1.1/"
-    xmlns:lr="http://ns.adobe.com/lightroom/1.0/"
-    xmlns:darktable="http://darktable.sf.net/"
-   exif:DateTimeOriginal="2024:05:01 10:00:00.000"
-   exif:UserComment="first&#10;second &lt;3"
-   xmp:Rating="4"
-   darktable:raw_params="0"
-   darktable:auto_presets_applied="1">
-   <dc:subject>
-    <rdf:Seq>
-     <rdf:li>holiday</rdf:li>
-     <rdf:li>sea</rdf:li>
-    </rdf:Seq>
-   </dc:subject>
-   <lr:hierarchicalSubject>
-    <rdf:Seq>
-     <rdf:li>places|holiday</rdf:li>
-    </rdf:Seq>
-   </lr:hierarchicalSubject>
-   <darktable:history>
-    <rdf:Seq>
-     <rdf:li
-      darktable:num="0"
-      darktable:operation="exposure"
-      darktable:params="gz02eJxjYGBgYGaAAG"/>
-    </rdf:Seq>
-   </darktable:history>
-  </rdf:Description>
- </rdf:RDF>
-</x:xmpmeta>
-"""
-
-
-def merged(sidecar: bytes, tags: list[str], mark: str = "tags") -> bytes:
-    packet = Packet.parse(sidecar) if sidecar else Packet.new()
-    return packet.to_bytes() if merge(packet, tags, mark) else sidecar
+from tests.serving.bulk.xmp.darktable_sidecar import DARKTABLE, keywords
 
 
 def write(file: Path, tags: list[str]) -> None:
     write_sidecar(file, Packet.new, lambda packet: merge(packet, tags))
-
-
-def keywords(sidecar: bytes, name: str = f"{DC}subject") -> list[str]:
-    root = ElementTree.fromstring(sidecar)
-    (subject,) = root.findall(f"{RDF}RDF/{RDF}Description/{name}") or root.iter(name)
-    return [item.text or "" for item in subject.iter(f"{RDF}li")]
-
-
-def everything_else(sidecar: bytes) -> list[tuple[str, dict[str, str], str]]:
-    """Every element with its attributes and text, but for keywords and what is ours."""
-    root = ElementTree.fromstring(sidecar)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{DC}subject", f"{LR}hierarchicalSubject") or "labelwise" in child.tag:
-                parent.remove(child)
-    return [(element.tag, element.attrib, (element.text or "").strip()) for element in root.iter()]
-
-
-def test_a_new_sidecar_holds_the_tags():
-    sidecar = merged(b"", ["sea", "großer Hund", "a<b"])
-    assert keywords(sidecar) == ["sea", "großer Hund", "a<b"]
-    assert merged(sidecar, ["sea", "großer Hund", "a<b"]) == sidecar
-
-
-def test_what_others_wrote_stays():
-    sidecar = merged(DARKTABLE.encode(), ["sea", "trees"])
-    assert keywords(sidecar) == ["holiday", "sea", "trees"]
-    assert keywords(sidecar, f"{LR}hierarchicalSubject") == ["places|holiday", "sea", "trees"]
-    assert everything_else(sidecar) == everything_else(DARKTABLE.encode())
-    assert b"<!-- mine -->" in sidecar
-    assert b"first&#10;second &lt;3" in sidecar
-
-
-def test_tags_that_a_photo_has_no_more_go_but_only_those_added_here():
-    once = merged(DARKTABLE.encode(), ["sea", "trees", "sunset"])
-    twice = merged(once, ["sunset", "desert"])
-    assert keywords(twice) == ["holiday", "sea", "sunset", "desert"]  # sea was somebody's own
-    assert keywords(merged(twice, [])) == ["holiday", "sea"]
-    assert everything_else(merged(twice, [])) == everything_else(DARKTABLE.encode())
-
-
-def test_digikam_own_list_is_kept_up_where_there_is_one():
-    theirs = DARKTABLE.replace("lr:hierarchicalSubject", "digiKam:TagsList")
-    theirs = theirs.replace("places|", "places/").replace(
-        "xmlns:lr=", 'xmlns:digiKam="http://www.digikam.org/ns/1.0/" xmlns:lr='
-    )
-    tags_list = "{http://www.digikam.org/ns/1.0/}TagsList"
-    sidecar = merged(theirs.encode(), ["trees"])
-    assert keywords(sidecar, tags_list) == ["places/holiday", "sea", "trees"]
-    assert keywords(merged(sidecar, []), tags_list) == ["places/holiday", "sea"]
-    assert tags_list not in {element.tag for element in ElementTree.fromstring(merged(b"", ["trees"]).decode()).iter()}
-
-
-def test_a_list_of_hierarchical_keywords_is_not_made():
-    """darktable and digiKam read `lr:hierarchicalSubject` where there is one, and then no `dc:subject`."""
-    flat = re.sub("<lr:.*</lr:hierarchicalSubject>", "", DARKTABLE, flags=re.DOTALL)
-    assert b"hierarchicalSubject" not in merged(flat.encode(), ["trees"])
-
-
-def test_what_is_further_down_is_not_the_photo():
-    """As Photoshop lists what a picture was made of, each with a `dc:subject` of its own."""
-    pantry = """<xmpMM:Pantry xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/"><rdf:Bag><rdf:li><rdf:Description>
-    <dc:subject><rdf:Bag><rdf:li>layer</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:li></rdf:Bag></xmpMM:Pantry>
-    """
-    sidecar = merged(DARKTABLE.replace("<dc:subject>", f"{pantry}<dc:subject>", 1).encode(), ["trees"])
-    assert keywords(sidecar) == ["holiday", "sea", "trees"]
-    assert b"<dc:subject><rdf:Bag><rdf:li>layer</rdf:li></rdf:Bag></dc:subject>" in sidecar
-
-
-def test_line_ends_stay():
-    text = "<dc:description>one&#xD;\ntwo&#x9;</dc:description><dc:subject>"
-    sidecar = merged(DARKTABLE.replace("<dc:subject>", text, 1).encode(), ["trees"])
-    assert ElementTree.fromstring(sidecar).findtext(f".//{DC}description") == "one\r\ntwo\t"
-
-
-@pytest.mark.parametrize(
-    "sidecar",
-    [
-        "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'/>",
-        "<R xmlns='http://www.w3.org/1999/02/22-rdf-syntax-ns#'/>".replace("R ", "RDF "),
-        "<x:xmpmeta xmlns:x='adobe:ns:meta/'><r:RDF xmlns:r='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>"
-        "<r:Description r:about=''/></r:RDF></x:xmpmeta>",
-        "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>" + DARKTABLE.partition("?>\n")[2],
-    ],
-)
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_other_ways_to_write_xmp(sidecar: str, encoding: str):
-    after = merged(sidecar.encode(encoding), ["trees"])
-    assert "trees" in keywords(after)
-    assert merged(after, ["trees"]) == after
 
 
 @pytest.mark.parametrize(
