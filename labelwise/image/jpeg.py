@@ -43,7 +43,7 @@ def draft(image: Image.Image, side: int) -> None:
 def load_jpeg(image: JpegImageFile, data: bytes) -> None:
     """Decodes `image`, opened from `data`. Raises OSError if rows are missing, and what else Pillow raises."""
     tile = image.tile
-    if data.rfind(_END) > _start_of_scans(data):
+    if data.endswith(_END) or data.rfind(_END) > _start_of_scans(data):
         try:
             _load(image, tile, data)
             if not _ends_in_grey(image):
