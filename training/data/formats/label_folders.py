@@ -104,10 +104,9 @@ def _refusal(source: Path, folders: list[Path]) -> str:
     named = [folder.name for folder in splits]
     return (
         f"{source}: {describe_contents(source)}; in {named[0]} {describe_contents(splits[0])}. A folder named like a "
-        f"split ({some(named)}) is never a label, and "
-        "train does not hold a folder per label. If these are splits, put a folder per label into each, or give the "
-        "list that names the labels. If one is a label, give its folder another name, or list the photos in a CSV "
-        "(image, labels), where a label may have any name."
+        f"split ({some(named)}) is never a label, and none for train holds a folder per label. If these are splits, "
+        "put the folders of labels into train, or give the list that names the labels. If one is a label, give its "
+        "folder another name, or list the photos in a CSV (image, labels), where a label may have any name."
     )
 
 
