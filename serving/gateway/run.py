@@ -21,10 +21,11 @@ from serving.engines.borrowed_triton import BorrowedTriton
 from serving.gateway.access.exposure import check_exposure
 from serving.gateway.app import create_app
 from serving.gateway.listener import BACKLOG, bind, url_of
-from serving.gateway.memory import return_large_blocks
 from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.requests.connections import connection_options
+from serving.gateway.service import TaggingService
+from serving.memory import return_large_blocks
 from serving.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
@@ -107,11 +108,14 @@ async def _serve(
         asyncio.get_running_loop().add_reader(parent.fileno(), _end_after, parent)
     metrics, traces = Metrics(), _traces(settings)
     engine = create_engine(settings, metrics.queue_seconds.labels("engine").observe, triton)
+    app = create_app(settings, engine, metrics, traces)
+    service: TaggingService = app.state.service
     try:
+        service.launch()
         with _cancelled_by_sigterm():
             await engine.start()
+            await service.started()
         _require_default(settings, engine)
-        app = create_app(settings, engine, metrics, traces)
         config = uvicorn.Config(
             **connection_options(app, settings, lambda code: metrics.problems.labels(code).inc()),
             log_config=None,
@@ -124,6 +128,7 @@ async def _serve(
         await _Server(config, on_ready).serve([listener])
     finally:
         with _signals_ignored():
+            await service.close()
             await engine.close()
             if traces is not None:
                 await asyncio.to_thread(traces.close)

@@ -44,7 +44,7 @@ class _Run:
 
 
 class TaggingService:
-    """What the routes call; holds the engine, the decoding threads and the places for requests."""
+    """What the routes call; holds the engine, the decoders and the places for requests."""
 
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
         self.settings, self.engine, self.metrics = settings, engine, metrics
@@ -52,6 +52,18 @@ class TaggingService:
         on_wait = metrics.queue_seconds.labels("decode").observe
         self._decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels, on_wait)
         self.uploads = Uploads(settings, self._decoders)
+
+    def launch(self) -> None:
+        """Start what decodes; without it, the first photo does. The engine is the caller's to start and to close."""
+        self._decoders.launch()
+
+    async def started(self) -> None:
+        """Wait for what decodes. LabelwiseError if it cannot start."""
+        await self._decoders.started()
+
+    async def close(self) -> None:
+        """End what decodes. No request may be left."""
+        await self._decoders.close()
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
         """Tag the photo in the request's body. Raises GatewayError, ImageError or EngineError, as all of these do."""
@@ -153,9 +165,9 @@ class TaggingService:
                 yield _Run(data, photo, answer, deadline)
 
     async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[Result]:
-        """In chunks, of which one is decoded while another is run; of a request as many photos as there are threads."""
+        """In chunks, of which one is decoded while another is run; a request has as many photos decoded as decoders."""
         size = min(spec.max_batch, _MOST_AT_ONCE)
-        turns = asyncio.Semaphore(self._decoders.threads)
+        turns = asyncio.Semaphore(self._decoders.count)
 
         async def decoded(item: Item) -> Photo | ImageError | GatewayError:
             if isinstance(item.photo, GatewayError):

@@ -1,95 +1,104 @@
-"""Decoding: off the event loop, on so many threads, with so many pixels held decoded at once."""
+"""Decoding: off the event loop, with so many pixels held decoded at once, and nothing that goes on for ever."""
 
 import asyncio
 import functools
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from PIL import Image
 
-from labelwise.image import Hold, Photo, load_photo, open_small
+from labelwise.image import Hold, ImageError, ImageTooComplexError, Photo, is_ordinary, load_photo, open_small
 from labelwise.spec import TaggerSpec
+from serving.decoding.budget import PixelBudget
+from serving.decoding.pool import Decoded, DecoderPool
+from serving.decoding.process import DecoderEnded
 from serving.gateway.requests.deadline import Deadline, deadline_exceeded
 from serving.workers import Workers
+
+logger = logging.getLogger("labelwise.decoder")
 
 T = TypeVar("T")
 
 
-class PixelBudget:
-    """How many pixels may be held decoded at once; threads wait for their turn, in order, so that none starves."""
+class DecoderFailedError(ImageError):
+    """The photo ended the process that decoded it."""
 
-    def __init__(self, pixels: int) -> None:
-        self._pixels, self._held = pixels, 0
-        self._changed = threading.Condition()
-        self._waiting: deque[object] = deque()
-
-    @contextmanager
-    def hold(self, pixels: int, within: float) -> Iterator[None]:
-        """A picture larger than the whole budget is held alone. asyncio.TimeoutError where no turn comes in time."""
-        pixels = min(pixels, self._pixels)
-        self._wait_for_turn(pixels, within)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held -= pixels
-                self._changed.notify_all()
-
-    def _wait_for_turn(self, pixels: int, within: float) -> None:
-        turn = object()
-        with self._changed:
-            self._waiting.append(turn)
-            try:
-                if not self._changed.wait_for(
-                    lambda: self._waiting[0] is turn and self._held + pixels <= self._pixels, within
-                ):
-                    raise asyncio.TimeoutError
-                self._held += pixels
-            finally:
-                self._waiting.remove(turn)
-                self._changed.notify_all()
+    code = "decoder_failed"
 
 
 class Decoders:
-    """`threads` that decode, of which what waits is bounded by admission; photos of at most `max_pixels`."""
+    """`count` threads for ordinary photos of at most `max_pixels`, and as many processes for all others.
+
+    On a thread a photo costs least, but its decoding cannot be ended. So that is for files of which a look at their
+    structure says that they are soon done. How many photos wait is bounded by admission.
+    """
 
     def __init__(
         self,
-        threads: int,
+        count: int,
         max_pixels: int,
         max_decoding_pixels: int,
         on_wait: Callable[[float], None] | None = None,
     ) -> None:
-        self.threads = threads
+        self.count = count
         self._max_pixels = max_pixels
-        self._workers = Workers(threads, "decode", on_wait)
         self._budget = PixelBudget(max_decoding_pixels)
+        self._threads = Workers(count, "decode", on_wait)
+        self._processes = DecoderPool(count, self._budget, on_wait)
+
+    def launch(self) -> None:
+        """Start what takes a moment; without it, the first photo does."""
+        self._processes.launch()
+
+    async def started(self) -> None:
+        """Wait until all photos can be decoded. LabelwiseError if that cannot be."""
+        await self._processes.started()
+
+    async def close(self) -> None:
+        await self._processes.close()
+        await self._threads.close()
 
     async def run(self, work: Callable[[], T], deadline: Deadline) -> T:
-        """`work` on a thread; not begun any more when the deadline is over or the caller is cancelled."""
+        """`work` on a thread; it does not begin after the deadline, or after the caller was cancelled."""
         try:
-            return await self._workers.run(work, deadline.left())
+            return await self._threads.run(work, deadline.left())
         except asyncio.TimeoutError:
             raise deadline_exceeded() from None
 
     async def photo(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
         """One photo at the model's size. Raises ImageError, or GatewayError `deadline_exceeded`."""
-        return await self.run(functools.partial(self._load, data, spec, deadline), deadline)
+        asked = spec.image.model_dump(include={"height", "width", "resize", "interpolation"})
+        asked["max_pixels"] = self._max_pixels
+        if is_ordinary(data):
+            return await self.run(functools.partial(load_photo, data, **asked, hold=self._hold(deadline)), deadline)
+        said, pixels = await self._processed("photo", data, asked, deadline)
+        facts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+        return Photo(pixels=pixels, **facts)
 
     async def small(self, data: bytes, side: int, deadline: Deadline, draw: Callable[[Image.Image], T]) -> T:
         """What `draw` makes, on a thread, of a photo with no side above `side`. Raises as `photo`."""
-
-        def work() -> T:
-            return draw(open_small(data, side, self._max_pixels, self._hold(deadline)))
-
-        return await self.run(work, deadline)
+        asked = {"side": side, "max_pixels": self._max_pixels}
+        if is_ordinary(data):
+            hold = self._hold(deadline)
+            return await self.run(lambda: draw(open_small(data, **asked, hold=hold)), deadline)
+        _, pixels = await self._processed("small", data, asked, deadline)
+        return await self.run(lambda: draw(Image.fromarray(pixels)), deadline)
 
     def _hold(self, deadline: Deadline) -> Hold:
         return functools.partial(self._budget.hold, within=deadline.left())
 
-    def _load(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
-        image, hold = spec.image, self._hold(deadline)
-        return load_photo(data, image.height, image.width, image.resize, image.interpolation, self._max_pixels, hold)
+    async def _processed(self, task: str, data: bytes, asked: dict[str, Any], deadline: Deadline) -> Decoded:
+        try:
+            return await self._processes.run(task, data, asked, deadline.left())
+        except asyncio.TimeoutError:
+            raise deadline_exceeded() from None
+        except DecoderEnded as error:
+            if error.is_out_of_time:
+                raise ImageTooComplexError(
+                    "The image takes far longer to decode than its size explains; save it again as a plain JPEG or PNG."
+                ) from error
+            logger.error("%s during a photo, and is replaced", error)
+            raise DecoderFailedError(
+                "The image ended the process that decoded it; try again, or save it in another format."
+            ) from error

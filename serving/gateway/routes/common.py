@@ -23,6 +23,7 @@ _OF_ANY_UPLOAD = (
 )
 _OF_ONE_PHOTO = (
     *("image_too_many_pixels", "image_format_unsupported", "image_empty", "image_broken", "image_too_small"),
+    *("image_too_complex", "decoder_failed"),
     *("url_not_allowed", "url_not_fetched"),
 )
 

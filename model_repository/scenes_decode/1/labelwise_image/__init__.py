@@ -9,6 +9,7 @@ from .errors import (
     BrokenImageError,
     EmptyImageError,
     ImageError,
+    ImageTooComplexError,
     ImageTooLargeError,
     ImageTooSmallError,
     UnsupportedImageError,
@@ -16,6 +17,7 @@ from .errors import (
 from .formats import FORMATS, SUFFIXES
 from .loading import Hold, Photo, load_photo, load_pixels, open_rgb, open_small
 from .opening import MAX_PIXELS, MIN_SIDE
+from .scan import is_ordinary
 from .sizing import centre_box
 
 __all__ = [
@@ -27,11 +29,13 @@ __all__ = [
     "EmptyImageError",
     "Hold",
     "ImageError",
+    "ImageTooComplexError",
     "ImageTooLargeError",
     "ImageTooSmallError",
     "Photo",
     "UnsupportedImageError",
     "centre_box",
+    "is_ordinary",
     "load_photo",
     "load_pixels",
     "open_rgb",

@@ -25,3 +25,7 @@ class ImageTooLargeError(ImageError):
 
 class ImageTooSmallError(ImageError):
     code = "image_too_small"
+
+
+class ImageTooComplexError(ImageError):
+    code = "image_too_complex"

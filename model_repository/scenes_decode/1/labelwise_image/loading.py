@@ -14,6 +14,7 @@ from .jpeg import draft
 from .opening import MAX_PIXELS, open_header
 from .orientation import load_upright, turned_like
 from .refusal import refused
+from .scan import opening_pixels
 from .sizing import at_size
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target. What that changes is bounded by a test,
@@ -66,8 +67,8 @@ def load_photo(
     max_pixels: int = MAX_PIXELS,
     hold: Hold = nullcontext,
 ) -> Photo:
-    """As `load_pixels`; `hold(pixels)` is entered for the time in which so many pixels are held decoded."""
-    with refused(data):
+    """As `load_pixels`; `hold(pixels)` is entered for the time in which the memory of so many pixels is held."""
+    with hold(opening_pixels(data)), refused(data):
         image = open_header(data, max_pixels)
         size, whole = image.size, image.width * image.height
         draft(image, _DRAFT_MARGIN * max(height, width))
@@ -91,7 +92,7 @@ def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None =
 
 def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
     """As `open_rgb`, then made smaller until no side is above `side`; `hold` as in `load_photo`."""
-    with refused(data):
+    with hold(opening_pixels(data)), refused(data):
         image = open_header(data, max_pixels)
         whole = image.width * image.height
         draft(image, side)

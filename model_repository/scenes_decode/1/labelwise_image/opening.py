@@ -2,13 +2,17 @@
 
 import io
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from . import tiff
 from .budget import check_memory
+from .chunks import MOST_PROFILE
 from .errors import EmptyImageError, ImageTooLargeError, ImageTooSmallError
 from .formats import accepted_formats
+from .scan import needed
+
+PngImagePlugin.MAX_TEXT_CHUNK = MOST_PROFILE  # Pillow's own limit is below the size of some monitors' profiles
 
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 8
@@ -18,6 +22,7 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
     """Opens `data` and checks its size. Raises what Pillow raises, and ImageError for its size."""
     if not data:
         raise EmptyImageError("There are no bytes; send an image.")
+    data = needed(data)
     image = _open_tiff(data) if tiff.is_tiff(data) else Image.open(io.BytesIO(data), formats=accepted_formats())
     _check_size(image.size, max_pixels)
     check_memory(image, data, max_pixels)

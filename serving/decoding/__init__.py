@@ -1,0 +1,1 @@
+"""Decoding in processes that can be ended: photos come from strangers, and some would keep a decoder busy for long."""

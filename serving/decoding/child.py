@@ -1,0 +1,211 @@
+"""A decoder process: decodes one photo at a time for its parent, and ends with it.
+
+Everything the photo may cost is bounded by the kernel, which needs no cooperation of a decoder that is busy in C.
+Imports nothing of the gateway, whose metrics, threads and connections do not concern it.
+"""
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from labelwise.image import ImageError, Photo, load_photo, open_small
+from serving.decoding.limits import Limits
+from serving.decoding.messages import GRANTED, HEAD_SIZE, Kind, pack, unpack_head
+from serving.memory import return_large_blocks
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+logger = logging.getLogger("labelwise.decoder")
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Denied(Exception):
+    """Nobody waits for this photo any more."""
+
+
+def main(parent: int) -> None:
+    """Work until the pipes end. `parent` is the process id of whoever started this one."""
+    _outlive_signals()
+    _end_with(parent)
+    return_large_blocks()
+    incoming, outgoing = os.dup(0), os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not get among the messages
+    with contextlib.suppress(BrokenPipeError, EOFError):
+        _Decoder(incoming, outgoing).work()
+
+
+def _outlive_signals() -> None:
+    """A terminal or a service manager signals all processes; the parent decides when this one ends."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _end_with(parent: int) -> None:
+    """Also in the middle of a photo, where the end of the pipes is not seen (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit()
+
+
+class _Decoder:
+    def __init__(self, incoming: int, outgoing: int) -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+        self._log = _Log()
+        self._idle_memory = _memory()
+
+    def work(self) -> NoReturn:
+        self._warm_up()
+        self._send(pack(Kind.READY, None))
+        while True:
+            _, text_size, size = unpack_head(self._receive(HEAD_SIZE))
+            job = json.loads(self._receive(text_size))
+            self._send(*self._done(_Job(self, job, self._receive(size))))
+
+    def _done(self, job: "_Job") -> tuple[bytes | memoryview, ...]:
+        """The photo's pixels, or why there are none, as a message."""
+        try:
+            with job.limited():
+                said, pixels = job.run()
+        except ImageError as error:
+            return (self._failed(error.code, str(error)),)
+        except _Denied:
+            return (self._failed(None, "nobody waits for it"),)
+        except Exception:  # a fault of ours, which must not cost a process
+            logger.error("a photo met a fault:\n%s", traceback.format_exc())
+            return (self._failed(None, "the log has the details"),)
+        content = np.ascontiguousarray(pixels).data.cast("B")
+        head = pack(Kind.DONE, {**said, "shape": pixels.shape, "log": self._log.taken()}, len(content))
+        return head, content
+
+    def _failed(self, code: str | None, text: str) -> bytes:
+        return pack(Kind.FAILED, {"code": code, "text": text, "log": self._log.taken()})
+
+    def ask_for(self, pixels: int) -> None:
+        """Waits for room. Raises _Denied if the parent no longer wants the photo."""
+        self._send(pack(Kind.HOLD, pixels))
+        if self._receive(1) != GRANTED:
+            raise _Denied
+
+    def limit_memory(self, space: int | None) -> None:
+        """To so many bytes above what is held when idle, or no more."""
+        if resource is not None and self._idle_memory:
+            _, most = resource.getrlimit(resource.RLIMIT_DATA)
+            limit = most if space is None else self._idle_memory + space
+            resource.setrlimit(
+                resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most)
+            )
+
+    def _warm_up(self) -> None:
+        """The first photo loads Pillow's plugins, and shows whether all is there."""
+        with contextlib.suppress(ImageError):
+            load_photo(b"none", 8, 8)
+
+    def _receive(self, size: int) -> bytes:
+        pieces = []
+        while size:
+            piece = os.read(self._incoming, size)
+            if not piece:
+                raise EOFError
+            pieces.append(piece)
+            size -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _send(self, *parts: bytes | memoryview) -> None:
+        views = [memoryview(part) for part in parts]
+        while views:
+            sent = os.writev(self._outgoing, views)
+            while views and sent >= len(views[0]):
+                sent -= len(views.pop(0))
+            if sent:
+                views[0] = views[0][sent:]
+
+
+class _Job:
+    """One photo, within what it may cost."""
+
+    def __init__(self, decoder: _Decoder, job: dict[str, Any], data: bytes) -> None:
+        self._decoder, self._data = decoder, data
+        self._task, self._arguments = job["task"], job["arguments"]
+        self._limits, self._granted = Limits(**job["limits"]), job["pixels"]
+        self._held = 0
+
+    def run(self) -> tuple[dict[str, Any], Any]:
+        """What is to be said of the photo, and its pixels."""
+        if self._task == "small":
+            return {}, np.asarray(open_small(self._data, **self._arguments, hold=self._hold))
+        photo = load_photo(self._data, **self._arguments, hold=self._hold)
+        said = {field.name: getattr(photo, field.name) for field in fields(Photo) if field.name != "pixels"}
+        return said, photo.pixels
+
+    @contextlib.contextmanager
+    def limited(self) -> Iterator[None]:
+        self._limit(0)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            self._decoder.limit_memory(None)  # the next photo is received before its limits are known
+
+    @contextlib.contextmanager
+    def _hold(self, pixels: int) -> Iterator[None]:
+        self._held += pixels
+        if self._held > self._granted:
+            self._decoder.ask_for(self._held)
+            self._granted = self._held
+        self._limit(self._held)
+        try:
+            yield
+        finally:
+            self._held -= pixels
+
+    def _limit(self, pixels: int) -> None:
+        """From here on. Beyond the time, SIGPROF ends the process; beyond the memory, allocations fail."""
+        size = len(self._data)
+        signal.setitimer(signal.ITIMER_PROF, self._limits.time(size, pixels))
+        self._decoder.limit_memory(self._limits.space(size, pixels))
+
+
+class _Log(logging.Handler):
+    """What is logged or warned of during a photo, for the parent to log: it knows the form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[tuple[str, int, str]] = []
+        logging.basicConfig(handlers=[self], level=logging.INFO)
+        warnings.showwarning = self._warn  # type: ignore[assignment]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append((record.name, record.levelno, record.getMessage()))
+
+    def taken(self) -> list[tuple[str, int, str]]:
+        records, self._records = self._records, []
+        return records
+
+    def _warn(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
+        text = " ".join(str(message).split())
+        self._records.append(("py.warnings", logging.WARNING, f"{category.__name__}: {text}"))
+
+
+def _memory() -> int:
+    """Bytes of private memory that RLIMIT_DATA counts; 0 where that is not known, and not limited."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    return 0

@@ -1,0 +1,145 @@
+"""Decoder processes, as many as are needed, kept alive. Whoever asks gets pixels or an error in time."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.errors import LabelwiseError
+from serving.decoding.budget import PixelBudget
+from serving.decoding.limits import Limits
+from serving.decoding.process import DecoderEnded, DecoderProcess, Job
+
+logger = logging.getLogger("labelwise.decoder")
+
+Decoded = tuple[dict[str, Any], NDArray[np.uint8]]
+
+_GRACE = 1.0  # seconds that a photo nobody waits for has left: a new process costs more than most photos
+_AT_ONCE = 1_000_000  # pixels that a photo may hold without asking: most photos need no more
+_RESTART_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, after ever more failed starts
+
+
+class PoolClosed(Exception):
+    """There is no decoder any more."""
+
+
+class DecoderPool:
+    """At most `count` processes, that hold what `budget` allows; `on_wait` is told the seconds a photo waited.
+
+    One process starts at once, and others when photos wait. A photo that costs more than `limits` ends its process, as
+    does one that is not done `grace` seconds after nobody waits for it any more. Used on one event loop.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        budget: PixelBudget,
+        on_wait: Callable[[float], None] | None = None,
+        limits: Limits | None = None,
+        grace: float = _GRACE,
+    ) -> None:
+        self._count, self._on_wait, self._grace = count, on_wait, grace
+        self._limits = asdict(limits or Limits())
+        self._budget = budget
+        self._idle: list[DecoderProcess] = []
+        self._queue: deque[Job] = deque()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._closed = False
+        self.processes: set[DecoderProcess] = set()
+
+    def launch(self) -> None:
+        """Start the first process, which takes it a moment; without it, the first photo does."""
+        process = self._new_process()
+        self._keepers.append(asyncio.create_task(self._keep(process)))
+
+    async def started(self) -> None:
+        """Wait until the first process works. LabelwiseError if it cannot start."""
+        try:
+            await asyncio.gather(*(process.ready for process in self.processes))
+        except DecoderEnded as error:
+            raise LabelwiseError(f"A decoder process ended at its start (status {error.status}).") from error
+
+    async def run(self, task: str, data: bytes, arguments: dict[str, Any], timeout: float) -> Decoded:
+        """What a decoder says of the photo, and its pixels.
+
+        Raises ImageError, DecoderEnded, PoolClosed, or asyncio.TimeoutError after so many seconds.
+        """
+        if self._closed:
+            raise PoolClosed
+        loop = asyncio.get_running_loop()
+        said = {"task": task, "arguments": arguments, "limits": self._limits}
+        job = Job(said, data, _AT_ONCE, loop.create_future(), time.perf_counter())
+        timer = loop.call_later(timeout, _give_up, job.answer)
+        self._queue.append(job)
+        self._dispatch()
+        try:
+            return await job.answer
+        finally:
+            timer.cancel()
+            if job.process is not None and job.process.job is job:
+                job.process.give_up(self._grace)
+
+    async def close(self) -> None:
+        """End all processes; whoever waits gets PoolClosed."""
+        self._closed = True
+        for keeper in self._keepers:
+            keeper.cancel()
+        jobs = [*self._queue, *(process.job for process in self.processes if process.job is not None)]
+        for job in jobs:
+            if not job.answer.done():
+                job.answer.set_exception(PoolClosed())
+        processes = list(self.processes)
+        for process in processes:
+            process.kill()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(process.ended.wait() for process in processes))
+
+    def _new_process(self) -> DecoderProcess:
+        process = DecoderProcess(self._budget, self._offer)
+        self.processes.add(process)
+        return process
+
+    async def _keep(self, process: DecoderProcess) -> None:
+        """Offer the process, and another whenever one has ended."""
+        failures = 0
+        while True:
+            try:
+                await process.ready
+                failures = 0
+                self._offer(process)
+                await process.ended.wait()
+            except DecoderEnded as error:
+                failures = min(failures + 1, len(_RESTART_DELAYS) - 1)
+                logger.error("%s at its start; another starts in %g s", error, _RESTART_DELAYS[failures])
+            finally:
+                self.processes.discard(process)
+                if process in self._idle:
+                    self._idle.remove(process)
+            await asyncio.sleep(_RESTART_DELAYS[failures])
+            process = self._new_process()
+
+    def _offer(self, process: DecoderProcess) -> None:
+        self._idle.append(process)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        while self._idle and self._queue:
+            job = self._queue.popleft()
+            if not job.answer.done():
+                if self._on_wait is not None:
+                    self._on_wait(time.perf_counter() - job.queued)
+                self._idle.pop().begin(job)
+        is_starting = any(not process.ready.done() for process in self.processes)
+        if self._queue and not is_starting and len(self._keepers) < self._count:
+            self.launch()
+
+
+def _give_up(answer: "asyncio.Future[Decoded]") -> None:
+    if not answer.done():
+        answer.set_exception(asyncio.TimeoutError())

@@ -1,0 +1,252 @@
+"""The gateway's end of one decoder process, driven by the event loop."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.image import ImageError
+from serving.decoding.budget import PixelBudget, Share
+from serving.decoding.messages import DENIED, GRANTED, HEAD_SIZE, Kind, pack, unpack_head
+
+_PIPE_SIZE = 2**20  # bytes; a photo or its pixels then mostly pass in one go
+_CHILD = "import sys; sys.path[:] = {path!r}; from serving.decoding.child import main; main({parent})"
+
+
+class DecoderEnded(Exception):
+    """The process ended while it had the photo. `status` is as subprocess gives it, a signal being negative."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the decoder process ended with status {status}")
+        self.status = status
+
+    @property
+    def is_out_of_time(self) -> bool:
+        return self.status == -signal.SIGPROF
+
+
+@dataclass
+class Job:
+    """One photo: `said` is the message that goes with it, `pixels` what it may hold without asking."""
+
+    said: dict[str, Any]
+    data: bytes
+    pixels: int
+    answer: "asyncio.Future[tuple[dict[str, Any], NDArray[np.uint8]]]"
+    queued: float
+    process: "DecoderProcess | None" = None
+    share: Share | None = None
+    is_sent: bool = False
+    is_denied: bool = False
+
+
+class DecoderProcess:
+    """One process, which has one job at a time. `on_free` is called when a job has ended and it can have another.
+
+    Starts at once; `ready` is done when it can work, `ended` when it is gone. Not to be created on a thread that ends
+    before the process does: the process would be ended with it.
+    """
+
+    def __init__(self, budget: PixelBudget, on_free: Callable[["DecoderProcess"], None]) -> None:
+        self._budget, self._on_free = budget, on_free
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.ended = asyncio.Event()
+        self.job: Job | None = None
+        self._killing: asyncio.TimerHandle | None = None
+        self._unsent: list[memoryview] = []
+        self._rest = memoryview(b"")
+        self._child = _spawn()
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._out, self._in = self._child.stdin.fileno(), self._child.stdout.fileno()
+        for descriptor in (self._out, self._in):
+            os.set_blocking(descriptor, False)
+            _widen(descriptor)
+        self._await_head()
+        self._loop.add_reader(self._in, self._read)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def begin(self, job: Job) -> None:
+        """Work on `job` when the budget has room for it; its answer gets pixels, ImageError or DecoderEnded."""
+        self.job, job.process = job, self
+        job.share = self._budget.ask(job.pixels, lambda: self._soon(self._send_job, job))
+
+    def give_up(self, within: float) -> None:
+        """Nobody waits for the job any more. If it is not done after so many seconds, the process is ended."""
+        job = self.job
+        assert job is not None
+        assert job.share is not None
+        if not job.is_sent:
+            self._free()
+        elif job.share.is_held:
+            self._killing = self._loop.call_later(within, self.kill)
+        else:
+            self._deny(job)  # it waits for room
+
+    def kill(self) -> None:
+        self._child.kill()
+
+    def _soon(self, call: Callable[[Job], None], job: Job) -> None:
+        """On the loop: room may have been made on another thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(call, job)
+
+    def _send_job(self, job: Job) -> None:
+        if self.job is job:
+            job.is_sent = True
+            self._send(pack(Kind.JOB, {**job.said, "pixels": job.pixels}, len(job.data)), job.data)
+
+    def _grant(self, job: Job) -> None:
+        if self.job is job and not job.is_denied:
+            self._send(GRANTED)
+
+    def _deny(self, job: Job) -> None:
+        job.is_denied = True
+        self._send(DENIED)
+
+    def _send(self, *parts: bytes) -> None:
+        self._unsent += [memoryview(part) for part in parts]
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            while self._unsent:
+                sent = os.writev(self._out, self._unsent)
+                while self._unsent and sent >= len(self._unsent[0]):
+                    sent -= len(self._unsent.pop(0))
+                if sent:
+                    self._unsent[0] = self._unsent[0][sent:]
+        except BlockingIOError:
+            self._loop.add_writer(self._out, self._write)
+            return
+        except BrokenPipeError:
+            self._unsent.clear()  # it has ended, which _read sees, too
+        self._loop.remove_writer(self._out)
+
+    def _read(self) -> None:
+        """Called when there is something to read, or an end."""
+        try:
+            while count := os.readv(self._in, [self._rest]):
+                self._rest = self._rest[count:]
+                if not self._rest:
+                    self._on_read()
+        except BlockingIOError:
+            return
+        self._end()
+
+    def _await_head(self) -> None:
+        self._head = bytearray(HEAD_SIZE)
+        self._body: NDArray[np.uint8] | None = None
+        self._rest = memoryview(self._head)
+
+    def _on_read(self) -> None:
+        """What was waited for is complete: a head, or what follows it."""
+        kind, text_size, size = unpack_head(self._head)
+        if self._body is None:
+            self._body = np.empty(text_size + size, np.uint8)
+            self._rest = memoryview(self._body.data)
+            return
+        said, content = json.loads(self._body[:text_size].tobytes()), self._body[text_size:]
+        self._await_head()
+        if kind == Kind.READY:
+            if not self.ready.done():
+                self.ready.set_result(None)
+        elif kind == Kind.HOLD:
+            self._on_hold(said)
+        else:
+            self._on_answer(kind, said, content)
+
+    def _on_hold(self, pixels: int) -> None:
+        """It knows now what it needs: a share of that size instead of the one it has, and in its turn."""
+        job = self.job
+        assert job is not None
+        assert job.share is not None
+        job.share.give_back()
+        if job.answer.done():
+            self._deny(job)
+        else:
+            job.share = self._budget.ask(pixels, lambda: self._soon(self._grant, job))
+
+    def _on_answer(self, kind: Kind, said: dict[str, Any], content: NDArray[np.uint8]) -> None:
+        assert self.job is not None
+        for name, level, text in said.pop("log"):
+            logging.getLogger(name).log(level, "%s", text)
+        if not self.job.answer.done():
+            if kind == Kind.DONE:
+                self.job.answer.set_result((said, content.reshape(said.pop("shape"))))
+            else:
+                self.job.answer.set_exception(_error(said["code"], said["text"]))
+        self._free()
+
+    def _free(self) -> None:
+        self._forget_job()
+        self._on_free(self)
+
+    def _forget_job(self) -> None:
+        if self._killing is not None:
+            self._killing.cancel()
+            self._killing = None
+        if self.job is not None and self.job.share is not None:
+            self.job.share.give_back()
+        self.job = None
+
+    def _end(self) -> None:
+        self._loop.remove_reader(self._in)
+        self._loop.remove_writer(self._out)
+        self.kill()  # it is going already, unless something in it closed the pipe alone
+        self._burial = asyncio.create_task(self._bury())
+
+    async def _bury(self) -> None:
+        error = DecoderEnded(await asyncio.to_thread(self._child.wait))
+        for stream in (self._child.stdin, self._child.stdout):
+            assert stream is not None
+            stream.close()
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()  # nobody may be left who looks at it
+        if self.job is not None and not self.job.answer.done():
+            self.job.answer.set_exception(error)
+        self._forget_job()
+        self.ended.set()
+
+
+def _spawn() -> "subprocess.Popen[bytes]":
+    """A fresh interpreter: a fork would take half of this process's threads along."""
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", _CHILD.format(path=sys.path, parent=os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        env=os.environ | one_thread,
+        start_new_session=True,  # what a terminal sends is for the gateway, which still needs its decoders then
+    )
+
+
+def _widen(pipe: int) -> None:
+    """As far as the system lets this user; a smaller pipe is only slower."""
+    with contextlib.suppress(AttributeError, OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+
+
+def _error(code: str | None, text: str) -> Exception:
+    if code is None:
+        return RuntimeError(f"a decoder failed: {text}")
+    error = ImageError(text)
+    error.code = code
+    return error
