@@ -95,6 +95,15 @@ def test_even_the_last_block_must_be_there(picture: Image.Image, coding: str):
             open_rgb(scans[:-missing])
 
 
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_reduced_scale_hides_no_cut(picture: Image.Image, coding: str):
+    scans = jpeg(picture.resize((1203, 905)), **CODINGS[coding]).removesuffix(END)
+    assert load_pixels(scans, 48, 48).shape == (48, 48, 3)
+    for missing in (100, 1000):
+        with pytest.raises(BrokenImageError):
+            load_pixels(scans[:-missing], 48, 48)
+
+
 def test_a_cut_picture_that_was_given_an_end_marker_is_refused(picture: Image.Image):
     whole = jpeg(picture)
     with pytest.raises(BrokenImageError):

@@ -100,10 +100,14 @@ def _load_whole(image: JpegImageFile, tile: list[_Tile], scans: bytes) -> bool:
 
 
 def _is_whole(image: JpegImageFile, tile: list[_Tile], scans: bytes) -> bool:
-    pictures = set()
+    # What a progressive file lacks may be too fine to show at a reduced scale; it is held at full size at any scale.
+    sample = JpegImageFile(io.BytesIO(scans)) if image.info.get("progressive") else image
+    pictures, sampled = set(), sample.tile if sample is not image else tile
     for ending in _ENDINGS:
-        _load(image, tile, scans + ending)
-        pictures.add(hashlib.sha256(image.tobytes()).digest())
+        _load(sample, sampled, scans + ending)
+        pictures.add(hashlib.sha256(sample.tobytes()).digest())
+    if sample is not image:
+        _load(image, tile, scans + _END)
     return len(pictures) == 1
 
 
