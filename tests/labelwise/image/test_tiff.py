@@ -282,7 +282,7 @@ def test_a_tag_that_is_there_twice_is_refused():
 
 def test_a_directory_of_too_many_tags_is_refused():
     data = tiff(samples(RGB, 8), RGB, 8)
-    with pytest.raises(ImageTooComplexError, match="more than 4096 tags"):
+    with pytest.raises(ImageTooComplexError, match="more than"):
         open_rgb(data[:8] + (4097).to_bytes(2, "little") + data[10:])
 
 
