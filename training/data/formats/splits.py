@@ -16,7 +16,9 @@ _OTHERS = ("sample", "samples", "unlabeled", "unlabelled", "pred", "predict", "p
 _SPLIT_OF_WORD = {
     **SPLITS,
     **{f"{name}set": split for name, split in SPLITS.items()},
+    **dict.fromkeys(("eval", "evaluation"), "test"),  # which serves as val where there is no other
     **dict.fromkeys(_OTHERS, OTHER),
+    "trainval": "train",
 }
 # What a split's name may hold besides: test_set, train-images, seg_train, val2017.
 _FILLERS = {"set", "data", "dataset", "split", "seg", "image", "images", "img", "imgs", "photo", "photos", "pictures"}
@@ -24,7 +26,10 @@ _FILLERS = {"set", "data", "dataset", "split", "seg", "image", "images", "img", 
 
 def split_of(name: str) -> str | None:
     """The split that a folder or a list called `name` stands for: train, val, test or OTHER; None if it is no split."""
-    words = [word for word in re.findall(r"[^\W\d_]+", name.lower()) if word not in _FILLERS]
+    # A single letter is of a version, as in train_v2.
+    words = [word for word in re.findall(r"[^\W\d_]{2,}", name.lower()) if word not in _FILLERS]
+    if words == ["train", "val"]:
+        return "train"
     return _SPLIT_OF_WORD.get(words[0]) if len(words) == 1 else None
 
 

@@ -55,7 +55,7 @@ def _lists(root: Path) -> list[tuple[str | None, Path]]:
     files = {file.stem.lower(): file for file in sorted((root / "ImageSets/Main").glob("*.txt"))}
     if {"trainval", "test"} <= {*files}:
         return [("train", files["trainval"]), ("test", files["test"])]
-    if known := [(split_of(name), file) for name, file in files.items() if split_of(name)]:
+    if known := [(split_of(name), file) for name, file in files.items() if split_of(name) and name != "trainval"]:
         return known
     whole = [file for name, file in files.items() if not any(name.endswith(f"_{other}") for other in files)]
     if len(whole) == 1:
