@@ -15,6 +15,10 @@ from labelwise.spec import TaggerSpec, TensorSpec
 
 OPSET = 18  # what `labelwise export` writes, and what it tells others to
 
+# ONNX's file format that ONNX Runtime 1.19 of Triton 2.51 reads, and the newest opset that goes with it. Later formats
+# add nothing that a graph of such an opset uses.
+_FORMAT, _FORMAT_OPSET = 10, 21
+
 Pixels = NDArray[np.uint8]  # [b, h, w, 3]
 Outputs = dict[str, NDArray[np.float32]]  # output name -> [b, ...]
 Runner = Callable[[Pixels], Outputs]
@@ -59,6 +63,8 @@ def load_structure(file: Path) -> onnx.ModelProto:
 def save_model(model: onnx.ModelProto, file: Path) -> None:
     """Check and write `model` as one file. GraphError; OSError where the disk will not take it."""
     _check_size(model)
+    if all(opset.domain or opset.version <= _FORMAT_OPSET for opset in model.opset_import):
+        model.ir_version = min(model.ir_version, _FORMAT)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -23,6 +23,7 @@ from export.triton_config import (
     model_config,
     model_variants,
 )
+from export.whole import require_no_strangers, require_whole
 from labelwise.errors import RepositoryError
 from labelwise.repository import CONFIG_FILE, DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
 from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec
@@ -135,6 +136,8 @@ def publish(
     """Complete the three model folders under `stage`, then move them into `repository`, the ensemble last.
 
     `weights` and `plans` lie in `stage`. `keep` (1 or more) then removes all but that many of the newest versions.
+    Raises RepositoryError, and changes no version, where Triton could not load the result. The caller shows beforehand
+    that the graph loads and runs.
     """
     if keep is not None and keep < 1:
         raise RepositoryError(f"{keep} versions cannot be kept: at least the new one stays.")
@@ -143,10 +146,12 @@ def publish(
     _write_decode(stage / decode, spec, options)
     _write_model(stage / model, weights, spec, backend, options, plans)
     _write_ensemble(stage / ensemble, spec)
+    require_whole(stage, spec)
     for part in (decode, model, ensemble):
         _sync_tree(stage / part)
     newest = spec.version >= max(version_folders(repository / ensemble), default=0)
     _take_out_scraps(repository, stage, spec.name)
+    require_no_strangers(repository, spec.name)
     _move_versions(repository, stage, spec)
     if newest:  # the shared files describe the newest version
         for part in (decode, model, ensemble):

@@ -10,7 +10,8 @@ away first. The numbered folder's tagger.json belongs to that version, the one a
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError, RepositoryError, SpecError
@@ -42,20 +43,29 @@ class TaggerVersion:
 
 @dataclass(frozen=True)
 class Repository:
-    """The taggers of a repository: name -> version number -> version, newest last."""
+    """The taggers of a repository: name -> version number -> version, newest last.
+
+    `broken` says what is wrong with each version that was left out.
+    """
 
     path: Path
     taggers: dict[str, dict[int, TaggerVersion]]
+    broken: Mapping[VersionKey, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> set[VersionKey]:
         return {version.key for versions in self.taggers.values() for version in versions.values()}
 
     @classmethod
-    def open(cls, path: Path) -> "Repository":
-        """Read and verify every tagger under `path`. RepositoryError or SpecError says what is missing or wrong."""
+    def open(cls, path: Path, *, skip_broken: bool = False) -> "Repository":
+        """Read and verify every tagger under `path`.
+
+        Raises RepositoryError or SpecError for what is missing or wrong. With `skip_broken` it leaves broken versions
+        out, and raises only if no version is whole.
+        """
+        broken: dict[VersionKey, str] | None = {} if skip_broken else None
         try:
-            return cls(path, _read_taggers(path))
+            return cls(path, _read_taggers(path, broken), broken or {})
         except OSError as error:
             raise RepositoryError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
@@ -90,7 +100,8 @@ def _mark(path: Path, name: str, number: int) -> VersionMark:
     return whole, *((state.st_mtime_ns, state.st_size) if state else None for state in states)
 
 
-def _read_taggers(path: Path) -> dict[str, dict[int, TaggerVersion]]:
+def _read_taggers(path: Path, broken: dict[VersionKey, str] | None) -> dict[str, dict[int, TaggerVersion]]:
+    """With `broken`, versions that are not whole are added there, as long as one is whole."""
     if not path.is_dir():
         raise RepositoryError(f"There is no model repository at {path}; export a model there with `labelwise export`.")
     found = sorted({_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")})
@@ -99,7 +110,20 @@ def _read_taggers(path: Path) -> dict[str, dict[int, TaggerVersion]]:
     names = [name for name in found if version_folders(path / name)] or found
     if not names:
         raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")
-    return {name: _read_tagger(path, name) for name in names}
+    if broken is None:
+        return {name: _read_tagger(path, name) for name in names}
+    taggers, failures = {}, []
+    for name in names:
+        try:
+            taggers[name] = _read_tagger(path, name, broken)
+        except LabelwiseError as error:
+            failures.append(error)
+            broken |= {
+                (name, number): str(error) for number in version_folders(path / name) if (name, number) not in broken
+            }
+    if not taggers:
+        raise failures[0]
+    return taggers
 
 
 def _tagger_name(folder: Path) -> str:
@@ -107,7 +131,7 @@ def _tagger_name(folder: Path) -> str:
     return folder.name.removesuffix(MODEL_SUFFIX)
 
 
-def _read_tagger(repository: Path, name: str) -> dict[int, TaggerVersion]:
+def _read_tagger(repository: Path, name: str, broken: dict[VersionKey, str] | None = None) -> dict[int, TaggerVersion]:
     ensemble = repository / name
     for part in (name, name + DECODE_SUFFIX, name + MODEL_SUFFIX):
         if not (repository / part / CONFIG_FILE).is_file():
@@ -115,10 +139,24 @@ def _read_tagger(repository: Path, name: str) -> dict[int, TaggerVersion]:
     for copy in (ensemble, repository / (name + MODEL_SUFFIX)):
         TaggerSpec.read(copy / SPEC_FILE)
     while versions := version_folders(ensemble):
-        found = {number: _read_unless_gone(repository, name, number) for number in versions}
+        found = {number: _read_unless_broken(repository, name, number, broken) for number in versions}
         if left := {number: version for number, version in found.items() if version}:
             return left
+        if broken and (reason := broken.get((name, max(versions)))):
+            raise RepositoryError(reason)
     raise RepositoryError(_incomplete(name, f"{name}/ has no version folder such as {name}/1"))
+
+
+def _read_unless_broken(
+    repository: Path, name: str, number: int, broken: dict[VersionKey, str] | None
+) -> TaggerVersion | None:
+    try:
+        return _read_unless_gone(repository, name, number)
+    except (OSError, LabelwiseError) as error:
+        if broken is None:
+            raise
+        broken[name, number] = str(error)
+        return None
 
 
 def _read_unless_gone(repository: Path, name: str, number: int) -> TaggerVersion | None:

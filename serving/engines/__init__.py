@@ -22,7 +22,7 @@ def create_engine(
     `on_wait` is told how many seconds each batch waited for a thread of this process; with `borrowed`, no Triton is
     started.
     """
-    repository = Repository.open(settings.repository)
+    repository = Repository.open(settings.repository, skip_broken=True)
     if settings.engine == "embedded":
         from serving.engines.embedded import EmbeddedEngine
 

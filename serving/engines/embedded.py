@@ -45,7 +45,7 @@ class EmbeddedEngine:
         self._session_threads = session_threads
         self._workers = Workers(threads, "infer", on_wait)
         self._reload_interval, self._retire_after = reload_interval, retire_after
-        self._watch = RepositoryWatch(repository.path, repository.keys)
+        self._watch = RepositoryWatch(repository.path, {*repository.keys, *repository.broken})
         self._watching: asyncio.Task[None] | None = None
         self._loaded: dict[VersionKey, _Loaded] = {}  # more than the catalogue: what was retired, but not long ago
         self._served: set[VersionKey] = set()
@@ -53,9 +53,18 @@ class EmbeddedEngine:
         self.catalogue: Catalogue = {}
 
     async def start(self) -> None:
-        for versions in self._repository.taggers.values():
-            for version in versions.values():
+        """Raises RepositoryError if no version can be loaded; one that cannot is logged, as in `reload`."""
+        failures = []
+        for key, reason in self._repository.broken.items():
+            log_broken(key, reason)
+        for version in [version for versions in self._repository.taggers.values() for version in versions.values()]:
+            try:
                 await self._take_up(version)
+            except RepositoryError as error:
+                log_broken(version.key, error)
+                failures.append(error)
+        if not self._served:
+            raise failures[0]
         self._serve(self._served)
         if self._reload_interval:
             self._watching = asyncio.create_task(repeat(self.reload, self._reload_interval))

@@ -11,14 +11,15 @@ from asyncio.subprocess import Process
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
-from labelwise.repository import version_marks
+from labelwise.repository import VersionKey
 from serving.engines.triton_control import TritonControl
 from serving.engines.triton_install import TritonInstall, find_triton, require_plain, trace_arguments
 from serving.engines.triton_loader import TritonLoader
-from serving.engines.triton_log import parse_line
+from serving.engines.triton_log import first_line, parse_line, parse_unloadable
+from serving.engines.triton_offer import TritonOffer
 from serving.engines.triton_process import ended, listens, require_free, start
-from serving.engines.triton_view import TritonView
-from serving.engines.watch import RepositoryWatch, repeat
+from serving.engines.triton_view import TritonView, tagger_of
+from serving.engines.watch import repeat
 from serving.temporary import TemporaryFolder
 
 logger = logging.getLogger("labelwise.triton")
@@ -74,6 +75,10 @@ class LocalTriton:
         self._environment: dict[str, str] = {}
         self._log: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._broken: set[VersionKey] = (
+            set()
+        )  # versions that were not whole at the start, or that Triton could not load
+        self._unloadable: dict[VersionKey, str] = {}  # what Triton could not load since it was started, and why
         self._complaint = ""  # the first error in Triton's log since it was started, else the last line
 
     @property
@@ -95,41 +100,47 @@ class LocalTriton:
         self._workspace = TemporaryFolder("triton")
         try:
             require_plain(Path(self._workspace.name))
-            watch = await asyncio.to_thread(self._lay_out, install, Path(self._workspace.name))
-            process = await self._spawn()
-            await self._until_serving(process)
+            offer = await asyncio.to_thread(self._lay_out, install, Path(self._workspace.name))
+            process = await self._first(offer)
         except BaseException:
             await self.stop()
             raise
         self._tasks.append(asyncio.create_task(self._supervise(process)))
         self._tasks.append(asyncio.create_task(self._end_if_silent()))
         if self._reload_interval:
-            assert self._view is not None
-            loader = TritonLoader(self._control, self._view, watch, self.restart, self._retire_after)
+            loader = TritonLoader(self._control, offer, self.restart, self._retire_after)
             self._tasks.append(asyncio.create_task(repeat(loader.reload, self._reload_interval)))
 
-    def _lay_out(self, install: TritonInstall, workspace: Path) -> RepositoryWatch:
-        """Backends, environment and what to serve. Returns what notices changes of the latter."""
+    def _lay_out(self, install: TritonInstall, workspace: Path) -> TritonOffer:
+        """Backends, environment, command, and what to serve."""
         (workspace / "backends").mkdir()
         self._environment = install.environment()
         # configs/python.pbtxt where a model has one, its config.pbtxt where it has none
         config_name = None if install.has_onnxruntime else "python"
-        try:
-            known = version_marks(self._repository)
-            view = TritonView(self._repository, workspace, config_name)
-            for name in dict.fromkeys(name for name, _ in known):
-                whole = {number for other, number in known if other == name}
-                view.show(name, view.build(name, view.wanted(name, whole), whole, set()))
-        except OSError as error:
-            raise LabelwiseError(
-                f"Triton's copy of {self._repository} cannot be made in {workspace.parent}: {error.strerror}. "
-                "TMPDIR can name another place."
-            ) from error
+        offer = TritonOffer(self._repository, workspace, config_name)
         backends = install.lay_out_backends(workspace / "backends")
-        self._view, self._command = view, [str(install.binary), *self._arguments(view.repository, backends)]
+        self._view = offer.view
+        self._command = [str(install.binary), *self._arguments(offer.view.repository, backends)]
         if config_name:
             self._command.append(f"--model-config-name={config_name}")
-        return RepositoryWatch(self._repository, known)
+        return offer
+
+    async def _first(self, offer: TritonOffer) -> Process:
+        """The first Triton that serves. What one cannot load is left out for the next, as long as something is left."""
+        self._complaint = offer.complaint
+        while offer.view.names or not offer.broken:
+            process = await self._spawn()
+            try:
+                await self._until_serving(process)
+            except LabelwiseError:
+                shown = offer.view.versions
+                failed = {key: why for key, why in self._unloadable.items() if key[1] in shown(key[0])}
+                if not failed:
+                    raise
+                await asyncio.to_thread(offer.leave_out, failed)
+            else:
+                return process
+        raise LabelwiseError(f"Triton did not start: {self._complaint}")
 
     def restart(self) -> None:
         """End a Triton that can no longer do its work; a new one is started, as after a crash.
@@ -167,6 +178,7 @@ class LocalTriton:
             "--model-control-mode=explicit",
             "--disable-auto-complete-config",
             "--exit-on-error=true",
+            "--strict-readiness=false",  # one version that it could not load would make it unready for good
             f"--exit-timeout-secs={max(1, int(self._stop_timeout / 2))}",
             "--allow-http=false",
             f"--grpc-address={self._host}",
@@ -179,7 +191,7 @@ class LocalTriton:
         ]
 
     async def _spawn(self) -> Process:
-        self._complaint = "nothing in its log"
+        self._complaint, self._unloadable = "nothing in its log", {}
         names = self._view.names if self._view else ()
         command = [*self._command, *(f"--load-model={name}" for name in names)]
         process = await start(command, self._environment)
@@ -195,6 +207,10 @@ class LocalTriton:
         """
         deadline = time.monotonic() + self._start_timeout
         while not (await listens(self._host, self._metrics_port) and await self._control.is_live()):
+            if self._unloadable and process.returncode is None:  # it may hang when it ends by itself
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await ended(process, self._stop_timeout)
             if process.returncode is not None:
                 await self._clear_away(process)  # reads the log to its end
                 raise LabelwiseError(f"Triton did not start: {self._complaint}")
@@ -271,6 +287,9 @@ class LocalTriton:
                 return
             level, message = parse_line(line.decode(errors="replace").rstrip())
             logger.log(level, "%s", message)
+            if found := parse_unloadable(message):
+                model, number, reason = found
+                self._unloadable[tagger_of(model), number] = f"Triton cannot load {model}: {reason}"
             if not complained and message:
                 complained = level >= logging.ERROR
-                self._complaint = message.partition("\\n")[0][:500]  # Triton writes line ends as \n
+                self._complaint = first_line(message)

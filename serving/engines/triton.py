@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from serving.engines.borrowed_triton import BorrowedTriton
 from serving.engines.local_triton import LocalTriton
 from serving.engines.triton_grpc import DEAD_STUB, UNLOADED
 from serving.engines.triton_server import ModelStuck, TritonServer
+from serving.engines.triton_start import newest_of, serves_enough, until_ready
 from serving.engines.watch import Look, RepositoryWatch, catalogue_of, log_broken, repeat
 
 logger = logging.getLogger("labelwise.engine")
@@ -67,7 +68,9 @@ class TritonEngine:
         self._permits = asyncio.Semaphore(max_in_flight)
         self._start_timeout = start_timeout
         self._reload_interval, self._load = reload_interval, load
-        self._watch = RepositoryWatch(repository.path, repository.keys, silent=self._local is not None)
+        self._broken = {} if self._local else repository.broken  # a Triton of our own has its own say
+        known = {*repository.keys, *repository.broken}
+        self._watch = RepositoryWatch(repository.path, known, silent=self._local is not None)
         self._served: set[VersionKey] = set()
         self._asked: set[tuple[str, VersionKey]] = set()
         self._reloading: asyncio.Task[None] | None = None
@@ -83,10 +86,11 @@ class TritonEngine:
                 await self._local.start()
             for server in self._servers:
                 server.connect()
-            await self._until_ready()
-            newest = set(_newest(self._known))
+            await until_ready(self._servers, self._known, self._local is not None, self._start_timeout)
+            for key, reason in self._broken.items():
+                log_broken(key, reason)
             await self._settle(Look((), frozenset(self._known)))
-            if newest - self._served:
+            if not serves_enough(self._served, self._known, self._local is not None):
                 raise LabelwiseError(f"The Triton at {self._where} does not answer as it should: its log says why.")
         except BaseException:
             await self.close()
@@ -249,9 +253,11 @@ class TritonEngine:
         return True
 
     async def _have_loaded(self, look: Look) -> None:
-        """Ask Tritons once for each newest version that they lack."""
+        """Ask Tritons once for each newest version that they lack, and again where it was published anew."""
+        new = {version.key for version in look.new}
+        self._asked = {(url, key) for url, key in self._asked if key in look.present - new}
         for server in [server for server in self._servers if server.is_healthy]:
-            for key in _newest(look.present & self._known.keys()):
+            for key in newest_of(look.present & self._known.keys()):
                 if key in server.served or (server.url, key) in self._asked:
                     continue
                 self._asked.add((server.url, key))
@@ -261,38 +267,8 @@ class TritonEngine:
                     logger.error("the Triton at %s did not load %s version %d: %s", server.url, *key, error)
         await self._probe()
 
-    async def _until_ready(self) -> None:
-        """Wait until a Triton has every model; one that was ready without one of them will not get it later."""
-        logger.info("waiting for the Triton at %s", self._where)
-        deadline = time.monotonic() + self._start_timeout
-        newest = _newest(self._known)
-        while True:
-            complete = await asyncio.gather(*(server.is_complete() for server in self._servers), return_exceptions=True)
-            await self._probe()
-            if any(server.is_healthy and server.served.issuperset(newest) for server in self._servers):
-                return
-            if all(answer is True for answer in complete) and all(server.is_healthy for server in self._servers):
-                raise LabelwiseError(self._what_is_missing(newest))
-            if time.monotonic() > deadline:
-                reason = self._servers[0].complaint or "it is still loading"
-                raise LabelwiseError(f"No Triton is ready at {self._where} after {self._start_timeout:g} s: {reason}")
-            await asyncio.sleep(0.1)
-
-    def _what_is_missing(self, newest: Sequence[VersionKey]) -> str:
-        for server in self._servers:
-            for name, number in newest:
-                if difference := server.differences.get((name, number)):
-                    return f"The Triton at {server.url} serves another {name} version {number}: {difference}."
-        names = ", ".join(name for name, _ in newest)
-        return f"The Triton at {self._where} does not serve the newest version of each of {names}."
-
     def _newest(self) -> list[VersionKey]:
-        return _newest(self._served)
-
-
-def _newest(keys: Iterable[VersionKey]) -> list[VersionKey]:
-    """Of each name the newest version."""
-    return list(dict(sorted(keys)).items())
+        return newest_of(self._served)
 
 
 def _is_gone(error: EngineError) -> bool:

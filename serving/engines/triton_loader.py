@@ -10,8 +10,8 @@ from labelwise.repository import TaggerVersion, VersionKey
 from serving.engines.base import EngineError
 from serving.engines.onnx_session import load_session
 from serving.engines.triton_control import TritonControl
-from serving.engines.triton_view import TritonView
-from serving.engines.watch import RepositoryWatch, log_broken
+from serving.engines.triton_offer import TritonOffer
+from serving.engines.watch import log_broken
 
 logger = logging.getLogger("labelwise.triton")
 
@@ -22,20 +22,19 @@ _REST = 30.0  # seconds after which Triton is asked again for what it could not 
 class TritonLoader:
     """Has `triton` load what is published, and unload it `retire_after` seconds after it was taken out or replaced.
 
-    `start_again` is called where nothing else helps Triton.
+    It was started with what `offer` shows. `start_again` is called where nothing else helps Triton.
     """
 
     def __init__(
         self,
         triton: TritonControl,
-        view: TritonView,
-        watch: RepositoryWatch,
+        offer: TritonOffer,
         start_again: Callable[[], None],
         retire_after: float,
     ) -> None:
-        self._triton, self._view, self._watch = triton, view, watch
+        self._triton, self._view, self._watch = triton, offer.view, offer.watch
         self._start_again = start_again
-        self._whole = watch.known  # what can be loaded, as far as we know
+        self._whole = offer.whole  # what can be loaded, as far as we know
         self._retire_after = retire_after
         self._expiry: dict[VersionKey, float] = {}  # of what Triton still has for requests that began with it
         self._rest_until: dict[str, float] = {}
@@ -53,13 +52,15 @@ class TritonLoader:
                 await self._settle(name, _numbers(self._whole, name), _numbers(new, name))
 
     async def _can_run(self, version: TaggerVersion) -> bool:
-        """Tried here first: a Triton that fails to load a version may die of it (seen with 2.51)."""
+        """Tried here first: a Triton that fails to load a version may die of it, or hang (seen with 2.51)."""
+        reason = await asyncio.to_thread(self._view.missing_program, *version.key)
         try:
             await asyncio.to_thread(load_session, version, 1, cpu_only=True)
         except RepositoryError as error:
-            log_broken(version.key, error)
-            return False
-        return True
+            reason = str(error)
+        if reason:
+            log_broken(version.key, reason)
+        return reason is None
 
     async def _settle(self, name: str, whole: set[int], new: set[int]) -> None:
         shown = self._view.versions(name)

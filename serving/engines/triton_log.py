@@ -9,6 +9,18 @@ _NO_GPU = re.compile(
     r"pinned_memory_manager|NVML|DCGM|CudaDriverHelper|CUDA (memory pool disabled|driver version is insufficient)"
 )
 _PLAIN_ERROR = re.compile(r"error: |.*: unrecognized option|.*error while loading shared libraries")
+_UNLOADABLE = re.compile(r"failed to load '([^']+)' version (\d+): (.*)")
+
+
+def parse_unloadable(message: str) -> tuple[str, int, str] | None:
+    """The model and the version that Triton says it cannot load, and why."""
+    found = _UNLOADABLE.match(message)
+    return (found[1], int(found[2]), first_line(found[3])) if found else None
+
+
+def first_line(message: str) -> str:
+    """Of a message of Triton's, which writes line ends as \\n."""
+    return message.partition("\\n")[0][:500]
 
 
 def parse_line(line: str) -> tuple[int, str]:

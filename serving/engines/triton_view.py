@@ -19,7 +19,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from labelwise.errors import LabelwiseError
-from labelwise.repository import CONFIG_FILE, DECODE_SUFFIX, MODEL_SUFFIX
+from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, DECODE_SUFFIX, MODEL_SUFFIX
 from labelwise.spec import SPEC_FILE, TaggerSpec
 
 _CONFIGS = "configs"  # of `tritonserver --model-config-name`
@@ -67,6 +67,15 @@ class TritonView:
         newest = len(whole) if policy.HasField("all") else max(1, policy.latest.num_versions)
         return frozenset(sorted(whole)[-newest:])
 
+    def missing_program(self, name: str, number: int) -> str | None:
+        """A version's program that is not there: Triton's Python backend hangs where it looks for one."""
+        for part in (name + DECODE_SUFFIX, name + MODEL_SUFFIX):
+            config = _read(self._config(self._source / part))
+            program = f"{part}/{number}/model.py"
+            if config and config.backend == "python" and not (self._source / program).is_file():
+                return f"{program} is missing"
+        return None
+
     def is_outdated(self, name: str, whole: set[int]) -> bool:
         """Whether the files beside the versions have been replaced: they follow a new version, a moment later."""
         return self._base(name, whole) == self._source and self._shown[name].mark != _mark(self._source, name)
@@ -78,7 +87,7 @@ class TritonView:
         generation = Generation(folder, versions, _mark(base, name))
         for part in _parts(name):
             (folder / part).mkdir(parents=True)
-            self._copy_shared(base / part, folder / part)
+            self._copy_shared(base / part, folder / part, versions)
             for number in versions:
                 older = self._shown[name].folder if number in self.versions(name) - anew else self._source
                 if (older / part / str(number)).is_dir():
@@ -119,17 +128,28 @@ class TritonView:
         custom = part / _CONFIGS / f"{self._config_name}.pbtxt"
         return custom if custom.is_file() else part / CONFIG_FILE
 
-    def _copy_shared(self, source: Path, target: Path) -> None:
-        """The files beside the versions; of the configurations, those that would load the newest load all there is."""
+    def _copy_shared(self, source: Path, target: Path, versions: frozenset[int]) -> None:
+        """The files beside the versions; of the configurations, those that would load the newest load all there is.
+
+        An ensemble that is for a version that is left out is made one for the newest of `versions`.
+        """
         for file in _shared_files(source):
             copy = target / file.relative_to(source)
             copy.parent.mkdir(exist_ok=True)
             config = _read(file) if file.suffix == ".pbtxt" else None
-            if config is None or config.platform == "ensemble" or config.version_policy.HasField("specific"):
+            if config is not None and config.platform == "ensemble" and versions.isdisjoint(_pinned(config)):
+                _pin(config, TaggerSpec.read(source / str(max(versions))))
+                copy.write_text(text_format.MessageToString(config), "utf-8")
+            elif config is None or config.platform == "ensemble" or config.version_policy.HasField("specific"):
                 shutil.copyfile(file, copy)  # no link: unlike the versions, these may be overwritten in place
             else:
                 config.version_policy.all.SetInParent()
                 copy.write_text(text_format.MessageToString(config), "utf-8")
+
+
+def tagger_of(model: str) -> str:
+    """The tagger that a model of Triton's belongs to."""
+    return model.removesuffix(DECODE_SUFFIX).removesuffix(MODEL_SUFFIX)
 
 
 def _parts(name: str) -> tuple[str, str, str]:
@@ -145,6 +165,19 @@ def _shared_files(part: Path) -> list[Path]:
 def _mark(base: Path, name: str) -> _Mark:
     files = sorted(file for part in _parts(name) for file in _shared_files(base / part))
     return tuple((file.relative_to(base), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+def _pinned(config: Any) -> set[int]:
+    return set(config.version_policy.specific.versions)
+
+
+def _pin(config: Any, spec: TaggerSpec) -> None:
+    """Make the ensemble's configuration that of version `spec`, as an export of it would have written it."""
+    config.version_policy.specific.versions[:] = [spec.version]
+    for step in config.ensemble_scheduling.step:
+        step.model_version = spec.version
+    if CONTRACT_PARAMETER in config.parameters:
+        config.parameters[CONTRACT_PARAMETER].string_value = spec.model_dump_json()
 
 
 def _read(config: Path) -> Any:

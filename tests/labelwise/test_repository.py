@@ -117,3 +117,22 @@ def test_a_broken_contract_is_refused_by_field(pets: Path):
     file.write_text(file.read_text(encoding="utf-8").replace('"max_batch": 4', '"max_batch": 0'), encoding="utf-8")
     with pytest.raises(SpecError, match=r"pets/1/tagger\.json is not a valid tagger: max_batch"):
         Repository.open(pets)
+
+
+def test_broken_versions_are_left_out_where_that_is_asked_for(pets: Path, spec: TaggerSpec):
+    add(pets, spec.model_copy(update={"version": 2}), b"a better graph")
+    add(pets, spec.model_copy(update={"version": 3}), b"the best graph")
+    add(pets, spec.model_copy(update={"name": "cars"}))
+    (pets / "pets_model/3" / WEIGHTS_FILE).write_bytes(b"half of it")
+    (pets / "pets/2" / SPEC_FILE).write_text("{")
+    (pets / "cars_decode/config.pbtxt").unlink()
+    repository = Repository.open(pets, skip_broken=True)
+    assert {name: list(versions) for name, versions in repository.taggers.items()} == {"pets": [1]}
+    assert repository.broken.keys() == {("pets", 2), ("pets", 3), ("cars", 1)}
+    assert "is not the file that was exported" in repository.broken["pets", 3]
+    assert "cars_decode/config.pbtxt is missing" in repository.broken["cars", 1]
+    with pytest.raises((RepositoryError, SpecError)):
+        Repository.open(pets)
+    shutil.rmtree(pets / "pets_model")
+    with pytest.raises(RepositoryError, match="is missing"):
+        Repository.open(pets, skip_broken=True)

@@ -60,6 +60,16 @@ def test_a_timm_model_is_served_with_torchs_own_scores(
     assert useless_nodes(model) == []
 
 
+def test_the_file_format_is_one_that_triton_reads(timm_onnx: Path, spec_file: Path, tmp_path: Path):
+    """The ONNX Runtime in Triton 2.51 reads none after 10, and refuses the version for that alone."""
+    model = onnx.load(timm_onnx)
+    model.ir_version = 12
+    newer = tmp_path / "newer.onnx"
+    onnx.save_model(model, newer)
+    repository = publish(newer, spec_file, tmp_path / "repository")
+    assert onnx.load(repository.taggers["foreign"][1].weights).ir_version == 10
+
+
 def test_labels_that_differ_only_by_case_are_refused(timm_onnx: Path, spec_file: Path, tmp_path: Path):
     with pytest.raises(LabelwiseError, match="'cat' and 'CAT' differ only by case") as caught:
         publish(timm_onnx, spec_file, tmp_path / "repository", labels=["cat", "dog", "CAT", "tree"])

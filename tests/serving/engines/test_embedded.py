@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
 from serving.engines.base import UnknownModel
 from serving.engines.embedded import EmbeddedEngine
@@ -82,6 +83,31 @@ async def test_a_broken_version_is_named_once_and_takes_nothing_down(
     await engine.reload()
     assert catalogue(engine) == {"scenes": [3]}
     await engine.close()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_start_over_a_broken_newest_version_serves_the_one_before(
+    changing: Path, whole: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_next(changing, broken=True)
+    if not whole:  # also where the files are not even those that were exported
+        (changing / "scenes_model/2/model.onnx").write_bytes(b"half of it")
+    engine = EmbeddedEngine(Repository.open(changing, skip_broken=True), threads=1)
+    await engine.start()
+    await engine.reload()
+    assert catalogue(engine) == {"scenes": [1]}
+    await scores(engine, "scenes", 1)
+    assert caplog.text.count("scenes version 2 is not served") == 1
+    publish_next(changing)
+    await engine.reload()
+    assert catalogue(engine) == {"scenes": [1, 3]}
+    await engine.close()
+
+
+async def test_a_start_over_broken_versions_alone_fails(changing: Path) -> None:
+    publish_next(changing, keep=1, broken=True)
+    with pytest.raises(RepositoryError, match="scenes version 2: ONNX Runtime cannot load"):
+        await EmbeddedEngine(Repository.open(changing, skip_broken=True), threads=1).start()
 
 
 async def test_it_looks_by_itself_and_only_while_it_runs(changing: Path) -> None:

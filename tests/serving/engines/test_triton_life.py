@@ -2,25 +2,31 @@
 
 import asyncio
 import re
+import shutil
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import tritonclient.grpc.aio as grpcclient
+from tritonclient.utils import InferenceServerException
 
 from labelwise.errors import LabelwiseError
 from labelwise.repository import Repository
+from labelwise.spec import TaggerSpec
 from serving.engines.base import UnknownModel
 from serving.engines.local_triton import LocalTriton
 from serving.engines.triton import TritonEngine
 from serving.engines.triton_install import find_triton
-from tests.conftest import free_port
+from tests.conftest import ROOT, free_port
+from tests.export.test_real_triton import encoded
 from tests.export.test_real_triton import triton as explicit_triton
 from tests.serving.engines.test_triton import noise, outcome
 from tests.serving.publishing import copy_to_change, publish_next
 
 pytestmark = pytest.mark.anyio
 
+PHOTO = ROOT / "tests/assets/photos/sunset-bay-palm.jpg"
 PATIENCE = 60.0  # seconds
 PENDING = 'pending_request_count{model="scenes_model",version="1"}'
 CANCELED = 'request_failure{model="scenes_model",reason="CANCELED",version="1"}'
@@ -75,6 +81,57 @@ async def test_it_has_versions_loaded_where_it_is_told_to(changing: Path, tmp_pa
         engine = TritonEngine(Repository.open(changing), [f"127.0.0.1:{port}"], load=True)
         await engine.start()
         publish_next(changing)
+        await engine.reload()
+        assert versions(engine) == [1, 2]
+        await scores(engine, 2)
+        await engine.close()
+
+
+@pytest.mark.parametrize("fault", ["graph", "decoder", "no program"])
+async def test_a_start_over_a_broken_newest_version_serves_the_one_before(
+    changing: Path, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Triton alone would load neither version; without a program it would hang."""
+    find_or_skip()
+    publish_next(changing, broken=fault == "graph")
+    if fault == "decoder":
+        (changing / "scenes_decode/2/model.py").write_text("no Python")
+    if fault == "no program":
+        (changing / "scenes_model/2/model.py").unlink()
+    triton = LocalTriton(changing, grpc_port=free_port(), metrics_port=free_port(), start_timeout=PATIENCE)
+    engine = TritonEngine(Repository.open(changing, skip_broken=True), triton)
+    await engine.start()
+    try:
+        assert versions(engine) == [1]
+        await scores(engine, 1)
+        assert caplog.text.count("scenes version 2 is not served") == 1
+        async with grpcclient.InferenceServerClient(triton.grpc_url) as client:
+            assert await client.is_server_ready()
+            answer = await client.infer("scenes", [encoded(PHOTO)])
+            assert answer.as_numpy("scores").shape == (1, 5)
+            config = (await client.get_model_config("scenes")).config
+            told = TaggerSpec.parse(config.parameters["tagger"].string_value, "it")
+            assert told == engine.catalogue["scenes"][1]
+    finally:
+        await engine.close()
+
+
+async def test_a_start_before_tritons_that_cannot_load_the_newest_version(changing: Path, tmp_path: Path) -> None:
+    """One that failed to load a version stays unready for good, and answers for the version before."""
+    with explicit_triton(changing, tmp_path / "triton") as (client, port, _):
+        client.load_model("scenes")
+        publish_next(changing, broken=True)
+        with pytest.raises(InferenceServerException):
+            client.load_model("scenes")
+        assert not client.is_server_ready()
+        engine = TritonEngine(Repository.open(changing), [f"127.0.0.1:{port}"], load=True)
+        await engine.start()
+        assert versions(engine) == [1]
+        await scores(engine, 1)
+        await engine.reload()
+        for part in ("scenes", "scenes_decode", "scenes_model"):
+            shutil.rmtree(changing / part / "2")
+        publish_next(changing)  # the same number, mended
         await engine.reload()
         assert versions(engine) == [1, 2]
         await scores(engine, 2)

@@ -1,0 +1,35 @@
+"""Before a version is published: would a Triton load it, and what lies beside it?
+
+A Triton that fails to load one version calls itself unready for good, and at its start serves no version of that model.
+"""
+
+from pathlib import Path
+
+from export.check.configs import check_configs
+from export.check.contract import Version, check_files
+from labelwise.errors import RepositoryError
+from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
+from labelwise.spec import TaggerSpec
+
+
+def require_whole(stage: Path, spec: TaggerSpec) -> None:
+    """Raises RepositoryError for a configuration, a program or a file under `stage` that Triton could not use."""
+    weights = stage / (spec.name + MODEL_SUFFIX) / str(spec.version) / WEIGHTS_FILE
+    for each in (*check_configs(stage, {spec.name: spec}), *check_files(stage, Version(spec, weights))):
+        if each.status == "failed":
+            raise RepositoryError(f"Not published: {each.subject}, {each.check}: {each.found}.")
+
+
+def require_no_strangers(repository: Path, name: str) -> None:
+    """Raises RepositoryError for a version folder of NAME_model or NAME_decode that belongs to no version of `name`.
+
+    Triton would load it among the newest; if it is broken, Triton loads no other version of that model either.
+    """
+    versions = version_folders(repository / name)
+    for part in (name + DECODE_SUFFIX, name + MODEL_SUFFIX):
+        for number in version_folders(repository / part):
+            if number not in versions:
+                raise RepositoryError(
+                    f"Not published: {part}/{number} belongs to no version of {name}, but Triton would load it. "
+                    "Move it out of the repository."
+                )
