@@ -23,6 +23,7 @@ COPY model_repository /models
 # Its own user triton-server, by number for Kubernetes.
 USER 1000:1000
 EXPOSE 8001 8002
+# Whether a model is ready. Triton's own readiness says that the server lives: see triton.sh.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python3", "-c", \
-    "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/v2/health/ready'); exit(c.getresponse().status != 200)"]
+    "import http.client as h, json; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('POST', '/v2/repository/index', '{\"ready\": true}'); exit(not any(m['name'].endswith('_model') for m in json.load(c.getresponse())))"]
 CMD ["labelwise-triton"]

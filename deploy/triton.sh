@@ -4,6 +4,9 @@ set -eu
 
 # The APIs that nobody here uses get a key that nobody knows. Loading models stays open for the gateway, so let nobody
 # but gateways reach the gRPC port. HTTP is for probes from inside alone, and would take the metrics' address with it.
+#
+# A version that cannot be loaded must not take the rest with it: Triton starts with what it can load (exit-on-error), and
+# stays ready (strict-readiness), which otherwise one failed load ends for good. Probes ask whether models are ready.
 key=$(cat /proc/sys/kernel/random/uuid)
 
 exec tritonserver \
@@ -11,6 +14,8 @@ exec tritonserver \
     --model-control-mode=explicit \
     --load-model='*' \
     --disable-auto-complete-config \
+    --exit-on-error=false \
+    --strict-readiness=false \
     --exit-timeout-secs=30 \
     --grpc-restricted-protocol="shared-memory,trace,logging:key=$key" \
     --http-address=127.0.0.1 \

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -36,6 +37,7 @@ from tests.deploy.files import (
     read,
     seconds,
 )
+from tests.serving.publishing import copy_to_change, publish_next
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PROJECT = (ROOT / "pyproject.toml").read_text()
@@ -245,10 +247,9 @@ def test_every_file_the_document_links_to_is_there() -> None:
     assert not [link for link in links if not (ROOT / "docs" / link).exists()]
 
 
-@pytest.fixture(scope="module")
-def triton_ports(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+@contextmanager
+def started_triton(repository: Path, folder: Path) -> Iterator[dict[str, int]]:
     """A Triton started by deploy/triton.sh, as its image does; what follows is what a wheel needs beyond an image."""
-    folder = tmp_path_factory.mktemp("triton")
     try:
         install = find_triton()
     except LabelwiseError as error:
@@ -266,14 +267,51 @@ def triton_ports(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 60
-        health = [sys.executable, *health_command("triton.Dockerfile", ports["http"])]
-        while subprocess.run(health, capture_output=True).returncode:
+        while not is_healthy(ports):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline, (folder / "log").read_text()
         yield ports
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+def is_healthy(ports: dict[str, int]) -> bool:
+    """What the image and the cluster ask; both ask the same."""
+    check = health_command("triton.Dockerfile", ports["http"])
+    (container,) = pod("StatefulSet", "triton")["containers"]
+    _, *probe = container["readinessProbe"]["exec"]["command"]
+    assert [part.replace("8000", str(ports["http"])) for part in probe] == check
+    return subprocess.run([sys.executable, *check], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def triton_ports(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    with started_triton(repository, tmp_path_factory.mktemp("triton")) as ports:
+        yield ports
+
+
+def test_a_broken_version_neither_ends_triton_nor_makes_it_unready(repository: Path, tmp_path: Path) -> None:
+    """At its start, that of a tagger beside the one that is whole; and while it runs, a newer one of that."""
+    copy = copy_to_change(repository, tmp_path / "repository")
+    publish_next(copy, name="other", broken=True)
+    (tmp_path / "triton").mkdir()
+    with (
+        started_triton(copy, tmp_path / "triton") as ports,
+        grpc.InferenceServerClient(f"127.0.0.1:{ports['grpc']}") as client,
+    ):
+        assert not client.is_model_ready("other_model")
+        publish_next(copy, broken=True)
+        with pytest.raises(InferenceServerException):
+            client.load_model("scenes")
+        assert client.is_model_ready("scenes_model", "1")
+        assert client.is_server_ready()
+        assert is_healthy(ports)
+        client.unload_model("scenes_model")
+        while client.is_model_ready("scenes_model", "1"):
+            time.sleep(0.1)
+        assert client.is_server_ready()
+        assert not is_healthy(ports)  # where no model is left, nobody is served
 
 
 def test_triton_keeps_to_itself_what_the_gateway_has_no_use_for(triton_ports: dict[str, int]) -> None:
