@@ -14,7 +14,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from .jpeg import load_jpeg
 
 _ORIENTATION = 0x0112  # EXIF's tag
-_XMP = ("xmp", "XML:com.adobe.xmp")  # what Pillow's formats call it
+_EXIF = ("exif", "Raw profile type exif")  # what Pillow's formats call it
+_XMP = ("xmp", "XML:com.adobe.xmp")
 
 
 def load_upright(image: Image.Image, data: bytes) -> int:
@@ -29,6 +30,8 @@ def load_upright(image: Image.Image, data: bytes) -> int:
         image.load()  # some parts of a PNG come after its pixels
         _free_decoder(image)
     orientation = _settled_orientation(image)
+    for name in _EXIF:  # which Pillow would write again without its orientation, reading all of it for that
+        image.info.pop(name, None)
     with suppress(Exception):  # as below
         ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what was upright already
     return orientation

@@ -15,7 +15,7 @@ _READERS: tuple[tuple[bytes, Callable[[bytes], Structure]], ...] = (
     *((head, tiff) for head in HEADS),
 )
 # What is ordinary costs a decoder less than a second, whatever else is in it.
-_MOST_BYTES = 4 * 2**20
+_MOST_BYTES = 16 * 2**20
 _MOST_PIECES = {_JPEG: 64, _PNG: 1024}
 _MOST_METADATA = 2**20
 _MOST_WORK = 32_000_000  # pixels times scans
@@ -38,7 +38,7 @@ def opening_pixels(data: bytes) -> int:
 def is_ordinary(data: bytes) -> bool:
     """Whether the file is a JPEG, PNG or WebP of the kind that cameras and editors write, and of no unusual size.
 
-    Takes microseconds, or a few milliseconds for a large progressive JPEG. A decoder is done with such a file soon.
+    Takes microseconds, or a millisecond for each megabyte of a progressive JPEG. A decoder is done with such a file soon.
     """
     if len(data) > _MOST_BYTES:
         return False

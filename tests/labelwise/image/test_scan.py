@@ -118,6 +118,11 @@ TOO_COMPLEX: dict[str, tuple[Callable[[], bytes], str]] = {
     "JPEG: tables": (lambda: in_jpeg(segment(0xDB, (b"\0" + bytes(64)) * 600) * 2), "64 KiB of tables"),
     "JPEG: EXIF in pieces": (lambda: in_jpeg(segment(0xE1, b"Exif\0\0more") * 70), "64 blocks"),
     "JPEG: EXIF": (lambda: in_jpeg(segment(0xE1, b"Exif\0\0" + overlapping())), "over one another"),
+    "JPEG: EXIF with its prefix twice": (
+        lambda: in_jpeg(segment(0xE1, b"Exif\0\0Exif\0\0" + overlapping())),
+        "over one another",
+    ),
+    "MPO: its directory": (lambda: in_jpeg(segment(0xE2, b"MPF\0" + overlapping())), "over one another"),
     "JPEG: Photoshop's resources": (
         lambda: in_jpeg(segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5000) * 5),
         "20000 resources",
@@ -206,6 +211,31 @@ def test_large_but_legal_files_are_decoded(case: str) -> None:
     assert np.abs(pixels.astype(float) - expected).mean() < (60 if "BMP" in case else 12)  # lossy, or a palette
 
 
+def old_exif(block: bytes) -> bytes:
+    """EXIF as ImageMagick once wrote it into PNG: hexadecimal, in a text."""
+    return b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(block), block.hex().encode())
+
+
+def test_exif_that_png_holds_as_text_turns_a_photo_unless_it_is_made_to_be_slow() -> None:
+    turned = directory([(274, 3, 1, 6)])
+    text = old_exif(turned)
+    packed = text[:22] + b"\0" + zlib.compress(text[22:])
+    for added in (chunk(b"tEXt", text), chunk(b"zTXt", packed)):
+        assert load_photo(in_png(added), SIDE, SIDE).size == (PICTURE.height, PICTURE.width)
+    slow = directory([(274, 3, 1, 6), *((1000 + number, 7, 5000, 4) for number in range(100))])
+    for added in (chunk(b"tEXt", old_exif(slow + bytes(6000))), chunk(b"tEXt", old_exif(turned + bytes(40_000)))):
+        assert load_photo(in_png(added), SIDE, SIDE).size == PICTURE.size
+
+
+def test_turning_a_photo_reads_no_more_of_its_exif_than_the_orientation(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    get_ifd = Image.Exif.get_ifd
+    monkeypatch.setattr(Image.Exif, "get_ifd", lambda exif, tag: read.append(tag) or get_ifd(exif, tag))
+    data = in_jpeg(segment(0xE1, b"Exif\0\0" + directory([(274, 3, 1, 6), (34665, 4, 1, 8)])))
+    assert load_photo(data, SIDE, SIDE).size == (PICTURE.height, PICTURE.width)
+    assert read == []
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
 def test_what_a_photo_consists_of_is_all_needed(kind: str) -> None:
     data = encoded(kind)
@@ -227,7 +257,7 @@ def test_the_committed_photographs_are_ordinary() -> None:
         lambda: encoded("PNG", Image.new("L", (8000, 5000))),
         lambda: animation("WEBP", 2),
         lambda: animation("PNG", 2),
-        lambda: JPEG + bytes(5 * 2**20),
+        lambda: JPEG + bytes(17 * 2**20),
         LEGAL["JPEG: 10 MB of extended XMP"],
     ],
 )

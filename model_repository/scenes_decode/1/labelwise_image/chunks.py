@@ -14,7 +14,7 @@ _MOST_BLOCKS = 200_000  # of GIF, before its picture
 _SMALL_PROFILE = MOST_PROFILE // 1032  # bytes as deflated, which shrinks to 1/1032 at best
 _PICTURE = {b"IDAT", b"fdAT"}
 _TEXT = {b"tEXt", b"zTXt", b"iTXt"}
-_PROFILE = b"iCCP"
+_PROFILE, _OLD_EXIF = b"iCCP", b"Raw profile type exif\0"
 _PLAIN = {
     b"IHDR",
     b"sBIT",
@@ -72,13 +72,29 @@ def _unneeded(data: bytes, optional: list[tuple[int, int]]) -> Iterator[tuple[in
     """
     profiles = 0
     for start, end in optional:
-        kind = data[start + 4 : start + 8]
+        kind, content = data[start + 4 : start + 8], data[start + 8 : end - 4]
         if kind == _PROFILE:
             profiles += 1
-            if profiles > 1 or _unpacks_to_more(data[start + 8 : end - 4], MOST_PROFILE):
+            if profiles > 1 or _unpacks_to_more(content, MOST_PROFILE):
                 yield start, end
-        elif end - start > _LARGE or (kind != b"tEXt" and not data.startswith(b"Raw profile type", start + 8)):
+        elif content.startswith(_OLD_EXIF) and kind != b"iTXt":
+            if not _is_readable(content.removeprefix(_OLD_EXIF), kind == b"zTXt"):
+                yield start, end
+        elif kind != b"tEXt" or len(content) > _LARGE:
             yield start, end
+
+
+def _is_readable(text: bytes, packed: bool) -> bool:
+    """Whether it is a short EXIF block in hexadecimal, after a line with its name and one with its length."""
+    try:
+        if packed:
+            text = zlib.decompressobj().decompress(text[1:], _LARGE + 1)
+        if len(text) > _LARGE:
+            return False
+        check_exif(bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:])))
+    except (zlib.error, ValueError):
+        return False
+    return True
 
 
 def _unpacks_to_more(profile: bytes, most: int) -> bool:

@@ -14,7 +14,7 @@ _MOST_WORK = 20 * 64_000_000  # pixels times scans
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _BARE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_SEQUENTIAL, _PROGRESSIVE, _SCAN, _TABLES, _APP1 = (0xC0, 0xC1), 0xC2, 0xDA, 0xDB, 0xE1
+_SEQUENTIAL, _PROGRESSIVE, _SCAN, _TABLES, _APP1, _APP2 = (0xC0, 0xC1), 0xC2, 0xDA, 0xDB, 0xE1, 0xE2
 
 
 def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
@@ -37,6 +37,8 @@ def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
             kind, frame = marker, body
         elif marker == _APP1 and body.startswith(b"Exif\0\0"):
             exif.append(body[6:] if exif else body)
+        elif marker == _APP2 and body.startswith(b"MPF\0"):
+            check_exif(body[4:])  # a directory of tags as EXIF's
         elif marker == _SCAN:
             scan = body
     require(len(exif) <= _MOST_EXIF, "more than {} blocks of EXIF", _MOST_EXIF)

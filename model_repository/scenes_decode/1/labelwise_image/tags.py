@@ -23,7 +23,9 @@ def tiff(data: bytes) -> Structure:
 
 def check_exif(block: bytes | memoryview) -> None:
     """Raises ImageTooComplexError for an EXIF block that takes much longer to read than its size explains."""
-    _check(block[6:] if block[:6] == b"Exif\0\0" else block)
+    for _ in range(2):  # Pillow, too, takes the prefix twice
+        block = block[6:] if block[:6] == b"Exif\0\0" else block
+    _check(block)
 
 
 def looks_like_exif(block: bytes | memoryview) -> bool:
