@@ -38,7 +38,7 @@ def opening_pixels(data: bytes) -> int:
 def is_ordinary(data: bytes) -> bool:
     """Whether the file is a JPEG, PNG or WebP of the kind that cameras and editors write, and of no unusual size.
 
-    Takes microseconds, or a millisecond for each megabyte of a progressive JPEG. A decoder is done with such a file soon.
+    Takes microseconds, or a millisecond per megabyte of a progressive JPEG. A decoder is done with such a file soon.
     """
     if len(data) > _MOST_BYTES:
         return False
