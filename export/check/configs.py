@@ -17,6 +17,10 @@ from labelwise.spec import TaggerSpec, TensorSpec
 Config = Any  # inference.ModelConfig, which protobuf generates without types
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 _FILES = {"onnxruntime": "model.onnx", "python": "model.py", "tensorrt": "model.plan"}
+_PAUSES = (
+    "with a limit of its queue and one instance, Triton 2.51 rests up to half a second between the batches of a burst: "
+    "export again without queue_size and deadline_s, or with instances=2"
+)
 _ENCODED = {ENSEMBLE_INPUT: ("TYPE_STRING", [1])}
 
 
@@ -32,7 +36,17 @@ def check_configs(repository: Path, specs: Mapping[str, TaggerSpec]) -> Iterator
             if config is not None:
                 faults = [*_own_faults(config, folder), *_contract_faults(config, folder, specs)]
             found = "" if config is None else f"{config.backend or config.platform}, batches to {config.max_batch_size}"
-            yield finding(folder.name, str(file.relative_to(folder)), found, faults)
+            where = str(file.relative_to(folder))
+            yield finding(folder.name, where, found, faults)
+            if config is not None and _pauses(config):
+                yield Finding(folder.name, where, _PAUSES, "note")
+
+
+def _pauses(config: Config) -> bool:
+    """Whether Triton rests between the batches of a burst: benchmarks/results/burst.md."""
+    policy = config.dynamic_batching.default_queue_policy
+    has_limit = policy.max_queue_size or policy.default_timeout_microseconds or policy.allow_timeout_override
+    return bool(has_limit) and sum(max(1, group.count) for group in config.instance_group) <= 1
 
 
 def _parse(file: Path) -> tuple[Config, list[str]]:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from export.check.configs import check_configs
 from export.check.findings import Finding
+from export.triton_config import ServingOptions, model_config
+from labelwise.spec import TaggerSpec
 
 Failures = Callable[[], list[Finding]]
 
@@ -69,3 +72,13 @@ def test_models_that_are_no_taggers_are_read_too(repository: Path, failures: Fai
     assert (found.subject, found.found) == ("detector", "version 1 has no model.onnx for the onnxruntime backend")
     (other / "1/model.onnx").touch()
     assert failures() == []
+
+
+@pytest.mark.parametrize(("instances", "notes"), [(1, 1), (2, 0)])
+def test_a_queue_that_pauses_is_noted(instances: int, notes: int, repository: Path):
+    options = ServingOptions(queue_size=512, deadline_s=10, instances=instances)
+    spec = TaggerSpec.read(repository / "pets")
+    (repository / "pets_model/config.pbtxt").write_text(model_config(spec, "onnxruntime", options))
+    found = [finding for finding in check_configs(repository, {"pets": spec}) if finding.status == "note"]
+    assert len(found) == notes
+    assert all("rests up to half a second" in finding.found for finding in found)

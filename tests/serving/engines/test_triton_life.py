@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 from labelwise.errors import LabelwiseError
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
+from serving.client import AsyncTagger
 from serving.engines.base import UnknownModel
 from serving.engines.local_triton import LocalTriton
 from serving.engines.triton import TritonEngine
@@ -135,6 +136,33 @@ async def test_a_start_before_tritons_that_cannot_load_the_newest_version(changi
         await engine.reload()
         assert versions(engine) == [1, 2]
         await scores(engine, 2)
+        await engine.close()
+
+
+async def test_a_response_cache_gives_every_request_the_outputs_that_it_names(changing: Path, tmp_path: Path) -> None:
+    """Triton's cache ignores which outputs are named: what one asked for would be what the next gets."""
+    file = changing / "scenes_model/configs/python.pbtxt"
+    file.write_text(f"{file.read_text()}\nresponse_cache {{ enable: true }}\n")
+    cache = "--cache-config=local,size=16777216"
+    with explicit_triton(changing, tmp_path / "triton", cache) as (client, port, metrics):
+        client.load_model("scenes")
+        url = f"127.0.0.1:{port}"
+        engine = TritonEngine(Repository.open(changing), [url])
+        await engine.start()
+        spec = engine.catalogue["scenes"][1]
+        pixels = noise(spec, 1)
+        for outputs in (["scores"], ["attention"], ["embeddings", "scores"]):
+            answer = await engine.infer("scenes", 1, pixels, outputs, PATIENCE)
+            assert list(answer) == outputs
+        async with AsyncTagger(f"grpc://{url}", "scenes", send="pixels") as tagger:
+            (tagged,) = await tagger.tag([PHOTO])
+            (embedded,) = await tagger.embed([PHOTO])
+            assert (tagged.error, embedded.error) == (None, None)
+        async with httpx.AsyncClient() as asking:
+            text = (await asking.get(f"http://127.0.0.1:{metrics}/metrics")).text
+        found = re.search(r'nv_cache_num_hits_per_model{model="scenes_model",version="1"} (\d+)', text)
+        assert found
+        assert int(found[1]) >= 3  # otherwise nothing of this was asked of the cache
         await engine.close()
 
 
