@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 _PLAIN = re.compile(r"[^,;|\r\n]*")
 _QUOTED = re.compile(r'\s*"([^"]*(?:""[^"]*)*)"\s*(?=[,;|\r\n]|\Z)')
-_NEEDS_QUOTES = re.compile(r'[,;|\r\n"]|^\[')
+_NEEDS_QUOTES = re.compile(r'[,;|\r\n"]|^[\[{(=+\-@]')  # not to begin as a list or a formula does
 
 
 def clean_name(text: str) -> str:

@@ -21,7 +21,7 @@ export function asCsv(photos) {
 
 /** As `join_names` in labelwise/label_names.py: a name that holds a separator stands in quotes. */
 function quoted(name) {
-  return /[,;|\r\n"]|^\[/.test(name) ? `"${name.replaceAll('"', '""')}"` : name;
+  return /[,;|\r\n"]|^[\[{(=+\-@]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name;
 }
 
 /** Spreadsheets run what begins like a formula, and file names come from anywhere; an apostrophe makes it text. */

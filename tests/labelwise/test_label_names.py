@@ -39,7 +39,9 @@ def test_what_is_joined_is_split_into_the_same_names(names: list[str]):
 
 def test_names_are_quoted_only_where_they_must_be():
     assert join_names(["hot dog", "a.b", "c/d"]) == "hot dog;a.b;c/d"
-    assert join_names(["a;b", "c,d", "e|f", '5"', "[x]"]) == '"a;b";"c,d";"e|f";"5""";"[x]"'
+    assert join_names(["a;b", "c,d", "e|f", '5"', "[x]", "{x}", "(x) y", "+1", "a-b"]) == (
+        '"a;b";"c,d";"e|f";"5""";"[x]";"{x}";"(x) y";"+1";a-b'
+    )
 
 
 def test_labels_that_differ_only_by_case_are_found():

@@ -117,7 +117,7 @@ def assemble(
         scored, notes = _choose_val(splits)
         train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", scored))
     photos = Photos(tuple(files), targets)
-    notes += _note_alike(labels)
+    notes += _note_alike(labels) + _note_spaced(labels)
     data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes, listed=photos.files)
     _check_split(data, source)
     return data
@@ -191,6 +191,18 @@ def _note_alike(labels: Sequence[str]) -> tuple[str, ...]:
     if not groups:
         return ()
     return (f"Warning: labels differ only by case, white space or punctuation: {shown_groups(groups)}.",)
+
+
+def _note_spaced(labels: Sequence[str]) -> tuple[str, ...]:
+    """Tables of Kaggle separate the names in a cell by spaces, which the names of others contain."""
+    known = {*labels}
+    spaced = [label for label in labels if len(words := label.split()) > 1 and known.issuperset(words)]
+    if not spaced:
+        return ()
+    return (
+        f"Warning: labels consist of other labels: {some([repr(label) for label in spaced])}. Spaces do not separate "
+        "names; commas, semicolons and bars do.",
+    )
 
 
 def _check_files(files: Sequence[Path], source: Path) -> None:

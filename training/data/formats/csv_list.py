@@ -16,6 +16,7 @@ NAME = "a CSV list"
 LAYOUT = "a CSV, or a folder with labels.csv (image, a 0/1 column per label or names in `labels`, split)"
 
 _SUFFIXES = (".csv", ".tsv", ".txt")  # Excel calls its "Unicode text" .txt
+_INDEX = ("", "Unnamed: 0")  # pandas numbers rows in a column without a name, which it so names when it reads it again
 _IN_A_FOLDER = ("labels.csv", "labels.tsv", "labels.txt")
 
 
@@ -44,6 +45,8 @@ def read_rows(file: Path) -> tuple[list[str], list[Row]]:
     header = [clean_name(name) for name in lines[0][1]]
     while not header[-1]:  # Excel ends rows with commas where a column once was
         header.pop()
+    if header[0] in _INDEX and _is_index([cells[0] for _, cells in lines[1:]]):
+        header, lines = header[1:], [(line, cells[1:]) for line, cells in lines]
     rows = [_read_row(header, cells, line, file) for line, cells in lines[1:]]
     return _named_columns(header, rows, file), rows
 
@@ -68,6 +71,12 @@ def _is_table(file: Path) -> bool:
     except csv.Error:
         return False
     return any(name.strip().lower() in PATH_COLUMNS for name in header) and len(header) > 1
+
+
+def _is_index(cells: Sequence[str]) -> bool:
+    """Whether each row has a whole number of its own, which the values of a label are not."""
+    numbers = {cell.strip() for cell in cells}
+    return len(numbers) == len(cells) and all(number.isdecimal() for number in numbers)
 
 
 def _read_row(header: Sequence[str], cells: Sequence[str], line: int, file: Path) -> Row:

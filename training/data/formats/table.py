@@ -1,6 +1,5 @@
 """Rows of cells, from a CSV or from JSON lines, to labelled photos."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,17 @@ from numpy.typing import NDArray
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name, split_names
 from training.data.formats.files import locate
+from training.data.formats.written_list import is_list, parse_list
 from training.data.labelled import ABSENT, PRESENT, SPLITS, UNKNOWN, LabelledData, assemble, some, targets_of_names
-from training.yaml_values import YamlError, parse_yaml
 
 PATH_COLUMNS = ("image", "path", "file", "filename")
-_SPLIT, _NAMES, _UNKNOWN_NAMES = "split", "labels", "unknown"
-_WORDS = {"true": PRESENT, "yes": PRESENT, "false": ABSENT, "no": ABSENT, "": UNKNOWN}
+_SPLIT, _IS_VAL, _NAMES, _UNKNOWN_NAMES = "split", "is_valid", "labels", "unknown"  # is_valid: fastai's name for it
+# As programs write them; spreadsheets do so in the user's language.
+_WORDS = {
+    **dict.fromkeys(("true", "yes", "t", "y", "wahr", "vrai", "vero", "verdadero", "verdadeiro", "waar"), PRESENT),
+    **dict.fromkeys(("false", "no", "f", "n", "falsch", "faux", "falso", "onwaar"), ABSENT),
+    **dict.fromkeys(("", "nan", "na", "null"), UNKNOWN),
+}
 _NUMBERS = {1.0: PRESENT, 0.0: ABSENT, -1.0: UNKNOWN}
 
 
@@ -31,7 +35,7 @@ class Row:
 
 
 def read_table(rows: Sequence[Row], columns: Sequence[str], file: Path, seed: int) -> LabelledData:
-    """A path, labels, and optionally `split`; the labels are a column each, or their names in a column `labels`.
+    """A path, and labels in a column each or by their names in a column `labels`; optionally `split` or `is_valid`.
 
     The names of these columns count in any case. Paths are relative to `file`, or to a folder `images` beside it.
     Raises DataError, with the line.
@@ -41,7 +45,7 @@ def read_table(rows: Sequence[Row], columns: Sequence[str], file: Path, seed: in
         raise DataError(
             f"{file} has no column with the photos' paths: name it `image`. Its columns are {some([*columns])}."
         )
-    split_column = _column(columns, _SPLIT)
+    split_column = _column(columns, _SPLIT) or _column(columns, _IS_VAL)
     others = [name for name in columns if name not in (path_column, split_column)]
     if not others:
         raise DataError(
@@ -69,6 +73,8 @@ def _path(row: Row, column: str, file: Path) -> str:
 
 
 def _split(row: Row, column: str, file: Path) -> str:
+    if column.lower() == _IS_VAL and (target := read_target(row, column, file)) != UNKNOWN:
+        return "val" if target == PRESENT else "train"
     split = row.cells.get(column)
     known = SPLITS.get(split.strip().lower()) if isinstance(split, str) else None
     if known is None:
@@ -119,10 +125,10 @@ def _named_labels(rows: Sequence[Row], columns: Sequence[str], file: Path) -> tu
 
 
 def read_names(row: Row, column: str, file: Path) -> list[str]:
-    """The names in a list, or in text as `split_names` reads it; text in brackets is a list in JSON or YAML."""
+    """The names in a list, in the text of one (`parse_list`), or in text as `split_names` reads it."""
     cell = row.cells.get(column)
     try:
-        names = _parsed(cell) if isinstance(cell, str) else cell
+        names = _names_in(cell) if isinstance(cell, str) else cell
     except ValueError as error:
         raise DataError(f"{file}, line {row.line}: {column} cannot be read: {error}.") from error
     if names is None:
@@ -132,13 +138,5 @@ def read_names(row: Row, column: str, file: Path) -> list[str]:
     return [name for name in map(clean_name, names) if name]
 
 
-def _parsed(cell: str) -> Any:
-    if not cell.startswith("["):
-        return split_names(cell)
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):  # ['a', 'b'], as pandas writes a column of lists
-        try:
-            return parse_yaml(cell)
-        except YamlError:
-            return cell
+def _names_in(cell: str) -> Any:
+    return parse_list(cell) if is_list(cell) else split_names(cell)

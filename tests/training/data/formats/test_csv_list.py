@@ -44,6 +44,32 @@ def test_numbers_may_be_written_as_pandas_does_where_there_are_gaps(folder: Path
     assert data.train.targets.tolist() == [[1, -1], [0, -1]]
 
 
+@pytest.mark.parametrize(
+    ("present", "absent", "unknown"), [("WAHR", "FALSCH", ""), ("t", "f", "NULL"), ("Y", "N", "NA")]
+)
+def test_truth_may_be_written_as_other_programs_do(present: str, absent: str, unknown: str, folder: Path):
+    rows = [f"0.jpg,{present},{absent},train", f"1.jpg,{absent},{unknown},train", f"2.jpg,{present},NaN,val"]
+    data = read_data(write(folder, "\n".join(["image,cat,dog,split", *rows])))
+    assert data.train.targets.tolist() == [[1, 0], [0, -1]]
+    assert data.val.targets.tolist() == [[1, -1]]
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_numbers_of_rows_are_no_label(name: str, folder: Path):
+    rows = [f"{7 - number},{number}.jpg,1" for number in range(4)]
+    assert read_data(write(folder, "\n".join([f"{name},image,cat", *rows]))).labels == ("cat",)
+    with pytest.raises(DataError, match=r"column without a name|Unnamed: 0 is '7'"):
+        read_data(write(folder, "\n".join([f"{name},image,cat", *rows, rows[0].replace("0.jpg", "9.jpg")])))
+
+
+def test_val_may_be_given_as_fastai_does(folder: Path):
+    data = read_data(write(folder, "filename,cat,is_valid\n0.jpg,1,False\n1.jpg,1,True\n2.jpg,0,False\n"))
+    assert data.labels == ("cat",)
+    assert data.val.files == (folder / "1.jpg",)
+    with pytest.raises(DataError, match="line 3: is_valid must be train, val or test, not ''"):
+        read_data(write(folder, "image,cat,is_valid\n0.jpg,1,False\n1.jpg,1,\n"))
+
+
 def test_without_a_split_a_seeded_fifth_is_val(folder: Path):
     write(folder, lists())
     splits = {seed: read_data(folder, seed).val.files for seed in range(5)}
@@ -235,3 +261,11 @@ def test_labels_that_are_written_in_two_ways_are_pointed_out(folder: Path):
     assert data.notes[0] == (
         "Warning: labels differ only by case, white space or punctuation: 'Hot-Dog' and 'hot dog'."
     )
+
+
+def test_labels_made_of_other_labels_are_pointed_out(folder: Path):
+    """As in tables of Kaggle, where spaces separate names."""
+    rows = [f"{number}.jpg,{names}" for number, names in enumerate(("scab", "scab rust", "rust", "hot dog") * 2)]
+    data = read_data(write(folder, "\n".join(["image,labels", *rows])))
+    assert data.labels == ("hot dog", "rust", "scab", "scab rust")
+    assert data.notes[0].startswith("Warning: labels consist of other labels: 'scab rust'.")
