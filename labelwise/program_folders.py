@@ -11,7 +11,9 @@ _PROGRAMS = (
     "@recycle",
     "#recycle",
     "@recently-snapshot",
+    "@tmp",
     "#snapshot",
+    "~snapshot",
     "$recycle.bin",
     "recycler",
     "system volume information",
@@ -21,13 +23,16 @@ _PROGRAMS = (
     "temporary items",
     "*.lrdata",  # Lightroom: previews
     "*.photoslibrary/resources",  # Apple Photos: previews
+    "*.photoslibrary/thumbnails",
+    "*.aplibrary/thumbnails",  # Aperture
+    "cache/thumbnails",  # Capture One, in each folder that it edits
     "appdata_*/preview",  # Nextcloud: previews
 )
 
 
-def program_in(names: Sequence[str], *, last_only: bool = False) -> str | None:
-    """The first of `names` that is a folder of a program's."""
-    for at in range(len(names) - 1 if last_only else 0, len(names)):
+def program_in(names: Sequence[str], *, start: int = 0) -> str | None:
+    """The first of `names`, from `start` on, that is a program's folder."""
+    for at in range(start, len(names)):
         here, in_parent = names[at].lower(), "/".join(names[max(at - 1, 0) : at + 1]).lower()
         if any(fnmatchcase(in_parent if "/" in known else here, known) for known in _PROGRAMS):
             return names[at]

@@ -55,7 +55,7 @@ class Summary:
 
 def tag_files(paths: Sequence[str], options: TagOptions) -> Summary:
     """Tag all photos of `paths`. Raises UsageError before anything is done, and LabelwiseErrors."""
-    check_sources(paths)
+    check_sources(paths, sidecars=options.sidecars is not None)
     _check_choice(options)
     summary = asyncio.run(_tag(paths, options, Output(options.out, options.every_score)))
     if not summary.counts.seen and not summary.stopped and set(paths) != {STDIN}:

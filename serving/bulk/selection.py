@@ -73,10 +73,10 @@ class Selection:
             return False
         return not self._excludes(path, (name,))
 
-    def takes_named(self, path: str, *, is_folder: bool) -> bool:
-        """Whether what the command names is taken. A shell may have put `@eaDir` for `*`, but nothing hidden."""
+    def takes_named(self, path: str, *, meant: str, is_folder: bool) -> bool:
+        """Whether what the command names is taken. It spells out `meant`, the beginning of `path`."""
         names = _names(path)
-        program = None if self.hidden else program_in(names)
+        program = None if self.hidden else program_in(names, start=len(_names(meant)))
         if program:
             self.left_out.hide(path[: path.index(program) + len(program)], program)
             return False
@@ -105,12 +105,30 @@ class Selection:
 def _matches(pattern: str, path: str, names: Sequence[str]) -> bool:
     if "/" not in pattern:
         return any(fnmatchcase(name, pattern) for name in names)
-    pattern = pattern.removeprefix("./")
-    return any(fnmatchcase(path, whole) for whole in (pattern, f"*/{pattern}", f"{pattern}/*", f"*/{pattern}/*"))
+    globs = _names(pattern)
+    if os.path.isabs(pattern):  # noqa: PTH117 (there may be millions)
+        return _begins_with(globs, _names(os.path.abspath(path)))  # noqa: PTH100
+    names = _names(path)
+    return any(_begins_with(globs, names[at:]) for at in range(len(names)))
+
+
+def _begins_with(globs: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether the first of `names` match all of `globs`. `*` stays in one name; `**` is any number of names."""
+    if not globs:
+        return True
+    if globs[0] == "**":
+        return any(_begins_with(globs[1:], names[at:]) for at in range(len(names) + 1))
+    return bool(names) and fnmatchcase(names[0], globs[0]) and _begins_with(globs[1:], names[1:])
+
+
+def in_program_folder(path: str) -> bool:
+    """Whether `path` is a folder of another program, such as `@eaDir`, or in one."""
+    return bool(program_in(_names(path)))
 
 
 def _is_of_a_program(path: str) -> bool:
-    return bool(program_in(_names(path)[-2:], last_only=True))
+    names = _names(path)
+    return bool(program_in(names, start=len(names) - 1))
 
 
 def _names(path: str) -> list[str]:

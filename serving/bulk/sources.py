@@ -17,7 +17,7 @@ from pathlib import Path
 
 from labelwise.image import SUFFIXES
 from serving.bulk.errors import UsageError
-from serving.bulk.selection import Selection
+from serving.bulk.selection import Selection, in_program_folder
 from serving.client.photos import MAX_BYTES
 
 STDIN = "-"
@@ -25,6 +25,7 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 LISTS = (".csv", ".tsv", ".parquet")
 _EFFECTIVE = os.access in os.supports_effective_ids
 _DEEP = re.compile(r"(?:^|(?<=/))\*\*(?:/+\*\*)*(?:/+|$)")  # of a glob, a whole name
+_WILD = re.compile("[*?[]")
 _APPLE_DOUBLE = "._"  # what macOS leaves beside files on other systems' disks: a photo by name only
 
 
@@ -60,17 +61,20 @@ class Unreadable:
 Found = Photo | Unreadable
 
 
-def check_sources(paths: Sequence[str]) -> None:
-    """Refuse at once what can be seen to be wrong. UsageError."""
+def check_sources(paths: Sequence[str], *, sidecars: bool = False) -> None:
+    """Refuse at once what can be seen to be wrong; with `sidecars` also archives. Raises UsageError."""
     for path in paths:
         if path == STDIN:
             if sys.stdin is None:
                 raise UsageError("Standard input is closed: there are no paths on it.")
-        elif not os.path.lexists(path):
-            if next(_matches(path, Selection(hidden=True)), None) is None:
-                raise UsageError(f"There is nothing at {path}: name a photo, a folder, a glob, a list or an archive.")
-        elif path.lower().endswith(LISTS) and not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
+            continue
+        is_itself = os.path.lexists(path)
+        if not is_itself and next(_matches(path, Selection(hidden=True)), None) is None:
+            raise UsageError(f"There is nothing at {path}: name a photo, a folder, a glob, a list or an archive.")
+        if is_itself and path.lower().endswith(LISTS) and not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
             raise UsageError(f"{path} cannot be read: permission is denied, or it is a link to nothing.")
+        if sidecars and path.lower().endswith(ARCHIVES) and not os.path.isdir(path):  # noqa: PTH112
+            raise UsageError(f"Photos in an archive can have no sidecar: unpack {path}, or tag it without sidecars.")
 
 
 def find_photos(paths: Sequence[str], out: str | None = None, selection: Selection | None = None) -> Iterator[Found]:
@@ -122,11 +126,15 @@ def as_text(path: str) -> str:
 
 def named(paths: Sequence[str], out: str | None, selection: Selection) -> Iterator[str]:
     """What `paths` name themselves, and of a glob what can hold a photo."""
+    by_shell = any(path != STDIN and os.path.lexists(path) and not in_program_folder(path) for path in paths)
     for path in paths:
         is_itself = path == STDIN or os.path.lexists(path)
+        spelled = path if is_itself else os.path.dirname(_WILD.split(path, maxsplit=1)[0])  # noqa: PTH120
+        meant = "" if is_itself and by_shell else spelled  # a shell puts `@eaDir` for `*`, but not alone
         for name in [path] if is_itself else filter(_may_hold_photos, _matches(path, selection)):
             is_folder = os.path.isdir(name)  # noqa: PTH112
-            if not _is_own(name, out) and (name == STDIN or selection.takes_named(name, is_folder=is_folder)):
+            is_taken = name == STDIN or selection.takes_named(name, meant=meant, is_folder=is_folder)
+            if is_taken and not _is_own(name, out):
                 yield name
 
 

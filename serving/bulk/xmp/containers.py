@@ -8,6 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeGuard
 
@@ -18,6 +19,7 @@ from serving.bulk.xmp.packet import LARGEST
 
 _XMP, _EXTENDED_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
+_RAW_PROFILE = b"Raw profile type "
 _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
 _IRB_IPTC, _EXIF_IFD = 0x0404, 0x8769
 _EXIF_TEXTS = {0x010E, 0x013B, 0x8298, 0x9286, 0x4746, 0x4749, *range(0x9C9B, 0x9CA0)}  # the only ones in use
@@ -113,20 +115,34 @@ def _photoshop_iptc(resources: bytes) -> Iterator[bytes]:
 
 def _of_png(stream: BinaryIO, found: Metadata) -> None:
     for kind, data in _png_chunks(stream):
-        if kind == b"eXIf":
-            exif = Image.Exif()
-            exif.load(data)
-            found.add_exif(exif)
-            continue
-        keyword, _, rest = data.partition(b"\0")
-        text = _png_text(kind, rest)
-        if keyword == b"XML:com.adobe.xmp":
-            found.xmp.append(text)
-        elif keyword == b"Raw profile type xmp":
-            found.xmp.append(_raw_profile(text))
-        elif keyword in (b"Raw profile type iptc", b"Raw profile type 8bim"):
-            profile = _raw_profile(text)
-            found.iptc += [profile] if _is_iptc(profile) else _photoshop_iptc(profile)
+        with suppress(Exception):  # one that is broken does not hide the others
+            _of_png_chunk(kind, data, found)
+
+
+def _of_png_chunk(kind: bytes, data: bytes, found: Metadata) -> None:
+    keyword, _, rest = data.partition(b"\0")
+    if kind == b"eXIf":
+        found.add_exif(_exif_in(data))
+    elif keyword == b"XML:com.adobe.xmp":
+        found.xmp.append(_png_text(kind, rest))
+    elif keyword.startswith(_RAW_PROFILE):
+        _of_raw_profile(_raw_profile(_png_text(kind, rest)), keyword.removeprefix(_RAW_PROFILE).lower(), found)
+
+
+def _of_raw_profile(profile: bytes, name: bytes, found: Metadata) -> None:
+    """ImageMagick calls both EXIF and XMP `app1`, as they are in a JPEG."""
+    if name == b"xmp" or profile.startswith(_XMP):
+        found.xmp.append(profile.removeprefix(_XMP))
+    elif name in (b"exif", b"app1"):
+        found.add_exif(_exif_in(profile))
+    elif name in (b"iptc", b"8bim"):
+        found.iptc += [profile] if _is_iptc(profile) else _photoshop_iptc(profile)
+
+
+def _exif_in(data: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    exif.load(data)
+    return exif
 
 
 def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:

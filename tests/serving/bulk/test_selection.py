@@ -65,6 +65,19 @@ def test_what_is_named_is_taken_but_for_what_a_shell_makes_of_a_star(folder: Pat
     assert selection.left_out.hidden == 1
 
 
+@pytest.mark.parametrize(
+    "path", ["p/@eaDir", "p/@eaDir/", "p/@eaDir/a.jpg", "p/@eaDir/**/*.jpg", "p/@eaDir/*", "p/@eaDir/a.jpg/S*.jpg"]
+)
+def test_a_folder_of_another_program_is_taken_if_it_alone_is_named(path: str, folder: Path):
+    selection = Selection()
+    inner = folder / "p/@eaDir/a.jpg/@eaDir"
+    inner.mkdir()
+    (inner / "z.jpg").write_bytes(b"x")
+    assert names(path, selection=selection) == ["p/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg"]
+    assert selection.left_out.hidden == (path != "p/@eaDir/a.jpg/S*.jpg")
+    assert names("p/__MACOSX", path) == ["p/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "p/__MACOSX/k.jpg"]
+
+
 def test_lists_are_taken_by_their_word(folder: Path):
     (folder / "list.csv").write_text("path\n" + "\n".join([*SHOWN, *HIDDEN]))
     assert names("list.csv") == sorted([*SHOWN, *HIDDEN])
@@ -81,6 +94,10 @@ def test_lists_are_taken_by_their_word(folder: Path):
         (["./album/*", "preview/c.*"], ["p/a.jpg", "p/x.lrdata.jpg"]),
         (["p"], []),
         (["ALBUM", "bum", "", "/"], SHOWN),
+        (["p/*.jpg"], ["p/album/b.jpg", "p/preview/c.jpg"]),
+        (["p/**/*.jpg"], []),
+        (["p/**/b.jpg", "**/preview/**"], ["p/a.jpg", "p/x.lrdata.jpg"]),
+        (["lbum/*.jpg", "/p/*.jpg", "p/**/c"], SHOWN),
     ],
 )
 @pytest.mark.parametrize("paths", [["p"], ["p/**/*.jpg"], SHOWN])
@@ -88,6 +105,14 @@ def test_exclude(globs: list[str], left: list[str], paths: list[str], folder: Pa
     selection = Selection(exclude=tuple(globs))
     assert names(*paths, selection=selection) == left
     assert (selection.left_out.excluded > 0) == (left != SHOWN)
+
+
+@pytest.mark.parametrize("path", ["p", "./p", "absolute"])
+def test_an_absolute_glob_is_about_the_whole_path(path: str, folder: Path):
+    selection = Selection(exclude=(f"{folder}/p/album", f"{folder}/*/x*.jpg"))
+    path = str(folder / "p") if path == "absolute" else path
+    left = {Path(name).resolve().relative_to(folder).as_posix() for name in names(path, selection=selection)}
+    assert left == {"p/a.jpg", "p/preview/c.jpg"}
 
 
 def zipped(file: Path, *members: str) -> None:
@@ -125,7 +150,7 @@ def test_the_command_says_what_it_left_out(tag: Tag, tmp_path: Path, committed: 
     answer = tag("p", "--out", "t.parquet", "--hidden")
     assert len(rows_of(tmp_path / "t.parquet")) == 4
     assert "Left out" not in answer.stdout
-    answer = tag("p/@eaDir", "--out", "u.parquet")
+    answer = tag("p", "--out", "u.parquet", "--exclude", "*.jpg", "--exclude", "drafts")
     assert answer.returncode == 1
-    assert "There is no photo in p/@eaDir" in answer.stderr
-    assert "(@eaDir; --hidden takes them)" in answer.stderr
+    assert "There is no photo in p: names end in" in answer.stderr
+    assert "--hidden takes them); 2 by --exclude." in answer.stderr

@@ -199,3 +199,14 @@ def test_a_glob_takes_only_what_can_hold_photos(folder: Path):
     (folder / "tags/part-00000-of-00001.parquet").write_text("no list")
     assert {*names("p/*", "*", "p/notes.tx?")} == {*ALL}
     assert {photo.path for photo in find_photos(["tag*/*", "p/a*"], "tags/")} == {"p/a.jpg"}
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.TAR.gz", "*.zip"])
+def test_an_archive_is_refused_where_photos_shall_get_sidecars(name: str, tmp_path: Path):
+    (tmp_path / "a.zip").write_bytes(b"")
+    (tmp_path / "a.TAR.gz").write_bytes(b"")
+    (tmp_path / "folder.zip").mkdir()
+    check_sources([str(tmp_path / name)])
+    check_sources([str(tmp_path / "folder.zip")], sidecars=True)
+    with pytest.raises(UsageError, match=r"Photos in an archive can have no sidecar: unpack .*, or tag it without"):
+        check_sources([str(tmp_path), str(tmp_path / name)], sidecars=True)

@@ -217,3 +217,27 @@ def test_user_comments_are_the_last_choice_for_a_description(tmp_path: Path):
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9286] = b"\0" * 8 + b"   "
     assert not packet_of(jpeg(tmp_path / "a.jpg", exif=exif)).has("dc:description")
+
+
+@pytest.mark.parametrize("name", [b"exif", b"APP1", b"eXIf"])
+@pytest.mark.parametrize(
+    "broken", [b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 4\nzz"), b"XML:com.adobe.xmp"]
+)
+def test_exif_of_a_png_however_it_is_stored(name: bytes, broken: bytes, tmp_path: Path):
+    """As a chunk of its own, or as exiv2 and ImageMagick write it. A broken chunk before it changes nothing."""
+    exif = Image.Exif()
+    exif[0x013B], exif[0x4746] = "Ann", 4
+    data = exif.tobytes()
+    raw = b"Raw profile type " + name + b"\0\0" + zlib.compress(b"\nexif\n%8d\n%s\n" % (len(data), data.hex().encode()))
+    chunk = (b"eXIf", data) if name == b"eXIf" else (b"zTXt", raw)
+    png(tmp_path / "a.png", [(b"zTXt", broken), (b"iTXt", broken), (b"eXIf", b"II"), chunk])
+    packet = packet_of(str(tmp_path / "a.png"))
+    assert listed(packet, "dc:creator") == ["Ann"]
+    assert one(packet, f"{XMP}Rating") == "4"
+
+
+def test_xmp_of_a_png_as_imagemagick_stores_it(tmp_path: Path):
+    data = b"http://ns.adobe.com/xap/1.0/\0" + PACKET
+    raw = b"Raw profile type APP1\0\0" + zlib.compress(b"\napp1\n%8d\n%s\n" % (len(data), data.hex().encode()))
+    png(tmp_path / "a.png", [(b"zTXt", raw)])
+    assert listed(packet_of(str(tmp_path / "a.png")), "dc:subject") == ["sea", "großer Hund"]
