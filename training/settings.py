@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from labelwise.errors import LabelwiseError
 from labelwise.spec import ImageSpec
@@ -46,9 +47,20 @@ def _validated(layers: list[dict[str, Any]]) -> TrainConfig:
     try:
         return TrainConfig.model_validate(functools.reduce(_merged, layers))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"])) or "of the run"
-        raise LabelwiseError(f"The setting {name}: {first['msg'].removeprefix('Value error, ')}.") from error
+        raise LabelwiseError(_fault(error.errors(include_url=False)[0])) from error
+
+
+def _fault(error: ErrorDetails) -> str:
+    """One sentence. Pydantic calls lists tuples, and sections dictionaries, as Python does."""
+    kind, place, words = error["type"], error["loc"], error["msg"].removeprefix("Value error, ")
+    if kind == "missing" and isinstance(place[-1], int):
+        kind, place = "too_short", place[:-1]
+    name = ".".join(map(str, place)) or "of the run"
+    if kind in ("tuple_type", "too_short", "too_long"):
+        words = f"a list of three values is needed, as in '{name}=[0.5, 0.5, 0.5]'"
+    elif kind == "model_type":
+        words = f"it has parts, which are set as {name}.NAME=VALUE"
+    return f"The setting {name}: {words}."
 
 
 def setting_names(settings: list[str]) -> list[str]:

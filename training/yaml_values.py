@@ -21,10 +21,10 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(_TAG + "null", re.compile("(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 _Loader.add_implicit_resolver(_TAG + "bool", re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(_TAG + "int", re.compile(r"[-+]?(?:0|[1-9]\d*)$", re.ASCII), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    _TAG + "float", re.compile(r"[-+]?(?:\.\d+|\d+\.?\d*)(?:[eE][-+]?\d+)?$", re.ASCII), list("-+.0123456789")
-)
+_INT = r"[-+]?(?:0|[1-9]\d*)|0o[0-7]+|0x[0-9a-fA-F]+"
+_FLOAT = r"[-+]?(?:\.\d+|\d+\.?\d*)(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_Loader.add_implicit_resolver(_TAG + "int", re.compile(f"(?:{_INT})$", re.ASCII), list("-+0123456789"))
+_Loader.add_implicit_resolver(_TAG + "float", re.compile(f"(?:{_FLOAT})$", re.ASCII), list("-+.0123456789"))
 _Loader.add_implicit_resolver(_TAG + "merge", re.compile("<<$"), ["<"])
 
 
