@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from PIL import AvifImagePlugin
 
 from labelwise.image import ImageError, Photo, load_photo, open_small
 from serving.decoding.limits import Limits
@@ -115,6 +116,7 @@ class _Decoder:
 
     def _warm_up(self) -> None:
         """The first photo loads Pillow's plugins, and shows whether all is there."""
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each would take memory, and other photos are decoded meanwhile
         with contextlib.suppress(ImageError):
             load_photo(b"none", 8, 8)
 
@@ -145,7 +147,7 @@ class _Job:
         self._decoder, self._data = decoder, data
         self._task, self._arguments = job["task"], job["arguments"]
         self._limits, self._granted = Limits(**job["limits"]), job["pixels"]
-        self._held = 0
+        self._held, self._is_open = 0, False
 
     def run(self) -> tuple[dict[str, Any], Any]:
         """What is to be said of the photo, and its pixels."""
@@ -170,11 +172,13 @@ class _Job:
         if self._held > self._granted:
             self._decoder.ask_for(self._held)
             self._granted = self._held
-        self._limit(self._held)
+        # While the file is opened, it is held itself, and only a canvas that is larger takes time and memory by pixels.
+        self._limit(self._held if self._is_open or pixels > len(self._data) else 0)
         try:
             yield
         finally:
             self._held -= pixels
+            self._is_open = True
 
     def _limit(self, pixels: int) -> None:
         """From here on. Beyond the time, SIGPROF ends the process; beyond the memory, allocations fail."""

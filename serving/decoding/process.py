@@ -20,6 +20,8 @@ from labelwise.image import ImageError
 from serving.decoding.budget import PixelBudget, Share
 from serving.decoding.messages import DENIED, GRANTED, HEAD_SIZE, Kind, pack, unpack_head
 
+logger = logging.getLogger("labelwise.decoder")
+
 _PIPE_SIZE = 2**20  # bytes; a photo or its pixels then mostly pass in one go
 _CHILD = "import sys; sys.path[:] = {path!r}; from serving.decoding.child import main; main({parent})"
 
@@ -94,12 +96,16 @@ class DecoderProcess:
         if not job.is_sent:
             self._free()
         elif job.share.is_held:
-            self._killing = self._loop.call_later(within, self.kill)
+            self._killing = self._loop.call_later(within, self._end_late)
         else:
             self._deny(job)  # it waits for room
 
     def kill(self) -> None:
         self._child.kill()
+
+    def _end_late(self) -> None:
+        logger.warning("decoder process %d is ended: it still has a photo that was given up", self.pid)
+        self.kill()
 
     def _soon(self, call: Callable[[Job], None], job: Job) -> None:
         """On the loop: room may have been made on another thread."""

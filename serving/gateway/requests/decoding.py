@@ -95,10 +95,11 @@ class Decoders:
             raise deadline_exceeded() from None
         except DecoderEnded as error:
             if error.is_out_of_time:
+                logger.warning("a photo of %d bytes took too much processor time and ended its decoder", len(data))
                 raise ImageTooComplexError(
                     "The image takes far longer to decode than its size explains; save it again as a plain JPEG or PNG."
                 ) from error
-            logger.error("%s during a photo, and is replaced", error)
+            logger.error("%s during a photo of %d bytes, and is replaced", error, len(data))
             raise DecoderFailedError(
                 "The image ended the process that decoded it; try again, or save it in another format."
             ) from error

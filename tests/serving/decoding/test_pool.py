@@ -166,6 +166,18 @@ async def test_a_photo_that_takes_more_processor_time_than_its_size_explains_end
         assert not is_alive(before.pid)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs interval timers")
+async def test_a_large_file_has_no_more_time_to_be_opened_for_its_size_in_pixels() -> None:
+    limits = Limits(seconds=0.001, seconds_per_byte=0, seconds_per_pixel=1)
+    comment = b"\x21\xfe" + b"\x01a" * 190_000 + b"\0"  # in pieces that take some milliseconds to count
+    photo = encoded(64, "GIF")
+    head = 13 + (3 << (photo[10] & 7) + 1)
+    async with pool(limits=limits) as made:
+        with pytest.raises(DecoderEnded) as ended:
+            await made.run("photo", photo[:head] + comment + photo[head:], SIZE, PATIENCE)
+        assert ended.value.is_out_of_time
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 async def test_a_photo_that_takes_more_memory_than_its_size_explains_is_refused() -> None:
     limits = Limits(memory=8 * 2**20, memory_per_byte=0, memory_per_pixel=0)
