@@ -4,12 +4,19 @@ import contextlib
 import os
 import subprocess
 import tempfile
+from pathlib import Path
 
 from labelwise.errors import LabelwiseError
 
-# Reads until this process ends, and so closes the pipe. What a terminal or a service manager tells everybody is no
-# reason to remove the folder under a process that is still ending.
-_JANITOR = """trap '' HUP INT TERM; read -r _; rm -rf -- "$1" """
+# Reads until this process ends, and so closes the pipe; each line names one more folder. What a terminal or a service
+# manager tells everybody is no reason to remove the folder under a process that is still ending.
+_JANITOR = """
+trap '' HUP INT TERM
+while IFS= read -r more; do set -- "$@" "$more"; done
+rm -rf -- "$1"
+shift
+[ $# = 0 ] || rmdir -- "$@"
+"""
 
 
 class TemporaryFolder:
@@ -34,6 +41,13 @@ class TemporaryFolder:
 
     def __exit__(self, *_: object) -> None:
         self.cleanup()
+
+    def takes_along(self, empty: Path) -> None:
+        """Has the empty folder `empty` removed too if this process is killed."""
+        if self._janitor is not None and self._janitor.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._janitor.stdin.write(os.fsencode(empty) + b"\n")
+                self._janitor.stdin.flush()
 
     def cleanup(self) -> None:
         """Removes the folder. Safe to call twice."""

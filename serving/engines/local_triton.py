@@ -17,7 +17,7 @@ from serving.engines.triton_install import TritonInstall, find_triton, require_p
 from serving.engines.triton_loader import TritonLoader
 from serving.engines.triton_log import first_line, parse_line, parse_unloadable
 from serving.engines.triton_offer import TritonOffer
-from serving.engines.triton_process import ended, listens, require_free, start
+from serving.engines.triton_process import PythonScratch, ended, listens, require_free, start
 from serving.engines.triton_view import TritonView, tagger_of
 from serving.engines.watch import repeat
 from serving.temporary import TemporaryFolder
@@ -69,6 +69,7 @@ class LocalTriton:
         self._workspace: TemporaryFolder | None = None
         self._process: Process | None = None
         self._serves = False  # since `_process` was started
+        self._scratch = PythonScratch()
         self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # how its shared memory is called
         self._control = TritonControl(self.grpc_url, start_timeout)
         self._command: list[str] = []
@@ -194,6 +195,7 @@ class LocalTriton:
         self._complaint, self._unloadable = "nothing in its log", {}
         names = self._view.names if self._view else ()
         command = [*self._command, *(f"--load-model={name}" for name in names)]
+        self._scratch = PythonScratch()
         process = await start(command, self._environment)
         assert process.stdout is not None
         self._process, self._serves = process, False
@@ -201,10 +203,7 @@ class LocalTriton:
         return process
 
     async def _until_serving(self, process: Process) -> None:
-        """Triton opens its ports once every model is loaded, the metrics' last; half a repository makes it exit.
-
-        Another one may have taken the ports since they were found free; then this one exits too.
-        """
+        """Triton opens its ports once every model is loaded; it exits if the ports have been taken meanwhile."""
         deadline = time.monotonic() + self._start_timeout
         while not (await listens(self._host, self._metrics_port) and await self._control.is_live()):
             if self._unloadable and process.returncode is None:  # it may hang when it ends by itself
@@ -218,6 +217,8 @@ class LocalTriton:
                 raise LabelwiseError(f"Triton was not ready within {self._start_timeout:g} s: {self._complaint}")
             await asyncio.sleep(0.05)
         self._serves = True
+        if self._workspace is not None and (scratch := self._scratch.find()):
+            self._workspace.takes_along(scratch)
 
     async def _supervise(self, process: Process) -> None:
         first, longest = _RESTART_DELAYS
@@ -271,6 +272,8 @@ class LocalTriton:
             await asyncio.wait([self._log], timeout=1)
             self._log.cancel()
         self._remove_regions()
+
+        self._scratch.remove()
 
     def _remove_regions(self) -> None:
         for region in _SHARED_MEMORY.glob(self._regions + "*"):  # of processes that were killed

@@ -8,6 +8,7 @@ import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from labelwise.errors import LabelwiseError
 
@@ -25,6 +26,32 @@ if os.getppid() == int(sys.argv[1]):  # otherwise the parent died before the lin
     except OSError as error:
         sys.exit(f"error: {sys.argv[2]}: {error.strerror}")
 """
+
+
+class PythonScratch:
+    """The empty folder that Triton's Python backend makes in /tmp, whatever TMPDIR is, and that a killed Triton leaves.
+
+    To be made before Triton is started, and asked once it serves.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._all()
+        self.folder: Path | None = None
+
+    def find(self) -> Path | None:
+        """Returns the folder, or None if several were made meanwhile: then it is unknown which one is Triton's."""
+        made = self._all() - self._before
+        self.folder = made.pop() if len(made) == 1 else None
+        return self.folder
+
+    def remove(self) -> None:
+        if self.folder is not None:
+            with contextlib.suppress(OSError):  # a Triton that ended well has removed it
+                self.folder.rmdir()
+
+    @staticmethod
+    def _all() -> set[Path]:
+        return set(Path("/tmp").glob("python_env_*"))
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:

@@ -62,3 +62,26 @@ def test_it_goes_with_a_process_that_is_killed(tmp_path: Path, with_its_group: b
     while folder.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_empty_folders_elsewhere_go_with_it(tmp_path: Path):
+    program = _OWNER.replace("    print(folder", "    folders.takes_along(pathlib.Path(sys.argv[1]))\n    print(folder")
+    program = program.replace(
+        'with TemporaryFolder("test") as folder:', 'folders = TemporaryFolder("test")\nwith folders as folder:'
+    )
+    elsewhere = tmp_path / "another folder"
+    elsewhere.mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(elsewhere)],
+        cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as owner:  # fmt: skip
+        assert owner.stdout
+        owner.stdout.readline()
+        owner.kill()
+        owner.wait()
+    deadline = time.monotonic() + 60
+    while list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
