@@ -6,13 +6,14 @@ properties from it alone.
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from serving.bulk.xmp.containers import Metadata
-from serving.bulk.xmp.keywords import add_keywords
-from serving.bulk.xmp.packet import Packet
+from serving.bulk.xmp.keywords import KEYWORD_LISTS, add_keywords
+from serving.bulk.xmp.packet import Packet, words
 
 _KEYWORDS = (2, 25)
+_CUT = 60  # bytes: IIM 4.2 cuts a keyword at 64, perhaps within a character
 _TEXTS = {  # IPTC's record and data set -> property
     (2, 105): "photoshop:Headline",
     (2, 85): "photoshop:AuthorsPosition",
@@ -49,12 +50,14 @@ def add_legacy(packet: Packet, found: Metadata) -> None:
     """Add to a packet what it lacks. Raises PacketError."""
     iptc, exif = read_iptc(found.iptc), found.exif
     for name, (data_set, tags) in _LANGUAGES.items():
-        texts = [*iptc.get(data_set, ())[:1], *(text for tag in tags for text in _exif_text(exif.get(tag)))]
-        if name == _DESCRIPTION:
-            texts += _user_comment(exif.get(_USER_COMMENT), found.exif_is_big_endian)
+        told = [text for tag in tags for text in _exif_text(exif.get(tag))][:1]
+        if name == _DESCRIPTION:  # darktable shows the comment, others the description
+            comments = _user_comment(exif.get(_USER_COMMENT), found.exif_is_big_endian)
+            told = ["\n".join(dict.fromkeys([*told, *comments]))] if comments else told
+        texts = [*iptc.get(data_set, ())[:1], *told]
         if texts and not packet.has(name):
             packet.add_text(name, texts[0], has_language=True)
-    creators = iptc.get(_BY_LINE) or next(filter(None, (_split(exif.get(tag)) for tag in _ARTISTS)), [])
+    creators = next(filter(None, (_split(exif.get(tag)) for tag in _ARTISTS)), iptc.get(_BY_LINE))
     if creators and not packet.has(_CREATOR):
         packet.add_list(_CREATOR, creators, "Seq")
     for data_set, name in _TEXTS.items():
@@ -63,7 +66,18 @@ def add_legacy(packet: Packet, found: Metadata) -> None:
     rating = _rating(exif)
     if rating is not None and not packet.has("xmp:Rating"):
         packet.add_text("xmp:Rating", str(rating))
-    add_keywords(packet, [*iptc.get(_KEYWORDS, ()), *_split(exif.get(_XP_KEYWORDS))][:_MOST_WORDS])
+    keywords = [*_uncut(iptc.get(_KEYWORDS, ()), packet), *_split(exif.get(_XP_KEYWORDS))]
+    add_keywords(packet, keywords[:_MOST_WORDS])
+
+
+def _uncut(keywords: Sequence[str], packet: Packet) -> list[str]:
+    """Without those that are the beginning of a keyword of the XMP, because IPTC holds only so many bytes of one."""
+    whole = [word for bag in packet.containers(KEYWORD_LISTS[0]) for word in words(bag)]
+    return [
+        keyword
+        for keyword in keywords
+        if len(keyword.encode()) < _CUT or not any(word.startswith(keyword) for word in whole)
+    ]
 
 
 def read_iptc(blocks: list[bytes]) -> Iptc:
@@ -99,8 +113,10 @@ def _decoded(value: bytes, is_utf_8: bool) -> str:
     """Many programs write UTF-8 and do not say so; few Latin-1 texts are valid UTF-8."""
     try:
         return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("utf-8", "replace") if is_utf_8 else value.decode("cp1252", "replace")
+    except UnicodeDecodeError as error:
+        if is_utf_8 or not value[: error.start].isascii():  # it began as UTF-8; its end may be cut
+            return value.decode("utf-8", "replace").rstrip("\ufffd")
+        return value.decode("cp1252", "replace")
 
 
 def _clean(text: str) -> str:

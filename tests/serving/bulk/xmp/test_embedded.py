@@ -241,3 +241,34 @@ def test_xmp_of_a_png_as_imagemagick_stores_it(tmp_path: Path):
     raw = b"Raw profile type APP1\0\0" + zlib.compress(b"\napp1\n%8d\n%s\n" % (len(data), data.hex().encode()))
     png(tmp_path / "a.png", [(b"zTXt", raw)])
     assert listed(packet_of(str(tmp_path / "a.png")), "dc:subject") == ["sea", "großer Hund"]
+
+
+def test_a_description_and_another_user_comment_are_both_kept(tmp_path: Path):
+    """darktable shows only the comment of a photo, and digiKam and Lightroom only its description."""
+    exif = Image.Exif()
+    exif[0x010E] = "A view"
+    for comment, expected in ((b"a note", "A view\na note"), (b"A view", "A view"), (b"  ", "A view")):
+        exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + comment
+        assert listed(packet_of(jpeg(tmp_path / "a.jpg", exif=exif)), "dc:description") == [expected]
+    caption = segment(0xED, b"Photoshop 3.0\0" + resources(iptc((2, 120, b"caption"))))
+    assert listed(packet_of(jpeg(tmp_path / "a.jpg", caption, exif=exif)), "dc:description") == ["caption"]
+
+
+def test_the_creator_of_exif_comes_before_that_of_iptc(tmp_path: Path):
+    """As in darktable and in the guidelines. IPTC cuts a name at 32 bytes."""
+    by_line = segment(0xED, b"Photoshop 3.0\0" + resources(iptc((2, 80, b"Ann"))))
+    exif = Image.Exif()
+    assert listed(packet_of(jpeg(tmp_path / "a.jpg", by_line, exif=exif)), "dc:creator") == ["Ann"]
+    exif[0x013B] = "Ann of Cleves; Bob"
+    assert listed(packet_of(jpeg(tmp_path / "a.jpg", by_line, exif=exif)), "dc:creator") == ["Ann of Cleves", "Bob"]
+
+
+@pytest.mark.parametrize("first", [(), ((1, 90, b"\x1b%G"),)])
+def test_keywords_that_iptc_cut_are_not_added_beside_the_whole_ones(first: Any, tmp_path: Path):
+    whole = "ä" * 40
+    cut = [(2, 25, whole.encode()[:64]), (2, 25, whole.encode()[:63])]  # the second within a character
+    block = resources(iptc(*first, *cut, (2, 25, "ä".encode()), (2, 25, b"gro")))
+    photo = jpeg(tmp_path / "a.jpg", segment(0xED, b"Photoshop 3.0\0" + block), xmp=xmp(bag("dc:subject", whole)))
+    assert listed(packet_of(photo), "dc:subject") == [whole, "ä", "gro"]
+    photo = jpeg(tmp_path / "a.jpg", segment(0xED, b"Photoshop 3.0\0" + block))
+    assert listed(packet_of(photo), "dc:subject") == ["ä" * 32, "ä" * 31, "ä", "gro"]
