@@ -29,16 +29,32 @@ def grey_profile(name: str, curve: bytes) -> bytes:
     return _profile(name, b"GRAY", {b"kTRC": curve})
 
 
-def _profile(name: str, space: bytes, tags: dict[bytes, bytes]) -> bytes:
+def cmyk_profile(black: float) -> bytes:
+    """A press whose paper is white and whose inks, any of them in full, all give the same black, of lightness L*."""
+    nodes = bytes([255, 128, 128]) + bytes([round(black * 2.55), 128, 128]) * 15  # L* a* b* of 2x2x2x2 mixtures
+    ramp = bytes(range(256))
+    identity = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    table = struct.pack(">4sI4B", b"mft1", 0, 4, 3, 2, 0) + identity + 4 * ramp + nodes + 3 * ramp
+    return _profile("A press", b"CMYK", {b"A2B0": table}, connection=b"Lab ", version=0x02400000, kind=b"prtr")
+
+
+def _profile(
+    name: str,
+    space: bytes,
+    tags: dict[bytes, bytes],
+    kind: bytes = b"mntr",
+    connection: bytes = b"XYZ ",
+    version: int = 0x04400000,
+) -> bytes:
     words = name.encode("utf-16-be")
     tags = {b"desc": struct.pack(">4s3I4s2I", b"mluc", 0, 1, 12, b"enUS", len(words), 28) + words, **tags}
     tags[b"wtpt"] = _xyz(_D50)
     table, bodies, start = b"", b"", 132 + 12 * len(tags)
-    for kind, body in tags.items():
-        table += struct.pack(">4sII", kind, start + len(bodies), len(body))
+    for tag, body in tags.items():
+        table += struct.pack(">4sII", tag, start + len(bodies), len(body))
         bodies += body + bytes(-len(body) % 4)
     header = struct.pack(
-        ">I4xI4s4s4s12x4s28x12s48x", start + len(bodies), 0x04400000, b"mntr", space, b"XYZ ", b"acsp", _xyz(_D50)[8:]
+        ">I4xI4s4s4s12x4s28x12s48x", start + len(bodies), version, kind, space, connection, b"acsp", _xyz(_D50)[8:]
     )
     return header + struct.pack(">I", len(tags)) + table + bodies
 

@@ -17,6 +17,7 @@ from tests.labelwise.image.profiles import (
     P3_COLORANTS,
     SRGB_COLORANTS,
     SRGB_CURVE,
+    cmyk_profile,
     gamma_curve,
     grey_profile,
     rgb_profile,
@@ -137,6 +138,13 @@ def test_a_profile_that_cannot_be_used_is_told_of(
     data = encode(image, format, icc_profile=profile)
     assert notes(data) == (f"{note}; its colours are taken as sRGB.",)
     assert_near(shown(data), shown(encode(image, format)), most=0)
+
+
+@pytest.mark.parametrize(("lightness", "level"), [(0, 0), (20, 48), (40, 94)])  # CIE L* as sRGB's grey
+def test_the_black_of_a_print_is_as_dark_as_its_profile_says(lightness: float, level: int):
+    data = encode(Image.new("CMYK", (16, 16), (0, 0, 0, 255)), "TIFF", icc_profile=cmyk_profile(lightness))
+    assert_near(shown(data), np.full((16, 16, 3), level))
+    assert notes(data) == ()
 
 
 def test_an_incomplete_profile_of_a_jpeg_is_told_of(chart: Image.Image):

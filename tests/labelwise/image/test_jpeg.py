@@ -58,6 +58,7 @@ def trailers() -> dict[str, bytes]:
         "erased flash memory": b"\xff" * 500,
         "a maker's text": b"SEFH\x6a\x00\x00\x00Image_UTC_Data1700000000000SEFT" * 20,
         "a maker's binary data with markers": b"\xff\xc0\xff\xe1\x00" + noise.replace(END, b""),
+        "a maker's binary data with restart markers": b"\x17\x2a\xff\xd3" + noise.replace(END, b""),
         "a maker's data with an end marker": b"MAKR" + bytes(40) + END,
         "a preview": small((200, 30, 30)),
         "a film": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + noise,
@@ -192,3 +193,11 @@ def test_arithmetic_coding_is_decoded_at_any_length(picture: Image.Image, option
     assert (np.asarray(open_rgb(run.stdout)) == np.asarray(open_rgb(huffman))).all()
     with pytest.raises(BrokenImageError):
         open_rgb(run.stdout[: len(run.stdout) // 2])
+
+
+@pytest.mark.skipif(not shutil.which("jpegtran"), reason="jpegtran (libjpeg-turbo-progs) is not installed")
+@pytest.mark.parametrize("options", [(), ("-progressive",)])
+def test_a_whole_arithmetic_picture_may_end_in_grey(options: tuple[str, ...]):
+    huffman = small((128, 128, 128))
+    run = subprocess.run(["jpegtran", "-arithmetic", *options], input=huffman, capture_output=True, check=True)
+    assert (np.asarray(open_rgb(run.stdout)) == 128).all()

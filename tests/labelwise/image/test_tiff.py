@@ -150,8 +150,8 @@ def test_every_other_kind_is_refused_by_its_name(photometric: int):
         (samples(CIELAB, 16), CIELAB, 16, UINT, "<", "CIELab 3 x 16-bit samples"),
         (samples(BLACK_IS_ZERO, 16, INT), BLACK_IS_ZERO, 16, INT, "<", "grey 16-bit signed samples"),
         (samples(WHITE_IS_ZERO, 32, FLOAT), WHITE_IS_ZERO, 32, FLOAT, "<", "WhiteIsZero grey 32-bit floating-point"),
-        (samples(WHITE_IS_ZERO, 16), WHITE_IS_ZERO, 16, UINT, ">", "in this byte order"),
-        (samples(BLACK_IS_ZERO, 32), BLACK_IS_ZERO, 32, UINT, ">", "in this byte order"),
+        (samples(WHITE_IS_ZERO, 16), WHITE_IS_ZERO, 16, UINT, ">", "in this byte or bit order"),
+        (samples(BLACK_IS_ZERO, 32), BLACK_IS_ZERO, 32, UINT, ">", "in this byte or bit order"),
     ],
 )
 def test_the_refusal_says_what_is_not_supported(
