@@ -11,6 +11,9 @@ from PIL import Image, ImageChops, ImageCms
 from .cicp import Chromaticities, Cicp, Curve, adapted, to_xyz
 
 _SRGB = ImageCms.createProfile("sRGB")
+# Pillow's profile of sRGB has version 4, for which LittleCMS darkens a print's black to 0 if the intent is perceptual.
+# Other programs do not.
+_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _SAME = 3  # levels of 255: makers' profiles of sRGB differ from each other by that much
 _CURVE_STEPS = 4096
@@ -64,7 +67,7 @@ def _build(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
             raise ProfileError(f"The photo's colour profile is for {space} pixels, which is not supported")
         # LittleCMS would otherwise interpolate grey between 33 levels, which loses the dark end of a linear curve.
         flags = ImageCms.Flags.NOOPTIMIZE if space == "GRAY" else ImageCms.Flags.NONE
-        transform = ImageCms.buildTransform(source, _SRGB, _MODES[space], "RGB", flags=flags)
+        transform = ImageCms.buildTransform(source, _SRGB, _MODES[space], "RGB", _INTENT, flags)
     except (ImageCms.PyCMSError, OSError) as error:
         raise ProfileError("The photo's colour profile is broken") from error
     return _MODES[space], None if _changes_nothing(transform, _MODES[space]) else transform

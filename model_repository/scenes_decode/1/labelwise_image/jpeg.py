@@ -15,9 +15,11 @@ from PIL.ImageFile import _Tile
 from PIL.JpegImagePlugin import JpegImageFile  # the class of MPO, Ultra HDR and plain JPEG alike
 
 _END = b"\xff\xd9"
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither an escaped 0xFF nor a restart marker
-_BARE = {0x01, 0xD8, 0xD9}  # markers without a length
-_START_OF_SCAN, _PROGRESSIVE = 0xDA, {0xC2, 0xCA}
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")  # not an escaped 0xFF
+_MARKER_BUT_RESTART = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_BARE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
+_START_OF_SCAN, _RESTART_INTERVAL = 0xDA, 0xDD
+_PROGRESSIVE, _ARITHMETIC = {0xC2, 0xCA}, {0xC9, 0xCA}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _BEYOND_LIBJPEG = {
     **dict.fromkeys((0xC3, 0xCB), "lossless coding"),
@@ -46,7 +48,7 @@ def load_jpeg(image: JpegImageFile, data: bytes) -> None:
     if data.endswith(_END) or data.rfind(_END) > _start_of_scans(data):
         try:
             _load(image, tile, data)
-            if not _ends_in_grey(image):
+            if not _ends_in_grey(image) or _is_arithmetic(data):
                 return
         except OSError:
             pass  # a missing end marker is no loss; what else is wrong shows below
@@ -118,6 +120,11 @@ def _load(image: JpegImageFile, tile: list[_Tile], data: bytes) -> None:
     image.load()
 
 
+def _is_arithmetic(data: bytes) -> bool:
+    """Whether zeros without end follow the data, by the standard (T.81, D.2): they never run out and turn grey."""
+    return next((marker in _ARITHMETIC for marker, _, _ in _segments(data) if marker in _FRAMES), False)
+
+
 def _ends_in_grey(image: Image.Image) -> bool:
     """Whether the last pixel is what libjpeg puts in place of missing data."""
     last = image.getpixel((image.width - 1, image.height - 1))
@@ -149,10 +156,16 @@ def _start_of_scans(data: bytes) -> int:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yields each marker with its place and the bytes that belong to it, and passes over the scans' data."""
-    place = 2
-    while found := _MARKER.search(data, place):
+    """Yields each marker with its place and the bytes that belong to it, and passes over the scans' data.
+
+    Restart markers are part of these data if the file has defined their interval; otherwise they end a scan.
+    """
+    place, pattern = 2, _MARKER
+    while found := pattern.search(data, place):
         marker, place = data[found.start() + 1], found.end()
         length = 0 if marker in _BARE else int.from_bytes(data[place : place + 2], "big")
-        yield marker, found.start(), data[place + 2 : place + length]
+        body = data[place + 2 : place + length]
+        if marker == _RESTART_INTERVAL:
+            pattern = _MARKER_BUT_RESTART if any(body) else _MARKER
+        yield marker, found.start(), body
         place += length

@@ -34,7 +34,7 @@ def _open_tiff(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=["TIFF"])
     except UnidentifiedImageError as error:
-        raise tiff.unsupported(f"{layout} in this byte order or with these extra samples") from error
+        raise tiff.unsupported(f"{layout} in this byte or bit order or with these extra samples") from error
     assert isinstance(image, TiffImageFile)
     tiff.correct(image, layout)
     return image
