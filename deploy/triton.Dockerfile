@@ -2,7 +2,7 @@
 #
 #     docker build -f deploy/triton.Dockerfile -t labelwise-triton .
 #
-# scenes_decode runs in its Python backend and imports Pillow (AVIF needs 11.3) and NumPy; its decoder lies beside it.
+# scenes_decode runs in its Python backend and imports Pillow and NumPy; its decoder lies beside it.
 # scenes_model runs in its onnxruntime backend, or its tensorrt one. 24.10 holds Triton 2.51, the version that the tests
 # run, and Python 3.10.
 #

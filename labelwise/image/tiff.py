@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from PIL import ImagePalette
+from PIL.ImageFile import _Tile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
@@ -155,9 +156,15 @@ def correct(image: TiffImageFile, layout: Layout) -> None:
         if max(colours) < 256:  # as old programs wrote them, where TIFF has 16 bits
             image.palette = ImagePalette.raw("RGB;L", bytes(colours))
     if layout.sample_format == _FLOAT and layout.compression != _NONE:  # libtiff returns the machine's byte order
-        (tile,) = image.tile
-        assert isinstance(tile.args, tuple)
-        image.tile = [tile._replace(args=("F;32NF", *tile.args[1:]))]
+        image.tile = [_in_raw_mode(tile, "F;32NF") for tile in image.tile]
+    elif layout.colour == _YCBCR and layout.compression == _NONE:  # Pillow 12 takes it for RGBX, as libtiff returns it
+        image._mode = "YCbCr"
+        image.tile = [_in_raw_mode(tile, "YCbCr") for tile in image.tile]
+
+
+def _in_raw_mode(tile: _Tile, raw_mode: str) -> _Tile:
+    assert isinstance(tile.args, tuple)
+    return tile._replace(args=(raw_mode, *tile.args[1:]))
 
 
 def _layout(tags: Tags) -> Layout:
