@@ -23,9 +23,6 @@ _PROGRAMS = (
     "temporary items",
     "*.lrdata",  # Lightroom: previews
     "*.photoslibrary/resources",  # Apple Photos: previews
-    "*.photoslibrary/thumbnails",
-    "*.aplibrary/thumbnails",  # Aperture
-    "cache/thumbnails",  # Capture One, in each folder that it edits
     "appdata_*/preview",  # Nextcloud: previews
 )
 

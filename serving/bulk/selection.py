@@ -9,6 +9,7 @@ from labelwise.program_folders import program_in
 
 _MOST_NAMES = 4  # in a sentence
 _MOST_PATHS = 10_000
+_THUMBNAILS = {"thumbs", "thumbnails"}  # in training such a name may be a label's
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Selection:
     def takes_named(self, path: str, *, meant: str, is_folder: bool) -> bool:
         """Whether what the command names is taken. It spells out `meant`, the beginning of `path`."""
         names = _names(path)
-        program = None if self.hidden else program_in(names, start=len(_names(meant)))
+        program = None if self.hidden else _program_in(names, start=len(_names(meant)))
         if program:
             self.left_out.hide(path[: path.index(program) + len(program)], program)
             return False
@@ -89,7 +90,7 @@ class Selection:
     def takes_member(self, archive: str, member: str) -> bool:
         """Whether a photo in an archive is taken."""
         names, path = _names(member), f"{archive}/{member}"
-        hidden = next((name for name in names if name.startswith(".")), None) or program_in(names[:-1])
+        hidden = next((name for name in names if name.startswith(".")), None) or _program_in(names[:-1])
         if hidden and not self.hidden:
             self.left_out.hide(path, hidden)
             return False
@@ -123,12 +124,18 @@ def _begins_with(globs: Sequence[str], names: Sequence[str]) -> bool:
 
 def in_program_folder(path: str) -> bool:
     """Whether `path` is a folder of another program, such as `@eaDir`, or in one."""
-    return bool(program_in(_names(path)))
+    return bool(_program_in(_names(path)))
+
+
+def _program_in(names: Sequence[str], *, start: int = 0) -> str | None:
+    """The first of `names`, from `start` on, that is a folder of another program's, or of thumbnails."""
+    thumbnails = (name for name in names[start:] if name.lower() in _THUMBNAILS)
+    return program_in(names, start=start) or next(thumbnails, None)
 
 
 def _is_of_a_program(path: str) -> bool:
     names = _names(path)
-    return bool(program_in(names, start=len(names) - 1))
+    return bool(_program_in(names, start=len(names) - 1))
 
 
 def _names(path: str) -> list[str]:

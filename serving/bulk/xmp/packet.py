@@ -86,7 +86,7 @@ class Packet:
         if len(data) > LARGEST:
             raise PacketError(f"has more than {LARGEST // 2**20} MiB.")
         text, encoding, mark = _decode(data, lenient)
-        line_end = "\r\n" if "\r\n" in text else "\n"
+        line_end = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
         start, end = _root_span(text)
         if text.startswith("<!DOCTYPE", start):  # what it defines outside of the file would be lost
             raise PacketError("has a DOCTYPE, which XMP does not allow: mend or remove it.")

@@ -27,7 +27,7 @@ BEFORE = (
 AFTER = "\n   \n\n<!-- <behind> -->\n<?xpacket end='w'?>\n\n"
 
 
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_all_else_stays_byte_for_byte(encoding: str, line_end: str):
     text = (BEFORE.format(encoding.upper()[:6].strip("-")) + BODY + AFTER).replace("\n", line_end)
@@ -36,7 +36,7 @@ def test_all_else_stays_byte_for_byte(encoding: str, line_end: str):
     assert packet.to_bytes() == data
     merge(packet, ["trees"])
     merged = packet.to_bytes()
-    assert merged.decode(encoding).count("\n") == merged.decode(encoding).count(line_end)
+    assert not {"\n", "\r"} & {*merged.decode(encoding).replace(line_end, "")}
     packet = Packet.parse(merged)
     assert [words(container) for container in packet.containers("dc:subject")] == [["sea", "lake", "trees"]]
     merge(packet, [])
