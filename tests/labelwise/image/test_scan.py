@@ -128,6 +128,10 @@ TOO_COMPLEX: dict[str, tuple[Callable[[], bytes], str]] = {
         "20000 resources",
     ),
     "JPEG: scans": (with_many_scans, "256 scans"),
+    "JPEG: segments among its scans": (
+        lambda: encoded("JPEG", progressive=True)[:-2] + segment(0xE5) * 4100,
+        "4096 segments among its scans",
+    ),
     "GIF: comments": (lambda: in_gif(b"\x21\xfe\x01a\0" * 100_100), "200000 blocks"),
     "GIF: pieces of a comment": (lambda: in_gif(b"\x21\xfe" + b"\x01a" * 200_100 + b"\0"), "200000 blocks"),
     "WebP: chunks": (lambda: in_webp(0, riff(b"JUNK") * 10_100), "10000 frames"),

@@ -12,9 +12,10 @@ _MOST_RESOURCES = 20_000  # of Photoshop's
 _MOST_SCANS = 256  # a camera's progressive photo has 10
 _MOST_WORK = 20 * 64_000_000  # pixels times scans
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
+_AMONG_SCANS = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither an escaped 0xFF nor a restart marker
 _BARE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_SEQUENTIAL, _PROGRESSIVE, _SCAN, _TABLES, _APP1, _APP2 = (0xC0, 0xC1), 0xC2, 0xDA, 0xDB, 0xE1, 0xE2
+_SEQUENTIAL, _PROGRESSIVE, _END, _SCAN, _TABLES, _APP1, _APP2 = (0xC0, 0xC1), 0xC2, 0xD9, 0xDA, 0xDB, 0xE1, 0xE2
 
 
 def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
@@ -55,6 +56,15 @@ def _scans(data: bytes, place: int, kind: int, frame: bytes, scan: bytes) -> int
     """How often the decoder goes over the pixels: once, if the first scan has all there is."""
     if kind in _SEQUENTIAL and scan[:1] == frame[5:6]:
         return 1
-    scans = 1 + data.count(b"\xff\xda", place)  # in coded data 0xFF is followed by 0, so this finds nothing else there
-    require(scans <= _MOST_SCANS, "more than {} scans", _MOST_SCANS)
+    scans, count = 1, 0
+    while found := _AMONG_SCANS.search(data, place):
+        marker, place = data[found.end() - 1], found.end()
+        if marker == _END:
+            break
+        count += 1
+        require(count <= _MOST_SEGMENTS, "more than {} segments among its scans", _MOST_SEGMENTS)
+        scans += marker == _SCAN
+        require(scans <= _MOST_SCANS, "more than {} scans", _MOST_SCANS)
+        if marker not in _BARE:
+            place += int.from_bytes(data[place : place + 2], "big")
     return scans
