@@ -23,7 +23,7 @@ def own_image(config: ModelConfig) -> dict[str, Any]:
     if not config.starts_pretrained:
         return {}
     beside = _config_beside(config.weights, config.backbone) if config.weights else {}
-    return _image_fields(beside or _timm_config(config.backbone))
+    return _image_fields(beside) or _image_fields(_timm_config(config.backbone))
 
 
 def describe_input(config: TrainConfig) -> str:
@@ -64,11 +64,11 @@ def _image_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config_beside(weights: Path, backbone: str) -> Mapping[str, Any]:
-    """Empty if there is none, or if it is of another network."""
+    """Empty if there is none, or if it is of another network. In the hub's older files everything is on one level."""
     try:
         content = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))
-        architecture, stated = content["architecture"], content["pretrained_cfg"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        architecture, stated = content["architecture"], content.get("pretrained_cfg", content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return stated if architecture == backbone.partition(".")[0] and isinstance(stated, dict) else {}
 

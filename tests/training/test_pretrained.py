@@ -68,9 +68,11 @@ def test_the_presets_keep_their_size():
     assert make_config([], "tiny").image == ImageSpec(height=64, width=64)
 
 
-def test_the_configuration_beside_a_file_comes_first(tmp_path: Path):
+@pytest.mark.parametrize("is_old", [False, True])
+def test_the_configuration_beside_a_file_comes_first(is_old: bool, tmp_path: Path):
     own = {"input_size": [3, 96, 128], "interpolation": "random", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", "pretrained_cfg": own}))
+    stated = own if is_old else {"pretrained_cfg": own}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", **stated}))
     found = own_image(ModelConfig(backbone="test_resnet.r160_in1k", weights=tmp_path / "model.safetensors"))
     assert found == {"height": 96, "width": 128, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
     other = ModelConfig(backbone="resnet18.tv_in1k", weights=tmp_path / "model.safetensors")

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from export.check import check_repository
 from export.onnx_file import GraphError
@@ -97,6 +98,16 @@ def test_a_float16_model_is_published_within_the_tolerances_of_fp16(
     assert precision_of(published(tmp_path)) == ("int8" if precision == "int8" else "fp16")
     wanted = TOLERANCES["int8" if precision == "int8" else "fp16"]["scores"]
     assert {difference.tolerance for difference in export.differences} == {wanted}
+
+
+@pytest.mark.parametrize("keeps_ends", [False, True])
+def test_a_model_that_a_converter_made_float16_is_published(keeps_ends: bool, photos: list[Path], tmp_path: Path):
+    """The converter puts the Cast of a float32 input behind the node that reads it."""
+    file = classifier(tmp_path / "model.onnx", 17)
+    onnx.save(convert_float_to_float16(onnx.load(file), keep_io_types=keeps_ends), file)
+    publish(file, tmp_path, "fp32", photos)
+    assert precision_of(published(tmp_path)) == "fp16"
+    assert {finding.status for finding in check_repository(tmp_path / "repository")} == {"ok"}
 
 
 def test_a_float16_model_is_checked_as_a_gpu_computes_it(photos: list[Path], tmp_path: Path):
