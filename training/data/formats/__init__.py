@@ -67,6 +67,15 @@ def read_data(source: Path | str, seed: int = 0) -> LabelledData:
 def _found(path: Path) -> str:
     """What lies at `path`, and which folder in it would be read."""
     folders = subfolders(path) if path.is_dir() else []
-    inside = [folder for folder in folders if any(reader.recognises(folder) for reader in READERS)]
+    inside = [folder for folder in folders if _can_be_read(folder)]
     hint = f"; labelled data is in {some([folder.name for folder in inside])}" if inside else ""
     return f": {describe_contents(path)}{hint}"
+
+
+def _can_be_read(folder: Path) -> bool:
+    """Not only recognised: YOLO's images/train and images/val look like splits of labels."""
+    try:
+        reader = next((reader for reader in READERS if reader.recognises(folder)), None)
+        return reader is not None and bool(reader.read(folder, 0).labels)
+    except DataError:
+        return False

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import DataError
-from labelwise.label_names import clean_name
 from training.data.formats.coco_file import Instances, label_names, read_instances
 from training.data.formats.entries import Entry, entries_to_data
 from training.data.formats.files import locate, read_head
-from training.data.formats.splits import find_parts, split_of
+from training.data.formats.splits import find_parts, split_of, subfolders
 from training.data.labelled import LabelledData, some
 
 NAME = "COCO instances"
@@ -37,14 +36,13 @@ def read(source: Path, seed: int) -> LabelledData:
     """Of a folder every file is read, each as the split in its name or its folder's; one alone is split by `seed`."""
     sources = _sources(source) if source.is_dir() else [_Source(source, None)]
     parts = [read_instances(one.file) for one in sources]
-    names, groups = label_names(parts)
-    labels = {key: clean_name(name) for key, name in names.items()}
-    entries = [entry for one, part in zip(sources, parts, strict=True) for entry in _entries(one, part, labels)]
+    labels, groups = label_names(parts)
+    entries = [entry for one, part in zip(sources, parts, strict=True) for entry in _entries(one, part)]
     notes = [f"Left out: the categories {some(groups)}, which only group others."] if groups else []
     files = some([str(one.file.relative_to(source)) if source.is_dir() else one.file.name for one in sources])
     return entries_to_data(
         entries,
-        [*dict.fromkeys(labels.values())],
+        labels,
         layout=f"{NAME} ({files})",
         source=source,
         seed=seed,
@@ -52,10 +50,10 @@ def read(source: Path, seed: int) -> LabelledData:
     )
 
 
-def _entries(source: _Source, part: Instances, labels: dict[int, str]) -> list[Entry]:
+def _entries(source: _Source, part: Instances) -> list[Entry]:
     files = locate([name for name, _ in part.photos], _roots(source), source.file)
     return [
-        Entry(file, {labels[category] for category in found}, split=source.split)
+        Entry(file, {part.categories[category].name for category in found}, split=source.split)
         for file, (_, found) in zip(files, part.photos, strict=True)
     ]
 
@@ -93,11 +91,19 @@ def _is_coco(file: Path) -> bool:
 
 def _roots(source: _Source) -> list[Path]:
     """Where a file's photos may lie: COCO keeps instances_train2017.json's in train2017 beside annotations, Roboflow
-    beside the file, FiftyOne in data."""
+    beside the file, FiftyOne in data, others in a folder named like the split, such as Train or val_images."""
     subset, beside = source.file.stem.removeprefix("instances_"), source.file.parent
     bases = (beside.parent, beside) if beside.name == "annotations" else (beside,)
-    places = (subset, f"images/{subset}", "images", ".", "data")
-    return [root for base in bases for place in places if (root := base / place).is_dir()]
+    roots = []
+    for base in bases:
+        named = [place for inside in (base, base / "images") for place in _named_like(source.split, inside)]
+        roots += [base / subset, base / "images" / subset, *named, base / "images", base, base / "data"]
+    return [root for root in roots if root.is_dir()]
+
+
+def _named_like(split: str | None, folder: Path) -> list[Path]:
+    inside = subfolders(folder) if split and folder.is_dir() else []
+    return [place for place in inside if split_of(place.name) == split]
 
 
 def _split(file: Path) -> str:

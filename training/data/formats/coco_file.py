@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import DataError
+from labelwise.label_names import clean_name
 from training.data.formats.files import parse_json, read_text
 from training.data.labelled import some
 
@@ -47,48 +48,38 @@ def read_instances(file: Path) -> Instances:
     found: dict[Any, set[int]] = {image: set() for image in names}
     for image, category in pairs:
         found[image].add(category)
-    categories = {key: Category(name, parents[key]) for key, name in named.items()}
+    categories = {key: Category(clean_name(name), clean_name(parents[key])) for key, name in named.items()}
     return Instances(file, categories, [(names[image], found[image]) for image in names])
 
 
-def label_names(parts: Sequence[Instances]) -> tuple[dict[int, str], list[str]]:
-    """The label of each category that is one, in order of their ids, and the names of groups that are none.
+def label_names(parts: Sequence[Instances]) -> tuple[list[str], list[str]]:
+    """The names of the categories that are labels, in order of their ids, and those of groups, which are not.
 
     A group that other categories name as theirs is no label unless photos have it: Roboflow begins with such a one, and
-    may call it like a class. Raises DataError if two categories of one name are both in use.
+    may call it like a class. A name counts, not its id, which differs where each split was exported alone, as FiftyOne
+    does. Raises DataError if one file uses two categories of one name.
     """
-    categories = _merge(parts)
-    used = {category for part in parts for _, found in part.photos for category in found}
-    groups = {
-        key
-        for key, group in categories.items()
-        if key not in used and any(other.parent == group.name for id_, other in categories.items() if id_ != key)
-    }
-    labels = {key: categories[key].name for key in sorted(categories) if key not in groups}
-    _check_twice(labels, categories, used, parts[0].file)
-    return labels, sorted({categories[key].name for key in groups} - {*labels.values()})
-
-
-def _merge(parts: Sequence[Instances]) -> dict[int, Category]:
-    categories: dict[int, Category] = {}
+    used: set[str] = set()
     for part in parts:
-        for key, category in part.categories.items():
-            known = categories.setdefault(key, category).name
-            if known != category.name:
-                raise DataError(f"{part.file} calls category {key} {category.name!r}, another file {known!r}.")
-    return categories
+        in_use = set().union(*(found for _, found in part.photos))
+        used |= {part.categories[key].name for key in in_use}
+        _check_twice(part, in_use)
+    categories = [category for part in parts for category in part.categories.values()]
+    parents = {category.parent for category in categories if category.parent != category.name}
+    names = [name for _, name in sorted({(key, one.name) for part in parts for key, one in part.categories.items()})]
+    labels = dict.fromkeys(name for name in names if name in used or name not in parents)
+    return [*labels], sorted({*names} - {*labels})
 
 
-def _check_twice(labels: dict[int, str], categories: dict[int, Category], used: set[int], file: Path) -> None:
+def _check_twice(part: Instances, in_use: set[int]) -> None:
     """Categories of one name are one label if one is the other's group, or at most one is in use."""
     namesakes: dict[str, list[int]] = defaultdict(list)
-    for key, name in labels.items():
-        namesakes[name].append(key)
+    for key in sorted(in_use):
+        namesakes[part.categories[key].name].append(key)
     for name, keys in namesakes.items():
-        in_use = [key for key in keys if key in used]
-        if len(in_use) > 1 and not any(categories[key].parent == name for key in keys):
+        if len(keys) > 1 and not any(part.categories[key].parent == name for key in keys):
             raise DataError(
-                f"{file} has categories of one name more than once: {name} (ids {some([str(key) for key in in_use])}). "
+                f"{part.file} has categories of one name more than once: {name} (ids {some(list(map(str, keys)))}). "
                 "Rename all but one, or give their annotations one id."
             )
 

@@ -3,16 +3,18 @@
 import json
 import os
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 from labelwise.errors import DataError
 from labelwise.spreadsheet import HEAD_BYTES, encoding_of
 from training.data.formats.spellings import Folders
-from training.data.formats.splits import is_photo
+from training.data.formats.splits import files_below, is_photo
 from training.data.labelled import some
 
 _HEAD = 65_536  # bytes that tell what a file is
+_FILES_AT_MOST = 100_000  # to look through for a hint
 
 
 def read_text(file: Path, kind: str) -> str:
@@ -107,7 +109,22 @@ def _check_spelled_once(found: Sequence[Path | None], names: Sequence[str], sour
 def check_any_found(found: Sequence[Path | None], names: Sequence[str], roots: Sequence[Path], source: Path) -> None:
     if names and not any(found):
         places = " or ".join(map(str, roots))
-        raise DataError(f"No photo of {source} is there: {some(names)} should lie in {places}{_there(roots)}.")
+        there = _elsewhere(names[0], roots) or _there(roots)
+        raise DataError(f"No photo of {source} is there: {some(names)} should lie in {places}{there}.")
+
+
+def _elsewhere(name: str, roots: Sequence[Path]) -> str:
+    """The folders below `roots` that hold a photo of that name, if there are any."""
+    wanted = name.replace("\\", "/").rpartition("/")[2].lower()
+    folders: dict[Path, None] = {}
+    for root in filter(Path.is_dir, roots):
+        try:
+            for file, hidden in islice(files_below(root), _FILES_AT_MOST):
+                if file.name.lower() == wanted and not hidden:
+                    folders[file.parent] = None
+        except DataError:  # a folder that cannot be read; the caller has an error to report already
+            continue
+    return f"; {name} is in {some([*map(str, folders)])}: move the photos, or correct their paths" if folders else ""
 
 
 def _there(roots: Sequence[Path]) -> str:

@@ -10,22 +10,24 @@ from training.data.formats import csv_list, jsonl_list
 from training.data.formats.entries import Entry, entries_to_data
 from training.data.formats.files import locate, read_head
 from training.data.formats.splits import Part, find_parts, split_of
-from training.data.formats.table import Row, read_names, read_target
+from training.data.formats.table import Row, read_names, read_split, read_target
 from training.data.labelled import PRESENT, UNKNOWN, LabelledData, some
 
 NAME = "Hugging Face's ImageFolder"
 LAYOUT = "Hugging Face's ImageFolder with labels in metadata.csv or metadata.jsonl (also in train, validation and test)"
 
 _READERS = {"metadata.csv": csv_list.read_rows, "metadata.jsonl": jsonl_list.read_rows}
-_PHOTO = "file_name"
+_PHOTO = "file_name"  # or a name that ends so, such as image_file_name
+_SPLIT = "split"
 _NAMED = ("labels", "label", "tags", "tag", "classes", "class", "category", "categories")
 
 
 @dataclass(frozen=True)
 class _Metadata:
-    """The rows of one file, and the split of its folder."""
+    """The rows of one file, the column that names the photos, and the split of its folder."""
 
     file: Path
+    photo_column: str
     columns: Sequence[str]
     rows: Sequence[Row]
     split: str | None
@@ -41,12 +43,14 @@ def read(source: Path, seed: int) -> LabelledData:
     """The labels are names in a column such as `label` or `labels`, or a column of 0 and 1 each. DataError."""
     folder = source.parent if source.is_file() else source
     parts = [_read_part(part) for part in find_parts(folder, _holds)]
-    columns = [*dict.fromkeys(name for part in parts for name in part.columns if name != _PHOTO)]
+    columns = [*dict.fromkeys(name for part in parts for name in part.columns if name != part.photo_column)]
+    if all(part.split is None for part in parts):
+        columns = [name for name in columns if name != _SPLIT]  # it is read
     named = next((name for name in _NAMED if name in columns), None)
     label_columns = [] if named else [name for name in columns if _is_label(name, parts)]
     if not named and not label_columns:
         raise DataError(
-            f"{parts[0].file} has no labels: its columns are {some([_PHOTO, *columns])}. Name the labels in a column "
+            f"{parts[0].file} has no labels: its columns are {some([*parts[0].columns])}. Name the labels in a column "
             "`labels`, or give each a column of 0 and 1."
         )
     found = [_named_targets(part, named) if named else _targets(part, label_columns) for part in parts]
@@ -76,9 +80,11 @@ def _is_metadata(file: Path) -> bool:
 def _read_part(part: Part) -> _Metadata:
     file = next(file for name in _READERS if _is_metadata(file := part.folder / name))
     columns, rows = _READERS[file.name](file)
-    if _PHOTO not in columns:
+    photo_columns = [name for name in columns if name.endswith(_PHOTO)]
+    photo_column = _PHOTO if _PHOTO in photo_columns else next(iter(photo_columns), None)
+    if photo_column is None:
         raise DataError(f"{file} has no column {_PHOTO}, which names the photos. Its columns are {some(columns)}.")
-    return _Metadata(file, columns, rows, part.split)
+    return _Metadata(file, photo_column, columns, rows, part.split)
 
 
 _Targets = tuple[set[str] | None, set[str]]  # present and unknown labels; None for present means that all are unknown
@@ -116,22 +122,32 @@ def _is_label(column: str, parts: Sequence[_Metadata]) -> bool:
 
 
 def _entries(part: _Metadata, targets: Sequence[_Targets], labels: Sequence[str]) -> list[Entry]:
-    """Photos below train/, if the metadata lies above it, are of that split."""
-    names = [_photo(row, part.file) for row in part.rows]
+    names = [_photo(row, part) for row in part.rows]
     photos = locate(names, [part.file.parent], part.file)
     return [
         Entry(
             photo,
             present or set(),
             {*labels} if present is None else unknown,
-            part.split or (split_of(Path(name).parts[0]) if len(Path(name).parts) > 1 else None),
+            part.split or _split(row, photo, part),
         )
-        for name, photo, (present, unknown) in zip(names, photos, targets, strict=True)
+        for row, photo, (present, unknown) in zip(part.rows, photos, targets, strict=True)
     ]
 
 
-def _photo(row: Row, file: Path) -> str:
-    name = row.cells.get(_PHOTO)
+def _split(row: Row, photo: Path, part: _Metadata) -> str | None:
+    """Of metadata above all splits: by its column `split`, or else by the photo's folders, such as data/train."""
+    if _SPLIT in part.columns:
+        return read_split(row, _SPLIT, part.file)
+    folder = part.file.parent
+    folders = photo.relative_to(folder).parts[:-1] if photo.is_relative_to(folder) else ()
+    return next(filter(None, map(split_of, folders)), None)
+
+
+def _photo(row: Row, part: _Metadata) -> str:
+    name = row.cells.get(part.photo_column)
     if not isinstance(name, str) or not name:
-        raise DataError(f"{file}, line {row.line}: {_PHOTO} must be the path of a photo, not {name!r:.40}.")
+        raise DataError(
+            f"{part.file}, line {row.line}: {part.photo_column} must be the path of a photo, not {name!r:.40}."
+        )
     return name

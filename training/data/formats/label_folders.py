@@ -10,7 +10,7 @@ from labelwise.label_names import clean_name
 from labelwise.spec import sha256_of
 from training.data.formats.contents import describe_contents
 from training.data.formats.entries import Entry, entries_to_data
-from training.data.formats.splits import OTHER, files_below, is_photo, split_of, subfolders
+from training.data.formats.splits import OTHER, files_below, is_photo, is_unlabelled, split_of, subfolders
 from training.data.labelled import LabelledData, counted, some
 
 NAME = "a folder per label"
@@ -35,7 +35,7 @@ def recognises(source: Path) -> bool:
     """Folders with photos are here. One of them alone is no choice between labels, unless it is a split."""
     if not source.is_dir():
         return False
-    folders = [folder for folder in subfolders(source) if _has_photos(folder)]
+    folders = [*_label_folders(source).values()]
     labels = {label for split in folders if split_of(split.name) for label in _label_folders(_descend(split))}
     return len(folders) > 1 or len(labels) > 1
 
@@ -56,7 +56,7 @@ def read(source: Path, seed: int) -> LabelledData:
     for found in splits.values():
         notes += _notes(found)
     layout = NAME + (f", in folders for {' and '.join(splits)}" if any(splits) else "")
-    data = entries_to_data(entries, labels, layout=layout, source=source, seed=seed, notes=notes)
+    data = entries_to_data(entries, labels, layout=layout, source=source, seed=seed, notes=[*dict.fromkeys(notes)])
     return replace(
         data, listed=tuple(file for found in splits.values() for files in found.photos.values() for file in files)
     )
@@ -64,7 +64,7 @@ def read(source: Path, seed: int) -> LabelledData:
 
 def _read_splits(source: Path) -> tuple[dict[str, _Labels], list[str]]:
     """The label folders of each split, or under "" those of a source without splits, and notes. DataError."""
-    folders = [folder for folder in subfolders(source) if _has_photos(folder)]
+    folders = [*_label_folders(source).values()]
     if not any(split_of(folder.name) for folder in folders):
         return {"": _read_labels(folders)}, _without_photos(source)
     inside: dict[str, list[Path]] = defaultdict(list)
@@ -92,8 +92,9 @@ def _without_photos(place: Path) -> list[str]:
 
 def _with_known_labels(splits: dict[str, _Labels], notes: list[str]) -> tuple[dict[str, _Labels], list[str]]:
     """Without splits that have no label of train: their folders do not say what is on the photos."""
+    known = {label.casefold() for label in splits["train"].photos}  # Cat beside cat is a slip, not another label
     for split in [*splits]:
-        if split != "train" and not {*splits[split].photos} & {*splits["train"].photos}:
+        if split != "train" and not {label.casefold() for label in splits[split].photos} & known:
             names = some(sorted(splits.pop(split).photos))
             notes.append(f"{split} has none of the labels of train but {names}, so its photos are of unknown labels.")
     return splits, notes
@@ -119,7 +120,9 @@ def _descend(folder: Path) -> Path:
 
 
 def _label_folders(folder: Path) -> dict[str, Path]:
-    return {clean_name(entry.name): entry for entry in subfolders(folder) if _has_photos(entry)}
+    """By label; photos in a folder such as _unlabeled have none, and are left out like loose ones."""
+    folders = [entry for entry in subfolders(folder) if not is_unlabelled(entry.name)]
+    return {clean_name(entry.name): entry for entry in folders if _has_photos(entry)}
 
 
 def _has_photos(folder: Path) -> bool:

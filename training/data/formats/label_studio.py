@@ -45,6 +45,8 @@ def read(source: Path, seed: int) -> LabelledData:
             f"Annotators differ about {counted(doubts, 'photo')}: what only some of them chose is unknown there."
         )
     labels = sorted({label for entry in entries for label in (*entry.present, *entry.unknown)})
+    if not labels:
+        raise DataError(" ".join([f"{file} has no choices and no labels of regions.", *notes]))
     return entries_to_data(entries, labels, layout=f"{NAME} ({file.name})", source=source, seed=seed, notes=notes)
 
 

@@ -12,7 +12,9 @@ from labelwise.program_folders import program_in
 from training.data.labelled import SPLITS
 
 OTHER = "other"  # photos that belong to no split, such as the sample of a competition
-_OTHERS = ("sample", "samples", "unlabeled", "unlabelled", "pred", "predict", "prediction", "predictions", "holdout")
+_OTHERS = ("sample", "samples", "pred", "predict", "prediction", "predictions", "holdout")
+# Where FiftyOne, CVAT and others put the photos without a label, beside the folders of labels.
+_UNLABELLED = {"unlabeled", "unlabelled", "nolabel", "nolabels"}
 _SPLIT_OF_WORD = {
     **SPLITS,
     **{f"{name}set": split for name, split in SPLITS.items()},
@@ -26,11 +28,22 @@ _FILLERS = {"set", "data", "dataset", "split", "seg", "image", "images", "img", 
 
 def split_of(name: str) -> str | None:
     """The split that a folder or a list called `name` stands for: train, val, test or OTHER; None if it is no split."""
-    # A single letter is of a version, as in train_v2.
-    words = [word for word in re.findall(r"[^\W\d_]{2,}", name.lower()) if word not in _FILLERS]
+    if is_unlabelled(name):
+        return OTHER
+    words = _words(name)
     if words == ["train", "val"]:
         return "train"
     return _SPLIT_OF_WORD.get(words[0]) if len(words) == 1 else None
+
+
+def is_unlabelled(name: str) -> bool:
+    """Whether a folder called `name` holds photos that nobody labelled."""
+    return "".join(_words(name)) in _UNLABELLED
+
+
+def _words(name: str) -> list[str]:
+    """Without fillers, numbers and single letters, which are of a version, as in train_v2."""
+    return [word for word in re.findall(r"[^\W\d_]{2,}", name.lower()) if word not in _FILLERS]
 
 
 @dataclass(frozen=True)

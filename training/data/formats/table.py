@@ -55,7 +55,7 @@ def read_table(rows: Sequence[Row], columns: Sequence[str], file: Path, seed: in
         _named_labels(rows, others, file) if _column(others, _NAMES) else _label_columns(rows, others, file)
     )
     names = [_path(row, path_column, file) for row in rows]
-    splits = [_split(row, split_column, file) for row in rows] if split_column else None
+    splits = [read_split(row, split_column, file) for row in rows] if split_column else None
     files = locate(names, (file.parent, file.parent / "images"), file)
     return assemble(labels, files, targets, splits, seed, file)
 
@@ -72,7 +72,7 @@ def _path(row: Row, column: str, file: Path) -> str:
     return name
 
 
-def _split(row: Row, column: str, file: Path) -> str:
+def read_split(row: Row, column: str, file: Path) -> str:
     if column.lower() == _IS_VAL and (target := read_target(row, column, file)) != UNKNOWN:
         return "val" if target == PRESENT else "train"
     split = row.cells.get(column)

@@ -29,7 +29,7 @@ def read(source: Path, seed: int) -> LabelledData:
         folders.append(str(place.relative_to(source)))
         names = [file.stem for file in _xml_files(place)]
         annotations = read_annotations(place, names, place)
-        roots = [place, *(part.folder / name for name in ("images", "JPEGImages", "."))]
+        roots = [place, *(part.folder / name for name in ("images", "JPEGImages", "data", "."))]
         files = find_photos(annotations, roots, place)
         entries += [
             Entry(file, annotation.present, annotation.unknown, part.split)

@@ -1,5 +1,6 @@
 """One annotation of Pascal VOC: the photo it is of, and its objects."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,22 @@ def find_photos(annotations: Sequence[Annotation], roots: Sequence[Path], source
     found = [_find(annotation, finder, stems) for annotation in annotations]
     names = [annotation.photo or f"{annotation.name}.jpg" for annotation in annotations]
     check_any_found(found, names, finder.roots, source)
+    _check_named_once(annotations, found, source)
     return [path or roots[0] / name for path, name in zip(found, names, strict=True)]
+
+
+def _check_named_once(annotations: Sequence[Annotation], found: Sequence[Path | None], source: Path) -> None:
+    """Copied XML often keeps the name of the first photo."""
+    annotated: dict[Path, set[str]] = defaultdict(set)
+    for annotation, photo in zip(annotations, found, strict=True):
+        if photo:
+            annotated[photo].add(f"{annotation.name}.xml")
+    for photo, files in annotated.items():
+        if len(files) > 1:
+            raise DataError(
+                f"In {source}, {some(sorted(files))} are all of the photo {photo.name}. Correct their <filename>, or "
+                "remove it where the photo is called like its XML."
+            )
 
 
 def _find(annotation: Annotation, finder: Finder, stems: "_Stems") -> Path | None:

@@ -31,9 +31,7 @@ def read(source: Path, seed: int) -> LabelledData:
         if not any(found.values()) and split == "train":
             raise DataError(_refusal(config, [*found]))
         if not any(found.values()):
-            notes.append(
-                f"Left out: {split} ({counted(len(found), 'photo')} of its own, without text files in labels)."
-            )
+            notes.append(_without_labels(split, len(found), places))
             continue
         texts |= found
         splits |= dict.fromkeys(found, split)
@@ -45,6 +43,12 @@ def read(source: Path, seed: int) -> LabelledData:
     ]
     labels = [*dict.fromkeys(config.labels.values())]
     return entries_to_data(entries, labels, layout=f"{NAME} ({file.name})", source=source, seed=seed, notes=notes)
+
+
+def _without_labels(split: str, count: int, places: Sequence[str]) -> str:
+    if count:
+        return f"Left out: {split} ({counted(count, 'photo')} without text files in labels)."
+    return f"There is no {split}: no photos of its own are in {some(places)}."
 
 
 def _refusal(config: Config, photos: Sequence[Path]) -> str:

@@ -121,13 +121,38 @@ def test_what_is_wrong_is_named(change: dict[str, Any], words: str, tmp_path: Pa
     assert "instances_all.json" in str(caught.value)
 
 
-def test_two_files_that_disagree_or_have_no_split_are_refused(tmp_path: Path):
+def test_a_category_is_its_name_whatever_id_each_file_gives_it(tmp_path: Path):
+    """FiftyOne numbers the classes of each split that it exports."""
+    touch(tmp_path / "images", "a.jpg", "b.jpg", "c.jpg")
+    write(tmp_path, "instances_train.json", {1: "a.jpg", 2: "b.jpg"}, [(1, 3, 0), (2, 7, 0)])
+    write(tmp_path, "instances_val.json", {1: "c.jpg"}, [(1, 3, 0)], categories=[{"id": 3, "name": " dog"}])
+    data = read_data(tmp_path)
+    assert data.labels == ("cat", "dog")
+    assert data.train.targets.tolist() == [[1, 0], [0, 1]]
+    assert data.val.targets.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("place", ["Train", "train_images", "images/train"])
+def test_photos_in_a_folder_named_like_their_split(place: str, tmp_path: Path):
+    val = place.replace("rain", "est")
+    for split, folder in (("train2017", place), ("test2017", val)):
+        touch(tmp_path / folder, "1.jpg", "2.jpg")
+        write(tmp_path, f"instances_{split}.json", {1: "1.jpg", 2: "2.jpg"}, [(1, 3, 0), (2, 7, 0)])
+    data = read_data(tmp_path)
+    assert data.train.files == (tmp_path / place / "1.jpg", tmp_path / place / "2.jpg")
+    assert data.val.files == (tmp_path / val / "1.jpg", tmp_path / val / "2.jpg")
+
+
+def test_photos_that_lie_elsewhere_are_pointed_out(tmp_path: Path):
+    touch(tmp_path / "pictures/2020", "A.JPG")
+    write(tmp_path, "instances_all.json", {1: "x/a.jpg"}, [(1, 3, 0)])
+    with pytest.raises(DataError, match=r"; x/a\.jpg is in .*pictures/2020: move the photos, or correct"):
+        read_data(tmp_path)
+
+
+def test_files_of_no_split_are_refused(tmp_path: Path):
     touch(tmp_path / "images", "a.jpg", "b.jpg")
     write(tmp_path, "instances_train.json", {1: "a.jpg"}, [(1, 3, 0)])
-    write(tmp_path, "instances_val.json", {1: "b.jpg"}, [], categories=[{"id": 3, "name": "fox"}])
-    with pytest.raises(DataError, match="category 3 'fox', another file 'cat'"):
-        read_data(tmp_path)
-    (tmp_path / "annotations/instances_val.json").unlink()
     write(tmp_path, "instances_more.json", {1: "b.jpg"}, [(1, 3, 0)])
     with pytest.raises(DataError, match=r"instances_more\.json is of no known split"):
         read_data(tmp_path)

@@ -30,6 +30,15 @@ def test_what_is_found_is_said_and_a_folder_in_it_that_could_be_read(tmp_path: P
     )
 
 
+def test_no_folder_is_pointed_out_that_would_be_refused_too(tmp_path: Path):
+    """YOLO's folders without data.yaml: images/train holds photos, not labels."""
+    for name in ("images/train/1.jpg", "images/val/2.jpg", "labels/train/1.txt", "labels/val/2.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"found 2 folders \(images, labels\)\. Give one"):
+        read_data(tmp_path)
+
+
 def test_an_archive_has_to_be_unpacked(tmp_path: Path):
     (tmp_path / "export.zip").touch()
     with pytest.raises(DataError, match="it is a file, an archive: unpack it first"):

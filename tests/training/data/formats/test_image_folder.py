@@ -70,6 +70,24 @@ def test_one_metadata_above_the_splits(tmp_path: Path):
     assert read_data(tmp_path / "metadata.csv").describe() == data.describe()
 
 
+@pytest.mark.parametrize("path", ["data/train/{}.jpg", "./data/train/{}.jpg", "data\\train\\{}.jpg"])
+def test_the_split_of_a_photo_is_the_folder_it_lies_in(path: str, tmp_path: Path):
+    touch(tmp_path, *(f"data/{split}/{n}.jpg" for split in ("train", "test") for n in range(3)))
+    names = [path.format(n).replace("train", split) for split in ("train", "test") for n in range(3)]
+    data = read_data(as_csv(tmp_path, "file_name,label\n" + "".join(f"{name},cat\n" for name in names)))
+    assert {file.parent.name for file in data.train.files} == {"train"}
+    assert {file.parent.name for file in data.val.files} == {"test"}
+
+
+def test_a_column_split_and_one_that_ends_like_file_name(tmp_path: Path):
+    touch(tmp_path, *(f"{n}.jpg" for n in range(4)))
+    rows = [{"image_file_name": f"{n}.jpg", "label": "cat", "split": "train" if n < 3 else "Test"} for n in range(4)]
+    data = read_data(as_jsonl(tmp_path, *rows))
+    assert [file.name for file in data.train.files] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [file.name for file in data.val.files] == ["3.jpg"]
+    assert data.notes[0].startswith("There is no val: test (1 photo) serves as val")
+
+
 def test_a_column_of_0_and_1_per_label(tmp_path: Path):
     touch(tmp_path, *(f"images/{number}.jpg" for number in range(5)))
     rows = "".join(f"images/{number}.jpg,{number + 10},1,{number % 2},a photo\n" for number in range(5))

@@ -142,6 +142,33 @@ def test_a_test_whose_only_folder_is_no_label_is_left_out(tmp_path: Path):
     assert data.notes[-1] == "Left out, for nothing here labels them: 2 photos, in test/ (2)."
 
 
+def test_a_label_in_another_case_does_not_hide_its_photos(tmp_path: Path):
+    write(tmp_path, train_Cat_1="a", train_Dog_2="b", val_cat_3="c", val_dog_4="d")
+    data = read_data(tmp_path)
+    assert (data.labels, len(data.val)) == (("Cat", "Dog", "cat", "dog"), 2)
+    assert data.notes[-1] == (
+        "Warning: labels differ only by case, white space or punctuation: 'Cat' and 'cat'; 'Dog' and 'dog'."
+    )
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+@pytest.mark.parametrize("name", ["_unlabeled", "Unlabelled", "no_label", "No labels"])
+def test_a_folder_of_photos_that_nobody_labelled_is_no_label(above: str, name: str, tmp_path: Path):
+    """As FiftyOne, CVAT and others write it beside the folders of labels."""
+    for label in ("cat", "dog", name):
+        (tmp_path / above / label).mkdir(parents=True)
+        for number in range(5):
+            (tmp_path / above / label / f"{number}.jpg").write_text(f"{label} {number}")
+    data = read_data(tmp_path)
+    assert (data.labels, len(data.train), len(data.val)) == (("cat", "dog"), 8, 2)
+    assert data.notes[-1] == f"Left out, for nothing here labels them: 5 photos, in {above or name + '/'} (5)."
+
+
+def test_what_is_true_of_two_splits_is_said_once(tmp_path: Path):
+    write(tmp_path, train_pet_cat_1="a", train_dog_2="b", val_pet_cat_3="c", val_dog_4="d")
+    assert read_data(tmp_path).notes == ("Photos in folders below a label's have that label: pet (cat).",)
+
+
 def test_a_label_that_only_a_left_out_test_has_is_no_label(tmp_path: Path):
     write(tmp_path, train_cat_1="a", train_dog_2="b", val_cat_3="c", test_cat_4="d", test_zebra_5="e")
     assert read_data(tmp_path).labels == ("cat", "dog")

@@ -186,6 +186,10 @@ def test_uploads_of_one_name_are_refused(tmp_path: Path):
     ("tasks", "words"),
     [
         ([task(1, "a.jpg")], "has no annotated photos"),
+        (
+            [task(1, "a.jpg", annotations=[{"result": [{"type": "taxonomy", "value": {"taxonomy": [["a", "b"]]}}]}])],
+            "has no choices and no labels of regions. Left out: results of the kind taxonomy.",
+        ),
         ([task(7, "a.jpg", ["cat"], data={"text": "hello"})], "task 7 must name one photo"),
         ([task(7, "a.jpg", ["cat"], annotations=[{"completed_by": 1}])], "task 7: the annotations are not as exported"),
         ([{"image": "a.jpg", "id": 1, "one": "x", "two": "y", "annotation_id": 3}], "has no column of choices"),

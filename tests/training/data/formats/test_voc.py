@@ -143,7 +143,14 @@ def test_an_export_of_roboflow(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("photos", "annotations"),
-    [(".", "."), ("images", "annotations"), ("images", "Annotations"), ("images", "annotations/xmls"), ("photos", ".")],
+    [
+        (".", "."),
+        ("images", "annotations"),
+        ("images", "Annotations"),
+        ("images", "annotations/xmls"),
+        ("data", "labels"),
+        ("photos", "."),
+    ],
 )
 def test_xml_in_a_folder_of_its_own(photos: str, annotations: str, tmp_path: Path):
     for number in range(5):
@@ -153,3 +160,14 @@ def test_xml_in_a_folder_of_its_own(photos: str, annotations: str, tmp_path: Pat
             read_data(tmp_path)
     else:
         assert len(read_data(tmp_path).listed) == 5
+
+
+def test_xml_that_keep_the_name_of_one_photo_are_refused(tmp_path: Path):
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").touch()
+        xml = "<annotation><filename>0.jpg</filename><object><name>cat</name></object></annotation>"
+        (tmp_path / f"{number}.xml").write_text(xml)
+    with pytest.raises(
+        DataError, match=r"0\.xml, 1\.xml, 2\.xml are all of the photo 0\.jpg\. Correct their <filename>"
+    ):
+        read_data(tmp_path)

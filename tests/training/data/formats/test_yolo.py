@@ -74,6 +74,7 @@ def test_a_folder_that_is_train_and_val_is_split(tmp_path: Path):
     (tmp_path / "coco10.yaml").write_text("train: images/train2017\nval: images/train2017\nnames: [cat, dog]\n")
     data = read_data(tmp_path)
     assert (len(data.train), len(data.val)) == (8, 2)
+    assert data.notes[0] == "There is no val: no photos of its own are in images/train2017."
 
 
 def test_lists_of_photos_as_cvat_writes_them(tmp_path: Path):
@@ -89,10 +90,10 @@ def test_lists_of_photos_as_cvat_writes_them(tmp_path: Path):
 def test_a_test_that_is_not_there_or_has_no_text_files_is_left_out(tmp_path: Path):
     photos(tmp_path)
     (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\ntest: images/test\nnames: [cat, dog]\n")
-    assert read_data(tmp_path).notes[0].startswith("Left out: test (0 photos")
+    assert read_data(tmp_path).notes[0] == "There is no test: no photos of its own are in images/test."
     put(tmp_path, "images/test/6.jpg")
     data = read_data(tmp_path)
-    assert data.notes[0].startswith("Left out: test (1 photo of its own, without text files in labels)")
+    assert data.notes[0].startswith("Left out: test (1 photo without text files in labels)")
     assert data.notes[-1] == "Left out, for nothing here labels them: 1 photo, in images/ (1)."
 
 
