@@ -164,8 +164,9 @@ def words(container: Element) -> list[str]:
 
 
 def text_of(item: Element) -> str:
-    """Without the text of comments and elements in it."""
-    return "".join([item.text or "", *(child.tail or "" for child in item)])
+    """The text of a list's item, without comments in it; where the item has qualifiers, the text of its rdf:value."""
+    value = next(item.iter(qualified("rdf:value")), item)
+    return "".join([value.text or "", *(child.tail or "" for child in value)])
 
 
 def add_item(container: Element, word: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from serving.bulk.xmp.embedded import packet_of
+from serving.bulk.xmp.keywords import merge
 from serving.bulk.xmp.packet import Packet, words
 from tests.serving.bulk.xmp.photos_with_metadata import (
     FORMATS,
@@ -272,3 +273,22 @@ def test_keywords_that_iptc_cut_are_not_added_beside_the_whole_ones(first: Any, 
     assert listed(packet_of(photo), "dc:subject") == [whole, "ä", "gro"]
     photo = jpeg(tmp_path / "a.jpg", segment(0xED, b"Photoshop 3.0\0" + block))
     assert listed(packet_of(photo), "dc:subject") == ["ä" * 32, "ä" * 31, "ä", "gro"]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "<rdf:li><rdf:Description><rdf:value>sea</rdf:value><mine:by>Ann</mine:by></rdf:Description></rdf:li>",
+        '<rdf:li rdf:parseType="Resource">\n<rdf:value>s<!-- c -->ea</rdf:value>\n<mine:by>Ann</mine:by></rdf:li>',
+    ],
+)
+def test_keywords_with_qualifiers(item: str, tmp_path: Path):
+    """XMP specification, part 1, section 7.8."""
+    both = f"<dc:subject><rdf:Bag>{item}<rdf:li>ship</rdf:li></rdf:Bag></dc:subject>"
+    assert listed(packet_of(jpeg(tmp_path / "a.jpg", xmp=xmp(both))), "dc:subject") == ["sea", "ship"]
+    there = Packet.parse(xmp(both))
+    merge(there, ["sea", "trees"])
+    assert listed(there, "dc:subject") == ["sea", "ship", "trees"]
+    merge(there, [])
+    assert b"Ann" in there.to_bytes()
+    assert listed(there, "dc:subject") == ["sea", "ship"]
