@@ -1,5 +1,6 @@
 """Which outputs of a graph from elsewhere can be served, settled by running it: declared shapes are often vague."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from labelwise.spec import ImageSpec
 
 _TRIAL = 4  # pictures
 _ENDS_AS_SCORES = {"Sigmoid", "HardSigmoid", "Softmax"}
+_ENDS_AS_NEITHER = {"LogSoftmax", "Log", "Tanh", "Softsign", "Softplus"}  # a sigmoid of them is hardly ever meant
+_REARRANGES = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 _MISFIT = "The spec does not fit the graph: "
 
 
@@ -98,7 +101,8 @@ def _choose_scores(found: Outputs, spec: ForeignSpec) -> str:
 
 
 def _lacks_sigmoid(model: onnx.ModelProto, name: str, values: NDArray, spec: ForeignSpec) -> bool:
-    end = _last_operator(model, name)
+    last = last_node(model, name, _REARRANGES)
+    end = last.op_type if last is not None else "nothing"
     inside = bool(values.min() >= 0 and values.max() <= 1)
     span = f"{name} reaches from {values.min():.3g} to {values.max():.3g} on test pictures"
     if spec.logits and end in _ENDS_AS_SCORES:
@@ -107,14 +111,14 @@ def _lacks_sigmoid(model: onnx.ModelProto, name: str, values: NDArray, spec: For
         raise SpecError(f"{_MISFIT}logits: it says false, but {span}.")
     if spec.logits is not None or end in _ENDS_AS_SCORES:
         return bool(spec.logits)
-    if inside:
-        raise SpecError(f"{_MISFIT}logits: {span}, but comes from no sigmoid; say true or false.")
+    if inside or end in _ENDS_AS_NEITHER:
+        raise SpecError(f"{_MISFIT}logits: {span}, and comes from {end}, not from a sigmoid; say true or false.")
     return True
 
 
-def _last_operator(model: onnx.ModelProto, name: str) -> str:
-    """What computes tensor `name`, behind what only copies it."""
+def last_node(model: onnx.ModelProto, name: str, through: Collection[str]) -> onnx.NodeProto | None:
+    """What computes tensor `name`, behind nodes whose operator is one of `through`."""
     producers = {output: node for node in model.graph.node for output in node.output}
-    while name in producers and producers[name].op_type in ("Identity", "Cast"):
+    while name in producers and producers[name].op_type in through:
         name = producers[name].input[0]
-    return producers[name].op_type if name in producers else "nothing"
+    return producers.get(name)

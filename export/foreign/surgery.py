@@ -1,6 +1,7 @@
 """Cutting a graph from elsewhere to the contract: pixels in, scores out, any batch."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from export.foreign.outputs import OutputForm
+from export.foreign.outputs import OutputForm, last_node
 from export.foreign.signature import InputForm
 from export.onnx_file import graph_inputs
 from export.simplify import remove_unused, rename_input, simplify
@@ -32,7 +33,11 @@ def adapt(model: onnx.ModelProto, form: InputForm, outputs: dict[str, OutputForm
     del adapted.graph.output[:]
     for tensor in spec.outputs:
         output = outputs[tensor.name]
-        _add_output(adapted, _PREFIX + output.name, tensor.name, output, types[_PREFIX + output.name])
+        current = _PREFIX + output.name
+        if logits := _half_logits(adapted, current):
+            _add_output(adapted, logits, tensor.name, replace(output, logits=True), TensorProto.FLOAT16)
+        else:
+            _add_output(adapted, current, tensor.name, output, types[current])
         shape = [_BATCH, *tensor.shape]
         adapted.graph.output.append(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, shape))
     remove_unused(adapted)
@@ -75,6 +80,15 @@ def _add_output(model: onnx.ModelProto, name: str, served: str, output: OutputFo
         model.graph.node.append(helper.make_node("Cast", [name], [f"{served}_float"], to=TensorProto.FLOAT))
         current = f"{served}_float"
     model.graph.node.append(helper.make_node("Sigmoid" if output.logits else "Identity", [current], [served]))
+
+
+def _half_logits(model: onnx.ModelProto, name: str) -> str | None:
+    """What the last Sigmoid of a graph in half precision takes. It is computed in fp32, for between 0.9995 and 1 half
+    precision has no number, and the best scores would be equal."""
+    if precision_of(model) != "fp16":
+        return None
+    last = last_node(model, name, through=("Identity", "Cast"))
+    return last.input[0] if last is not None and last.op_type == "Sigmoid" else None
 
 
 def _free_batch(model: onnx.ModelProto, batch: int) -> None:

@@ -8,8 +8,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from export.foreign import open_foreign
+from export.half_arithmetic import open_as_computed
 from export.onnx_file import GraphError
 from export.run import Target, export_onnx
 from export.simplify import useless_nodes
@@ -120,7 +122,7 @@ def test_scores_that_may_or_may_not_be_logits_are_asked_about(tmp_path: Path):
     model.graph.node[-1].output[0] = "within"
     model.graph.node.append(helper.make_node("Sqrt", ["within"], ["logits"]))  # still within 0..1
     onnx.save_model(model, file)
-    with pytest.raises(SpecError, match="comes from no sigmoid; say true or false"):
+    with pytest.raises(SpecError, match="comes from Sqrt, not from a sigmoid; say true or false"):
         open_foreign(file, spec_file)
     content = json.loads(spec_file.read_text("utf-8"))
     found = []
@@ -128,6 +130,38 @@ def test_scores_that_may_or_may_not_be_logits_are_asked_about(tmp_path: Path):
         spec_file.write_text(json.dumps(content | {"logits": logits}), "utf-8")
         found.append(open_foreign(file, spec_file).reference(np.zeros((1, 8, 12, 3), np.uint8))["scores"])
     np.testing.assert_allclose(found[0], 1 / (1 + np.exp(-found[1])), rtol=1e-6)
+
+
+@pytest.mark.parametrize("end", ["LogSoftmax", "Tanh"])
+def test_what_is_neither_scores_nor_logits_is_asked_about(end: str, tmp_path: Path):
+    with pytest.raises(SpecError, match=f"comes from {end}, not from a sigmoid; say true or false"):
+        open_foreign(*write(tmp_path, ["n", 3, 8, 12], end=end))
+
+
+def test_scores_behind_a_reshape_are_scores(tmp_path: Path):
+    file, spec_file = write(tmp_path, ["n", 3, 8, 12], end="Sigmoid")
+    model = onnx.load(file)
+    model.graph.node[-1].output[0] = "column"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1, 2]), "two"))
+    model.graph.node.append(helper.make_node("Reshape", ["column", "two"], ["logits"]))
+    onnx.save_model(model, file)
+    scores = open_foreign(file, spec_file).reference(np.zeros((1, 8, 12, 3), np.uint8))["scores"]
+    np.testing.assert_allclose(scores, expected(np.zeros((1, 8, 12, 3), np.uint8), FLOAT), atol=1e-5)
+
+
+@pytest.mark.parametrize("keeps_ends", [False, True])
+def test_the_sigmoid_of_a_float16_graph_is_computed_in_fp32(keeps_ends: bool, tmp_path: Path):
+    """In half precision both scores would be 1."""
+    file, spec_file = write(tmp_path, ["n", 3, 8, 12], end="Sigmoid")
+    model = onnx.load(file)
+    (weight,) = (values for values in model.graph.initializer if values.name == "weight")
+    weight.CopyFrom(numpy_helper.from_array(np.array([[9, 10]] * 3, np.float32), "weight"))
+    onnx.save_model(convert_float_to_float16(model, keep_io_types=keeps_ends), file)
+    export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
+    session = open_as_computed(tmp_path / "repository/mean_model/1/model.onnx")
+    pixels = np.full((1, 8, 12, 3), [160, 130, 110], np.uint8)  # three means of about 0.3 to 0.6
+    (scores,) = session.run(["scores"], {"image": pixels})[0]
+    assert 0.9995 < scores[0] < scores[1] < 1
 
 
 @pytest.mark.parametrize(
