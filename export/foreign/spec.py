@@ -1,9 +1,10 @@
 """What a graph from elsewhere cannot say itself: a tagger.json of which only labels and image are required."""
 
 import json
+import unicodedata
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from labelwise.errors import SpecError
 from labelwise.spec import DataSpec, ImageSpec, Probability, TaggerSpec
@@ -30,6 +31,12 @@ class ForeignSpec(BaseModel):
     metrics: dict[str, float] = {}
     data: DataSpec | None = None
     training: dict[str, JsonValue] = {}
+
+    @field_validator("labels")
+    @classmethod
+    def _composed(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """In Unicode's form NFC, as training writes labels and as clients ask for them."""
+        return tuple(unicodedata.normalize("NFC", label) for label in labels)
 
     @property
     def label_thresholds(self) -> tuple[float, ...]:

@@ -32,6 +32,10 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path):
     assert read_foreign_spec(tmp_path / "spec.json")[0].labels == ("cat", "sea")
 
 
+def test_labels_are_composed_as_training_writes_them(tmp_path: Path):
+    assert read(tmp_path, LEAST | {"labels": ["cafe\u0301", "sea"]})[0].labels == ("caf\u00e9", "sea")
+
+
 def test_a_whole_contract_is_taken_too(exported: Path):
     spec, complete = read_foreign_spec(exported / "pets/tagger.json")
     assert complete == TaggerSpec.read(exported / "pets")
