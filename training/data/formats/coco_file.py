@@ -32,6 +32,10 @@ class Instances:
 def read_instances(file: Path) -> Instances:
     """Raises a DataError that says what is wrong with `file`."""
     content = parse_json(read_text(file, "JSON"), str(file))
+    if isinstance(content, list):
+        raise DataError(
+            f"{file} is no COCO instances file but a list. A table of photos is read from .jsonl: an object per line."
+        )
     try:
         named = _by_id([(int(entry["id"]), entry["name"]) for entry in content["categories"]], "categories", file)
         parents = {int(entry["id"]): str(entry.get("supercategory") or "") for entry in content["categories"]}

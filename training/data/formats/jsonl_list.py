@@ -11,9 +11,11 @@ from training.data.labelled import LabelledData
 NAME = "a list in JSON lines"
 LAYOUT = "a JSONL, or a folder with labels.jsonl (the same as keys)"
 
+_SUFFIXES = (".jsonl", ".ndjson")
+
 
 def recognises(source: Path) -> bool:
-    return (source.suffix.lower() == ".jsonl" and source.is_file()) or (source / "labels.jsonl").is_file()
+    return (source.suffix.lower() in _SUFFIXES and source.is_file()) or (source / "labels.jsonl").is_file()
 
 
 def read(source: Path, seed: int) -> LabelledData:

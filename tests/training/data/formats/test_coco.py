@@ -309,3 +309,9 @@ def test_names_from_other_systems(tmp_path: Path):
         touch((tmp_path / "train" / file).parent, Path(file).name)
     (tmp_path / "train/_annotations.coco.json").write_text(coco({name: [1] for name in names}, PETS))
     assert {*read_data(tmp_path).listed} == {tmp_path / "train" / file for file in names.values()}
+
+
+def test_a_table_as_json_is_told_how_it_is_read(tmp_path: Path):
+    (tmp_path / "labels.json").write_text('[{"image": "0.jpg", "labels": ["cat"]}]')
+    with pytest.raises(DataError, match=r"but a list\. A table of photos is read from \.jsonl"):
+        read_data(tmp_path / "labels.json")

@@ -31,6 +31,8 @@ def test_lists_of_names(tmp_path: Path):
     assert data.train.targets.tolist() == [[-1, 1, 1], [0, 0, 0], [-1, -1, -1]]
     assert data.val.targets.tolist() == [[1, 0, 0]]
     assert read_data(tmp_path / "labels.jsonl").describe() == data.describe()
+    (tmp_path / "labels.jsonl").rename(tmp_path / "mine.NDJSON")
+    assert read_data(tmp_path / "mine.NDJSON").describe() == data.describe()
 
 
 def test_a_key_per_label(tmp_path: Path):
