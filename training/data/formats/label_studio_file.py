@@ -1,5 +1,6 @@
 """One export of Label Studio: for each photo, what each annotator chose."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from training.data.labelled import some
 # What JSON-MIN and CSV say of an annotation besides its result.
 _ABOUT = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
 _RESULTS = ("choice", "label", "class", "tag")  # in the names that labelling set-ups give to results
+_RESULT = re.compile(r'\{"choices":|\[\{.*"[a-z]*labels":', re.DOTALL)  # in a cell of a CSV
 
 
 @dataclass
@@ -71,7 +73,7 @@ def _of_records(records: Sequence[Mapping[str, Any]], file: Path) -> tuple[list[
         raise DataError(f"{file} lists no photos.")
     columns = [*dict.fromkeys(name for record in records for name in record)]
     image = _image_column(columns, records)
-    results = _result_columns([name for name in columns if name not in (*_ABOUT, image)], columns, file)
+    results = _result_columns([name for name in columns if name not in (*_ABOUT, image)], records, file)
     answers: dict[str, Answer] = {}
     for record in records:
         photo = _photo({"image": record.get(image) if image else None}, str(file))
@@ -88,17 +90,33 @@ def _image_column(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) 
     return "image" if "image" in columns else next(iter(named), None)
 
 
-def _result_columns(candidates: Sequence[str], columns: Sequence[str], file: Path) -> list[str]:
-    """The only column left, or those named like results, or those between the task's number and the annotator's."""
-    if len(candidates) <= 1:
-        found = [*candidates]
-    else:
-        found = [name for name in candidates if any(word in name.lower() for word in _RESULTS)]
-        if not found and {"id", "annotator"} <= {*columns}:
-            found = [name for name in columns[columns.index("id") : columns.index("annotator")] if name in candidates]
+def _result_columns(candidates: Sequence[str], records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
+    """The only column left, or those between the task's number and the annotator's, where JSON-MIN has results.
+
+    A CSV has its columns in alphabetical order: there, what is named or written like a result is one.
+    """
+    between = {name for record in records for name in _between(record)}
+    found = [name for name in candidates if name in between or len(candidates) == 1]
     if not found:
+        found = [name for name in candidates if _is_named_like_a_result(name) or _holds_results(name, records)]
+    if not found:
+        columns = [*dict.fromkeys(name for record in records for name in record)]
         raise DataError(f"{file} has no column of choices: its columns are {some(columns)}. Export it as JSON.")
     return found
+
+
+def _between(record: Mapping[str, Any]) -> list[str]:
+    names = [*record]
+    return names[names.index("id") : names.index("annotator")] if {"id", "annotator"} <= {*names} else []
+
+
+def _is_named_like_a_result(name: str) -> bool:
+    return any(word in name.lower() for word in _RESULTS)
+
+
+def _holds_results(name: str, records: Sequence[Mapping[str, Any]]) -> bool:
+    cells = [record.get(name) for record in records]
+    return any(isinstance(cell, str) and _RESULT.match(cell) for cell in cells)
 
 
 def _of_cell(cell: Any, place: str) -> Iterator[str]:

@@ -20,7 +20,9 @@ _SPLIT_OF_WORD = {
     **{f"{name}set": split for name, split in SPLITS.items()},
     **dict.fromkeys(("eval", "evaluation"), "test"),  # which serves as val where there is no other
     **dict.fromkeys(_OTHERS, OTHER),
-    "trainval": "train",
+    **dict.fromkeys(("trainval", "trn"), "train"),
+    "validate": "val",
+    "tst": "test",
 }
 # What a split's name may hold besides: test_set, train-images, seg_train, val2017.
 _FILLERS = {"set", "data", "dataset", "split", "seg", "image", "images", "img", "imgs", "photo", "photos", "pictures"}

@@ -139,6 +139,31 @@ def test_json_min_and_csv_say_the_same(name: str, tmp_path: Path):
         assert read_data(tmp_path / place).describe() == data.describe()
 
 
+def test_json_min_whose_first_photo_lacks_a_result(tmp_path: Path):
+    records = [
+        {"caption": "x", "image": f"{n}.jpg", "id": n, **one, **ABOUT, "annotation_id": n + 1}
+        for n, one in enumerate([{"sky": "blue"}, {"sky": "blue", "sea": "calm"}, *[{"sea": "calm"}] * 4])
+    ]
+    data = read_data(put(tmp_path, "min.json", json.dumps(records), *(f"{n}.jpg" for n in range(6))))
+    found = targets_of(data)
+    assert data.labels == ("blue", "calm")
+    assert [found[f"{n}.jpg"] for n in range(3)] == [[1, 0], [1, 1], [0, 1]]
+    assert "Left out: the columns caption." in data.notes
+
+
+def test_a_csv_with_results_of_any_name(tmp_path: Path):
+    """As label-studio-sdk 2.1.2 writes choices named weather and boxes named obj."""
+    boxes = '"[{""x"":1,""rotation"":0,""rectanglelabels"":[""cat""],""original_width"":48}]"'
+    choices = '"{""choices"":[""sun"",""rain, heavy""]}"'
+    rows = [f"{n},me,{n},1.0,{boxes},/data/upload/1/{n}.jpg,s{n},{choices if n % 2 else 'sun'}" for n in range(1, 7)]
+    text = "\n".join(["annotation_id,annotator,id,lead_time,obj,photo,source,weather", *rows])
+    data = read_data(put(tmp_path, "result.csv", text, *(f"{n}.jpg" for n in range(1, 7))))
+    assert data.labels == ("cat", "rain, heavy", "sun")
+    found = targets_of(data)
+    assert (found["1.jpg"], found["2.jpg"]) == ([1, 1, 1], [1, 0, 1])
+    assert "Left out: the columns source." in data.notes
+
+
 def test_a_csv_of_all_tasks_and_of_several_annotators(tmp_path: Path):
     """In another order, with a column of the task's own, and with a row that nobody annotated."""
     rows = [
