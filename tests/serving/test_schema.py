@@ -18,6 +18,7 @@ METHODS = {"get", "post"}
 NOT_OF_ROUTES = {
     *("malformed_request", "cross_origin", "not_found", "method_not_allowed", "header_timeout", "headers_too_large"),
     *("misdirected_request", "client_closed", "too_many_connections", "image_not_base64", "unauthorized"),
+    "transfer_coding_unsupported",
 }
 
 
