@@ -7,20 +7,15 @@ that the file does not have: the file is decoded with two different endings, and
 
 import hashlib
 import io
-import re
-from collections.abc import Iterator
 
 from PIL import Image
 from PIL.ImageFile import _Tile
 from PIL.JpegImagePlugin import JpegImageFile  # the class of MPO, Ultra HDR and plain JPEG alike
 
+from .segments import FRAMES, SCAN, segments
+
 _END = b"\xff\xd9"
-_MARKER = re.compile(rb"\xff[\x01-\xfe]")  # not an escaped 0xFF
-_MARKER_BUT_RESTART = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_BARE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
-_START_OF_SCAN, _RESTART_INTERVAL = 0xDA, 0xDD
 _PROGRESSIVE, _ARITHMETIC = {0xC2, 0xCA}, {0xC9, 0xCA}
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _BEYOND_LIBJPEG = {
     **dict.fromkeys((0xC3, 0xCB), "lossless coding"),
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical coding"),
@@ -65,10 +60,10 @@ def keeps_coefficients(image: JpegImageFile, data: bytes) -> bool:
 
 def unsupported_coding(data: bytes) -> str | None:
     """Says what the JPEG `data` uses that libjpeg or Pillow does not decode; None if nothing is known of that."""
-    for marker, _, body in _segments(data):
+    for marker, _, body in segments(data):
         if marker in _BEYOND_LIBJPEG:
             return _BEYOND_LIBJPEG[marker]
-        if marker in _FRAMES and len(body) >= 9:
+        if marker in FRAMES and len(body) >= 9:
             if body[0] != 8:
                 return f"a depth of {body[0]} bits"
             if body[1:3] == b"\0\0":
@@ -122,7 +117,7 @@ def _load(image: JpegImageFile, tile: list[_Tile], data: bytes) -> None:
 
 def _is_arithmetic(data: bytes) -> bool:
     """Whether zeros without end follow the data, by the standard (T.81, D.2): they never run out and turn grey."""
-    return next((marker in _ARITHMETIC for marker, _, _ in _segments(data) if marker in _FRAMES), False)
+    return next((marker in _ARITHMETIC for marker, _, _ in segments(data) if marker in FRAMES), False)
 
 
 def _ends_in_grey(image: Image.Image) -> bool:
@@ -135,13 +130,13 @@ def _end_of_scans(data: bytes) -> int | None:
     """Returns where the last scan's data end. Returns None if a component or some of its bits have no scan."""
     missing: set[tuple[int, int]] | None = None  # component, coefficient
     progressive = False
-    for marker, start, body in _segments(data):
+    for marker, start, body in segments(data):
         if missing is not None and not missing:
             return start
-        if marker in _FRAMES and missing is None:
+        if marker in FRAMES and missing is None:
             progressive = marker in _PROGRESSIVE
             missing = {(name, place) for name in body[6::3] for place in range(64 if progressive else 1)}
-        elif marker == _START_OF_SCAN and missing is not None and len(body) >= 6:
+        elif marker == SCAN and missing is not None and len(body) >= 6:
             first, last, bits = body[-3:]
             places = range(first, last + 1) if progressive else range(1)
             if not progressive or not bits & 15:  # the lowest bit comes with this scan
@@ -152,20 +147,4 @@ def _end_of_scans(data: bytes) -> int | None:
 
 
 def _start_of_scans(data: bytes) -> int:
-    return next((start for marker, start, _ in _segments(data) if marker == _START_OF_SCAN), len(data))
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yields each marker with its place and the bytes that belong to it, and passes over the scans' data.
-
-    Restart markers are part of these data if the file has defined their interval; otherwise they end a scan.
-    """
-    place, pattern = 2, _MARKER
-    while found := pattern.search(data, place):
-        marker, place = data[found.start() + 1], found.end()
-        length = 0 if marker in _BARE else int.from_bytes(data[place : place + 2], "big")
-        body = data[place + 2 : place + length]
-        if marker == _RESTART_INTERVAL:
-            pattern = _MARKER_BUT_RESTART if any(body) else _MARKER
-        yield marker, found.start(), body
-        place += length
+    return next((start for marker, start, _ in segments(data) if marker == SCAN), len(data))

@@ -25,7 +25,7 @@ def held_pixels(image: Image.Image, data: bytes, whole: int) -> int:
     """
     pixels = image.width * image.height
     if isinstance(image, JpegImageFile):
-        return whole if keeps_coefficients(image, data) else pixels
+        return whole if pixels < whole and keeps_coefficients(image, data) else pixels
     if image.format == "TIFF":
         return max(pixels, ceil(tiff.decoding_bytes(tiff.read_layout(data)) / BYTES_PER_PIXEL))
     if image.format in ("AVIF", "HEIF"):
@@ -38,6 +38,8 @@ def check_memory(image: Image.Image, data: bytes, max_pixels: int) -> None:
 
     Raises BrokenImageError if an AVIF's frames are far larger than the picture is said to be.
     """
+    if isinstance(image, JpegImageFile):
+        return  # never more than its width times its height
     width, height = image.size
     if image.format == "AVIF":
         frames = _frames(data)

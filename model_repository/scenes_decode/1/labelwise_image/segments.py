@@ -1,6 +1,7 @@
 """The structure of JPEG: segments before the picture, and scans in it."""
 
 import re
+from collections.abc import Iterator
 
 from .structure import Structure, require
 from .tags import check_exif
@@ -11,11 +12,29 @@ _MOST_EXIF = 64  # segments, which Pillow joins one by one
 _MOST_RESOURCES = 20_000  # of Photoshop's
 _MOST_SCANS = 256  # a camera's progressive photo has 10
 _MOST_WORK = 20 * 64_000_000  # pixels times scans
-_MARKER = re.compile(rb"\xff[\x01-\xfe]")
-_AMONG_SCANS = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither an escaped 0xFF nor a restart marker
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")  # not an escaped 0xFF
+_MARKER_BUT_RESTART = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _BARE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_SEQUENTIAL, _PROGRESSIVE, _END, _SCAN, _TABLES, _APP1, _APP2 = (0xC0, 0xC1), 0xC2, 0xD9, 0xDA, 0xDB, 0xE1, 0xE2
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL, _PROGRESSIVE, SCAN, _TABLES, _RESTART_INTERVAL = (0xC0, 0xC1), 0xC2, 0xDA, 0xDB, 0xDD
+_END, _APP1, _APP2 = 0xD9, 0xE1, 0xE2
+
+
+def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yields each marker with its place and the bytes that belong to it, and passes over the scans' data.
+
+    Restart markers are part of these data if the file has defined their interval; otherwise they end a scan.
+    """
+    place, pattern = 2, _MARKER
+    while found := pattern.search(data, place):
+        marker, place = data[found.end() - 1], found.end()
+        body = b""
+        if marker not in _BARE:
+            body = data[place + 2 : place + max(int.from_bytes(data[place : place + 2], "big"), 2)]
+            place += 2 + len(body)
+        if marker == _RESTART_INTERVAL:
+            pattern = _MARKER_BUT_RESTART if any(body) else _MARKER
+        yield marker, found.start(), body
 
 
 def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
@@ -23,25 +42,21 @@ def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
     place, count, tables, frame = 2, 0, 0, b""
     kind, scan = 0, b""
     exif: list[bytes] = []
-    while not scan and (found := _MARKER.search(data, place)):
-        marker = data[found.end() - 1]
-        count += 1 + found.start() - place  # what stands between segments is read byte by byte
+    for marker, start, body in segments(data):
+        count += 1 + start - place  # what stands between segments is read byte by byte
         require(count <= most, "more than {} segments", most)
-        place = found.end()
-        if marker in _BARE:
-            continue
-        body = data[place + 2 : place + max(int.from_bytes(data[place : place + 2], "big"), 2)]
-        place += 2 + len(body)
+        place = start + 2 if marker in _BARE else start + 4 + len(body)
         tables += len(body) if marker == _TABLES else 0
         require(tables <= _MOST_TABLES, "more than {} KiB of tables", _MOST_TABLES // 1024)
-        if marker in _FRAMES:
+        if marker in FRAMES:
             kind, frame = marker, body
         elif marker == _APP1 and body.startswith(b"Exif\0\0"):
             exif.append(body[6:] if exif else body)
         elif marker == _APP2 and body.startswith(b"MPF\0"):
             check_exif(body[4:])  # a directory of tags as EXIF's
-        elif marker == _SCAN:
+        elif marker == SCAN:
             scan = body
+            break
     require(len(exif) <= _MOST_EXIF, "more than {} blocks of EXIF", _MOST_EXIF)
     check_exif(b"".join(exif))
     require(data.count(b"8BIM", 0, place) <= _MOST_RESOURCES, "more than {} resources of Photoshop's", _MOST_RESOURCES)
@@ -57,13 +72,13 @@ def _scans(data: bytes, place: int, kind: int, frame: bytes, scan: bytes) -> int
     if kind in _SEQUENTIAL and scan[:1] == frame[5:6]:
         return 1
     scans, count = 1, 0
-    while found := _AMONG_SCANS.search(data, place):
+    while found := _MARKER_BUT_RESTART.search(data, place):
         marker, place = data[found.end() - 1], found.end()
         if marker == _END:
             break
         count += 1
         require(count <= _MOST_SEGMENTS, "more than {} segments among its scans", _MOST_SEGMENTS)
-        scans += marker == _SCAN
+        scans += marker == SCAN
         require(scans <= _MOST_SCANS, "more than {} scans", _MOST_SCANS)
         if marker not in _BARE:
             place += int.from_bytes(data[place : place + 2], "big")
