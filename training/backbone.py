@@ -1,5 +1,6 @@
 """timm backbones as feature extractors, from scratch, from timm's hub, or from a file."""
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,10 @@ from training.config import ModelConfig
 def make_backbone(config: ModelConfig) -> nn.Module:
     """The backbone of `config`, which gives a list of one feature map. LabelwiseError names what is wrong with it."""
     options = _weight_options(config) | {"features_only": True, "out_indices": (config.feature_level,)}
+    if (
+        config.weights is not None
+    ):  # timm warns of the classifier in the file, which `_check_weights` has looked through
+        logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
     try:
         try:
             return timm.create_model(config.backbone, **options, drop_path_rate=config.drop_path)
