@@ -42,6 +42,7 @@ def merge(packet: Packet, labels: Sequence[str], mark: str = MARK) -> bool:
     mine = {*ours.pop(mark, ())}
     shared = {word for listed in ours.values() for word in listed}
     removed = {word for word in mine | shared if not lists.shows(word)}
+    # Somebody's own are those that are in no list of ours, and those of ours that somebody moved into a hierarchy.
     theirs = ((lists.subjects() | lists.tops()) - mine - shared) | ((lists.parts() & lists.subjects()) - lists.tops())
     wanted = list(dict.fromkeys(keyword_of(label) for label in labels if label not in theirs))
     wanted = [word for word in wanted if word not in theirs]

@@ -3,6 +3,7 @@
 darktable, digiKam and Immich read `photo.jpg.xmp`. Lightroom and Bridge read `photo.xmp`, and only beside raw files.
 """
 
+import errno
 import os
 import re
 import stat
@@ -124,5 +125,8 @@ def _beside(file: str) -> list[bytes]:
 
 
 def _read(file: Path) -> bytes:
+    """Its bytes, and one more than a sidecar may have at most. Raises OSError."""
+    if not stat.S_ISREG(file.stat().st_mode):  # a named pipe would be waited for without end
+        raise OSError(errno.EINVAL, "what is there is not a file")
     with file.open("rb") as stream:
         return stream.read(LARGEST + 1)

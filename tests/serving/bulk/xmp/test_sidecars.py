@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -182,6 +183,24 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_row(tmp_path: Path):
     (row,) = Sidecars().add([photo], [scored(spec, "trees")], spec)
     assert row.error == "sidecar_unwritable"
     assert {file.name for file in tmp_path.iterdir()} == {"a.jpg", "a.jpg.xmp"}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("name", ["a.jpg.xmp", "elsewhere"])
+def test_what_is_not_a_file_is_left_alone(make: Callable[[Path], None], name: str, tmp_path: Path):
+    spec = TaggerSpec.read(ROOT / "model_repository/scenes")
+    photo = a_photo(tmp_path / "a.jpg")
+    make(tmp_path / name)
+    before = (tmp_path / name).stat()
+    if name == "elsewhere":
+        (tmp_path / "a.jpg.xmp").symlink_to(name)
+    assert not Sidecars().done(photo, scored(spec, "trees"), spec)
+    (row,) = Sidecars().add([photo], [scored(spec, "trees")], spec)
+    assert (row.error, row.detail) == (
+        "sidecar_unwritable",
+        "The sidecar cannot be written: what is there is not a file.",
+    )
+    assert os.path.samestat((tmp_path / name).stat(), before)
 
 
 @pytest.mark.parametrize("content", [b"", b" \n"])
