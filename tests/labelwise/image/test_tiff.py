@@ -254,7 +254,9 @@ def test_every_compression_shows_the_same(compression: str):
     assert_shows(stream.getvalue(), np.broadcast_to(values * 255, (4, 3)), within=8)
 
 
-@pytest.mark.parametrize(("number", "named"), [(6, "old-style JPEG"), (34712, "JPEG 2000"), (34925, "LZMA"), (9, "9")])
+@pytest.mark.parametrize(
+    ("number", "named"), [(6, "old-style JPEG"), (34712, "JPEG 2000"), (34925, "LZMA"), (50001, "WebP"), (9, "9")]
+)
 def test_other_compressions_are_refused_by_their_names(number: int, named: str):
     with pytest.raises(UnsupportedImageError, match=f"TIFF with .*{named} compression is not supported"):
         open_rgb(tiff(samples(RGB, 8), RGB, 8, tags={259: [number]}))

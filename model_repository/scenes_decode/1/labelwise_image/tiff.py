@@ -55,8 +55,8 @@ _COLOURS = {
 }
 _UINT, _FLOAT = 1, 3
 _FORMATS = {_UINT: "", 2: "signed ", _FLOAT: "floating-point ", 4: "untyped ", 5: "complex ", 6: "complex "}
-_NONE, _JPEG, _ZSTD, _WEBP = 1, 7, 50000, 50001
-_COMPRESSIONS = {_NONE, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, _ZSTD, _WEBP}
+_NONE, _JPEG, _ZSTD = 1, 7, 50000
+_COMPRESSIONS = {_NONE, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, _ZSTD}
 _OTHER_COMPRESSIONS = {
     6: "old-style JPEG",
     34661: "JBIG",
@@ -65,6 +65,7 @@ _OTHER_COMPRESSIONS = {
     34712: "JPEG 2000",
     34887: "LERC",
     34925: "LZMA",  # its header alone may ask for 4 GiB of memory
+    50001: "WebP",  # which the libtiff of Pillow's wheels lacks
     50002: "JPEG XL",
 }
 _DECODED = {  # the depths that are decoded rightly; a table test compares them with what other programs show
@@ -140,8 +141,8 @@ def decoding_bytes(layout: Layout) -> int:
     """Returns how many bytes are allocated at most while the picture is decoded, before it is brought to RGB."""
     (width, height), (across, down) = layout.size, layout.block
     block = down * ceil(across * (layout.samples / layout.planes) * layout.bits / 8)
-    if layout.compression in (_JPEG, _WEBP):
-        block *= 3  # and a progressive JPEG's coefficients, or WebP's own picture
+    if layout.compression == _JPEG:
+        block *= 3  # and a progressive JPEG's coefficients
     elif layout.compression == _ZSTD:
         block *= 2  # and its window
     if layout.colour == _YCBCR and layout.compression not in (_NONE, _JPEG):
