@@ -86,7 +86,7 @@ def _labels(image: ElementTree.Element) -> set[str]:
 def _entries(images: Sequence[_Image], file: Path, split: str | None) -> list[Entry]:
     """A subset may be a split, and a folder in images."""
     subsets = sorted({image.subset for image in images if image.subset})
-    places = ["images", ".", *(f"images/{subset}" for subset in subsets)]
+    places = ["images", ".", "images/default", *(f"images/{subset}" for subset in subsets)]
     by_subset: dict[str, list[_Image]] = {}
     for image in images:
         by_subset.setdefault(image.subset, []).append(image)

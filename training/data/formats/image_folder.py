@@ -9,8 +9,8 @@ from labelwise.label_names import clean_name
 from training.data.formats import csv_list, jsonl_list
 from training.data.formats.entries import Entry, entries_to_data
 from training.data.formats.files import locate, read_head
-from training.data.formats.splits import Part, find_parts, split_of
-from training.data.formats.table import Row, read_names, read_split, read_target
+from training.data.formats.splits import Part, find_parts
+from training.data.formats.table import Row, find_column, read_names, read_split, read_target
 from training.data.labelled import PRESENT, UNKNOWN, LabelledData, some
 
 NAME = "Hugging Face's ImageFolder"
@@ -45,7 +45,7 @@ def read(source: Path, seed: int) -> LabelledData:
     parts = [_read_part(part) for part in find_parts(folder, _holds)]
     columns = [*dict.fromkeys(name for part in parts for name in part.columns if name != part.photo_column)]
     if all(part.split is None for part in parts):
-        columns = [name for name in columns if name != _SPLIT]  # it is read
+        columns = [name for name in columns if name.lower() != _SPLIT]  # it is read
     named = next((name for name in _NAMED if name in columns), None)
     label_columns = [] if named else [name for name in columns if _is_label(name, parts)]
     if not named and not label_columns:
@@ -122,6 +122,7 @@ def _is_label(column: str, parts: Sequence[_Metadata]) -> bool:
 
 
 def _entries(part: _Metadata, targets: Sequence[_Targets], labels: Sequence[str]) -> list[Entry]:
+    split_column = find_column(part.columns, _SPLIT)
     names = [_photo(row, part) for row in part.rows]
     photos = locate(names, [part.file.parent], part.file)
     return [
@@ -129,19 +130,10 @@ def _entries(part: _Metadata, targets: Sequence[_Targets], labels: Sequence[str]
             photo,
             present or set(),
             {*labels} if present is None else unknown,
-            part.split or _split(row, photo, part),
+            part.split or (read_split(row, split_column, part.file) if split_column else None),
         )
         for row, photo, (present, unknown) in zip(part.rows, photos, targets, strict=True)
     ]
-
-
-def _split(row: Row, photo: Path, part: _Metadata) -> str | None:
-    """Of metadata above all splits: by its column `split`, or else by the photo's folders, such as data/train."""
-    if _SPLIT in part.columns:
-        return read_split(row, _SPLIT, part.file)
-    folder = part.file.parent
-    folders = photo.relative_to(folder).parts[:-1] if photo.is_relative_to(folder) else ()
-    return next(filter(None, map(split_of, folders)), None)
 
 
 def _photo(row: Row, part: _Metadata) -> str:

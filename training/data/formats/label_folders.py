@@ -17,7 +17,10 @@ NAME = "a folder per label"
 LAYOUT = "a folder with one folder of photos per label, or with train, val and test that hold them"
 
 # What exports call folders that are no labels.
-_STRUCTURE = {"images", "imgs", "labels", "annotations", "jpegimages", "segmentationclass", "segmentationobject"}
+_STRUCTURE = {
+    *("image", "images", "img", "imgs", "photo", "photos", "data", "masks", "label", "labels"),
+    *("annotation", "annotations", "jpegimages", "segmentationclass", "segmentationobject"),
+}
 _JUNK = {"thumbs.db", "desktop.ini"}
 
 

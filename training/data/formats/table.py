@@ -40,19 +40,19 @@ def read_table(rows: Sequence[Row], columns: Sequence[str], file: Path, seed: in
     The names of these columns count in any case. Paths are relative to `file`, or to a folder `images` beside it.
     Raises DataError, with the line.
     """
-    path_column = next((found for name in PATH_COLUMNS if (found := _column(columns, name))), None)
+    path_column = next((found for name in PATH_COLUMNS if (found := find_column(columns, name))), None)
     if path_column is None:
         raise DataError(
             f"{file} has no column with the photos' paths: name it `image`. Its columns are {some([*columns])}."
         )
-    split_column = _column(columns, _SPLIT) or _column(columns, _IS_VAL)
+    split_column = find_column(columns, _SPLIT) or find_column(columns, _IS_VAL)
     others = [name for name in columns if name not in (path_column, split_column)]
     if not others:
         raise DataError(
             f"{file} has no label columns: one column of 0 and 1 per label is needed, or names in `labels`."
         )
     labels, targets = (
-        _named_labels(rows, others, file) if _column(others, _NAMES) else _label_columns(rows, others, file)
+        _named_labels(rows, others, file) if find_column(others, _NAMES) else _label_columns(rows, others, file)
     )
     names = [_path(row, path_column, file) for row in rows]
     splits = [read_split(row, split_column, file) for row in rows] if split_column else None
@@ -60,7 +60,7 @@ def read_table(rows: Sequence[Row], columns: Sequence[str], file: Path, seed: in
     return assemble(labels, files, targets, splits, seed, file)
 
 
-def _column(columns: Sequence[str], name: str) -> str | None:
+def find_column(columns: Sequence[str], name: str) -> str | None:
     """The column `name`, or, if there is none, the first that differs only by case."""
     return name if name in columns else next((column for column in columns if column.lower() == name), None)
 
@@ -109,7 +109,7 @@ def _number(text: str) -> float | None:
 
 def _named_labels(rows: Sequence[Row], columns: Sequence[str], file: Path) -> tuple[list[str], NDArray[np.float32]]:
     """Labels not named are absent; of a row without a list every label is unknown."""
-    names_column, unknown_column = _column(columns, _NAMES), _column(columns, _UNKNOWN_NAMES)
+    names_column, unknown_column = find_column(columns, _NAMES), find_column(columns, _UNKNOWN_NAMES)
     assert names_column
     if surplus := [name for name in columns if name not in (names_column, unknown_column)]:
         raise DataError(f"{file} has names in `labels` and other columns too: {some(surplus)}. Keep one or the other.")

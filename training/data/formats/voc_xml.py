@@ -32,7 +32,7 @@ def read_annotations(folder: Path, names: Sequence[str], source: Path) -> list[A
     annotations, faults = [], []
     for name in names:
         try:
-            annotations.append(_read(folder / f"{name}.xml", name))
+            annotations.append(_read(_file(folder, name), name))
         except FileNotFoundError:
             faults.append(f"{name}.xml (missing)")
         except (OSError, ElementTree.ParseError, ValueError) as error:
@@ -40,6 +40,11 @@ def read_annotations(folder: Path, names: Sequence[str], source: Path) -> list[A
     if faults:
         raise DataError(f"{counted(len(faults), 'annotation')} of {source} cannot be read: {some(faults)}.")
     return annotations
+
+
+def _file(folder: Path, name: str) -> Path:
+    lower, upper = folder / f"{name}.xml", folder / f"{name}.XML"
+    return upper if upper.is_file() and not lower.is_file() else lower
 
 
 def find_photos(annotations: Sequence[Annotation], roots: Sequence[Path], source: Path) -> list[Path]:

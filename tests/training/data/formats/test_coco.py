@@ -143,6 +143,22 @@ def test_photos_in_a_folder_named_like_their_split(place: str, tmp_path: Path):
     assert data.val.files == (tmp_path / val / "1.jpg", tmp_path / val / "2.jpg")
 
 
+def test_one_file_for_photos_in_folders_named_like_splits(tmp_path: Path):
+    names = [f"{split}\\{number}.jpg" for split in ("train", "val", "test", "sample") for number in range(2)]
+    for name in names:
+        touch((tmp_path / "images" / name.replace("\\", "/")).parent, name.rpartition("\\")[2])
+    (tmp_path / "all.json").write_text(coco({name: [1] for name in names}, PETS))
+    data = read_data(tmp_path)
+    assert {file.parent.name for file in data.train.files} == {"train"}
+    assert {file.parent.name for file in data.val.files} == {"val"}
+    assert "The folder of each photo tells its split: sample, test, train, val." in data.notes
+    touch(tmp_path / "images", "loose.jpg")  # of no split, so a fifth of all is drawn
+    (tmp_path / "all.json").write_text(coco({name: [1] for name in (*names, "loose.jpg")}, PETS))
+    mixed = read_data(tmp_path)
+    assert (len(mixed.train), len(mixed.val)) == (7, 2)
+    assert any("folders sample, test, train, val do not count as splits, for not every" in note for note in mixed.notes)
+
+
 def test_photos_that_lie_elsewhere_are_pointed_out(tmp_path: Path):
     touch(tmp_path / "pictures/2020", "A.JPG")
     write(tmp_path, "instances_all.json", {1: "x/a.jpg"}, [(1, 3, 0)])

@@ -32,7 +32,7 @@ def put(root: Path, images: dict[str, str], place: str = "images", meta: str = M
     return root
 
 
-@pytest.mark.parametrize("place", ["images", "."])
+@pytest.mark.parametrize("place", ["images", ".", "images/default"])
 def test_tags_and_shapes_are_labels(place: str, tmp_path: Path):
     mask = '<mask label="dog" source="manual" occluded="0" rle="1" left="1" top="1" width="1" height="1"></mask>'
     images = {

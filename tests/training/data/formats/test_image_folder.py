@@ -81,7 +81,7 @@ def test_the_split_of_a_photo_is_the_folder_it_lies_in(path: str, tmp_path: Path
 
 def test_a_column_split_and_one_that_ends_like_file_name(tmp_path: Path):
     touch(tmp_path, *(f"{n}.jpg" for n in range(4)))
-    rows = [{"image_file_name": f"{n}.jpg", "label": "cat", "split": "train" if n < 3 else "Test"} for n in range(4)]
+    rows = [{"image_file_name": f"{n}.jpg", "label": "cat", "Split": "train" if n < 3 else "Test"} for n in range(4)]
     data = read_data(as_jsonl(tmp_path, *rows))
     assert [file.name for file in data.train.files] == ["0.jpg", "1.jpg", "2.jpg"]
     assert [file.name for file in data.val.files] == ["3.jpg"]

@@ -109,11 +109,12 @@ def test_words_that_only_hold_a_split_are_labels(tmp_path: Path):
         {"train_train_1": "a", "train_car_2": "b", "val_car_3": "c"},
         {"train_images_1": "a", "train_labels_2": "b", "val_images_3": "c"},
         {"images_1": "a", "labels_2": "b"},
+        {"image_1": "a", "mask_2": "b"},
         {"train_cat_1": "a", "train_images_2": "b", "val_cat_3": "c"},
     ],
 )
 def test_nor_is_what_exports_call_all_their_photos(files: dict[str, str], tmp_path: Path):
-    with pytest.raises(DataError, match=r"where those of labels are expected: (train|images)"):
+    with pytest.raises(DataError, match=r"where those of labels are expected: (train|images?)"):
         read_data(write(tmp_path, **files))
 
 

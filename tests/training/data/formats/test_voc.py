@@ -129,7 +129,7 @@ def test_the_lists_of_cvat(tmp_path: Path):
 def test_an_export_of_roboflow(tmp_path: Path):
     put(tmp_path, "train/a_jpg.rf.1f.jpg", "train/a_jpg.rf.1f.xml", "a_jpg.rf.1f.jpg", "cat")
     put(tmp_path, "train/b.jpg", "train/b.xml", "b.jpg")
-    put(tmp_path, "valid/c.jpg", "valid/c.xml", "c.jpg", "dog", "cat")
+    put(tmp_path, "valid/c.jpg", "valid/c.XML", "c.jpg", "dog", "cat")
     put(tmp_path, "test/d.jpg", "test/d.xml", "d.jpg", "dog")
     (tmp_path / "train/unseen.jpg").touch()
     data = read_data(tmp_path)
