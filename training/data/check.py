@@ -56,7 +56,22 @@ def check_photos(
     keeps = image is not None and _keeps(
         sum(_bytes(len(photos), image, scale) for photos, scale in splits), cache, processes
     )
-    size = image if keeps else None  # where the pixels are not kept, a cheaper look at the photo will do
+    (train, val), faults, noted = _decode_splits(splits, image if keeps else None, progress)
+    _report(faults, skip_broken, say)
+    if noted:
+        say(f"Of {counted(len(noted), 'photo')} the colours had to be assumed: {some(noted)}")
+    if not len(train) or not len(val):
+        raise DataError("No photo of train or none of val can be decoded: look at the files.")
+    return replace(data, train=train, val=val)
+
+
+def _decode_splits(
+    splits: Sequence[tuple[Photos, float]], size: ImageSpec | None, progress: Progress
+) -> tuple[list[Photos], list[str], list[str]]:
+    """The photos of each split that decode, with their pixels if `size` is given, and all faults and notes.
+
+    Without `size` the pixels are not kept, and a cheaper look at each photo will do.
+    """
     jobs = [(file, size, scale) for photos, scale in splits for file in photos.files]
     results = iter(progress(ordered_map(_try_decode, jobs)))
     checked, faults, noted = [], [], []
@@ -68,13 +83,7 @@ def check_photos(
         noted += odd
     for _ in results:  # none is left, but a progress bar ends only when it has seen so
         pass
-    _report(faults, skip_broken, say)
-    if noted:
-        say(f"Of {counted(len(noted), 'photo')} the colours had to be assumed: {some(noted)}")
-    train, val = checked
-    if not len(train) or not len(val):
-        raise DataError("No photo of train or none of val can be decoded: look at the files.")
-    return replace(data, train=train, val=val)
+    return checked, faults, noted
 
 
 def keep_pixels(
