@@ -31,6 +31,8 @@ def host_of(authority: bytes) -> str | None:
 
 def head_problem(version: str, headers: Sequence[Header]) -> str | None:
     """Returns the code of the problem that this head of an HTTP/`version` request has, or None."""
+    if version not in ("1.0", "1.1"):  # the parser takes 0.9 and 2.0 too, which have no such heads
+        return "malformed_request"
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) > 1 or (not hosts and version != "1.0"):
         return "malformed_request"
@@ -47,14 +49,17 @@ def _coding_problem(version: str, codings: bytes) -> str | None:
     return None if names == [b"chunked"] else "transfer_coding_unsupported"
 
 
-def with_host_of_target(target: bytes, headers: Sequence[Header]) -> Sequence[Header]:
-    """Returns `headers` with the host that an absolute-form `target` names, which overrides the Host header.
+def resolve_target(method: bytes, target: bytes, headers: Sequence[Header]) -> tuple[bytes, Sequence[Header]]:
+    """Returns the path with its query, and `headers` with the host that an absolute-form `target` names.
 
-    Raises ValueError if the target is neither a path nor an http(s) URL with a host.
+    That host overrides the Host header. Raises ValueError if the target is neither a path, nor an http(s) URL with a
+    host, nor the `*` of an OPTIONS request.
     """
-    if target.startswith(b"/"):
-        return headers
+    if target.startswith(b"/") or (method, target) == (b"OPTIONS", b"*"):
+        return target, headers
     match = _ABSOLUTE.match(target)
     if match is None or host_of(match["authority"]) in (None, ""):
         raise ValueError(f"not a request target: {target!r}")
-    return [(b"host", match["authority"]), *(header for header in headers if header[0] != b"host")]
+    rest = target[match.end() :]
+    path = rest if rest.startswith(b"/") else b"/" + rest
+    return path, [(b"host", match["authority"]), *(header for header in headers if header[0] != b"host")]

@@ -12,13 +12,13 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.gateway.errors import PROBLEM_TYPE, PROBLEMS, Problem
-from serving.gateway.requests.head import head_problem, with_host_of_target
+from serving.gateway.requests.head import head_problem, resolve_target
 
 LINGERING = 64  # connections beyond the limit that may read why they are refused; more are cut
 
 _MAX_HEAD = 32 * 2**10  # bytes of request line and headers
 _MAX_HEADERS = 100
-_MAX_FRAMING = 28 * 2**10  # bytes of chunk extensions and trailers in one body
+_MAX_FRAMING = 24 * 2**10  # bytes of chunk extensions and trailers in one body; two pieces more may pass uncounted
 _FRAME = 16  # bytes that the frame of one chunk may take beyond that: its size in hex and two line ends
 _PIECE = 4 * 2**10  # bytes that are parsed at once where limits have to be kept, so to this precision
 _MAX_PIPELINED = 32  # requests sent ahead of their answers
@@ -131,10 +131,13 @@ class LimitedProtocol(HttpToolsProtocol):
             raise ValueError
         if self.parser.should_upgrade():
             return
-        self._problem = head_problem(self.parser.get_http_version(), self.headers) or ""
+        version = self.parser.get_http_version()
+        self._problem = head_problem(version, self.headers) or ""
         if self._problem:
             raise ValueError
-        self.headers[:] = with_host_of_target(self.url, self.headers)
+        self.url, self.headers[:] = resolve_target(self.parser.get_method(), self.url, self.headers)
+        if version == "1.0":
+            self.expect_100_continue = False  # such a client would take 100 for the answer (RFC 9110, section 10.1.1)
         self._in_head, self._head_bytes = False, 0
         self._is_chunked, self._framing = any(name == b"transfer-encoding" for name, _ in self.headers), 0
         self._stop_timer()
@@ -142,7 +145,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # a body's trailers are no headers of the request (RFC 9110, section 6.5.1)
-            super().on_header(name, value)
+            super().on_header(
+                name, value.rstrip(b" \t")
+            )  # which belong to no value (section 5.5); the parser leaves them
 
     def on_chunk_header(self) -> None:
         self._framing -= _FRAME
@@ -168,11 +173,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Returns whether the connection stays open: a client that sends no more may still read its answers."""
-        if self._sends_no_more or (self._refusal and not self._is_answering()):
+        if self._sends_no_more:
             return True
         self._drop_incomplete_request()
         if not self._is_answering():
-            return False
+            return False  # asyncio sends what is left to send, a refusal for example, and closes
         self._sends_no_more = True
         self._stop_timer()
         self._timer = self.loop.call_later(_PROBE, self._probe)

@@ -63,6 +63,9 @@ def url() -> Iterator[str]:
         b"GET / HTTP/1.1\r\nHost: local host\r\n\r\n",
         b"GET http://user@localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET ftp://localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/0.9\r\nHost: localhost\r\n\r\n",
     ],
 )
 def test_malformed_http_is_a_problem_too(url: str, request_: bytes) -> None:
@@ -86,14 +89,24 @@ def test_what_stands_around_a_body_has_an_end(url: str, endless: bytes) -> None:
 
 @pytest.mark.parametrize(
     "framing",
-    [b"0\r\nA: " + b"b" * 40_000 + b"\r\n\r\n", b"1;a=" + b"b" * 40_000 + b"\r\nx\r\n0\r\n\r\n"],
-    ids=["trailer", "extension"],
+    [
+        b"0\r\nA: " + b"b" * 2**15 + b"\r\n\r\n",
+        b"0\r\n" + b"A: bbbbbbbb\r\n" * 2800 + b"\r\n",
+        b"1;a=" + b"b" * 2**15 + b"\r\nx\r\n0\r\n\r\n",
+    ],
+    ids=["trailer", "trailers", "extension"],
 )
 @pytest.mark.parametrize("before", [b"", b"1\r\nx\r\n" * 10_000], ids=["alone", "after many small chunks"])
 def test_frames_of_a_body_have_the_documented_limit(url: str, framing: bytes, before: bytes) -> None:
     with connect(url) as connection:
         connection.sendall(CHUNKED + before + framing)
         assert_problem(read_what_comes(connection), 431, "headers_too_large")
+
+
+@pytest.mark.parametrize("framing", [b"0\r\nA: %b\r\n\r\n", b"1;a=%b\r\nx\r\n0\r\n\r\n"], ids=["trailer", "extension"])
+def test_frames_within_the_limit_are_read(url: str, framing: bytes) -> None:
+    once = CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+    assert_problem(exchange(url, once + framing % (b"b" * 24_000)), 415, "image_format_unsupported")
 
 
 @pytest.mark.parametrize("size", [7, 100, 5000, 200_000])
@@ -114,12 +127,28 @@ def test_other_transfer_codings_are_not_read_as_plain(url: str, coding: bytes) -
 @pytest.mark.parametrize(
     ("target", "status"),
     [(b"http://localhost/v2/health/live", 200), (b"HTTP://127.0.0.1:1/v2/health/live", 200),
-     (b"http://[::1]/v2/health/live", 200), (b"http://evil.example/v2/health/live", 421)],
+     (b"http://[::1]/v2/health/live", 200), (b"http://evil.example/v2/health/live", 421),
+     (b"http://localhost", 200), (b"http://localhost?a=/b", 200), (b"http://localhost:/v2/health/live", 200)],
 )  # fmt: skip
 def test_a_target_that_names_a_host_overrides_the_header(url: str, target: bytes, status: int) -> None:
     for header in (b"localhost", b"evil.example"):
         answer = exchange(url, b"GET %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % (target, header))
         assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_white_space_around_a_header_belongs_to_no_value(url: str) -> None:
+    request = b"GET /v2/health/live HTTP/1.1\r\nHost: \t localhost \t\r\nConnection: \t close \t\r\n\r\n"
+    assert exchange(url, request).startswith(b"HTTP/1.1 200")
+
+
+def test_options_of_the_whole_server(url: str) -> None:
+    answer = exchange(url, b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert_problem(answer, 404, "not_found")
+
+
+def test_http_1_0_knows_no_interim_answers(url: str) -> None:
+    head = b"POST /v1/tag HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(PHOTO)
+    assert exchange(url, head + PHOTO).startswith(b"HTTP/1.1 200")
 
 
 def test_http_1_0_needs_no_host(url: str) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from serving.gateway.requests.head import head_problem, host_of, with_host_of_target
+from serving.gateway.requests.head import head_problem, host_of, resolve_target
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,18 @@ def test_only_chunked_is_read(version: str, codings: list[bytes], problem: str |
     assert head_problem(version, headers) == problem
 
 
+def test_only_http_1_has_such_heads() -> None:
+    for version in ("0.9", "2.0"):
+        assert head_problem(version, [(b"host", b"localhost")]) == "malformed_request"
+
+
 def test_the_target_names_the_host_where_it_is_a_url() -> None:
     headers = [(b"accept", b"*/*"), (b"host", b"evil.example")]
-    assert with_host_of_target(b"/v1/tag", headers) == headers
+    assert resolve_target(b"GET", b"/v1/tag?a", headers) == (b"/v1/tag?a", headers)
+    assert resolve_target(b"OPTIONS", b"*", headers) == (b"*", headers)
     replaced = [(b"host", b"localhost:8000"), (b"accept", b"*/*")]
-    assert with_host_of_target(b"http://localhost:8000?x=1", headers) == replaced
+    for rest, path in ((b"", b"/"), (b"?x=1", b"/?x=1"), (b"/v1/tag?x=/", b"/v1/tag?x=/")):
+        assert resolve_target(b"GET", b"http://localhost:8000" + rest, headers) == (path, replaced)
     for target in (b"http:///v1", b"ftp://localhost/", b"*", b"localhost:80", b"http://user@localhost/"):
         with pytest.raises(ValueError, match="not a request target"):
-            with_host_of_target(target, headers)
+            resolve_target(b"GET", target, headers)
