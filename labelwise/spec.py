@@ -17,6 +17,8 @@ SPEC_FILE = "tagger.json"
 LAST_VERSION = 10**15 - 1  # within what JSON and Triton's int64 keep exactly
 LABELS_FILE = "labels.txt"
 
+_LARGEST_FILE = 64 * 2**20  # bytes of a tagger.json
+
 # What may stand in a URL, a folder name and a Triton configuration alike; no dots, so no path tricks.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
@@ -104,7 +106,7 @@ class TaggerSpec(_Frozen):
         """Read and validate `path`, a tagger.json or a folder that holds one. SpecError names the wrong field."""
         file = path / SPEC_FILE if path.is_dir() else path
         try:
-            text = read_regular_file(file).decode("utf-8")
+            text = read_regular_file(file, _LARGEST_FILE).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"{file} cannot be read: {_reason(error)}") from error
         return cls.parse(text, str(file))
@@ -134,8 +136,11 @@ def sha256_of(file: Path) -> str:
     return digest.hexdigest()
 
 
-def read_regular_file(file: Path) -> bytes:
-    """Returns the content of `file`. Raises OSError, also for a named pipe, which would block until somebody writes."""
+def read_regular_file(file: Path, most: int) -> bytes:
+    """Returns the content of `file`. Raises OSError if it holds more than `most` bytes.
+
+    Also raises OSError for a named pipe, which would block until somebody writes.
+    """
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as stream:
         mode = os.fstat(descriptor).st_mode
@@ -143,7 +148,10 @@ def read_regular_file(file: Path) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(file))
-        return stream.read()
+        content = stream.read(most + 1)
+        if len(content) > most:
+            raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(file))
+        return content
 
 
 def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:

@@ -8,14 +8,19 @@ from pathlib import Path
 
 from labelwise.errors import LabelwiseError
 
-# Reads until this process ends, and so closes the pipe; each line names one more folder. What a terminal or a service
+# Reads until this process ends, and so closes the pipe; each line is one more pattern. What a terminal or a service
 # manager tells everybody is no reason to remove the folder under a process that is still ending.
 _JANITOR = """
 trap '' HUP INT TERM
 while IFS= read -r more; do set -- "$@" "$more"; done
 rm -rf -- "$1"
 shift
-[ $# = 0 ] || rmdir -- "$@"
+IFS=
+for pattern; do
+    for found in $pattern; do
+        if [ -d "$found" ]; then rmdir -- "$found"; else rm -f -- "$found"; fi
+    done
+done
 """
 
 
@@ -42,11 +47,11 @@ class TemporaryFolder:
     def __exit__(self, *_: object) -> None:
         self.cleanup()
 
-    def takes_along(self, empty: Path) -> None:
-        """Has the empty folder `empty` removed too if this process is killed."""
+    def takes_along(self, pattern: Path) -> None:
+        """Has the files and empty folders that match `pattern` then removed too if this process is killed."""
         if self._janitor is not None and self._janitor.stdin is not None:
             with contextlib.suppress(OSError):
-                self._janitor.stdin.write(os.fsencode(empty) + b"\n")
+                self._janitor.stdin.write(os.fsencode(pattern) + b"\n")
                 self._janitor.stdin.flush()
 
     def cleanup(self) -> None:

@@ -99,6 +99,7 @@ class LocalTriton:
         require_free(self._host, self._grpc_port, "gRPC")
         require_free(self._host, self._metrics_port, "metrics")
         self._workspace = TemporaryFolder("triton")
+        self._workspace.takes_along(_SHARED_MEMORY / f"{self._regions}*")
         try:
             require_plain(Path(self._workspace.name))
             offer = await asyncio.to_thread(self._lay_out, install, Path(self._workspace.name))
@@ -272,7 +273,6 @@ class LocalTriton:
             await asyncio.wait([self._log], timeout=1)
             self._log.cancel()
         self._remove_regions()
-
         self._scratch.remove()
 
     def _remove_regions(self) -> None:

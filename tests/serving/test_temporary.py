@@ -65,20 +65,24 @@ def test_it_goes_with_a_process_that_is_killed(tmp_path: Path, with_its_group: b
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_empty_folders_elsewhere_go_with_it(tmp_path: Path):
-    program = _OWNER.replace("    print(folder", "    folders.takes_along(pathlib.Path(sys.argv[1]))\n    print(folder")
+def test_files_and_empty_folders_elsewhere_go_with_it(tmp_path: Path):
+    takes_along = "    for pattern in sys.argv[1:]: folders.takes_along(pathlib.Path(pattern))\n"
+    program = _OWNER.replace("    print(folder", f"{takes_along}    print(folder")
     program = program.replace(
         'with TemporaryFolder("test") as folder:', 'folders = TemporaryFolder("test")\nwith folders as folder:'
     )
     elsewhere = tmp_path / "another folder"
     elsewhere.mkdir()
+    files = [tmp_path / name for name in ("a region 1", "a region 2")]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(elsewhere)],
+        [sys.executable, "-c", program, str(elsewhere), str(tmp_path / "a region *"), str(tmp_path / "nothing *")],
         cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as owner:  # fmt: skip
         assert owner.stdout
         owner.stdout.readline()
+        for file in files:
+            file.touch()
         owner.kill()
         owner.wait()
     deadline = time.monotonic() + 60

@@ -30,6 +30,7 @@ _PREFIX = "lw_"  # so that a leaked key is recognised for what it is, by people 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LINE = re.compile(rf"(?P<name>{_NAME.pattern})\s+sha256:(?P<digest>[0-9a-f]{{64}})(?:\s+(?P<made>\S+))?")
 _SECONDS_BETWEEN_LOOKS = 1.0
+_LARGEST_FILE = 2**20  # bytes, which is thousands of keys; it is read on the event loop
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _parse(line: str) -> Key | None:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return read_regular_file(file).decode("utf-8").splitlines()
+        return read_regular_file(file, _LARGEST_FILE).decode("utf-8").splitlines()
     except FileNotFoundError:
         raise LabelwiseError(
             f"There is no key file {file}: `labelwise keys add NAME --keys {file}` makes one."
