@@ -227,6 +227,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refusal = code
         self.limits.on_refusal(code)
         self._stop_timer()
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and cycle.response_started and not cycle.response_complete:
+            self.transport.abort()  # half an answer is under way, and nothing can follow it
+            return
         self._drop_incomplete_request()
         if not self._is_answering():
             self._send_refusal()
@@ -237,8 +241,6 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if self.pipeline:
             self.pipeline.popleft()  # the newest
-        elif self.cycle.response_started:
-            self.transport.abort()
         _give_up(self.cycle)
 
     def _send_refusal(self) -> None:
