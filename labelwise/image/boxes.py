@@ -1,9 +1,10 @@
-"""The structure of AVIF and HEIF (ISO base media files) and of WebP (RIFF)."""
+"""The boxes of AVIF and HEIF (ISO/IEC 14496-12): the one reader of them, and the limits of what they hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from .structure import Structure, require
-from .tags import check_exif, looks_like_exif
+from .tiff_tags import check_exif, looks_like_exif
 
 _MOST_ITEMS = 4096  # pictures, tiles, previews and blocks of metadata; a large phone photo has 200
 _MOST_BOXES = 10_000
@@ -16,10 +17,36 @@ _DEEPEST = 8
 _MOST_EXIF = 64
 
 
+class Box(NamedTuple):
+    kind: bytes
+    start: int  # of what it holds
+    end: int
+
+
+def boxes(data: bytes, place: int, end: int) -> Iterator[Box]:
+    """Yields the boxes that follow each other between `place` and `end`; ends before one that is damaged.
+
+    Decoders read no further there, either. A box that is cut short is yielded.
+    """
+    while place + 8 <= end:
+        size, kind, start = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8], place + 8
+        if size == 1:
+            size, start = int.from_bytes(data[start : start + 8], "big"), place + 16
+        stop = end if size == 0 else min(place + size, end)
+        if stop < start:
+            return
+        yield Box(kind, start, stop)
+        place = stop
+
+
+def find(among: Iterable[Box], kind: bytes) -> Box | None:
+    return next((box for box in among if box.kind == kind), None)
+
+
 def isobmff(data: bytes) -> Structure:
     """The structure of an AVIF or HEIF file. Raises ImageTooComplexError."""
     count = items = 0
-    for kind, start, end in _boxes(data, 0, len(data), _DEEPEST):
+    for kind, start, end in _nested(data, 0, len(data), _DEEPEST):
         count += 1
         items += kind == b"infe"
         require(count <= _MOST_BOXES, "more than {} boxes", _MOST_BOXES)
@@ -34,48 +61,13 @@ def isobmff(data: bytes) -> Structure:
     return Structure(lambda: data, count)
 
 
-def webp(data: bytes) -> Structure:
-    """The structure of a WebP. Raises ImageTooComplexError."""
-    count = metadata = 0
-    plain = True
-    place = 12
-    while place + 8 <= len(data):
-        kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
-        count += 1
-        require(count <= _MOST_FRAMES, "more than {} frames or other chunks", _MOST_FRAMES)
-        if kind == b"EXIF":
-            check_exif(data[place + 8 : place + 8 + size])
-        if kind not in (b"VP8 ", b"VP8L", b"ALPH"):
-            metadata += size
-        plain = plain and kind in (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ")
-        place += 8 + size + size % 2
-    return Structure(lambda: data, count, metadata, canvas(data), plain)
-
-
-def canvas(data: bytes) -> int:
-    """Pixels of a WebP's canvas, which its decoder allocates as soon as the file is opened; 0 for other formats."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
-        return 0
-    if data[12:16] == b"VP8X":
-        return (1 + int.from_bytes(data[24:27], "little")) * (1 + int.from_bytes(data[27:30], "little"))
-    if data[12:16] == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return (1 + (bits & 0x3FFF)) * (1 + (bits >> 14 & 0x3FFF))
-    return (int.from_bytes(data[26:28], "little") & 0x3FFF) * (int.from_bytes(data[28:30], "little") & 0x3FFF)
-
-
-def _boxes(data: bytes, place: int, end: int, deepest: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yields kind, start and end of each box, and of those inside."""
-    while place + 8 <= end and deepest:
-        size, kind, start = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8], place + 8
-        if size == 1:
-            size, start = int.from_bytes(data[start : start + 8], "big"), place + 16
-        stop = end if size == 0 else min(place + size, end)
-        yield kind, start, stop
-        if kind in _INSIDE:
-            wide = kind == b"iinf" and data[start : start + 1] != b"\0"  # its version decides how wide the count is
-            yield from _boxes(data, start + _INSIDE[kind] + 2 * wide, stop, deepest - 1)
-        place = max(stop, place + 8)
+def _nested(data: bytes, place: int, end: int, deepest: int) -> Iterator[Box]:
+    """Yields each box, and those inside it."""
+    for box in boxes(data, place, end):
+        yield box
+        if box.kind in _INSIDE and deepest > 1:
+            wide = box.kind == b"iinf" and data[box.start : box.start + 1] != b"\0"  # by its version, as is the count
+            yield from _nested(data, box.start + _INSIDE[box.kind] + 2 * wide, box.end, deepest - 1)
 
 
 def _check_exif_items(data: bytes) -> None:

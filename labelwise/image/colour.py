@@ -6,19 +6,19 @@ import struct
 import numpy as np
 from PIL import Image
 
-from .cicp import CURVES, PRIMARIES, SRGB_PRIMARIES, UNSPECIFIED, Chromaticities, Cicp, gamma, read_png_cicp, srgb
+from .bmp import bmp_profile
+from .cicp import CURVES, PRIMARIES, SRGB_PRIMARIES, UNSPECIFIED, Chromaticities, Cicp, gamma, srgb
 from .depth import to_8_bit
 from .hdr import to_sdr
 from .icc import ProfileError, make_profile, stated_cicp, to_srgb
 from .nclx import read_nclx
+from .png import read_png_cicp
 
 # What a file states about its colours: a number, an ICC profile, or nothing. An empty profile is one that is broken.
 Space = Cicp | bytes | None
 Notes = tuple[str, ...]
 
 _SRGB_GAMMA = 0.45455  # which most programs write for sRGB
-_BMP_V5 = struct.Struct("<14xI52xI52xII")  # header's size, kind of colour space, the profile's offset and size
-_V5_BYTES, _EMBEDDED = 124, 0x4D424544
 
 
 def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, Notes]:
@@ -61,7 +61,7 @@ def _stated_space(image: Image.Image, data: bytes) -> Space:
     if image.format in ("AVIF", "HEIF"):
         return read_nclx(data)
     if image.format == "BMP":
-        return _of_bmp(data)
+        return bmp_profile(data)
     if "gamma" in image.info and "srgb" not in image.info:
         return _of_gamma(image.info["gamma"], image.info.get("chromaticity", SRGB_PRIMARIES))
     return number if number and not number.is_known else None
@@ -84,13 +84,6 @@ def _of_gamma(exponent: float, chromaticities: Chromaticities) -> bytes | None:
             return make_profile(chromaticities, gamma(1 / exponent))
     except (np.linalg.LinAlgError, ArithmeticError, ValueError, struct.error):
         return None
-
-
-def _of_bmp(data: bytes) -> bytes | None:
-    if len(data) < _BMP_V5.size:
-        return None
-    size, kind, offset, length = _BMP_V5.unpack_from(data)
-    return data[14 + offset :][:length] if size == _V5_BYTES and kind == _EMBEDDED else None
 
 
 def _to_srgb(image: Image.Image, space: Space) -> tuple[Image.Image, Notes]:

@@ -7,9 +7,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from . import tiff
 from .budget import check_memory
-from .chunks import MOST_PROFILE
 from .errors import EmptyImageError, ImageTooLargeError, ImageTooSmallError
 from .formats import accepted_formats
+from .png import MOST_PROFILE
 from .scan import needed
 
 PngImagePlugin.MAX_TEXT_CHUNK = MOST_PROFILE  # Pillow's own limit is below the size of some monitors' profiles

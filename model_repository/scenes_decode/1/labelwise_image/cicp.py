@@ -1,6 +1,5 @@
 """Colour spaces by number: the code points of ITU-T H.273 (CICP), which PNG, AVIF, HEIF and ICC profiles carry."""
 
-import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +10,6 @@ Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Chromaticities = tuple[float, float, float, float, float, float, float, float]  # x, y of white, red, green, blue
 
 UNSPECIFIED, PQ, HLG = 2, 16, 18
-_MOST_CHUNKS = 1000  # before the pixels of a PNG
 
 _D65, _C = (0.3127, 0.3290), (0.310, 0.316)
 SRGB_PRIMARIES: Chromaticities = (*_D65, 0.640, 0.330, 0.300, 0.600, 0.150, 0.060)
@@ -77,21 +75,6 @@ class Cicp(NamedTuple):
     @property
     def is_known(self) -> bool:
         return self.primaries in PRIMARIES and (self.is_hdr or self.transfer in CURVES)
-
-
-def read_png_cicp(data: bytes) -> Cicp | None:
-    """Returns what a PNG's cICP chunk says. The chunk stands before the pixels, so the search ends there."""
-    place = 8
-    for _ in range(_MOST_CHUNKS):
-        if place + 12 > len(data):
-            break
-        length, kind = struct.unpack_from(">I4s", data, place)
-        if kind == b"cICP" and length == 4:
-            return Cicp(data[place + 8], data[place + 9])
-        if kind in (b"IDAT", b"IEND"):
-            break
-        place += 12 + length
-    return None
 
 
 def to_xyz(chromaticities: Chromaticities) -> NDArray[np.float64]:

@@ -1,19 +1,14 @@
-"""The boxes and items of an AVIF or HEIF file (ISO/IEC 14496-12 and 23008-12), read in a bounded number of steps."""
+"""The items of an AVIF or HEIF file (ISO/IEC 14496-12 and 23008-12), read in a bounded number of steps."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple
+
+from .boxes import Box, boxes, find
 
 _MOST_STEPS = 50_000  # boxes, items and coded units; a large phone photo has some thousands
 FULL = 4  # bytes of version and flags, before what a full box holds
 _WITHIN_META = 1  # how `iloc` says that an item's bytes are in `idat`
-
-
-class Box(NamedTuple):
-    kind: bytes
-    start: int  # of what it holds
-    end: int
 
 
 class TooManyBoxes(Exception):
@@ -47,18 +42,9 @@ class Isobmff:
         return self.inside(0, len(self.data))
 
     def inside(self, place: int, end: int) -> Iterator[Box]:
-        while place + 8 <= end:
+        for box in boxes(self.data, place, end):
             self.step()
-            size, kind = struct.unpack_from(">I4s", self.data, place)
-            start = place + 8
-            if size == 1:
-                (size,) = struct.unpack_from(">Q", self.data, start)
-                start += 8
-            stop = end if size == 0 else min(place + size, end)
-            if stop < start:
-                return
-            yield Box(kind, start, stop)
-            place = stop
+            yield box
 
     def step(self) -> None:
         self._steps += 1
@@ -161,7 +147,3 @@ class Isobmff:
 
     def _number(self, place: int, size: int) -> int:
         return int.from_bytes(self.data[place : place + size], "big")
-
-
-def find(boxes: Iterable[Box], kind: bytes) -> Box | None:
-    return next((box for box in boxes if box.kind == kind), None)

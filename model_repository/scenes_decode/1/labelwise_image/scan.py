@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
-from .boxes import canvas, isobmff, webp
-from .chunks import bmp, gif, png
+from .bmp import bmp
+from .boxes import isobmff
 from .errors import ImageTooComplexError
+from .gif import gif
+from .png import png
 from .segments import jpeg
 from .structure import Structure
-from .tags import HEADS, tiff
+from .tiff_tags import HEADS, tiff
+from .webp import canvas, webp
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _READERS: tuple[tuple[bytes, Callable[[bytes], Structure]], ...] = (

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from .structure import Structure, require
-from .tags import check_exif
+from .tiff_tags import check_exif
 
 _MOST_SEGMENTS = 4096  # before the picture; 10 MB of XMP are 160
 _MOST_TABLES = 64 * 2**10  # bytes of quantisation tables before the picture; a photo has up to 520

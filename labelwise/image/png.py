@@ -1,16 +1,17 @@
-"""The structure of PNG, GIF and BMP."""
+"""The chunks of PNG: the one reader of them, and the limits of what they hold."""
 
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
+from .cicp import Cicp
 from .structure import Structure, require
-from .tags import check_exif
+from .tiff_tags import check_exif
 
-_MOST_CHUNKS = 65_536  # of PNG; some writers cut the picture into pieces of a kilobyte
-_MOST_OTHERS = 4096  # chunks of PNG beside the picture's own
-_LARGE = 2**16  # bytes of text or of extensions; more are left out, as the picture does not need them
+_MOST_CHUNKS = 65_536  # some writers cut the picture into pieces of a kilobyte
+_MOST_OTHERS = 4096  # chunks beside the picture's own
+_LARGE = 2**16  # bytes of text; more are left out, as the picture does not need them
 MOST_PROFILE = 8 * 2**20  # bytes of a colour profile; the largest of monitors have 4 million
-_MOST_BLOCKS = 200_000  # of GIF, before its picture
 _SMALL_PROFILE = MOST_PROFILE // 1032  # bytes as deflated, which shrinks to 1/1032 at best
 _PICTURE = {b"IDAT", b"fdAT"}
 _TEXT = {b"tEXt", b"zTXt", b"iTXt"}
@@ -30,15 +31,13 @@ _PLAIN = {
     b"eXIf",
     b"IEND",
 }
-_GIF_IMAGE, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, 0xF9
-_RLE = (1, 2)  # BMP's compressions
 
 
 def png(data: bytes, most: int = _MOST_CHUNKS) -> Structure:
     """The structure of a PNG; looks at no more than `most` chunks. Raises ImageTooComplexError."""
     count, others, metadata, plain = 0, 0, 0, True
     optional: list[tuple[int, int]] = []
-    for kind, start, end in _chunks(data):
+    for kind, start, end in chunks(data):
         count += 1
         require(count <= most, "more than {} chunks", most)
         if kind in _PICTURE:
@@ -56,13 +55,23 @@ def png(data: bytes, most: int = _MOST_CHUNKS) -> Structure:
     return Structure(lambda: _without(data, _unneeded(data, optional)), count, metadata, pixels, plain)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yields kind, start and end of each chunk, its length and its checksum included."""
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yields kind, start and end of each chunk, its length and its checksum included. The last may be cut short."""
     start = 8
     while start + 8 <= len(data):
         end = min(start + 12 + int.from_bytes(data[start : start + 4], "big"), len(data))
         yield data[start + 4 : start + 8], start, end
         start = end
+
+
+def read_png_cicp(data: bytes) -> Cicp | None:
+    """Returns what the cICP chunk says. It stands before the picture, so the search ends there."""
+    for kind, start, end in islice(chunks(data), _MOST_OTHERS):
+        if kind == b"cICP" and end - start == 16:
+            return Cicp(data[start + 8], data[start + 9])
+        if kind in (b"IDAT", b"IEND"):
+            break
+    return None
 
 
 def _unneeded(data: bytes, optional: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -105,38 +114,6 @@ def _unpacks_to_more(profile: bytes, most: int) -> bool:
         return len(zlib.decompressobj().decompress(profile[profile.find(b"\0") + 2 :], most + 1)) > most
     except zlib.error:
         return True
-
-
-def gif(data: bytes) -> Structure:
-    """The structure of a GIF up to its first picture. Raises ImageTooComplexError."""
-    flags = data[10] if len(data) > 10 else 0
-    place = start = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    blocks, control = 0, (0, 0)
-    while place + 1 < len(data) and data[place] != _GIF_IMAGE:
-        begun, is_extension = place, data[place] == _GIF_EXTENSION
-        place += 2 if is_extension else 1
-        blocks += 1
-        while is_extension and place < len(data) and data[place]:
-            place += 1 + data[place]
-            blocks += 1
-            require(blocks <= _MOST_BLOCKS, "more than {} blocks before the picture", _MOST_BLOCKS)
-        require(blocks <= _MOST_BLOCKS, "more than {} blocks before the picture", _MOST_BLOCKS)
-        place += is_extension
-        if is_extension and data[begun + 1] == _GIF_CONTROL:
-            control = (begun, place)
-    if place - start <= _LARGE:
-        return Structure(lambda: data, blocks, place - start)
-    return Structure(lambda: data[:start] + data[slice(*control)] + data[place:], blocks, place - start)
-
-
-def bmp(data: bytes) -> Structure:
-    """The structure of a BMP. What a run-length coded one has beyond its picture is left out."""
-    width, height = (abs(int.from_bytes(data[at : at + 4], "little", signed=True)) for at in (18, 22))
-    if int.from_bytes(data[30:34], "little") not in _RLE:
-        return Structure(lambda: data, 1, work=width * height)
-    # At worst a pixel takes a run of its own, two bytes, and each row two more for its end.
-    end = int.from_bytes(data[10:14], "little") + 2 * (width + 4) * (height + 4)
-    return Structure(lambda: data[:end], 1, work=width * height)
 
 
 def _without(data: bytes, parts: Iterable[tuple[int, int]]) -> bytes:
