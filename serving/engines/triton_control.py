@@ -5,10 +5,20 @@ import secrets
 
 import tritonclient.grpc.aio as grpcclient
 
+from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX
 from serving.engines.base import EngineError
 from serving.engines.triton_grpc import CHANNEL, ask_for_sign, our_errors
+from serving.engines.triton_log import first_line
 
 _PROBE_TIMEOUT = 1.0  # seconds
+
+
+class UnloadableVersions(EngineError):
+    """Triton could not load these `numbers` of a tagger; what it had before stays."""
+
+    def __init__(self, numbers: frozenset[int], reason: str) -> None:
+        super().__init__(reason)
+        self.numbers = numbers
 
 
 class TritonControl:
@@ -44,10 +54,20 @@ class TritonControl:
     async def load(self, name: str) -> None:
         """Load what the repository has of a tagger, in place of what was loaded; without success the latter stays.
 
-        Raises EngineError, as `unload`.
+        Raises EngineError, as `unload`; UnloadableVersions if it is known which versions are to blame.
         """
         with our_errors():
             await self._client.load_model(name, headers=self._headers, client_timeout=self._timeout)
+            # Triton also calls it a success if the ensemble can go on with the old instances of its models.
+            index = await self._client.get_model_repository_index(headers=self._headers, client_timeout=self._timeout)
+        parts = (name + DECODE_SUFFIX, name + MODEL_SUFFIX)
+        failed = {
+            int(model.version): first_line(model.reason)
+            for model in index.models
+            if model.name in parts and model.state == "UNAVAILABLE" and model.reason not in ("", "unloaded")
+        }
+        if failed:
+            raise UnloadableVersions(frozenset(failed), failed[max(failed)])
 
     async def unload(self, name: str) -> None:
         """Let go of a tagger, all three models of it."""

@@ -9,7 +9,7 @@ from labelwise.errors import RepositoryError
 from labelwise.repository import TaggerVersion, VersionKey
 from serving.engines.base import EngineError
 from serving.engines.onnx_session import load_session
-from serving.engines.triton_control import TritonControl
+from serving.engines.triton_control import TritonControl, UnloadableVersions
 from serving.engines.triton_offer import TritonOffer
 from serving.engines.watch import log_broken
 
@@ -88,7 +88,10 @@ class TritonLoader:
             await self._triton.load(name)
         except EngineError as error:
             self._view.show(name, before)
-            self._give_up(name, new, str(error))
+            guilty = error.numbers - self._view.versions(name) if isinstance(error, UnloadableVersions) else set()
+            self._give_up(name, {*guilty} or new, str(error))
+            if guilty:
+                del self._rest_until[name]  # the others are worth a try at once
             await self._restore(name)
             before = generation
         await asyncio.to_thread(self._view.discard, before)

@@ -19,8 +19,8 @@ def parse_unloadable(message: str) -> tuple[str, int, str] | None:
 
 
 def first_line(message: str) -> str:
-    """Of a message of Triton's, which writes line ends as \\n."""
-    return message.partition("\\n")[0][:500]
+    """Of a message of Triton's, which writes line ends as \\n in its log."""
+    return message.partition("\\n")[0].partition("\n")[0][:500]
 
 
 def parse_line(line: str) -> tuple[int, str]:

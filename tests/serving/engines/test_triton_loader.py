@@ -124,3 +124,24 @@ async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart
         await until(client, "scenes_model", [4])
         await until(client, "scenes", [4])
         assert caplog.text.count("is not served") == 2
+
+
+async def test_a_program_that_only_triton_finds_broken_delays_no_good_version(
+    changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Triton calls such a load a success and goes on with what it had, but could not start again with it."""
+    repository, triton = changing
+    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
+        elsewhere = Path(shutil.copytree(repository, repository.with_name("elsewhere")))
+        publish_next(elsewhere)
+        (elsewhere / "scenes_model/2/model.py").write_text("import there_is_no_such_module")
+        shutil.copytree(elsewhere, repository, dirs_exist_ok=True)
+        assert await asyncio.to_thread(comes_true, lambda: "version 2 is not served" in caplog.text, PATIENCE)
+        assert "there_is_no_such_module" in caplog.text
+        publish_next(repository)
+        await until(client, "scenes", [3])
+        assert triton.pid is not None
+        os.kill(triton.pid, signal.SIGKILL)
+        await until(client, "scenes", [])
+        await until(client, "scenes", [3])
+        assert caplog.text.count("is not served") == 1
