@@ -196,6 +196,7 @@ def test_the_statements_of_a_png_count_in_the_order_of_browsers(chart: Image.Ima
         (png(chart, gama(1.0), (b"sRGB", b"\0")), srgb),
         (png(chart, gama(1.0), icc_profile=P3), p3),
         (png(chart, (b"sRGB", b"\0"), icc_profile=P3), p3),
+        (png(chart, *[(b"tEXt", b"a\0b")] * 1500, P3_CICP), p3),
         (png(chart, P3_CICP, gama(1.0), icc_profile=LINEAR), p3),
         (png(chart, NO_CICP, gama(1.0)), linear),
         (png(chart, UNKNOWN_CICP, icc_profile=LINEAR), linear),

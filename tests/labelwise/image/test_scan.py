@@ -73,6 +73,12 @@ def tiff(*more: tuple[int, int, int, int], strips: int = 1) -> bytes:
     return directory([*shape, (277, 3, 1, 1), (278, 3, 1, 48), (279, 4, 1, 3072), *more]) + bytes(4000)
 
 
+def big_tiff_marked_as_avif(tags: int) -> bytes:
+    """Pillow ignores bytes 4 to 7 of a BigTIFF."""
+    entries = struct.pack("<HHQQ", 50_000, 3, 1, 1) * tags
+    return b"II+\0ftyp" + struct.pack("<QQ", 16, tags) + entries + bytes(4000)
+
+
 def overlapping(tags: int = 100) -> bytes:
     """EXIF whose tags all have the same long value: a reader copies it for each."""
     block = directory([(1000 + number, 7, 5000, 4) for number in range(tags)])
@@ -118,6 +124,10 @@ TOO_COMPLEX: dict[str, tuple[Callable[[], bytes], str]] = {
     "JPEG: tables": (lambda: in_jpeg(segment(0xDB, (b"\0" + bytes(64)) * 600) * 2), "64 KiB of tables"),
     "JPEG: EXIF in pieces": (lambda: in_jpeg(segment(0xE1, b"Exif\0\0more") * 70), "64 blocks"),
     "JPEG: EXIF": (lambda: in_jpeg(segment(0xE1, b"Exif\0\0" + overlapping())), "over one another"),
+    "JPEG: segments, the first marked as AVIF": (
+        lambda: in_jpeg(b"\xff\xe5ftyp" + bytes(0x6674 - 4) + segment(0xE5) * 4100),  # "ft" is its length
+        "4096 segments",
+    ),
     "JPEG: EXIF with its prefix twice": (
         lambda: in_jpeg(segment(0xE1, b"Exif\0\0Exif\0\0" + overlapping())),
         "over one another",
@@ -137,6 +147,7 @@ TOO_COMPLEX: dict[str, tuple[Callable[[], bytes], str]] = {
     "WebP: chunks": (lambda: in_webp(0, riff(b"JUNK") * 10_100), "10000 frames"),
     "WebP: EXIF": (lambda: in_webp(8, riff(b"EXIF", overlapping())), "over one another"),
     "TIFF: tags": (lambda: tiff(*[(50_000, 3, 1, 1)] * 4100), "4096 tags"),
+    "BigTIFF: tags, marked as AVIF": (lambda: big_tiff_marked_as_avif(4100), "4096 tags"),
     "TIFF: values over one another": (lambda: tiff(*[(50_000 + i, 7, 3000, 8) for i in range(9)]), "over one another"),
     "TIFF: strips": (lambda: tiff(strips=100), "strips than rows"),
     "TIFF: tiles": (lambda: tiff((322, 3, 1, 64), (323, 3, 1, 48), (324, 4, 50, 8)), "tiles than its size"),

@@ -60,11 +60,12 @@ def is_ordinary(data: bytes) -> bool:
 
 
 def _reader(data: bytes) -> Callable[[bytes], Structure] | None:
+    for head, reader in _READERS:
+        if data.startswith(head):
+            return reader
     if _is_webp(data):
         return webp
-    if data[4:8] == b"ftyp":
-        return isobmff
-    return next((reader for head, reader in _READERS if data.startswith(head)), None)
+    return isobmff if data[4:8] == b"ftyp" else None  # last, because these bytes may also be a JPEG's or a TIFF's
 
 
 def _is_webp(data: bytes) -> bool:
