@@ -54,8 +54,10 @@ def load_jpeg(image: JpegImageFile, data: bytes) -> None:
 
 def keeps_coefficients(image: JpegImageFile, data: bytes) -> bool:
     """Whether libjpeg keeps the coefficients of the whole photo, at any scale, because it has several scans."""
-    components = data[_start_of_scans(data) + 4 :][:1]
-    return bool(image.info.get("progressive")) or components != bytes([image.layers])
+    if image.info.get("progressive"):
+        return True
+    components = _start_of_scans(data) + 4
+    return data[components : components + 1] != bytes([image.layers])
 
 
 def unsupported_coding(data: bytes) -> str | None:

@@ -6,13 +6,12 @@ and editors write: a file may hold megabytes of metadata, but not a million piec
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import ImageTooComplexError
 
 
-@dataclass(frozen=True)
-class Structure:
+class Structure(NamedTuple):
     """`needed` returns the file, or what of it the decoder needs.
 
     `pieces` counts segments, chunks, blocks, boxes or tags, `metadata` the bytes in them. `work` is pixels times scans.

@@ -32,8 +32,9 @@ def load_upright(image: Image.Image, data: bytes) -> int:
     orientation = _settled_orientation(image)
     for name in _EXIF:  # which Pillow would write again without its orientation, reading all of it for that
         image.info.pop(name, None)
-    with suppress(Exception):  # as below
-        ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what was upright already
+    if orientation != 1:
+        with suppress(Exception):  # as below
+            ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies the picture
     return orientation
 
 

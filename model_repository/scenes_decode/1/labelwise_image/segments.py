@@ -15,6 +15,7 @@ _MOST_WORK = 20 * 64_000_000  # pixels times scans
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # not an escaped 0xFF
 _MARKER_BUT_RESTART = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _BARE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
+_LONG = {*range(0x01, 0xFF)} - _BARE  # and those with one
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL, _PROGRESSIVE, SCAN, _TABLES, _RESTART_INTERVAL = (0xC0, 0xC1), 0xC2, 0xDA, 0xDB, 0xDD
 _END, _APP1, _APP2 = 0xD9, 0xE1, 0xE2
@@ -25,16 +26,23 @@ def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
     Restart markers are part of these data if the file has defined their interval; otherwise they end a scan.
     """
-    place, pattern = 2, _MARKER
-    while found := pattern.search(data, place):
-        marker, place = data[found.end() - 1], found.end()
-        body = b""
-        if marker not in _BARE:
-            body = data[place + 2 : place + max(int.from_bytes(data[place : place + 2], "big"), 2)]
-            place += 2 + len(body)
+    place, pattern, last = 2, _MARKER, len(data) - 1
+    while place < last:
+        if data[place] == 0xFF and data[place + 1] in _LONG:
+            start = place  # as nearly always before the scans, without the cost of a search
+        elif found := pattern.search(data, place):
+            start = found.start()
+        else:
+            return
+        marker, place = data[start + 1], start + 2
+        if marker in _BARE:
+            yield marker, start, b""
+            continue
+        body = data[place + 2 : place + int.from_bytes(data[place : place + 2], "big")]
+        place += 2 + len(body)
         if marker == _RESTART_INTERVAL:
             pattern = _MARKER_BUT_RESTART if any(body) else _MARKER
-        yield marker, found.start(), body
+        yield marker, start, body
 
 
 def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
@@ -46,9 +54,10 @@ def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
         count += 1 + start - place  # what stands between segments is read byte by byte
         require(count <= most, "more than {} segments", most)
         place = start + 2 if marker in _BARE else start + 4 + len(body)
-        tables += len(body) if marker == _TABLES else 0
-        require(tables <= _MOST_TABLES, "more than {} KiB of tables", _MOST_TABLES // 1024)
-        if marker in FRAMES:
+        if marker == _TABLES:
+            tables += len(body)
+            require(tables <= _MOST_TABLES, "more than {} KiB of tables", _MOST_TABLES // 1024)
+        elif marker in FRAMES:
             kind, frame = marker, body
         elif marker == _APP1 and body.startswith(b"Exif\0\0"):
             exif.append(body[6:] if exif else body)
@@ -57,8 +66,9 @@ def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
         elif marker == SCAN:
             scan = body
             break
-    require(len(exif) <= _MOST_EXIF, "more than {} blocks of EXIF", _MOST_EXIF)
-    check_exif(b"".join(exif))
+    if exif:
+        require(len(exif) <= _MOST_EXIF, "more than {} blocks of EXIF", _MOST_EXIF)
+        check_exif(b"".join(exif))
     require(data.count(b"8BIM", 0, place) <= _MOST_RESOURCES, "more than {} resources of Photoshop's", _MOST_RESOURCES)
     scans = _scans(data, place, kind, frame, scan)
     pixels = int.from_bytes(frame[1:3], "big") * int.from_bytes(frame[3:5], "big")
