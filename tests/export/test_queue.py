@@ -2,8 +2,11 @@
 
 import asyncio
 import itertools
+import re
 import shutil
 import statistics
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,8 @@ from export.triton_config import ServingOptions, model_config
 from labelwise.spec import TaggerSpec
 from tests.export.test_real_triton import triton
 
-# Instead of the model: works for 50 ms on each batch, and writes down from when to when and for how many requests.
+# Instead of the model: works for 50 ms on each batch, or as long as there is a file `hold` beside it, and writes down
+# from when to when and for how many requests.
 MODEL = """
 import time
 from pathlib import Path
@@ -25,10 +29,13 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def initialize(self, args):
         self.log = Path(args["model_repository"], "runs.txt")
+        self.hold = Path(args["model_repository"], "hold")
 
     def execute(self, requests):
         began = time.monotonic()
         time.sleep(0.05)
+        while self.hold.exists():
+            time.sleep(0.01)
         with self.log.open("a") as stream:
             stream.write(f"{began} {time.monotonic()} {len(requests)}\\\\n")
         scores = np.zeros((1, 3), np.float32)
@@ -55,18 +62,45 @@ def runs(repository: Path) -> list[Run]:
     return [(float(began), float(ended), int(requests)) for began, ended, requests in lines]
 
 
-async def burst(port: int, spec: TaggerSpec, size: int, cancel_from: int | None = None) -> list[object]:
-    """`size` requests at once; those from `cancel_from` on are cancelled once the first is answered."""
+def ask(client: grpcclient.InferenceServerClient, spec: TaggerSpec) -> "asyncio.Task[object]":
     pixels = np.zeros((1, *spec.input.shape), np.uint8)
     tensor = grpcclient.InferInput(spec.input.name, list(pixels.shape), "UINT8").set_data_from_numpy(pixels)
     scores = [grpcclient.InferRequestedOutput("scores")]
+    return asyncio.create_task(client.infer("pets_model", [tensor], outputs=scores))
+
+
+async def burst(port: int, spec: TaggerSpec, size: int) -> list[object]:
+    """`size` requests at once."""
     async with grpcclient.InferenceServerClient(f"127.0.0.1:{port}") as client:
-        sent = [asyncio.create_task(client.infer("pets_model", [tensor], outputs=scores)) for _ in range(size)]
-        if cancel_from is not None:
-            await sent[0]
-            for request in sent[cancel_from:]:
-                request.cancel()
+        return await asyncio.gather(*(ask(client, spec) for _ in range(size)), return_exceptions=True)
+
+
+async def cancelled_burst(port: int, spec: TaggerSpec, size: int, metrics: int, hold: Path) -> list[object]:
+    """`size` requests, of which all but the first are cancelled while Triton has all of them and works on the first."""
+    await asyncio.to_thread(hold.touch)
+    async with grpcclient.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        sent = [ask(client, spec) for _ in range(size)]
+        await asyncio.to_thread(until_pending, metrics, size)
+        for request in sent[1:]:
+            request.cancel()
+        await asyncio.gather(*sent[1:], return_exceptions=True)
+        await asyncio.sleep(2)  # for the cancellations to arrive: Triton does not show them
+        await asyncio.to_thread(hold.unlink)
         return await asyncio.gather(*sent, return_exceptions=True)
+
+
+def until_pending(metrics: int, count: int) -> None:
+    """Waits until so many requests, less the batches that are taken ahead, stand in the model's queue."""
+    deadline = time.monotonic() + 120
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics") as answer:
+            found = re.search(
+                r'^nv_inference_pending_request_count{model="pets_model".*} (\d+)$', answer.read().decode(), re.M
+            )
+        if found and int(found[1]) >= 0.7 * count:
+            return
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
 
 
 def test_a_burst_is_worked_off_without_a_pause(slow: Path, spec: TaggerSpec, tmp_path: Path) -> None:
@@ -86,9 +120,9 @@ def test_cancelled_requests_are_not_run_beyond_what_triton_has_already_taken(
     slow: Path, spec: TaggerSpec, tmp_path: Path
 ) -> None:
     """It takes two batches for each instance ahead of time, and those are run."""
-    with triton(slow, tmp_path / "triton") as (client, port, _):
+    with triton(slow, tmp_path / "triton") as (client, port, metrics):
         client.load_model("pets")
-        answers = asyncio.run(burst(port, spec, 100, cancel_from=1))
+        answers = asyncio.run(cancelled_burst(port, spec, 100, metrics, slow / "pets_model/hold"))
         asyncio.run(burst(port, spec, 1))  # whatever is left of the first has been dealt with when this is answered
     assert sum(isinstance(answer, BaseException) for answer in answers) >= 60
     assert sum(requests for *_, requests in runs(slow)) < 60
