@@ -3,8 +3,16 @@
 Training's evaluation, the gateway, the clients and Triton's decode model all call `load_pixels`, so all of them see the
 same pixels of a photo. Export copies this package beside Triton's decode model as `labelwise_image`, so it imports
 nothing but Pillow and NumPy, and itself only relatively.
+
+`loading` has the steps in their order. The other modules, by what they serve:
+
+- what is opened, and what is refused: `opening`, `formats`, `complexity`, `structure`, `budget`, `refusal`, `errors`
+- JPEG: `jpeg`, `jpeg_segments`; TIFF and EXIF: `tiff`, `tiff_tags`; `png`, `webp`, `gif`, `bmp`
+- AVIF and HEIF: `isobmff_boxes`, `isobmff_items`, `frame_sizes`, `nclx`
+- what is shown: `orientation`, `colour`, `icc`, `cicp`, `hdr`, `depth`, `sizing`
 """
 
+from .complexity import is_ordinary
 from .errors import (
     BrokenImageError,
     EmptyImageError,
@@ -17,7 +25,6 @@ from .errors import (
 from .formats import FORMATS, SUFFIXES
 from .loading import Hold, Photo, load_photo, load_pixels, open_rgb, open_small
 from .opening import MAX_PIXELS, MIN_SIDE
-from .scan import is_ordinary
 from .sizing import centre_box
 
 __all__ = [

@@ -10,11 +10,11 @@ from PIL import Image
 
 from .budget import held_pixels
 from .colour import Notes, to_rgb
+from .complexity import opening_pixels
 from .jpeg import draft
 from .opening import MAX_PIXELS, open_header
 from .orientation import load_upright, turned_like
 from .refusal import refused
-from .scan import opening_pixels
 from .sizing import at_size
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target. What that changes is bounded by a test,

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.ImageFile import _Tile
 from PIL.JpegImagePlugin import JpegImageFile  # the class of MPO, Ultra HDR and plain JPEG alike
 
-from .segments import FRAMES, SCAN, segments
+from .jpeg_segments import FRAMES, SCAN, segments
 
 _END = b"\xff\xd9"
 _PROGRESSIVE, _ARITHMETIC = {0xC2, 0xCA}, {0xC9, 0xCA}

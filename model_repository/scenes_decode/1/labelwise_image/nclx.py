@@ -6,9 +6,9 @@ Pillow's AVIF plugin does not expose it.
 import struct
 from collections.abc import Iterable
 
-from .boxes import Box, find
 from .cicp import Cicp
-from .isobmff import Isobmff, TooManyBoxes
+from .isobmff_boxes import Box, find
+from .isobmff_items import Isobmff, TooManyBoxes
 
 _TRACK = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 _SAMPLE_TABLE, _SAMPLE = 8, 78  # bytes before the children of `stsd` and of a sample entry

@@ -7,10 +7,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from . import tiff
 from .budget import check_memory
+from .complexity import needed
 from .errors import EmptyImageError, ImageTooLargeError, ImageTooSmallError
 from .formats import accepted_formats
 from .png import MOST_PROFILE
-from .scan import needed
 
 PngImagePlugin.MAX_TEXT_CHUNK = MOST_PROFILE  # Pillow's own limit is below the size of some monitors' profiles
 

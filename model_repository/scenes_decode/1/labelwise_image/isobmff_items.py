@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from functools import cached_property
 
-from .boxes import Box, boxes, find
+from .isobmff_boxes import Box, boxes, find
 
 _MOST_STEPS = 50_000  # boxes, items and coded units; a large phone photo has some thousands
 FULL = 4  # bytes of version and flags, before what a full box holds

@@ -1,13 +1,13 @@
-"""A look at a file's structure before any decoder sees it: is it one that a decoder is done with in time?"""
+"""Whether a decoder finishes with a file in time, by its structure, which is read before any decoder sees it."""
 
 from collections.abc import Callable
 
 from .bmp import bmp
-from .boxes import isobmff
 from .errors import ImageTooComplexError
 from .gif import gif
+from .isobmff_boxes import isobmff
+from .jpeg_segments import jpeg
 from .png import png
-from .segments import jpeg
 from .structure import Structure
 from .tiff_tags import HEADS, tiff
 from .webp import canvas, webp

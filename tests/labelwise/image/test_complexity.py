@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from labelwise.image import ImageTooComplexError, is_ordinary, load_photo, load_pixels
-from labelwise.image.scan import needed, opening_pixels
+from labelwise.image.complexity import needed, opening_pixels
 from tests.conftest import ROOT
 
 SIDE = 32

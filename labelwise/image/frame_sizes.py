@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from .boxes import Box, find
-from .isobmff import FULL, Isobmff, TooManyBoxes
+from .isobmff_boxes import Box, find
+from .isobmff_items import FULL, Isobmff, TooManyBoxes
 
 _AV1, _HEVC = b"av01", (b"hvc1", b"hev1")
 _SEQUENCE_HEADER, _PARAMETERS = 1, 33  # of AV1 and of HEVC
