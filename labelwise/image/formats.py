@@ -1,5 +1,7 @@
 """The formats that are decoded."""
 
+import functools
+
 from PIL import Image
 
 try:
@@ -18,6 +20,7 @@ SUFFIXES = (
 )
 
 
+@functools.cache
 def accepted_formats() -> tuple[str, ...]:
     """Returns those of FORMATS that this Pillow can open, and HEIF where its plugin is installed."""
     Image.init()

@@ -52,11 +52,11 @@ def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
     exif: list[bytes] = []
     for marker, start, body in segments(data):
         count += 1 + start - place  # what stands between segments is read byte by byte
-        require(count <= most, "more than {} segments", most)
+        if count > most or tables > _MOST_TABLES:
+            break  # refused below
         place = start + 2 if marker in _BARE else start + 4 + len(body)
         if marker == _TABLES:
             tables += len(body)
-            require(tables <= _MOST_TABLES, "more than {} KiB of tables", _MOST_TABLES // 1024)
         elif marker in FRAMES:
             kind, frame = marker, body
         elif marker == _APP1 and body.startswith(b"Exif\0\0"):
@@ -66,6 +66,8 @@ def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
         elif marker == SCAN:
             scan = body
             break
+    require(count <= most, "more than {} segments", most)
+    require(tables <= _MOST_TABLES, "more than {} KiB of tables", _MOST_TABLES // 1024)
     if exif:
         require(len(exif) <= _MOST_EXIF, "more than {} blocks of EXIF", _MOST_EXIF)
         check_exif(b"".join(exif))
