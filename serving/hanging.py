@@ -9,6 +9,7 @@ T = TypeVar("T")
 _PATIENCE = 1.0  # seconds that a call waits before its server is asked for a sign of life
 _ASKED = 3  # times in a row: a server that has too much to do answers late
 _ASKED_FOR = 1.0  # seconds each time
+_TOO_SHORT = 1.0  # seconds: a call that may take no longer than this shows nothing of its server
 
 
 class ServerHangs(Exception):
@@ -33,8 +34,11 @@ class Pulse:
         """What `call` returns, which has `within` seconds.
 
         Cancels `call` and raises ServerHangs if the server hangs, after half of that time at the latest. So does
-        CallStuck, if the server lives and `is_stuck` says not to wait for the call.
+        CallStuck, if the server lives and `is_stuck` says not to wait for the call. Calls of at most a second are left
+        to their deadlines.
         """
+        if within <= _TOO_SHORT:
+            return await call
         task = asyncio.ensure_future(call)
         patience = min(_PATIENCE, within / 4)
         try:

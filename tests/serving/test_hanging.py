@@ -7,7 +7,7 @@ import pytest
 from serving.hanging import CallStuck, Pulse, ServerHangs
 
 pytestmark = pytest.mark.anyio
-WITHIN = 0.4  # seconds of each call: it is watched in parts of that
+WITHIN = 1.2  # seconds of each call: it is watched in parts of that
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,10 @@ async def test_a_slow_answer_of_a_server_that_lives_is_waited_for() -> None:
 
 async def test_an_answer_counts_whatever_the_pulse() -> None:
     assert await Pulse(silent).watch(answer(0), WITHIN) == "answer"
+
+
+async def test_a_short_deadline_says_nothing_of_the_server() -> None:
+    assert await Pulse(silent).watch(answer(0.3), 0.2) == "answer"
 
 
 async def test_a_call_to_a_server_that_hangs_is_cancelled() -> None:

@@ -30,12 +30,14 @@ def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
 
 
 def read(file: Path) -> Iterator[StoredRow]:
-    csv.field_size_limit(_LONGEST)
-    with file.open(encoding="utf-8", newline="") as stream:
-        try:
+    before = csv.field_size_limit(_LONGEST)  # of all readers of this process
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
             yield from _rows(csv.DictReader(stream, strict=True))
-        except csv.Error as error:
-            raise ValueError(str(error)) from error
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    finally:
+        csv.field_size_limit(before)
 
 
 def _rows(reader: "csv.DictReader[str]") -> Iterator[StoredRow]:

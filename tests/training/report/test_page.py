@@ -169,5 +169,7 @@ def test_from_the_command_line(run: Path, dataset: Path, tmp_path: Path, monkeyp
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code
-    assert capsys.readouterr() == (f"Wrote {copy / 'report.html'}.\n", "")
+    told = capsys.readouterr()
+    assert told.out.startswith("Read as ")
+    assert (told.out.splitlines()[-1], told.err) == (f"Wrote {copy / 'report.html'}.", "")
     assert len(figures(parse(copy / "report.html"))) > 5
