@@ -101,9 +101,10 @@ async def test_it_follows_versions_and_taggers_and_its_own_clients_notice_nothin
 
 
 async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart(
-    changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
+    changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where only Triton finds the fault, which may kill it: it comes back with what it had."""
+    monkeypatch.setattr("serving.engines.triton_loader._REST", 3.0)
     repository, triton = changing
     async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         publish_next(repository, keep=1, broken=True)
