@@ -25,6 +25,9 @@ CONTRACT_PARAMETER = "tagger"  # of the ensemble's config.pbtxt: tagger.json, fo
 
 _VERSION = re.compile("[1-9][0-9]{0,14}")  # up to LAST_VERSION, as Triton writes numbers
 
+# Of a model without versions. A listing that is taken while one version moves in and the last one out may show neither.
+_LISTINGS = 5
+
 VersionKey = tuple[str, int]  # a tagger's name and a version of it
 VersionMark = tuple[object, ...]  # differs when a version was published anew, or has become whole
 
@@ -74,8 +77,14 @@ def version_folders(model: Path) -> dict[int, Path]:
     """The numbered folders of a model, by number, ascending. What is written otherwise, as 01, is no version."""
     if not model.is_dir():
         return {}
-    found = {int(child.name): child for child in model.iterdir() if _VERSION.fullmatch(child.name) and child.is_dir()}
-    return dict(sorted(found.items()))
+    for _ in range(_LISTINGS):
+        if found := {int(child.name): child for child in model.iterdir() if _is_version(child)}:
+            return dict(sorted(found.items()))
+    return {}
+
+
+def _is_version(folder: Path) -> bool:
+    return bool(_VERSION.fullmatch(folder.name)) and folder.is_dir()
 
 
 def version_marks(path: Path) -> dict[VersionKey, VersionMark]:
