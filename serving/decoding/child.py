@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -24,6 +23,7 @@ from PIL import AvifImagePlugin
 from labelwise.image import ImageError, Photo, load_photo, open_small
 from serving.decoding.limits import Limits
 from serving.decoding.messages import GRANTED, HEAD_SIZE, Kind, pack, unpack_head
+from serving.logged_warnings import log_warnings
 from serving.memory import return_large_blocks
 
 try:
@@ -194,7 +194,7 @@ class _Log(logging.Handler):
         super().__init__()
         self._records: list[tuple[str, int, str]] = []
         logging.basicConfig(handlers=[self], level=logging.INFO)
-        warnings.showwarning = self._warn  # type: ignore[assignment]
+        log_warnings()
 
     def emit(self, record: logging.LogRecord) -> None:
         self._records.append((record.name, record.levelno, record.getMessage()))
@@ -202,10 +202,6 @@ class _Log(logging.Handler):
     def taken(self) -> list[tuple[str, int, str]]:
         records, self._records = self._records, []
         return records
-
-    def _warn(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
-        text = " ".join(str(message).split())
-        self._records.append(("py.warnings", logging.WARNING, f"{category.__name__}: {text}"))
 
 
 def _memory() -> int:

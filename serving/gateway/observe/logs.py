@@ -3,10 +3,10 @@
 import json
 import logging
 import time
-import warnings
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
+from serving.logged_warnings import log_warnings
 from serving.settings import Settings
 
 _requests = logging.getLogger("labelwise.request")
@@ -26,19 +26,7 @@ def configure_logging(settings: Settings) -> None:
     logging.logProcesses = logging.logMultiprocessing = logging.logThreads = False  # no line shows them
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each malformed form
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    warnings.showwarning = _log_warning
-
-
-def _log_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Python's own way prints lines of text, path and code included; Pillow warns of odd photos."""
-    logging.getLogger("py.warnings").warning("%s: %s", category.__name__, " ".join(str(message).split()))
+    log_warnings()
 
 
 def log_request(facts: Mapping[str, Any]) -> None:
