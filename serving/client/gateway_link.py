@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -104,7 +105,9 @@ class GatewayLink:
         answer = await self._post("/v1/embed", spec, timeout, {}, content=photo, headers=headers)
         with self._understood():
             values = np.frombuffer(answer.content, "<f4").astype(np.float32)
-            return {"embeddings": values.reshape(len(spec.labels), -1)}
+            told = answer.headers.get("X-Labelwise-Notes")
+            notes = [unquote(text) for text in told.split(",")] if told else []
+            return {"embeddings": values.reshape(len(spec.labels), -1), NOTES: noted(notes)}
 
     async def explain(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
         # Every label is a tag at a threshold of 0.

@@ -103,11 +103,11 @@ class TaggingService:
                 run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, places, tags)
             )
 
-    async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings]:
-        """The photo's embeddings of all labels [l, p], and which of them were asked for."""
+    async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings, Sequence[str]]:
+        """The labels that were asked for, the photo's embeddings of all labels [l, p], and the notes about it."""
         choice = self._choose(query, "embeddings")
         async with self._one(request, choice.spec, "embeddings") as run:
-            return choice, run.outputs["embeddings"][0]
+            return choice, run.outputs["embeddings"][0], run.photo.notes
 
     @property
     def default_model(self) -> str | None:

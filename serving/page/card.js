@@ -52,8 +52,9 @@ export class Card {
     this.find(".status").textContent = status;
   }
 
-  showRequestId(requestId) {
-    this.find(".status").append(make("small", "request-id", `Request ${requestId}`));
+  /** A line below the status. */
+  showDetail(text) {
+    this.find(".status").append(make("small", "detail", text));
   }
 
   /** Chips for the tags, and a bar for each score whose label `matches`; beyond the tags' own they fold away. */

@@ -48,6 +48,7 @@ export class Photo {
     this.judged = judge(this.answer);
     const { model, version, tags } = this.judged;
     this.show("done", tags.length ? `Tagged by ${model}, version ${version}` : "No label reaches its threshold.");
+    if (this.judged.notes) this.card.showDetail(this.judged.notes.join(" "));
   }
 
   showLabels(matches) {
@@ -62,7 +63,7 @@ export class Photo {
   showError(error) {
     const sentence = error instanceof ApiError ? error.message : `The page failed: ${error.message}`;
     this.show("failed", sentence);
-    if (error.requestId) this.card.showRequestId(error.requestId);
+    if (error.requestId) this.card.showDetail(`Request ${error.requestId}`);
     return `${this.file.name} failed: ${sentence}`;
   }
 

@@ -30,7 +30,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _CORS_REQUEST_HEADERS = ("Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout")
 _CORS_ANSWER_HEADERS = (
     *("Retry-After", "X-Request-ID"),
-    *("X-Labelwise-Labels", "X-Labelwise-Dimension", "X-Labelwise-Model", "X-Labelwise-Version"),
+    *("X-Labelwise-Labels", "X-Labelwise-Dimension", "X-Labelwise-Model", "X-Labelwise-Version", "X-Labelwise-Notes"),
 )
 
 

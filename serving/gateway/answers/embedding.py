@@ -1,15 +1,18 @@
 """A photo's label-level embeddings, as JSON and as bare numbers; plain data in, plain data out."""
 
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from serving.gateway.answers.tagging import Notes
 from serving.gateway.requests.query import Choice
 
 LABELS_HEADER, DIMENSION_HEADER = "X-Labelwise-Labels", "X-Labelwise-Dimension"
 MODEL_HEADER, VERSION_HEADER = "X-Labelwise-Model", "X-Labelwise-Version"
+NOTES_HEADER = "X-Labelwise-Notes"
 
 Embeddings = NDArray[np.float32]  # [l, p]
 
@@ -20,17 +23,18 @@ class LabelEmbedding(BaseModel):
 
 
 class EmbedAnswer(BaseModel):
-    """One vector a label, in the model's order of labels; to be compared with the same label's of other photos."""
+    """One vector per label, in the model's order of labels; compare it with the same label's of other photos."""
 
     model: str
     version: int
     dimension: int
     embeddings: list[LabelEmbedding]
+    notes: Notes = None
     request_id: str
 
 
-def make_embed_answer(choice: Choice, embeddings: Embeddings, request_id: str) -> EmbedAnswer:
-    """embeddings [l, p] of one photo -> those of the chosen labels."""
+def make_embed_answer(choice: Choice, embeddings: Embeddings, notes: Sequence[str], request_id: str) -> EmbedAnswer:
+    """embeddings [l, p] of one photo, and the decoder's notes about it -> the embeddings of the chosen labels."""
     spec = choice.spec
     return EmbedAnswer(
         model=spec.name,
@@ -39,20 +43,28 @@ def make_embed_answer(choice: Choice, embeddings: Embeddings, request_id: str) -
         embeddings=[
             LabelEmbedding(label=spec.labels[index], values=_shortest(embeddings[index])) for index in choice.labels
         ],
+        notes=list(notes) or None,
         request_id=request_id,
     )
 
 
-def embedding_bytes(choice: Choice, embeddings: Embeddings) -> tuple[bytes, dict[str, str]]:
-    """embeddings [l, p] of one photo -> those of the chosen labels as little-endian float32, and what they are."""
+def embedding_bytes(choice: Choice, embeddings: Embeddings, notes: Sequence[str]) -> tuple[bytes, dict[str, str]]:
+    """The same as little-endian float32 [chosen labels, p], and the headers that describe it."""
     spec = choice.spec
     headers = {
-        LABELS_HEADER: ",".join(quote(spec.labels[index], safe="") for index in choice.labels),
+        LABELS_HEADER: _joined(spec.labels[index] for index in choice.labels),
         DIMENSION_HEADER: str(embeddings.shape[1]),
         MODEL_HEADER: spec.name,
         VERSION_HEADER: str(spec.version),
     }
+    if notes:
+        headers[NOTES_HEADER] = _joined(notes)
     return embeddings[list(choice.labels)].astype("<f4").tobytes(), headers
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """Percent-encoded, so that a comma separates and a header may hold them."""
+    return ",".join(quote(text, safe="") for text in texts)
 
 
 def _shortest(vector: NDArray[np.float32]) -> list[float]:

@@ -24,8 +24,8 @@ router = APIRouter(tags=["tagging"])
 async def embed(request: Request, query: Annotated[LabelQuery, Query()]) -> Response:
     """To find other photos whose *sea* looks like this one's: compare a label's vector with that label's of other
     photos. With `Accept: application/octet-stream` little-endian float32 [labels, dimension], described in headers."""
-    choice, embeddings = await service_of(request).embed(request, query)
+    choice, embeddings, notes = await service_of(request).embed(request, query)
     if accepts(request, _BYTES):
-        content, headers = embedding_bytes(choice, embeddings)
+        content, headers = embedding_bytes(choice, embeddings, notes)
         return Response(content, headers=headers, media_type=_BYTES)
-    return json_answer(make_embed_answer(choice, embeddings, request.state.request_id))
+    return json_answer(make_embed_answer(choice, embeddings, notes, request.state.request_id))

@@ -69,7 +69,9 @@ def test_notes_come_from_whatever_decodes(way: str, arguments: Arguments, photos
         assert [result.notes for result in tagger.tag([photos[0], BROKEN_PROFILE, photos[1]])] == [(), told, ()]
         assert [result.notes for result in tagger.tag([BROKEN_PROFILE])] == [told]
         (explained,) = tagger.explain([BROKEN_PROFILE])
+        (embedded,) = tagger.embed([BROKEN_PROFILE])
     assert explained.notes == (BROKEN_PROFILE_NOTE,)
+    assert embedded.notes == told
 
 
 def test_a_bad_photo_fails_no_other(tagger: Tagger, photos: list[Path], asked: list[dict], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.serving import chromium
+from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
 from tests.serving.chromium import ask_api, card, expect, pick, pick_done, read_bars, take_screenshot
 
 browser, page = chromium.browser, chromium.page
@@ -40,6 +41,16 @@ def test_shows_the_scores_that_the_api_answers(page: Any, photos: list[Path]) ->
         for (label, score, threshold), expected in zip(read_bars(shown), answer["scores"], strict=True):
             assert label == expected["label"]
             assert (score, threshold) == pytest.approx((expected["score"], expected["threshold"]), abs=0.006)
+
+
+def test_shows_the_notes_about_a_photo(page: Any, photos: list[Path], tmp_path: Path) -> None:
+    odd = tmp_path / "odd-profile.jpg"
+    odd.write_bytes(BROKEN_PROFILE)
+
+    pick_done(page, photos[0], odd)
+
+    expect(card(page, odd.name).locator(".status")).to_contain_text(BROKEN_PROFILE_NOTE)
+    expect(card(page, photos[0].name).locator(".status .detail")).to_have_count(0)
 
 
 @pytest.mark.parametrize(

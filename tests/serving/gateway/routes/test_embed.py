@@ -1,6 +1,7 @@
 """POST /v1/embed, on both engines: the model's own vectors, of unit length, as JSON and as bytes."""
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from labelwise.image import load_pixels
 from tests.conftest import ROOT
+from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
 from tests.serving.gateway.routes.test_tag import assert_problem
 
 PHOTO = ROOT / "tests/assets/photos/sea-narwhals.jpg"
@@ -50,6 +52,13 @@ def test_labels_that_are_left_out(client: httpx.Client) -> None:
     raw = client.post("/v1/embed", content=PHOTO.read_bytes(), params={"exclude": "sea,desert"}, headers=BYTES)
     assert raw.headers["x-labelwise-labels"] == "mountains,sunset,trees"
     assert len(raw.content) == 3 * 128 * 4
+
+
+def test_notes_about_the_photo(client: httpx.Client) -> None:
+    for photo, notes in ((PHOTO.read_bytes(), None), (BROKEN_PROFILE, [BROKEN_PROFILE_NOTE])):
+        assert client.post("/v1/embed", content=photo).json().get("notes") == notes
+        header = client.post("/v1/embed", content=photo, headers=BYTES).headers.get("x-labelwise-notes")
+        assert (header and [unquote(text) for text in header.split(",")]) == notes
 
 
 def test_wrong_requests(client: httpx.Client) -> None:
