@@ -23,7 +23,7 @@ import tritonclient.grpc.aio as grpcclient
 
 from export.triton_config import ServingOptions, decode_config, ensemble_config, model_config
 from labelwise.spec import TaggerSpec
-from serving.engines.local_triton import LocalTriton
+from serving.local_triton.server import LocalTriton
 
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY, NAME = ROOT / "model_repository", "scenes"

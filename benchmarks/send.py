@@ -25,7 +25,7 @@ import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
 from serving.client import Tagger
-from serving.engines.triton_install import find_triton
+from serving.local_triton.install import find_triton
 
 ROOT = Path(__file__).parent.parent
 REPOSITORY = ROOT / "model_repository"

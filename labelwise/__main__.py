@@ -1,5 +1,5 @@
 """`python -m labelwise`: the same as the console script."""
 
-from labelwise.cli import main
+from commands import main
 
 main()

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("labelwise", "training", "export", "serving")
-ALLOWED = {("training", "labelwise"), ("export", "labelwise"), ("export", "training"), ("serving", "labelwise")}
+PACKAGES = ("labelwise", "training", "export", "serving", "commands")
+ALLOWED = {
+    *(("training", "labelwise"), ("export", "labelwise"), ("export", "training"), ("serving", "labelwise")),
+    *(("commands", "labelwise"), ("labelwise", "commands")),  # the latter: `python -m labelwise`
+}
 
 
 def imported_names(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
@@ -34,7 +37,7 @@ def edges(package: str) -> Iterator[tuple[tuple[str, str], str]]:
     for file in sorted((ROOT / package).rglob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         # The command line may reach every stage, but only once a verb is called.
-        nodes = outside_functions(tree) if file.parent == ROOT / "labelwise/cli" else ast.walk(tree)
+        nodes = outside_functions(tree) if file.parent == ROOT / "commands" else ast.walk(tree)
         for name, line in imported_names(nodes):
             if name in PACKAGES and name != package:
                 yield (package, name), f"{file.relative_to(ROOT)}:{line} imports {name}"
@@ -46,8 +49,15 @@ def test_imports_go_one_way():
     assert {edge for edge, _ in found} == ALLOWED  # the walk does see imports
 
 
+def test_every_module_is_in_a_package_that_is_installed():
+    """setuptools finds folders that have an __init__.py; a wheel would lack the others."""
+    folders = {file.parent for package in PACKAGES for file in (ROOT / package).rglob("*.py")}
+    assert len(folders) > len(PACKAGES)
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
 def test_the_command_line_reaches_the_stages_inside_its_verbs():
-    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "labelwise/cli").glob("*.py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "commands").glob("*.py")]
     reached = {name for tree in trees for name, _ in imported_names(ast.walk(tree))}
     assert {"training", "export", "serving"} <= reached
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from labelwise.cli import app
+from commands import app
 from labelwise.image import load_pixels
 from labelwise.spec import TaggerSpec
 from tests.conftest import free_port, running_gateway

@@ -12,8 +12,8 @@ from labelwise.spec import TaggerSpec
 from serving.client.calls import Row
 from serving.client.errors import ClientClosed, OutputNotOffered, PhotoError, PhotosRefused
 from serving.client.gateway_link import GatewayLink, Refused
-from serving.client.servers import Servers
 from serving.engines.base import Outputs, Pixels
+from serving.triton.fleet import Servers
 
 _AT_ONCE = 16  # requests of one photo; a gateway's default is to accept 64 photos
 _Answered = Row | PhotoError

@@ -27,11 +27,11 @@ from serving.client.errors import (
     UnknownModel,
     WrongContract,
 )
-from serving.client.servers import Servers
-from serving.client.shared_memory import FORGOTTEN, RegionForgotten, SharedMemory
 from serving.engines import base
 from serving.engines.base import Outputs, Pixels
-from serving.engines.triton_grpc import CHANNEL, ask_for_sign, our_errors
+from serving.triton.channel import CHANNEL, ask_for_sign, our_errors
+from serving.triton.fleet import Servers
+from serving.triton.shared_memory import FORGOTTEN, RegionForgotten, SharedMemory
 
 Shapes = dict[str, tuple[int, ...]]  # of the outputs that are wanted
 

@@ -8,8 +8,8 @@ from serving.engines.base import Engine
 from serving.settings import Settings
 
 if TYPE_CHECKING:
-    from serving.engines.borrowed_triton import BorrowedTriton
-    from serving.engines.local_triton import LocalTriton
+    from serving.local_triton.borrowed import BorrowedTriton
+    from serving.local_triton.server import LocalTriton
 
 
 def create_engine(
@@ -48,7 +48,7 @@ def create_engine(
 
 def create_local_triton(settings: Settings) -> "LocalTriton":
     """The Triton that serves the repository on this machine; not started."""
-    from serving.engines.local_triton import LocalTriton
+    from serving.local_triton.server import LocalTriton
 
     return LocalTriton(
         settings.repository,

@@ -21,12 +21,12 @@ from serving.engines.base import (
     Pixels,
     UnknownModel,
 )
-from serving.engines.borrowed_triton import BorrowedTriton
-from serving.engines.local_triton import LocalTriton
-from serving.engines.triton_grpc import DEAD_STUB, UNLOADED
-from serving.engines.triton_server import ModelStuck, TritonServer
 from serving.engines.triton_start import newest_of, serves_enough, until_ready
 from serving.engines.watch import Look, RepositoryWatch, catalogue_of, log_broken, repeat
+from serving.local_triton.borrowed import BorrowedTriton
+from serving.local_triton.server import LocalTriton
+from serving.triton.channel import DEAD_STUB, UNLOADED
+from serving.triton.server import ModelStuck, TritonServer
 
 logger = logging.getLogger("labelwise.engine")
 

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from labelwise.errors import LabelwiseError
 from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
-from serving.engines.triton_server import TritonServer
+from serving.triton.server import TritonServer
 
 logger = logging.getLogger("labelwise.engine")
 

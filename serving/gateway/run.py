@@ -17,7 +17,6 @@ import uvicorn
 from labelwise.errors import LabelwiseError
 from serving.engines import create_engine
 from serving.engines.base import Engine
-from serving.engines.borrowed_triton import BorrowedTriton
 from serving.gateway.access.exposure import check_exposure
 from serving.gateway.app import create_app
 from serving.gateway.listener import BACKLOG, bind, url_of
@@ -25,6 +24,7 @@ from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.requests.connections import connection_options
 from serving.gateway.service import TaggingService
+from serving.local_triton.borrowed import BorrowedTriton
 from serving.memory import return_large_blocks
 from serving.settings import Settings, unknown_variables
 

@@ -23,11 +23,11 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from labelwise.errors import LabelwiseError
 from serving.engines import create_local_triton
-from serving.engines.borrowed_triton import BorrowedTriton
-from serving.engines.local_triton import LocalTriton
 from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import FOLDER_VARIABLE
 from serving.gateway.run import announce, run_alone
+from serving.local_triton.borrowed import BorrowedTriton
+from serving.local_triton.server import LocalTriton
 from serving.settings import Settings
 from serving.temporary import TemporaryFolder
 

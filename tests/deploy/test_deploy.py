@@ -17,10 +17,10 @@ import typer
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from labelwise.cli import app
+from commands import app
 from labelwise.errors import LabelwiseError
-from serving.engines.triton_install import find_triton
 from serving.gateway.supervisor import _CLOSE_WITHIN
+from serving.local_triton.install import find_triton
 from serving.settings import Settings, load_settings
 from tests.conftest import ROOT, free_port, running_gateway
 from tests.deploy.files import (
@@ -38,6 +38,7 @@ from tests.deploy.files import (
     seconds,
 )
 from tests.serving.publishing import copy_to_change, publish_next
+from tests.test_imports import PACKAGES
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PROJECT = (ROOT / "pyproject.toml").read_text()
@@ -70,7 +71,7 @@ def test_the_settings_are_accepted_as_they_are_written(where: str, monkeypatch: 
 
 def test_the_command_line_is_ours() -> None:
     assert said("gateway.Dockerfile", "ENTRYPOINT") == ['["labelwise"]']
-    assert '\nlabelwise = "labelwise.cli:main"\n' in PROJECT
+    assert '\nlabelwise = "commands:main"\n' in PROJECT
     commands = typer.main.get_command(app).commands
     (command,) = map(json.loads, said("gateway.Dockerfile", "CMD"))
     assert command[0] in commands
@@ -86,8 +87,9 @@ def test_an_image_is_made_of_what_is_sent_to_its_build(image: str) -> None:
     assert all((ROOT / name).exists() for name in sent)
     sources = {part for rest in said(image, "COPY") if "--from" not in rest for part in rest.split()[:-1]}
     assert {source for source in sources if not source.startswith("--")} <= {*sent, "."}
-    (listed,) = re.findall(r"^packages = \[\n(.*?)^\]", PROJECT, flags=re.MULTILINE | re.DOTALL)
+    (listed,) = re.findall(r"^include = \[(.*)\]", PROJECT, flags=re.MULTILINE)
     packages = set(re.findall(r'"(\w+)', listed))
+    assert packages == set(PACKAGES)
     assert packages | {"pyproject.toml", "README.md"} <= sent
     assert not sent & {"tests", "benchmarks", "docs", ".git", ".venv", "runs", "data", "labelwise.keys"}
 

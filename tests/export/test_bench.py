@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import export.bench
-from labelwise.cli import app
+from commands import app
 
 
 @pytest.fixture(autouse=True)

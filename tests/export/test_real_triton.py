@@ -21,7 +21,7 @@ from labelwise.errors import LabelwiseError
 from labelwise.image import load_pixels
 from labelwise.repository import WEIGHTS_FILE
 from labelwise.spec import TaggerSpec, sha256_of
-from serving.engines.triton_install import find_triton
+from serving.local_triton.install import find_triton
 from tests.conftest import free_port
 
 OPTIONS = ServingOptions(instances=2, response_cache=True, deadline_s=5, queue_size=64, queue_delay_us=200)

@@ -202,7 +202,7 @@ def refused(code: str, cwd: Path, *arguments: object) -> str:
 
 AGAIN = """
 import os, resource, signal, sys
-from labelwise.cli import main
+from commands import main
 graph, spec, limit, repository = sys.argv[1:]
 {prepare}
 sys.argv = ["labelwise", "export", graph, "--spec", spec, "--to", repository, "--name", "again"]

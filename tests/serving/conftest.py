@@ -13,6 +13,12 @@ def engine_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(name))
 
 
+@pytest.fixture(scope="session")
+def triton_url(triton_gateway_url: str, triton_arguments: dict[str, str]) -> str:
+    """The gRPC address of the Triton that the gateway started."""
+    return f"grpc://127.0.0.1:{triton_arguments['triton_grpc_port']}"
+
+
 @pytest.fixture
 def client(engine_url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=engine_url, timeout=30) as client:

@@ -15,8 +15,8 @@ import pytest
 
 from labelwise.errors import LabelwiseError
 from serving.client import AsyncTagger
-from serving.engines.local_triton import LocalTriton
-from serving.engines.triton_install import find_triton
+from serving.local_triton.install import find_triton
+from serving.local_triton.server import LocalTriton
 from tests.conftest import ROOT, free_port, running_gateway
 from tests.export.test_real_triton import triton as explicit_triton
 from tests.serving.publishing import copy_to_change, publish_next

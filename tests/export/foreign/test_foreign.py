@@ -93,7 +93,7 @@ def test_everything_runs_where_torch_is_not(timm_onnx: Path, spec_file: Path, tm
 import sys
 for name in ("torch", "timm", "torchvision", "sklearn", "onnxscript", "training"):
     sys.modules[name] = None  # importing it fails
-from labelwise.cli import app
+from commands import app
 export = ["export", {str(timm_onnx)!r}, "--spec", {str(spec_file)!r}, "--to", {str(repository)!r}, "--name", "a"]
 for command in (export, ["check", {str(repository)!r}]):
     try:

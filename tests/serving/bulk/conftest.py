@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from labelwise.cli import main
+from commands import main
 
 ROOT = Path(__file__).parents[3]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.cli.tag import _tell
+from commands.tag import _tell
 from labelwise.errors import LabelwiseError
 from serving.bulk.pipeline import Pipeline
 from serving.bulk.progress import Progress

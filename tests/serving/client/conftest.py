@@ -13,12 +13,6 @@ Arguments = Callable[[str], tuple[tuple[str, str], dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def triton_url(triton_gateway_url: str, triton_arguments: dict[str, str]) -> str:
-    """The gRPC of the Triton that the gateway started."""
-    return f"grpc://127.0.0.1:{triton_arguments['triton_grpc_port']}"
-
-
-@pytest.fixture(scope="session")
 def arguments(triton_url: str, triton_gateway_url: str) -> Arguments:
     """How to make a client of each way."""
     return lambda way: (

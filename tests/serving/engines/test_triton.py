@@ -29,13 +29,13 @@ from serving.engines.base import (
     Pixels,
     UnknownModel,
 )
-from serving.engines.local_triton import LocalTriton
 from serving.engines.triton import TritonEngine
-from serving.engines.triton_grpc import translated
-from serving.engines.triton_install import find_triton
-from serving.engines.triton_server import ModelStuck
+from serving.local_triton.install import find_triton
+from serving.local_triton.server import LocalTriton
+from serving.triton.channel import translated
+from serving.triton.server import ModelStuck
 from tests.conftest import free_port
-from tests.serving.engines.test_local_triton import group, shared_memory
+from tests.serving.local_triton.test_server import group, shared_memory
 from tests.serving.publishing import copy_to_change
 
 pytestmark = pytest.mark.anyio

@@ -16,9 +16,9 @@ from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
 from serving.client import AsyncTagger
 from serving.engines.base import UnknownModel
-from serving.engines.local_triton import LocalTriton
 from serving.engines.triton import TritonEngine
-from serving.engines.triton_install import find_triton
+from serving.local_triton.install import find_triton
+from serving.local_triton.server import LocalTriton
 from tests.conftest import ROOT, free_port
 from tests.export.test_real_triton import encoded
 from tests.export.test_real_triton import triton as explicit_triton

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from labelwise.cli import main
+from commands import main
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec
 from tests.training.report.conftest import relabelled, untrained_run

@@ -226,5 +226,5 @@ def test_photos_that_share_a_sidecar_both_bring_their_keywords(tmp_path: Path):
 
 
 def test_a_run_without_sidecars_does_not_load_what_they_need():
-    check = "import sys, serving.bulk.run, labelwise.cli.tag; print({'lxml', 'serving.bulk.xmp'} & {*sys.modules})"
+    check = "import sys, serving.bulk.run, commands.tag; print({'lxml', 'serving.bulk.xmp'} & {*sys.modules})"
     assert subprocess.check_output([sys.executable, "-c", check], text=True, cwd=ROOT) == "set()\n"

@@ -12,9 +12,9 @@ from tritonclient.utils import np_to_triton_dtype
 from labelwise.repository import MODEL_SUFFIX, VersionKey
 from labelwise.spec import TaggerSpec
 from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Outputs, Pixels, UnknownModel
-from serving.engines.triton_grpc import CHANNEL, ask_for_sign, our_errors
 from serving.gateway.observe.stages import current_trace
-from serving.hanging import CallStuck, Pulse, ServerHangs
+from serving.triton.channel import CHANNEL, ask_for_sign, our_errors
+from serving.triton.hanging import CallStuck, Pulse, ServerHangs
 
 logger = logging.getLogger("labelwise.engine")
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from commands import export, serve, tag, train
 from labelwise import __version__
-from labelwise.cli import export, serve, tag, train
 from labelwise.errors import LabelwiseError
 
 app = typer.Typer(

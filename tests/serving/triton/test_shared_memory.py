@@ -19,7 +19,7 @@ import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
 
 from serving.client import ClientError, Tagger
-from serving.client.shared_memory import is_on_this_host
+from serving.triton.shared_memory import is_on_this_host
 from tests.conftest import free_port
 from tests.export.test_real_triton import triton
 

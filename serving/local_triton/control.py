@@ -7,8 +7,8 @@ import tritonclient.grpc.aio as grpcclient
 
 from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX
 from serving.engines.base import EngineError
-from serving.engines.triton_grpc import CHANNEL, ask_for_sign, our_errors
-from serving.engines.triton_log import first_line
+from serving.local_triton.log import first_line
+from serving.triton.channel import CHANNEL, ask_for_sign, our_errors
 
 _PROBE_TIMEOUT = 1.0  # seconds
 

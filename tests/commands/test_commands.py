@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from commands import main
 from labelwise import __version__
-from labelwise.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
 REPOSITORY = ROOT / "model_repository"
@@ -128,7 +128,7 @@ def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
             ("s.json cannot be read", "labels"),
         ),
         (("export", "nowhere.onnx", "--spec", SPEC, "--to", "repository", "--name", "a"), ("nowhere.onnx cannot be",)),
-        (("export", __file__, "--spec", SPEC, "--to", "repository", "--name", "a"), ("test_cli.py is no ONNX",)),
+        (("export", __file__, "--spec", SPEC, "--to", "repository", "--name", "a"), ("test_commands.py is no ONNX",)),
         (("check", "nowhere"), ("no model repository at nowhere",)),
         (("check", REPOSITORY, "--run", "nowhere"), ("nowhere is not a trained run",)),
         (("check", REPOSITORY, "--images", "nowhere"), ("nowhere cannot be read",)),
@@ -180,6 +180,6 @@ def test_a_seed_among_the_settings_counts(run, tmp_path: Path):
 
 def test_a_base_install_names_the_extra_that_a_verb_needs(tmp_path: Path):
     code = "import sys; sys.modules['torch'] = None; sys.argv = ['labelwise', 'train', '.', '--out', 'run']\n"
-    code += "from labelwise.cli import main; main()"
+    code += "from commands import main; main()"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert_refused((answer.returncode, answer.stdout, answer.stderr), "'train' extra", "pip install 'labelwise[train]'")

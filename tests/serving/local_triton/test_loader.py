@@ -13,11 +13,11 @@ import tritonclient.grpc.aio as grpcclient
 from tritonclient.utils import InferenceServerException
 
 from labelwise.errors import LabelwiseError
-from serving.engines.local_triton import LocalTriton
-from serving.engines.triton_grpc import CHANNEL
-from serving.engines.triton_install import find_triton
+from serving.local_triton.install import find_triton
+from serving.local_triton.server import LocalTriton
+from serving.triton.channel import CHANNEL
 from tests.conftest import ROOT, free_port
-from tests.serving.engines.test_local_triton import comes_true
+from tests.serving.local_triton.test_server import comes_true
 from tests.serving.publishing import copy_to_change, publish_next
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +104,7 @@ async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart
     changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where only Triton finds the fault, which may kill it: it comes back with what it had."""
-    monkeypatch.setattr("serving.engines.triton_loader._REST", 3.0)
+    monkeypatch.setattr("serving.local_triton.loader._REST", 3.0)
     repository, triton = changing
     async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         publish_next(repository, keep=1, broken=True)

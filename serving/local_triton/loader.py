@@ -9,9 +9,9 @@ from labelwise.errors import RepositoryError
 from labelwise.repository import TaggerVersion, VersionKey
 from serving.engines.base import EngineError
 from serving.engines.onnx_session import load_session
-from serving.engines.triton_control import TritonControl, UnloadableVersions
-from serving.engines.triton_offer import TritonOffer
 from serving.engines.watch import log_broken
+from serving.local_triton.control import TritonControl, UnloadableVersions
+from serving.local_triton.offer import TritonOffer
 
 logger = logging.getLogger("labelwise.triton")
 

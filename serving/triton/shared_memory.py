@@ -22,7 +22,7 @@ import numpy as np
 
 from serving.client.errors import ClientError
 from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Pixels
-from serving.engines.triton_grpc import our_errors
+from serving.triton.channel import our_errors
 
 logger = logging.getLogger("labelwise.client")
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from labelwise.errors import LabelwiseError
-from serving.engines import triton_install
-from serving.engines.local_triton import LocalTriton
-from serving.engines.triton_install import TritonInstall, find_triton
-from serving.engines.triton_log import parse_line
+from serving.local_triton import install as triton_install
+from serving.local_triton.install import TritonInstall, find_triton
+from serving.local_triton.log import parse_line
+from serving.local_triton.server import LocalTriton
 from tests.conftest import free_port
 
 try:
@@ -162,7 +162,7 @@ def test_triton_dies_with_a_killed_parent(repository: Path, tmp_path: Path) -> N
     program = """
 import asyncio, sys
 from pathlib import Path
-from serving.engines.local_triton import LocalTriton
+from serving.local_triton.server import LocalTriton
 
 async def main():
     triton = LocalTriton(Path(sys.argv[1]), grpc_port=int(sys.argv[2]), metrics_port=int(sys.argv[3]))

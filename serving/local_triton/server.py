@@ -12,14 +12,14 @@ from pathlib import Path
 
 from labelwise.errors import LabelwiseError
 from labelwise.repository import VersionKey
-from serving.engines.triton_control import TritonControl
-from serving.engines.triton_install import TritonInstall, find_triton, require_plain, trace_arguments
-from serving.engines.triton_loader import TritonLoader
-from serving.engines.triton_log import first_line, parse_line, parse_unloadable
-from serving.engines.triton_offer import TritonOffer
-from serving.engines.triton_process import PythonScratch, ended, listens, require_free, start
-from serving.engines.triton_view import TritonView, tagger_of
 from serving.engines.watch import repeat
+from serving.local_triton.control import TritonControl
+from serving.local_triton.install import TritonInstall, find_triton, require_plain, trace_arguments
+from serving.local_triton.loader import TritonLoader
+from serving.local_triton.log import first_line, parse_line, parse_unloadable
+from serving.local_triton.offer import TritonOffer
+from serving.local_triton.process import PythonScratch, ended, listens, require_free, start
+from serving.local_triton.view import TritonView, tagger_of
 from serving.temporary import TemporaryFolder
 
 logger = logging.getLogger("labelwise.triton")

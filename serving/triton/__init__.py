@@ -1,0 +1,1 @@
+"""Speaking to NVIDIA Triton, and to several servers as one."""
