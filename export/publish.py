@@ -25,7 +25,7 @@ from export.triton_config import (
 )
 from export.whole import require_no_strangers, require_whole
 from labelwise.errors import RepositoryError
-from labelwise.repository import CONFIG_FILE, DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
+from labelwise.repository import CONFIG_FILE, WEIGHTS_FILE, model_names, version_folders
 from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec
 
 # Triton reads configs/NAME.pbtxt instead of config.pbtxt where it is started with --model-config-name=NAME.
@@ -102,7 +102,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def next_version(repository: Path, name: str) -> int:
     """One more than any version that is or was being published."""
-    newest = max((number for part in _parts(name) for number in version_folders(repository / part)), default=0)
+    newest = max((number for part in model_names(name) for number in version_folders(repository / part)), default=0)
     if newest >= LAST_VERSION:
         raise RepositoryError(f"{name!r} has the last version there can be, {newest}: choose a --version.")
     return newest + 1
@@ -142,7 +142,7 @@ def publish(
     if keep is not None and keep < 1:
         raise RepositoryError(f"{keep} versions cannot be kept: at least the new one stays.")
     options = options or ServingOptions()
-    decode, model, ensemble = _parts(spec.name)
+    decode, model, ensemble = model_names(spec.name)
     _write_decode(stage / decode, spec, options)
     _write_model(stage / model, weights, spec, backend, options, plans)
     _write_ensemble(stage / ensemble, spec)
@@ -160,11 +160,6 @@ def publish(
             _variant(repository / model, "plan").unlink(missing_ok=True)
     if keep is not None:
         _take_out_old(repository, stage, spec, keep)
-
-
-def _parts(name: str) -> tuple[str, str, str]:
-    """The three models of a tagger in the order in which they are published."""
-    return name + DECODE_SUFFIX, name + MODEL_SUFFIX, name
 
 
 def _write_model(
@@ -222,7 +217,7 @@ def _move_versions(repository: Path, stage: Path, spec: TaggerSpec) -> None:
     version = str(spec.version)
     moved: list[tuple[Path, Path]] = []
     try:
-        for part in _parts(spec.name):
+        for part in model_names(spec.name):
             inner = version if (repository / part).exists() else ""
             staged, target = stage / part / inner, repository / part / inner
             if inner and target.exists():
@@ -248,7 +243,7 @@ def _move_shared(staged: Path, target: Path) -> None:
 def _take_out_scraps(repository: Path, stage: Path, name: str) -> None:
     """Versions that lack their ensemble's folder: of an export or a removal that was killed."""
     existing = version_folders(repository / name)
-    for part in _parts(name):
+    for part in model_names(name):
         for number, folder in version_folders(repository / part).items():
             if number not in existing and _is_ours(folder):
                 _take_out(folder, stage)
@@ -265,7 +260,7 @@ def _take_out_old(repository: Path, stage: Path, spec: TaggerSpec, keep: int) ->
     """Remove all but the `keep` highest versions, oldest first; never the one just published."""
     for number in list(version_folders(repository / spec.name))[:-keep]:
         if number != spec.version:
-            for part in reversed(_parts(spec.name)):
+            for part in reversed(model_names(spec.name)):
                 folder = repository / part / str(number)
                 if folder.is_dir():
                     _take_out(folder, stage)

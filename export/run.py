@@ -21,7 +21,7 @@ from export.triton_config import Backend, ServingOptions
 from labelwise import __version__
 from labelwise.errors import LabelwiseError
 from labelwise.label_names import case_fault
-from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE
+from labelwise.repository import WEIGHTS_FILE, tagger_of
 from labelwise.spec import NAME_PATTERN, SPEC_FILE, TaggerSpec, sha256_of
 
 if TYPE_CHECKING:
@@ -180,7 +180,5 @@ def _check_labels(spec: TaggerSpec, file: Path) -> None:
 def _check_name(name: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise LabelwiseError(f"{name!r} cannot name a model: use letters, digits, - and _, at most 64, no path.")
-    if name.endswith((DECODE_SUFFIX, MODEL_SUFFIX)):
-        raise LabelwiseError(
-            f"{name!r} cannot name a model: names ending in {DECODE_SUFFIX} and {MODEL_SUFFIX} are taken."
-        )
+    if tagger_of(name) != name:
+        raise LabelwiseError(f"{name!r} cannot name a model: names ending in _decode and _model are taken.")

@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2
 from export.tensorrt import Plan, Profile
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
-from labelwise.repository import CONTRACT_PARAMETER, DECODE_SUFFIX, MODEL_SUFFIX
+from labelwise.repository import CONTRACT_PARAMETER, model_names
 from labelwise.spec import LABELS_FILE, TaggerSpec, TensorSpec
 
 Backend = Literal["onnxruntime", "tensorrt", "python"]
@@ -75,11 +75,11 @@ def ensemble_config(spec: TaggerSpec) -> str:
 
     The parameter `tagger` is the whole contract, so a client learns labels, thresholds and resizing from Triton alone.
     """
-    decode, model = spec.name + DECODE_SUFFIX, spec.name + MODEL_SUFFIX
+    names = model_names(spec.name)
     pixels, outputs = spec.input.name, {name: name for name in spec.output_names}
     steps = [
-        {"model_name": decode, "input_map": {ENSEMBLE_INPUT: ENSEMBLE_INPUT}, "output_map": {pixels: pixels}},
-        {"model_name": model, "input_map": {pixels: pixels}, "output_map": outputs},
+        {"model_name": names.decode, "input_map": {ENSEMBLE_INPUT: ENSEMBLE_INPUT}, "output_map": {pixels: pixels}},
+        {"model_name": names.model, "input_map": {pixels: pixels}, "output_map": outputs},
     ]
     return _to_pbtxt(
         _common(spec, spec.name)
@@ -100,7 +100,7 @@ def decode_config(spec: TaggerSpec, options: ServingOptions | None = None) -> st
     image = spec.image
     settings = image.model_dump(include={"height", "width", "resize", "interpolation"}) | {"max_pixels": MAX_PIXELS}
     return _to_pbtxt(
-        _common(spec, spec.name + DECODE_SUFFIX)
+        _common(spec, model_names(spec.name).decode)
         | _newest(options)
         | {
             "backend": "python",
@@ -120,7 +120,7 @@ def model_config(
     options = options or ServingOptions()
     run = {"onnxruntime": _onnxruntime, "tensorrt": _tensorrt, "python": _python}[backend]
     return _to_pbtxt(
-        _common(spec, spec.name + MODEL_SUFFIX)
+        _common(spec, model_names(spec.name).model)
         | {"input": [_tensor(spec.input)], "output": _outputs(spec)}
         | _batching(options)
         | _warm_up(spec, options)

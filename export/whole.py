@@ -8,13 +8,13 @@ from pathlib import Path
 from export.check.configs import check_configs
 from export.check.contract import Version, check_files
 from labelwise.errors import RepositoryError
-from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
+from labelwise.repository import model_names, version_folders, weights_file
 from labelwise.spec import TaggerSpec
 
 
 def require_whole(stage: Path, spec: TaggerSpec) -> None:
     """Raises RepositoryError for a configuration, a program or a file under `stage` that Triton could not use."""
-    weights = stage / (spec.name + MODEL_SUFFIX) / str(spec.version) / WEIGHTS_FILE
+    weights = weights_file(stage, spec.name, spec.version)
     for each in (*check_configs(stage, {spec.name: spec}), *check_files(stage, Version(spec, weights))):
         if each.status == "failed":
             raise RepositoryError(f"Not published: {each.subject}, {each.check}: {each.found}.")
@@ -25,8 +25,9 @@ def require_no_strangers(repository: Path, name: str) -> None:
 
     Triton would load it among the newest; if it is broken, Triton loads no other version of that model either.
     """
-    versions = version_folders(repository / name)
-    for part in (name + DECODE_SUFFIX, name + MODEL_SUFFIX):
+    names = model_names(name)
+    versions = version_folders(repository / names.ensemble)
+    for part in (names.decode, names.model):
         for number in version_folders(repository / part):
             if number not in versions:
                 raise RepositoryError(

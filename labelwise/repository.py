@@ -13,12 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from labelwise.errors import LabelwiseError, RepositoryError, SpecError
 from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
 
-DECODE_SUFFIX = "_decode"
-MODEL_SUFFIX = "_model"
 WEIGHTS_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"
 CONTRACT_PARAMETER = "tagger"  # of the ensemble's config.pbtxt: tagger.json, for clients that see Triton alone
@@ -30,6 +29,23 @@ _LISTINGS = 5
 
 VersionKey = tuple[str, int]  # a tagger's name and a version of it
 VersionMark = tuple[object, ...]  # differs when a version was published anew, or has become whole
+
+
+class ModelNames(NamedTuple):
+    """The names of a tagger's three Triton models, in the order in which a version of them is published."""
+
+    decode: str
+    model: str
+    ensemble: str
+
+
+def model_names(tagger: str) -> ModelNames:
+    return ModelNames(f"{tagger}_decode", f"{tagger}_model", tagger)
+
+
+def tagger_of(model: str) -> str:
+    """The tagger that the Triton model `model` belongs to."""
+    return re.sub(r"_(decode|model)\Z", "", model)
 
 
 @dataclass(frozen=True)
@@ -87,12 +103,22 @@ def _is_version(folder: Path) -> bool:
     return bool(_VERSION.fullmatch(folder.name)) and folder.is_dir()
 
 
+def tagger_names(repository: Path) -> list[str]:
+    """The taggers that have a tagger.json anywhere; one beside the inner model alone has lost its ensemble."""
+    return sorted({tagger_of(file.parent.name) for file in repository.glob(f"[!.]*/{SPEC_FILE}")})
+
+
+def weights_file(repository: Path, tagger: str, version: int) -> Path:
+    return repository / model_names(tagger).model / str(version) / WEIGHTS_FILE
+
+
 def version_marks(path: Path) -> dict[VersionKey, VersionMark]:
     """The versions under `path`, none of them read. OSError where the folder itself cannot be."""
     next(path.iterdir(), None)  # `glob` finds nothing in a folder that is not there
-    names = {_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")}
     return {
-        (name, number): _mark(path, name, number) for name in sorted(names) for number in version_folders(path / name)
+        (name, number): _mark(path, name, number)
+        for name in tagger_names(path)
+        for number in version_folders(path / name)
     }
 
 
@@ -102,10 +128,11 @@ def read_version(path: Path, name: str, number: int) -> TaggerVersion | None:
 
 
 def _mark(path: Path, name: str, number: int) -> VersionMark:
-    parts = [path / part for part in (name, name + DECODE_SUFFIX, name + MODEL_SUFFIX)]
-    files = (parts[0] / str(number) / SPEC_FILE, parts[2] / str(number) / WEIGHTS_FILE)
+    names = model_names(name)
+    files = (path / name / str(number) / SPEC_FILE, weights_file(path, name, number))
     states = [file.stat() if file.is_file() else None for file in files]
-    whole = (parts[1] / str(number)).is_dir() and all((part / CONFIG_FILE).is_file() for part in parts)
+    whole = (path / names.decode / str(number)).is_dir()
+    whole = whole and all((path / part / CONFIG_FILE).is_file() for part in names)
     return whole, *((state.st_mtime_ns, state.st_size) if state else None for state in states)
 
 
@@ -113,7 +140,7 @@ def _read_taggers(path: Path, broken: dict[VersionKey, str] | None) -> dict[str,
     """With `broken`, versions that are not whole are added there, as long as one is whole."""
     if not path.is_dir():
         raise RepositoryError(f"There is no model repository at {path}; export a model there with `labelwise export`.")
-    found = sorted({_tagger_name(file.parent) for file in path.glob(f"[!.]*/{SPEC_FILE}")})
+    found = tagger_names(path)
     # What has no ensemble version is being published or was left by a killed export, and harms nobody; but a
     # repository with nothing else is a broken one, and says so.
     names = [name for name in found if version_folders(path / name)] or found
@@ -135,19 +162,14 @@ def _read_taggers(path: Path, broken: dict[VersionKey, str] | None) -> dict[str,
     return taggers
 
 
-def _tagger_name(folder: Path) -> str:
-    """Whose tagger.json lies in `folder`; that of the inner model betrays a tagger whose ensemble is gone."""
-    return folder.name.removesuffix(MODEL_SUFFIX)
-
-
 def _read_tagger(repository: Path, name: str, broken: dict[VersionKey, str] | None = None) -> dict[int, TaggerVersion]:
-    ensemble = repository / name
-    for part in (name, name + DECODE_SUFFIX, name + MODEL_SUFFIX):
+    names = model_names(name)
+    for part in names:
         if not (repository / part / CONFIG_FILE).is_file():
             raise RepositoryError(_incomplete(name, f"{part}/{CONFIG_FILE} is missing"))
-    for copy in (ensemble, repository / (name + MODEL_SUFFIX)):
-        TaggerSpec.read(copy / SPEC_FILE)
-    while versions := version_folders(ensemble):
+    for copy in (names.ensemble, names.model):
+        TaggerSpec.read(repository / copy / SPEC_FILE)
+    while versions := version_folders(repository / names.ensemble):
         found = {number: _read_unless_broken(repository, name, number, broken) for number in versions}
         if left := {number: version for number, version in found.items() if version}:
             return left
@@ -185,11 +207,12 @@ def _read_version(repository: Path, name: str, number: int) -> TaggerVersion:
             f"{name}/{number}/{SPEC_FILE} is not a valid tagger: name, version: "
             f"it says {spec.name!r} version {spec.version} but lies in the folder of {name!r} version {number}"
         )
-    if not (repository / (name + DECODE_SUFFIX) / str(number)).is_dir():
-        raise RepositoryError(_incomplete(name, f"{name}{DECODE_SUFFIX}/{number} is missing"))
-    weights = repository / (name + MODEL_SUFFIX) / str(number) / WEIGHTS_FILE
+    decode = f"{model_names(name).decode}/{number}"
+    if not (repository / decode).is_dir():
+        raise RepositoryError(_incomplete(name, f"{decode} is missing"))
+    weights = weights_file(repository, name, number)
     if not weights.is_file():
-        raise RepositoryError(_incomplete(name, f"{name}{MODEL_SUFFIX}/{number}/{WEIGHTS_FILE} is missing"))
+        raise RepositoryError(_incomplete(name, f"{weights.relative_to(repository)} is missing"))
     if sha256_of(weights) != spec.weights_sha256:
         raise RepositoryError(
             _incomplete(name, f"{WEIGHTS_FILE} of version {number} is not the file that was exported")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from export.check.configs import check_configs
-from export.check.contract import Version, check_copies, check_files, read_versions, tagger_names
+from export.check.contract import Version, check_copies, check_files, read_versions
 from export.check.findings import Finding, finding
 from export.check.graph import check_graph
 from export.check.outputs import check_against, check_half, check_outputs
@@ -16,6 +16,7 @@ from export.onnx_file import GraphError, Runner, open_session, session_runner, s
 from export.pictures import NO_EVIDENCE, Evidence, pictures_for
 from export.tolerances import precision_of
 from labelwise.errors import DataError, RepositoryError
+from labelwise.repository import tagger_names
 
 if TYPE_CHECKING:
     from export.check.origin import Origin

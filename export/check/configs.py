@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 from export.check.findings import Finding, finding
 from export.triton_config import ENSEMBLE_INPUT
 from labelwise.errors import SpecError
-from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, DECODE_SUFFIX, MODEL_SUFFIX, version_folders
+from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, model_names, tagger_of, version_folders
 from labelwise.spec import TaggerSpec, TensorSpec
 
 Config = Any  # inference.ModelConfig, which protobuf generates without types
@@ -27,7 +27,7 @@ _ENCODED = {ENSEMBLE_INPUT: ("TYPE_STRING", [1])}
 def check_configs(repository: Path, specs: Mapping[str, TaggerSpec]) -> Iterator[Finding]:
     """Every configuration of every model in the repository; `specs` are the newest contracts, by tagger."""
     for name in specs:
-        for part in (name, name + DECODE_SUFFIX, name + MODEL_SUFFIX):
+        for part in model_names(name):
             if not (repository / part / CONFIG_FILE).is_file():
                 yield finding(part, CONFIG_FILE, "", [f"{part}/{CONFIG_FILE} is missing"])
     for folder in sorted(path for path in repository.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -76,13 +76,14 @@ def _own_faults(config: Config, folder: Path) -> Iterator[str]:
 
 
 def _contract_faults(config: Config, folder: Path, specs: Mapping[str, TaggerSpec]) -> Iterator[str]:
-    checks = (("", _ensemble_faults), (DECODE_SUFFIX, _decode_faults), (MODEL_SUFFIX, _model_faults))
-    for suffix, faults in checks:
-        spec = specs.get(folder.name.removesuffix(suffix)) if folder.name.endswith(suffix) else None
-        if spec is not None and folder.name == spec.name + suffix:
-            if config.max_batch_size != spec.max_batch:
-                yield f"max_batch_size is {config.max_batch_size}, the contract says {spec.max_batch}"
-            yield from faults(config, spec, folder)
+    spec = specs.get(tagger_of(folder.name))
+    if spec is None:
+        return
+    names = model_names(spec.name)
+    checks = {names.ensemble: _ensemble_faults, names.decode: _decode_faults, names.model: _model_faults}
+    if config.max_batch_size != spec.max_batch:
+        yield f"max_batch_size is {config.max_batch_size}, the contract says {spec.max_batch}"
+    yield from checks[folder.name](config, spec, folder)
 
 
 def _ensemble_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator[str]:
@@ -91,9 +92,10 @@ def _ensemble_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator
     yield from _label_faults(config, spec, folder)
     yield from _parameter_faults(config, spec)
     steps = {step.model_name: step for step in config.ensemble_scheduling.step}
-    decode, model = steps.get(spec.name + DECODE_SUFFIX), steps.get(spec.name + MODEL_SUFFIX)
+    names = model_names(spec.name)
+    decode, model = steps.get(names.decode), steps.get(names.model)
     if decode is None or model is None:
-        yield f"its steps are {sorted(steps)}, not {spec.name}{DECODE_SUFFIX} and {spec.name}{MODEL_SUFFIX}"
+        yield f"its steps are {sorted(steps)}, not {names.decode} and {names.model}"
         return
     if dict(decode.input_map) != {ENSEMBLE_INPUT: ENSEMBLE_INPUT}:
         yield f"the decoder's input is {dict(decode.input_map)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from export.check.findings import Finding, finding
 from labelwise.errors import SpecError
 from labelwise.label_names import case_fault
-from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX, WEIGHTS_FILE, version_folders
+from labelwise.repository import model_names, version_folders, weights_file
 from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
 
 # What Triton needs of each program. Up to 0.1.0 the decoder was one file, labelwise_image.py.
@@ -27,11 +27,6 @@ class Version:
         return f"{self.spec.name} version {self.spec.version}"
 
 
-def tagger_names(repository: Path) -> list[str]:
-    """Whatever has a tagger.json; one beside the inner model alone betrays a tagger whose ensemble is gone."""
-    return sorted({file.parent.name.removesuffix(MODEL_SUFFIX) for file in repository.glob(f"[!.]*/{SPEC_FILE}")})
-
-
 def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Finding]]:
     """The readable versions of a tagger, newest last, and what was found on the way."""
     versions, findings = [], []
@@ -44,7 +39,7 @@ def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Find
         if spec is not None:
             if fault := case_fault(spec.labels):
                 findings.append(Finding(f"{name} version {number}", "labels", fault, "note"))
-            weights = repository / (name + MODEL_SUFFIX) / str(number) / WEIGHTS_FILE
+            weights = weights_file(repository, name, number)
             versions.append(Version(spec.model_copy(update={"name": name, "version": number}), weights))
     return versions, findings
 
@@ -52,7 +47,7 @@ def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Find
 def check_files(repository: Path, version: Version) -> Iterator[Finding]:
     """The graph is the one that was exported, and the decoder is there."""
     spec = version.spec
-    decoder = repository / (spec.name + DECODE_SUFFIX) / str(spec.version)
+    decoder = repository / model_names(spec.name).decode / str(spec.version)
     programs = [decoder / "model.py", *_decoder_modules(decoder), *version.weights.parent.glob("*.py")]
     faults = [
         f"{file.relative_to(repository)} is missing" for file in (*programs, version.weights) if not file.is_file()
@@ -90,7 +85,8 @@ def _fault_of_program(file: Path) -> str:
 def check_copies(repository: Path, newest: Version) -> Finding:
     """tagger.json above the version folders is a copy of the newest version's."""
     faults = []
-    for folder in (newest.spec.name, newest.spec.name + MODEL_SUFFIX):
+    names = model_names(newest.spec.name)
+    for folder in (names.ensemble, names.model):
         try:
             if TaggerSpec.read(repository / folder / SPEC_FILE) != newest.spec:
                 faults.append(f"{folder}/{SPEC_FILE} is not that of version {newest.spec.version}")

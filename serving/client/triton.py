@@ -12,7 +12,7 @@ import tritonclient.grpc.aio as grpcclient
 from tritonclient.utils import np_to_triton_dtype
 
 from labelwise.errors import SpecError
-from labelwise.repository import CONTRACT_PARAMETER, MODEL_SUFFIX
+from labelwise.repository import CONTRACT_PARAMETER, model_names
 from labelwise.spec import TaggerSpec
 from serving.client.errors import (
     ClientClosed,
@@ -149,12 +149,12 @@ class _TritonLink:
     async def _learn_of_cache(self, timeout: float) -> None:
         """Triton's response cache ignores which outputs a request names, so all requests must name the same ones."""
         with contextlib.suppress(UnknownModel), self._client_errors():  # the ensemble may have been named otherwise
-            answer = await self._client.get_model_config(self._model + MODEL_SUFFIX, client_timeout=timeout)
+            answer = await self._client.get_model_config(model_names(self._model).model, client_timeout=timeout)
             self._has_cache = answer.config.response_cache.enable
 
     async def infer_pixels(self, spec: TaggerSpec, pixels: Pixels, shapes: Shapes, timeout: float) -> Outputs:
         """By the model itself, in shared memory where that can be."""
-        model, until = self._model + MODEL_SUFFIX, time.monotonic() + timeout
+        model, until = model_names(self._model).model, time.monotonic() + timeout
         tensor = grpcclient.InferInput(spec.input.name, list(pixels.shape), np_to_triton_dtype(pixels.dtype))
 
         def left() -> float:

@@ -5,7 +5,7 @@ import secrets
 
 import tritonclient.grpc.aio as grpcclient
 
-from labelwise.repository import DECODE_SUFFIX, MODEL_SUFFIX
+from labelwise.repository import model_names
 from serving.engines.base import EngineError
 from serving.local_triton.log import first_line
 from serving.triton.channel import CHANNEL, ask_for_sign, our_errors
@@ -60,11 +60,11 @@ class TritonControl:
             await self._client.load_model(name, headers=self._headers, client_timeout=self._timeout)
             # Triton also calls it a success if the ensemble can go on with the old instances of its models.
             index = await self._client.get_model_repository_index(headers=self._headers, client_timeout=self._timeout)
-        parts = (name + DECODE_SUFFIX, name + MODEL_SUFFIX)
+        names = set(model_names(name)) - {name}
         failed = {
             int(model.version): first_line(model.reason)
             for model in index.models
-            if model.name in parts and model.state == "UNAVAILABLE" and model.reason not in ("", "unloaded")
+            if model.name in names and model.state == "UNAVAILABLE" and model.reason not in ("", "unloaded")
         }
         if failed:
             raise UnloadableVersions(frozenset(failed), failed[max(failed)])

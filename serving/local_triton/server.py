@@ -11,7 +11,7 @@ from asyncio.subprocess import Process
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
-from labelwise.repository import VersionKey
+from labelwise.repository import VersionKey, tagger_of
 from serving.engines.watch import repeat
 from serving.local_triton.control import TritonControl
 from serving.local_triton.install import TritonInstall, find_triton, require_plain, trace_arguments
@@ -19,7 +19,7 @@ from serving.local_triton.loader import TritonLoader
 from serving.local_triton.log import first_line, parse_line, parse_unloadable
 from serving.local_triton.offer import TritonOffer
 from serving.local_triton.process import PythonScratch, ended, listens, require_free, start
-from serving.local_triton.view import TritonView, tagger_of
+from serving.local_triton.view import TritonView
 from serving.temporary import TemporaryFolder
 
 logger = logging.getLogger("labelwise.triton")

@@ -19,7 +19,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from labelwise.errors import LabelwiseError
-from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, DECODE_SUFFIX, MODEL_SUFFIX
+from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, model_names
 from labelwise.spec import SPEC_FILE, TaggerSpec
 
 _CONFIGS = "configs"  # of `tritonserver --model-config-name`
@@ -60,7 +60,7 @@ class TritonView:
 
     def wanted(self, name: str, whole: set[int]) -> frozenset[int]:
         """Those of the `whole` versions that the operator's version policy has loaded."""
-        config = _read(self._config(self._base(name, whole) / (name + MODEL_SUFFIX)))
+        config = _read(self._config(self._base(name, whole) / model_names(name).model))
         policy = config.version_policy if config else model_config_pb2.ModelVersionPolicy()
         if policy.HasField("specific"):
             return frozenset(whole.intersection(policy.specific.versions))
@@ -69,7 +69,8 @@ class TritonView:
 
     def missing_program(self, name: str, number: int) -> str | None:
         """A version's program that is not there: Triton's Python backend hangs where it looks for one."""
-        for part in (name + DECODE_SUFFIX, name + MODEL_SUFFIX):
+        names = model_names(name)
+        for part in (names.decode, names.model):
             config = _read(self._config(self._source / part))
             program = f"{part}/{number}/model.py"
             if config and config.backend == "python" and not (self._source / program).is_file():
@@ -85,7 +86,7 @@ class TritonView:
         base = self._base(name, whole)
         folder = self._generations / f"{next(self._numbers):06}"
         generation = Generation(folder, versions, _mark(base, name))
-        for part in _parts(name):
+        for part in model_names(name):
             (folder / part).mkdir(parents=True)
             self._copy_shared(base / part, folder / part, versions)
             for number in versions:
@@ -97,7 +98,7 @@ class TritonView:
     def show(self, name: str, generation: Generation | None) -> Generation | None:
         """From now on Triton loads this one, or nothing under that name. Returns what it loaded before."""
         before = self._shown.pop(name, None)
-        for part in _parts(name):
+        for part in model_names(name):
             link = self.repository / part
             if generation is None:
                 link.unlink(missing_ok=True)
@@ -147,15 +148,6 @@ class TritonView:
                 copy.write_text(text_format.MessageToString(config), "utf-8")
 
 
-def tagger_of(model: str) -> str:
-    """The tagger that a model of Triton's belongs to."""
-    return model.removesuffix(DECODE_SUFFIX).removesuffix(MODEL_SUFFIX)
-
-
-def _parts(name: str) -> tuple[str, str, str]:
-    return name + DECODE_SUFFIX, name + MODEL_SUFFIX, name
-
-
 def _shared_files(part: Path) -> list[Path]:
     return [
         file for folder in (part, part / _CONFIGS) if folder.is_dir() for file in folder.iterdir() if file.is_file()
@@ -163,7 +155,7 @@ def _shared_files(part: Path) -> list[Path]:
 
 
 def _mark(base: Path, name: str) -> _Mark:
-    files = sorted(file for part in _parts(name) for file in _shared_files(base / part))
+    files = sorted(file for part in model_names(name) for file in _shared_files(base / part))
     return tuple((file.relative_to(base), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 

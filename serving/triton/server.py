@@ -9,7 +9,7 @@ import numpy as np
 import tritonclient.grpc.aio as grpcclient
 from tritonclient.utils import np_to_triton_dtype
 
-from labelwise.repository import MODEL_SUFFIX, VersionKey
+from labelwise.repository import VersionKey, model_names
 from labelwise.spec import TaggerSpec
 from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Outputs, Pixels, UnknownModel
 from serving.gateway.observe.stages import current_trace
@@ -90,7 +90,7 @@ class TritonServer:
             return False
         with our_errors():
             for name, number in keys:
-                model = name + MODEL_SUFFIX
+                model = model_names(name).model
                 if not await self._connected.is_model_ready(model, str(number), client_timeout=_PROBE_TIMEOUT):
                     return False
         return True
@@ -147,7 +147,7 @@ class TritonServer:
         asked = spec.output_names if spec.name in self._caching else outputs
         with our_errors():
             result = await self._connected.infer(
-                spec.name + MODEL_SUFFIX,
+                model_names(spec.name).model,
                 [tensor],
                 str(spec.version),
                 [grpcclient.InferRequestedOutput(name) for name in asked],
@@ -172,7 +172,9 @@ class TritonServer:
     ) -> None:
         try:
             with our_errors():
-                metadata = await self._connected.get_model_metadata(name + MODEL_SUFFIX, client_timeout=_PROBE_TIMEOUT)
+                metadata = await self._connected.get_model_metadata(
+                    model_names(name).model, client_timeout=_PROBE_TIMEOUT
+                )
                 await self._learn_of_cache(name, metadata.versions)
         except UnknownModel:
             return
@@ -187,7 +189,7 @@ class TritonServer:
     async def _learn_of_cache(self, name: str, versions: Sequence[str]) -> None:
         """Triton's response cache ignores which outputs a request names, so all requests must name the same ones."""
         if self._configured.get(name) != list(versions):
-            answer = await self._connected.get_model_config(name + MODEL_SUFFIX, client_timeout=_PROBE_TIMEOUT)
+            answer = await self._connected.get_model_config(model_names(name).model, client_timeout=_PROBE_TIMEOUT)
             (self._caching.add if answer.config.response_cache.enable else self._caching.discard)(name)
             self._configured[name] = list(versions)
 
