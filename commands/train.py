@@ -46,9 +46,9 @@ def train(
 ) -> None:
     """Train a tagger: classification, then with the label-level contrastive loss. Ctrl-C saves; --resume goes on."""
     from training.checkpoint import trained_image
-    from training.run import RunOptions, train_run
-    from training.settings import make_config
+    from training.config_layers import make_config
     from training.signals import Stopped
+    from training.training_run import RunOptions, train_run
 
     options = {"method": method, "seed": seed, "compile": compile_ or None}
     settings = [*(set_ or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
@@ -100,8 +100,8 @@ def compare(
     """Train the methods under one budget and several seeds, and say what each step of the paper's method adds."""
     from training.compare import Comparison, claims, table
     from training.compare import compare as compare_methods
-    from training.run import RunOptions
     from training.signals import Stopped
+    from training.training_run import RunOptions
 
     options = RunOptions(resume=True, skip_broken=skip_broken, drop_absent=drop_absent, report=False, quiet=True)
     names = tuple(name.strip() for name in methods.split(",") if name.strip())
@@ -123,7 +123,7 @@ def shards(
     ] = False,
 ) -> None:
     """Write labelled photos as WebDataset shards, which train streams: for more than a disk holds."""
-    from training.data.shards import make_shards
+    from training.data.shard_writer import make_shards
 
     make_shards(data, to, shard_mb * 1_000_000, skip_broken)
 

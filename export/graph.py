@@ -11,13 +11,13 @@ from export.metadata import describe
 from export.onnx_file import OPSET, Outputs, Pixels, Runner, save_model
 from export.simplify import simplify
 from labelwise.spec import TaggerSpec
-from training.model import Tagger
+from training.model import TaggerNetwork
 
 
 class ServingGraph(nn.Module):
     """What is served: the tagger with its input as decoders give it and its scores as clients want them."""
 
-    def __init__(self, tagger: Tagger) -> None:
+    def __init__(self, tagger: TaggerNetwork) -> None:
         super().__init__()
         self.tagger = tagger
 
@@ -29,7 +29,7 @@ class ServingGraph(nn.Module):
         return (scores, output.embeddings, output.attention) if self.tagger.label_level else (scores,)
 
 
-def write_onnx(tagger: Tagger, spec: TaggerSpec, file: Path) -> None:
+def write_onnx(tagger: TaggerNetwork, spec: TaggerSpec, file: Path) -> None:
     """Export with a dynamic batch and the contract's tensor names; what the tagger is goes into the metadata.
 
     `spec.weights_sha256` is still that of the checkpoint. Raises GraphError; OSError where the disk will not take it.
@@ -54,7 +54,7 @@ def write_onnx(tagger: Tagger, spec: TaggerSpec, file: Path) -> None:
     save_model(model, file)
 
 
-def checkpoint_runner(tagger: Tagger, spec: TaggerSpec) -> Runner:
+def checkpoint_runner(tagger: TaggerNetwork, spec: TaggerSpec) -> Runner:
     """The checkpoint itself, as a function of pixels: what the exported graph is compared with."""
     graph = ServingGraph(tagger).eval()
 

@@ -19,7 +19,7 @@ from labelwise import __version__
 from labelwise.errors import LabelwiseError, SpecError
 from labelwise.spec import SPEC_FILE, DataSpec, ImageSpec, TaggerSpec, TensorSpec, sha256_of, write_atomically
 from training.config import Method, ModelConfig, TrainConfig
-from training.model import Tagger
+from training.model import TaggerNetwork
 
 WEIGHTS_FILE = "model.safetensors"
 STAGE_1_FILE = "stage1.safetensors"
@@ -95,7 +95,7 @@ def _serialised(state: dict[str, torch.Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
 
 
-def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[Tagger, TaggerSpec]:
+def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[TaggerNetwork, TaggerSpec]:
     """The trained model in evaluation mode with its contract. LabelwiseError if `run` holds no whole checkpoint.
 
     `weights` may be STAGE_1_FILE: the same model as it was before stage 2, uncalibrated.
@@ -105,7 +105,7 @@ def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[Tagger, Tag
     spec = TaggerSpec.read(run)
     file = _described_weights(run, spec) if weights == WEIGHTS_FILE else run / weights
     config, method = _model_of(spec, run)
-    model = Tagger(len(spec.labels), spec.image, config, method)
+    model = TaggerNetwork(len(spec.labels), spec.image, config, method)
     try:
         model.load_state_dict(load_file(file))
     except (RuntimeError, SafetensorError) as error:

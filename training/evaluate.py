@@ -16,8 +16,8 @@ from labelwise.repository import Repository
 from labelwise.spec import SPEC_FILE, TaggerSpec, write_atomically
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint
-from training.data import PRESENT, EvalBatches, LabelledData, Photos, check_photos, read_data
-from training.data.labelled import some
+from training.data import PRESENT, EvalBatches, LabelledData, LabelledPhotos, check_photos, read_data
+from training.data.labelled_data import some
 from training.device import pick_device
 from training.metrics import (
     AT_HALF,
@@ -33,7 +33,7 @@ from training.metrics import (
 )
 from training.scoring import EVAL_BATCH, predict, sigmoid
 
-Scoring = Callable[[Photos], NDArray[np.float32]]  # n photos -> scores [n, l]
+Scoring = Callable[[LabelledPhotos], NDArray[np.float32]]  # n photos -> scores [n, l]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _split_seed(spec: TaggerSpec) -> int:
     return seed if isinstance(seed, int) else 0
 
 
-def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str | Path) -> list[Photos]:
+def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str | Path) -> list[LabelledPhotos]:
     """The photos of `split`, with targets for `labels` in their order; what else the data labels is left out."""
     missing = [label for label in labels if label not in data.labels]
     if missing:
@@ -155,7 +155,7 @@ def _open_repository(path: Path) -> tuple[TaggerSpec, Scoring]:
     session = ort.InferenceSession(version.weights, providers=["CPUExecutionProvider"])
     size = min(EVAL_BATCH, version.spec.max_batch)
 
-    def score(photos: Photos) -> NDArray[np.float32]:
+    def score(photos: LabelledPhotos) -> NDArray[np.float32]:
         batches = EvalBatches(photos, version.spec.image, size, cache="none")
         return np.concatenate([session.run(["scores"], {version.spec.input.name: batch})[0] for batch in batches])
 

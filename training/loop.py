@@ -30,9 +30,9 @@ from training.data import EvalBatches, LabelledData, ShardedPhotos, make_train_l
 from training.device import pick_device, pick_precision, seed_everything, step_seed
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
 from training.metrics import parse_objective
-from training.model import Tagger, TaggerOutput
+from training.model import TaggerNetwork, TaggerOutput
 from training.optim import make_optimizer, make_schedule
-from training.progress import RunLog
+from training.run_log import RunLog
 from training.scoring import EVAL_BATCH, Scored, predict, score
 from training.signals import Stopped, stopping_on_signals
 
@@ -57,7 +57,7 @@ class Trainer:
         self.device = pick_device(config.device, world)
         self.precision = pick_precision(config.precision, self.device)
         seed_everything(config.seed)
-        self.model = Tagger(len(data.labels), config.image, config.model, config.method)
+        self.model = TaggerNetwork(len(data.labels), config.image, config.model, config.method)
         if self.device.type == "cuda" and world.size > 1:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.model.to(self.device, memory_format=torch.channels_last)

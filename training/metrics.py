@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import label_ranking_average_precision_score, precision_recall_curve
 
-Scores = NDArray[np.float32]  # [n, l], 0..1
+ScoreMatrix = NDArray[np.float32]  # [n, l], 0..1
 Targets = NDArray[np.float32]  # [n, l], 1 present, 0 absent, below 0 unknown
 
 HEADLINE = ("mAP", "CF1", "OF1", "LRAP")
@@ -59,7 +59,7 @@ def parse_objective(text: str) -> Objective:
     return Objective(goal, value)
 
 
-def evaluate(scores: Scores, targets: Targets, thresholds: NDArray[np.float64]) -> dict[str, float]:
+def evaluate(scores: ScoreMatrix, targets: Targets, thresholds: NDArray[np.float64]) -> dict[str, float]:
     """The metrics of the field, each 0..1 but for coverage; what the data cannot tell is left out, so none is NaN.
 
     mAP: the mean of `average_precisions`.
@@ -87,7 +87,7 @@ def evaluate(scores: Scores, targets: Targets, thresholds: NDArray[np.float64]) 
     return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
 
-def average_precisions(scores: Scores, targets: Targets) -> NDArray[np.float64]:
+def average_precisions(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
     """Average precision per label [l] over the images where it is known; NaN where none has it.
 
     Not interpolated: the mean, over the images that have the label, of the precision among all that score at least as
@@ -104,7 +104,7 @@ def label_counts(predicted: NDArray[np.bool_], targets: Targets) -> LabelCounts:
     return LabelCounts((predicted & present).sum(axis=0), (predicted & known).sum(axis=0), present.sum(axis=0))
 
 
-def fit_thresholds(scores: Scores, targets: Targets, objective: Objective = BEST_F1) -> NDArray[np.float64]:
+def fit_thresholds(scores: ScoreMatrix, targets: Targets, objective: Objective = BEST_F1) -> NDArray[np.float64]:
     """Per label [l] the threshold that serves `objective` best on these images; 0.5 for a label none is known to have.
 
     f1: the highest F1. precision=p: the lowest threshold with precision of at least p, so with the highest recall; if
@@ -120,7 +120,7 @@ def f1_score(precision: float, recall: float) -> float:
     return float(2 * precision * recall / max(precision + recall, 1e-12))
 
 
-def _average_precision(scores: Scores, present: NDArray[np.bool_]) -> float:
+def _average_precision(scores: ScoreMatrix, present: NDArray[np.bool_]) -> float:
     order = np.argsort(-scores, kind="stable")
     scores, present = scores[order], present[order]
     ranks = np.searchsorted(-scores, -scores, side="right")  # how many score at least as high
@@ -142,14 +142,14 @@ def _tag_metrics(predicted: NDArray[np.bool_], targets: Targets, suffix: str) ->
     return {name + suffix: float(value) for name, value in zip(TAG_METRICS, values, strict=True)}
 
 
-def _top_3(scores: Scores, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _top_3(scores: ScoreMatrix, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     order = np.argsort(np.where(known, -scores, np.inf), axis=1, kind="stable")
     top = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(top, order[:, :3], True, axis=1)
     return top
 
 
-def _ranking_metrics(scores: Scores, targets: Targets) -> dict[str, float]:
+def _ranking_metrics(scores: ScoreMatrix, targets: Targets) -> dict[str, float]:
     if not len(scores):
         return {}
     lowest_present = np.where(targets == 1, scores, np.inf).min(axis=1, keepdims=True)
@@ -159,7 +159,7 @@ def _ranking_metrics(scores: Scores, targets: Targets) -> dict[str, float]:
     }
 
 
-def _fit_threshold(scores: Scores, targets: Targets, objective: Objective) -> float:
+def _fit_threshold(scores: ScoreMatrix, targets: Targets, objective: Objective) -> float:
     known = targets >= 0
     if not (targets == 1).any():
         return _DEFAULT_THRESHOLD

@@ -19,7 +19,7 @@ class TaggerOutput(NamedTuple):
     attention: torch.Tensor | None  # [b, l, th, tw], sums to 1 over the grid
 
 
-class Tagger(nn.Module):
+class TaggerNetwork(nn.Module):
     """The whole network, from pixels to logits; normalisation and calibration are part of it."""
 
     def __init__(self, labels: int, image: ImageSpec, config: ModelConfig, method: Method = "mulcon") -> None:

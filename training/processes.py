@@ -17,18 +17,18 @@ from labelwise.errors import LabelwiseError
 from training.signals import Stopped
 
 Task = TypeVar("Task")
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 _SPAWN = multiprocessing.get_context("spawn")  # torch's threads and CUDA do not survive a fork
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _POLL = 0.3  # seconds until a signal is noticed; a wait goes on after a signal's handler
 
 
 def run_all(
-    work: Callable[[Task], Result],
+    work: Callable[[Task], Outcome],
     tasks: Sequence[Task],
     jobs: int,
     threads: int,
-    finished: Callable[[Result], None],
+    finished: Callable[[Outcome], None],
 ) -> None:
     """Call `work` on every task in `jobs` spawned processes of `threads` torch threads; `finished` gets each result.
 
@@ -38,7 +38,7 @@ def run_all(
     gets SIGTERM.
     """
     queue = deque(tasks)
-    workers: list[_Worker[Task, Result]] = []
+    workers: list[_TaskProcess[Task, Outcome]] = []
     with _signals_noted() as received:
         try:
             while not received and (queue or any(worker.is_busy for worker in workers)):
@@ -54,8 +54,8 @@ def run_all(
 
 def _hand_out(
     queue: deque[Task],
-    workers: "list[_Worker[Task, Result]]",
-    work: Callable[[Task], Result],
+    workers: "list[_TaskProcess[Task, Outcome]]",
+    work: Callable[[Task], Outcome],
     jobs: int,
     threads: int,
 ) -> None:
@@ -64,12 +64,12 @@ def _hand_out(
         if worker is None:
             if len(workers) == jobs:
                 return
-            worker = _Worker(work, threads)
+            worker = _TaskProcess(work, threads)
             workers.append(worker)
         worker.begin(queue.popleft())
 
 
-def _end(workers: "list[_Worker[Any, Any]]", received: list[int]) -> None:
+def _end(workers: "list[_TaskProcess[Any, Any]]", received: list[int]) -> None:
     """Wait until every process is gone; a signal that comes meanwhile is passed on, and ends them at once."""
     told = len(received)
     for worker in workers:
@@ -93,10 +93,10 @@ def _signals_noted() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-class _Worker(Generic[Task, Result]):
+class _TaskProcess(Generic[Task, Outcome]):
     """A process that does one task after another."""
 
-    def __init__(self, work: Callable[[Task], Result], threads: int) -> None:
+    def __init__(self, work: Callable[[Task], Outcome], threads: int) -> None:
         self.connection, other_end = _SPAWN.Pipe()
         self.process = _SPAWN.Process(target=_serve, args=(work, other_end, threads))
         self.is_busy = False
@@ -114,7 +114,7 @@ class _Worker(Generic[Task, Result]):
         with suppress(BrokenPipeError):  # killed while it waited: take_result says so
             self.connection.send(task)
 
-    def take_result(self) -> Result:
+    def take_result(self) -> Outcome:
         """The result, once there is one; the LabelwiseError that `work` raised, or one that says how it died."""
         try:
             outcome = self.connection.recv()
@@ -142,7 +142,7 @@ class _Worker(Generic[Task, Result]):
         return LabelwiseError("A run broke down, as told above; the same command goes on after the last saved step.")
 
 
-def _serve(work: Callable[[Task], Result], connection: Connection, threads: int) -> None:
+def _serve(work: Callable[[Task], Outcome], connection: Connection, threads: int) -> None:
     # Out of the terminal's group: Ctrl-C would come twice, and the second does not wait for the step at hand.
     os.setpgrp()
     for number in _STOPPING:
@@ -155,7 +155,7 @@ def _serve(work: Callable[[Task], Result], connection: Connection, threads: int)
             task = connection.recv()
         except (EOFError, ConnectionResetError):
             return
-        outcome: Result | LabelwiseError
+        outcome: Outcome | LabelwiseError
         try:
             outcome = work(task)
         except LabelwiseError as error:

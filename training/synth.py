@@ -32,7 +32,7 @@ _OVERSAMPLING = 2  # drawn so much larger, then reduced: Pillow's polygons have 
 # What each random stream is for. Labels and holes in them are drawn for all pictures at once.
 _FOR_LABELS, _FOR_PICTURE, _FOR_UNKNOWN = range(3)
 
-Colour = tuple[int, int, int]
+Rgb = tuple[int, int, int]
 Points = NDArray[np.float64]  # [n, 2], x to the right and y down, within the unit circle
 
 
@@ -182,12 +182,12 @@ def _varied(random: np.random.Generator, points: Points) -> Points:
     return points * random.permutation(stretch) @ np.array([[cosine, sine], [-sine, cosine]])
 
 
-def _shade(random: np.random.Generator, colour: str) -> Colour:
+def _shade(random: np.random.Generator, colour: str) -> Rgb:
     red, green, blue = np.clip(np.array(_COLOURS[colour]) + random.integers(-22, 23, 3), 0, 255).tolist()
     return red, green, blue
 
 
-def _draw_polygon(draw: ImageDraw.ImageDraw, points: Points, colour: Colour) -> None:
+def _draw_polygon(draw: ImageDraw.ImageDraw, points: Points, colour: Rgb) -> None:
     draw.polygon(list(map(tuple, points.tolist())), fill=colour)
 
 
@@ -254,7 +254,7 @@ _SHAPES: dict[str, Points] = {
     "hourglass": np.array([(-0.75, -1), (0.75, -1), (-0.75, 1), (0.75, 1)]),
 }
 # Not brighter than that: a bright picture would wash them out.
-_COLOURS: dict[str, Colour] = {
+_COLOURS: dict[str, Rgb] = {
     "red": (200, 30, 30),
     "blue": (35, 55, 200),
     "yellow": (205, 190, 25),

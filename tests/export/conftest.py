@@ -11,7 +11,7 @@ from labelwise.repository import Repository
 from labelwise.spec import DataSpec, ImageSpec, TaggerSpec
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
 from training.config import ModelConfig, TrainConfig
-from training.model import Tagger
+from training.model import TaggerNetwork
 
 LABELS = ("cat", "großer Hund", "sea")
 
@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = ModelConfig(backbone="test_resnet", feature_level=2, dim=16, heads=2, projection_dim=8)
     config = TrainConfig(model=model, image=ImageSpec(height=32, width=48), max_batch=5)
     torch.manual_seed(0)
-    tagger = Tagger(len(LABELS), config.image, model)
+    tagger = TaggerNetwork(len(LABELS), config.image, model)
     data = DataSpec(fingerprint="f", train_images=2, val_images=1, train_counts=dict.fromkeys(LABELS, 1))
     digest = save_weights(folder / WEIGHTS_FILE, tagger.state_dict())
     make_spec(config, LABELS, tagger.grid, data, [0.25, 0.5, 0.75], {"mAP": 0.5}, digest).write(folder)
@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tagger(checkpoint: Path) -> Tagger:
+def tagger(checkpoint: Path) -> TaggerNetwork:
     return load_checkpoint(checkpoint)[0]
 
 

@@ -12,7 +12,7 @@ import torch
 from export.onnx_file import OPSET, external_files
 from export.simplify import useless_nodes
 from labelwise.spec import TaggerSpec, sha256_of
-from training.model import Tagger
+from training.model import TaggerNetwork
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -34,7 +34,7 @@ def test_it_is_what_the_contract_says(graph: Path, spec: TaggerSpec):
         assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
-def test_it_scores_any_batch_as_the_checkpoint_does(graph: Path, tagger: Tagger, spec: TaggerSpec):
+def test_it_scores_any_batch_as_the_checkpoint_does(graph: Path, tagger: TaggerNetwork, spec: TaggerSpec):
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     pixels = np.random.default_rng(0).integers(0, 256, (7, *spec.input.shape), np.uint8)
     with torch.inference_mode():

@@ -12,15 +12,15 @@ from export.parity import Difference, ParityError, batch_sizes, check_parity
 from export.pictures import Pictures, drawn_pictures
 from export.tolerances import TOLERANCES, Precision
 from labelwise.spec import TaggerSpec
-from training.model import Tagger
+from training.model import TaggerNetwork
 
 
-def differences(tagger: Tagger, spec: TaggerSpec, file: Path, precision: Precision = "fp32") -> list[Difference]:
+def differences(tagger: TaggerNetwork, spec: TaggerSpec, file: Path, precision: Precision = "fp32") -> list[Difference]:
     pictures = drawn_pictures(spec.image, 6)
     return check_parity(checkpoint_runner(tagger, spec), "the checkpoint", spec, file, pictures, precision)
 
 
-def test_the_true_graph_passes_at_every_kind_of_batch(graph: Path, tagger: Tagger, spec: TaggerSpec):
+def test_the_true_graph_passes_at_every_kind_of_batch(graph: Path, tagger: TaggerNetwork, spec: TaggerSpec):
     found = differences(tagger, spec, graph)
     assert [(difference.batch, difference.output) for difference in found] == [
         (batch, name) for batch in (1, 2, 5) for name in ("scores", "embeddings", "attention")
@@ -75,7 +75,12 @@ def rename_output(model: onnx.ModelProto) -> None:
     ],
 )
 def test_a_tampered_graph_is_refused(
-    tamper: Callable[[onnx.ModelProto], None], words: str, graph: Path, tagger: Tagger, spec: TaggerSpec, tmp_path: Path
+    tamper: Callable[[onnx.ModelProto], None],
+    words: str,
+    graph: Path,
+    tagger: TaggerNetwork,
+    spec: TaggerSpec,
+    tmp_path: Path,
 ):
     model = onnx.load(graph)
     tamper(model)
@@ -84,7 +89,7 @@ def test_a_tampered_graph_is_refused(
         differences(tagger, spec, tmp_path / "model.onnx")
 
 
-def test_a_lower_precision_has_its_own_tolerance(graph: Path, tagger: Tagger, spec: TaggerSpec, tmp_path: Path):
+def test_a_lower_precision_has_its_own_tolerance(graph: Path, tagger: TaggerNetwork, spec: TaggerSpec, tmp_path: Path):
     model = onnx.load(graph)
     change_weights(lambda bias: bias + np.float32(0.01))(model)
     onnx.save_model(model, tmp_path / "model.onnx")
@@ -95,7 +100,7 @@ def test_a_lower_precision_has_its_own_tolerance(graph: Path, tagger: Tagger, sp
         differences(tagger, spec, tmp_path / "model.onnx")
 
 
-def test_the_worst_picture_is_the_one_named(graph: Path, tagger: Tagger, spec: TaggerSpec):
+def test_the_worst_picture_is_the_one_named(graph: Path, tagger: TaggerNetwork, spec: TaggerSpec):
     pixels = drawn_pictures(spec.image, 6).pixels
     run = checkpoint_runner(tagger, spec)
 
@@ -109,7 +114,7 @@ def test_the_worst_picture_is_the_one_named(graph: Path, tagger: Tagger, spec: T
         check_parity(wrong_on_the_fourth, "the checkpoint", spec, graph, pictures)
 
 
-def test_what_is_no_graph_is_refused(tagger: Tagger, spec: TaggerSpec, tmp_path: Path):
+def test_what_is_no_graph_is_refused(tagger: TaggerNetwork, spec: TaggerSpec, tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(ParityError, match="is no ONNX file"):
         differences(tagger, spec, tmp_path / "model.onnx")

@@ -30,7 +30,7 @@ from labelwise.errors import DataError, RepositoryError
 from labelwise.repository import Repository, TaggerVersion
 from labelwise.spec import TaggerSpec
 from training.checkpoint import load_checkpoint
-from training.model import Tagger
+from training.model import TaggerNetwork
 from training.synth import draw_dataset
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,7 +46,7 @@ def ready_graph(graph: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calla
     """Give the next export this checkpoint's true graph, made once, after a change to it."""
 
     def prepare(change: Callable[[onnx.ModelProto], None]) -> None:
-        def write(tagger: Tagger, spec: TaggerSpec, file: Path) -> None:
+        def write(tagger: TaggerNetwork, spec: TaggerSpec, file: Path) -> None:
             model = onnx.load(graph)
             change(model)
             onnx.save_model(model, file)

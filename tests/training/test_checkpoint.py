@@ -21,14 +21,14 @@ from training.checkpoint import (
     save_weights,
 )
 from training.config import TrainConfig
-from training.model import Tagger
+from training.model import TaggerNetwork
 
 LABELS = ("a", "b")
 
 
-def write_run(folder: Path, config: TrainConfig) -> Tagger:
+def write_run(folder: Path, config: TrainConfig) -> TaggerNetwork:
     torch.manual_seed(3)
-    tagger = Tagger(len(LABELS), config.image, config.model.model_copy(update={"pretrained": False}))
+    tagger = TaggerNetwork(len(LABELS), config.image, config.model.model_copy(update={"pretrained": False}))
     data = DataSpec(fingerprint="f", train_images=2, val_images=1, train_counts={"a": 1, "b": 1})
     digest = save_weights(folder / WEIGHTS_FILE, tagger.state_dict())
     make_spec(config, LABELS, tagger.grid, data, [0.5, 0.5], {"mAP": 1.0}, digest).write(folder)
@@ -104,7 +104,7 @@ def test_dying_amid_saving_leaves_a_whole_checkpoint(
     torch.manual_seed(0)
     data = DataSpec(fingerprint="f", train_images=2, val_images=1, train_counts={"a": 1, "b": 1})
     make = partial(make_spec, config, LABELS, (4, 4), data, [0.5, 0.5], {"mAP": 1.0})
-    first, second = (Tagger(len(LABELS), config.image, config.model).state_dict() for _ in range(2))
+    first, second = (TaggerNetwork(len(LABELS), config.image, config.model).state_dict() for _ in range(2))
     save_checkpoint(tmp_path, first, make)
     writes = {"weights": WEIGHTS_FILE, "contract": SPEC_FILE}
 

@@ -14,7 +14,7 @@ import pytest
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
 from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, table
-from training.compare.results import write_results
+from training.compare.outcome import write_results
 from training.synth import draw_dataset
 
 ROOT = Path(__file__).parents[2]

@@ -16,10 +16,10 @@ from tests.conftest import ROOT
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
 from training.config import TrainConfig
-from training.data import EvalBatches, Photos, read_data
+from training.data import EvalBatches, LabelledPhotos, read_data
 from training.evaluate import Evaluation, evaluate_tagger, headline, label_table, metric_table, write_json
 from training.metrics import evaluate, fit_thresholds, parse_objective
-from training.model import Tagger
+from training.model import TaggerNetwork
 from training.scoring import predict, sigmoid
 
 THRESHOLDS = [0.1, 0.3, 0.4, 0.5, 0.6, 0.9]
@@ -30,7 +30,7 @@ def run(dataset: Path, config: TrainConfig, tmp_path: Path) -> Path:
     """An untrained tagger's checkpoint for the labels of `dataset`, as training writes it."""
     data = read_data(dataset)
     torch.manual_seed(0)
-    tagger = Tagger(len(data.labels), config.image, config.model)
+    tagger = TaggerNetwork(len(data.labels), config.image, config.model)
     out = tmp_path / "run"
     out.mkdir()
     digest = save_weights(out / WEIGHTS_FILE, tagger.state_dict())
@@ -54,7 +54,7 @@ def write_rows(file: Path, columns: list[str], rows: list[dict[str, str]]) -> Pa
 
 def scores_of(run: Path, files: tuple[Path, ...]) -> np.ndarray:
     tagger, spec = load_checkpoint(run)
-    photos = Photos(tuple(files), np.zeros((len(files), len(spec.labels)), np.float32))
+    photos = LabelledPhotos(tuple(files), np.zeros((len(files), len(spec.labels)), np.float32))
     return sigmoid(predict(tagger, EvalBatches(photos, spec.image, 3), torch.device("cpu")))
 
 

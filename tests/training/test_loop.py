@@ -28,7 +28,7 @@ from training.config import TrainConfig
 from training.data import EvalBatches, LabelledData, read_data
 from training.loop import Trainer
 from training.metrics import evaluate, fit_thresholds, parse_objective
-from training.progress import TENSORBOARD_FOLDER
+from training.run_log import TENSORBOARD_FOLDER
 from training.scoring import predict, sigmoid
 from training.signals import Stopped
 

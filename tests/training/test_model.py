@@ -7,16 +7,16 @@ from labelwise.errors import LabelwiseError
 from labelwise.spec import ImageSpec
 from training.config import ModelConfig, TrainConfig
 from training.losses import label_supcon, masked_bce
-from training.model import Tagger
+from training.model import TaggerNetwork
 
 LABELS = 3
 WIDE = ImageSpec(height=32, width=64)
 
 
 @pytest.fixture(scope="module")
-def tagger(config: TrainConfig) -> Tagger:
+def tagger(config: TrainConfig) -> TaggerNetwork:
     torch.manual_seed(0)
-    return Tagger(LABELS, WIDE, config.model).eval()
+    return TaggerNetwork(LABELS, WIDE, config.model).eval()
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def pixels() -> torch.Tensor:
 
 
 @torch.inference_mode()
-def test_what_it_returns(tagger: Tagger, pixels: torch.Tensor):
+def test_what_it_returns(tagger: TaggerNetwork, pixels: torch.Tensor):
     output = tagger(pixels)
     assert tagger.grid == (4, 8)
     assert output.logits.shape == (4, LABELS)
@@ -38,7 +38,7 @@ def test_what_it_returns(tagger: Tagger, pixels: torch.Tensor):
 
 
 @torch.inference_mode()
-def test_bytes_and_floats_mean_the_same_and_photos_do_not_mix(tagger: Tagger, pixels: torch.Tensor):
+def test_bytes_and_floats_mean_the_same_and_photos_do_not_mix(tagger: TaggerNetwork, pixels: torch.Tensor):
     together = tagger(pixels)
     torch.testing.assert_close(tagger(pixels.float()), together)
     torch.testing.assert_close(tagger(pixels[2:3]).logits, together.logits[2:3])
@@ -49,13 +49,13 @@ def test_normalisation_is_inside(config: TrainConfig, pixels: torch.Tensor):
     taggers = []
     for mean, std in (((0.5, 0.4, 0.3), (0.2, 0.25, 0.5)), ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))):
         torch.manual_seed(0)
-        taggers.append(Tagger(LABELS, WIDE.model_copy(update={"mean": mean, "std": std}), config.model).eval())
+        taggers.append(TaggerNetwork(LABELS, WIDE.model_copy(update={"mean": mean, "std": std}), config.model).eval())
     scaled = (pixels / 255 - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.25, 0.5]).view(3, 1, 1)
     torch.testing.assert_close(taggers[0](pixels).logits, taggers[1](scaled * 255).logits, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
-def test_attention_says_where(tagger: Tagger, pixels: torch.Tensor):
+def test_attention_says_where(tagger: TaggerNetwork, pixels: torch.Tensor):
     """The maps follow the photo's layout, rows before columns: a patch on the right changes them on the right."""
     changed = pixels.clone()
     changed[..., :16, 48:] = 255 - changed[..., :16, 48:]
@@ -65,7 +65,7 @@ def test_attention_says_where(tagger: Tagger, pixels: torch.Tensor):
 
 def test_every_parameter_learns(config: TrainConfig, pixels: torch.Tensor):
     torch.manual_seed(0)
-    model = Tagger(LABELS, WIDE, config.model).train()
+    model = TaggerNetwork(LABELS, WIDE, config.model).train()
     output = model(pixels)
     targets = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.0, 1.0, -1.0], [1.0, 0.0, 1.0]])
     (masked_bce(output.logits, targets) + label_supcon(output.embeddings, targets, 0.2)).backward()
@@ -85,7 +85,7 @@ def test_every_parameter_learns(config: TrainConfig, pixels: torch.Tensor):
     ],
 )
 def test_any_family_of_backbones_gives_tokens(backbone: str, config: TrainConfig, pixels: torch.Tensor):
-    model = Tagger(LABELS, WIDE, config.model.model_copy(update={"backbone": backbone})).eval()
+    model = TaggerNetwork(LABELS, WIDE, config.model.model_copy(update={"backbone": backbone})).eval()
     (channels,) = model.backbone.feature_info.channels()
     assert model.head.embed.in_features == channels
     assert model.grid[1] == 2 * model.grid[0]
@@ -103,5 +103,5 @@ def test_any_family_of_backbones_gives_tokens(backbone: str, config: TrainConfig
 )
 def test_what_cannot_be_made_is_one_line(change: dict[str, object], config: TrainConfig):
     with pytest.raises(LabelwiseError) as caught:
-        Tagger(LABELS, WIDE, ModelConfig.model_validate(config.model.model_dump() | change))
+        TaggerNetwork(LABELS, WIDE, ModelConfig.model_validate(config.model.model_dump() | change))
     assert str(next(iter(change.values()))) in str(caught.value)

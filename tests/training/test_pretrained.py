@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from labelwise.spec import ImageSpec, TaggerSpec
 from training.checkpoint import load_checkpoint, save_state, trained_image
 from training.config import ModelConfig, TrainConfig
+from training.config_layers import make_config
 from training.pretrained import describe_input, own_image
-from training.run import RunOptions, train_run
-from training.settings import make_config
+from training.training_run import RunOptions, train_run
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET = ImageSpec(height=128, width=128)

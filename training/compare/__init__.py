@@ -1,6 +1,6 @@
 """`labelwise compare`: the paper's claims on one's own labels. Each method, several seeds, one budget, one table."""
 
-from training.compare.results import claims, table, write_results
+from training.compare.outcome import claims, table, write_results
 from training.compare.runs import METHODS, VARIANTS, Comparison, Run
 from training.pretrained import describe_input
 from training.processes import run_all, threads_of_each

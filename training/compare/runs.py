@@ -9,10 +9,10 @@ from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
 from training.checkpoint import WEIGHTS_FILE, trained_image
 from training.config import TrainConfig
+from training.config_layers import make_config, setting_names
 from training.data import read_data
 from training.report.history import read_history
-from training.run import RunOptions, prepare_data, train_run
-from training.settings import make_config, setting_names
+from training.training_run import RunOptions, prepare_data, train_run
 
 # Whatever its method, a run has the same epochs, views, batches and schedule; only the head and the loss differ.
 VARIANTS: dict[str, tuple[str, ...]] = {

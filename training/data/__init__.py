@@ -1,24 +1,24 @@
 """Labelled photos, from whatever layout they come in to the batches a training step takes."""
 
-from training.data.check import check_photos, decode_all
-from training.data.evaluation import EvalBatches
-from training.data.formats import read_data
-from training.data.labelled import ABSENT, PRESENT, UNKNOWN, LabelledData, Photos
-from training.data.loader import TrainLoader
-from training.data.sharded import ShardedPhotos, in_files
-from training.data.shards import write_shards
-from training.data.stream import StreamLoader, make_train_loader
+from training.data.eval_batches import EvalBatches
+from training.data.file_loader import FileLoader
+from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos, decode_all
+from training.data.shard_loader import ShardLoader, make_train_loader
+from training.data.shard_reader import ShardedPhotos, in_files
+from training.data.shard_writer import write_shards
 
 __all__ = [
     "ABSENT",
     "PRESENT",
     "UNKNOWN",
     "EvalBatches",
+    "FileLoader",
     "LabelledData",
-    "Photos",
+    "LabelledPhotos",
+    "ShardLoader",
     "ShardedPhotos",
-    "StreamLoader",
-    "TrainLoader",
     "check_photos",
     "decode_all",
     "in_files",

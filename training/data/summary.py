@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from training.data.labelled import LabelledData, count_present, counted, printable
+from training.data.labelled_data import LabelledData, count_present, counted, printable
 
 _LABELS_AT_MOST = 200
 

@@ -17,7 +17,7 @@ from torch import nn
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
 from training.checkpoint import STAGE_1_FILE
-from training.data import PRESENT, Photos
+from training.data import PRESENT, LabelledPhotos
 from training.report import figures
 from training.report.scoring import Places, Scored, score_photos
 
@@ -58,7 +58,7 @@ def embedding_panel(
     run: Path,
     model: nn.Module,
     spec: TaggerSpec,
-    photos: Photos,
+    photos: LabelledPhotos,
     places: Places,
     scored: Scored,
     best_stage: int | None,
@@ -95,7 +95,7 @@ def embedding_panel(
 
 
 def _embeddings_before(
-    run: Path, model: nn.Module, spec: TaggerSpec, photos: Photos, places: Places
+    run: Path, model: nn.Module, spec: TaggerSpec, photos: LabelledPhotos, places: Places
 ) -> tuple[NDArray[np.float32] | None, str]:
     """Embeddings [k, p] at the end of stage 1, or None with the reason."""
     if not (run / STAGE_1_FILE).is_file():

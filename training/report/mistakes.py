@@ -13,7 +13,7 @@ from torch import nn
 
 from labelwise.image import load_pixels, open_rgb
 from labelwise.spec import ImageSpec, TaggerSpec
-from training.data import ABSENT, PRESENT, Photos
+from training.data import ABSENT, PRESENT, LabelledPhotos
 from training.report.scoring import attention_maps
 
 SHOWN = 12
@@ -47,7 +47,7 @@ class Mistakes:
 
 
 def find_mistakes(
-    model: nn.Module, spec: TaggerSpec, photos: Photos, scores: NDArray[np.float32]
+    model: nn.Module, spec: TaggerSpec, photos: LabelledPhotos, scores: NDArray[np.float32]
 ) -> tuple[Mistakes, Mistakes]:
     """Missed labels and false alarms among `scores` [n, l]; the worst lie furthest from their threshold in log-odds."""
     thresholds = np.array(spec.thresholds)
@@ -74,7 +74,7 @@ def _furthest(wrong: NDArray[np.bool_], distance: NDArray[np.float64]) -> list[t
 def _show(
     model: nn.Module,
     spec: TaggerSpec,
-    photos: Photos,
+    photos: LabelledPhotos,
     scores: NDArray[np.float32],
     places: list[tuple[int, int]],
 ) -> list[Mistake]:

@@ -17,7 +17,7 @@ from training.checkpoint import load_checkpoint
 from training.data import LabelledData, check_photos, in_files, read_data
 from training.device import pick_device
 from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
-from training.model import Tagger
+from training.model import TaggerNetwork
 from training.report import figures
 from training.report.embeddings import embedding_panel, sample_places
 from training.report.history import read_history
@@ -55,7 +55,7 @@ def write_report(run: Path, data: LabelledData) -> Path:
     return _write(run / REPORT_FILE, page)
 
 
-def _render(run: Path, model: Tagger, spec: TaggerSpec, data: LabelledData) -> str:
+def _render(run: Path, model: TaggerNetwork, spec: TaggerSpec, data: LabelledData) -> str:
     places = sample_places(data.val.targets)
     scored = score_photos(model, data.val.files, spec.image, places)
     missed, alarms = find_mistakes(model, spec, data.val, scored.scores)

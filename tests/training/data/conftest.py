@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data import UNKNOWN, LabelledData, Photos, read_data, write_shards
+from training.data import UNKNOWN, LabelledData, LabelledPhotos, read_data, write_shards
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -30,7 +30,7 @@ def labelled(dataset: Path) -> LabelledData:
     data = read_data(dataset)
     targets = data.train.targets.copy()
     targets[3, 1] = UNKNOWN
-    return LabelledData(data.labels, Photos(data.train.files, targets), data.val)
+    return LabelledData(data.labels, LabelledPhotos(data.train.files, targets), data.val)
 
 
 @pytest.fixture(scope="package")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data import LabelledData, Photos, check_photos, read_data
+from training.data import LabelledData, LabelledPhotos, check_photos, read_data
 from training.data.summary import summary
 
 
@@ -36,7 +36,7 @@ def test_of_shards_too(shards: Path):
 
 def test_thousands_of_labels_are_counted_and_odd_names_escaped():
     labels = ("a\u200b", *(f"label {number}" for number in range(999)))
-    one = Photos((Path("1.jpg"),), np.ones((1, 1000), np.float32))
+    one = LabelledPhotos((Path("1.jpg"),), np.ones((1, 1000), np.float32))
     (line,) = summary(LabelledData(labels, one, one))
     assert line.startswith("1000 labels, ")
     assert "'a\\u200b' 1 + 1, label 0 1 + 1" in line

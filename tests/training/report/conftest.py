@@ -9,9 +9,9 @@ import torch
 
 from training.checkpoint import WEIGHTS_FILE, make_spec, save_weights
 from training.config import TrainConfig
-from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, Photos, read_data
+from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos, read_data
 from training.loop import Trainer
-from training.model import Tagger
+from training.model import TaggerNetwork
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def run(config: TrainConfig, data: LabelledData, tmp_path_factory: pytest.TempPa
 def untrained_run(folder: Path, config: TrainConfig, data: LabelledData, threshold: float = 0.5) -> Path:
     torch.manual_seed(0)
     folder.mkdir(exist_ok=True)
-    model = Tagger(len(data.labels), config.image, config.model)
+    model = TaggerNetwork(len(data.labels), config.image, config.model)
     digest = save_weights(folder / WEIGHTS_FILE, model.state_dict())
     thresholds = [threshold] * len(data.labels)
     make_spec(config, data.labels, model.grid, data.describe(), thresholds, {}, digest).write(folder)
@@ -41,9 +41,9 @@ def relabelled(data: LabelledData, labels: Sequence[str], seed: int = 0) -> Labe
     """The same photos with other labels: random ones, a tenth unknown, the first present somewhere in val."""
     random = np.random.default_rng(seed)
 
-    def targets(photos: Photos) -> Photos:
+    def targets(photos: LabelledPhotos) -> LabelledPhotos:
         values = random.choice([PRESENT, ABSENT, UNKNOWN], (len(photos), len(labels)), p=[0.4, 0.5, 0.1])
         values[0, 0] = PRESENT
-        return Photos(photos.files, values.astype(np.float32))
+        return LabelledPhotos(photos.files, values.astype(np.float32))
 
     return LabelledData(tuple(labels), targets(data.train), targets(data.val))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelwise.spec import TaggerSpec
-from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, Photos
+from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
 from training.report.labels import calibration, label_rows
 
 
@@ -16,7 +16,9 @@ def test_rows_count_only_what_is_known(run: Path, data: LabelledData):
     targets[:, 0] = [PRESENT, PRESENT, ABSENT, UNKNOWN]
     scores = np.zeros_like(targets)
     scores[:, 0] = [1, 0, 1, 1]
-    row, other, *_ = label_rows(spec, LabelledData(data.labels, data.train, Photos(data.val.files, targets)), scores)
+    row, other, *_ = label_rows(
+        spec, LabelledData(data.labels, data.train, LabelledPhotos(data.val.files, targets)), scores
+    )
     assert (row.val_support, row.val_unknown, row.precision, row.recall, row.f1) == (2, 1, 0.5, 0.5, 0.5)
     assert (other.val_support, other.val_unknown, other.has_curve) == (0, 4, False)
     assert np.isnan([other.precision, other.recall, other.f1]).all()

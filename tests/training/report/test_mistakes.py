@@ -9,8 +9,8 @@ from PIL import Image
 from labelwise.spec import ImageSpec, TaggerSpec
 from tests.training.report.conftest import untrained_run
 from training.config import TrainConfig
-from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, Photos
-from training.model import Tagger
+from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
+from training.model import TaggerNetwork
 from training.report.mistakes import find_mistakes
 
 
@@ -22,8 +22,8 @@ def test_mistakes_come_with_the_furthest_first(config: TrainConfig, data: Labell
     targets[:3, :2] = [[PRESENT, ABSENT], [PRESENT, PRESENT], [ABSENT, ABSENT]]
     scores = np.full_like(targets, 0.99)
     scores[:3, :2] = [[0.5, 0.3], [0.01, 0.1], [0.95, 0.2]]
-    model = Tagger(len(data.labels), config.image, config.model).eval()
-    missed, alarms = find_mistakes(model, spec, Photos(data.val.files, targets), scores)
+    model = TaggerNetwork(len(data.labels), config.image, config.model).eval()
+    missed, alarms = find_mistakes(model, spec, LabelledPhotos(data.val.files, targets), scores)
     names = data.labels
     assert [(item.label, item.file) for item in missed.worst] == [
         (names[0], data.val.files[1].name),
@@ -48,7 +48,7 @@ def test_pictures_are_upright_and_show_what_the_model_sees(
     Image.new("RGB", (60, 20), "red").save(tmp_path / "turned.jpg", exif=exif)
     spec = TaggerSpec.read(untrained_run(tmp_path / "run", config, data, threshold=1.0))
     spec = spec.model_copy(update={"image": ImageSpec(height=32, width=32, resize=resize)})
-    photos = Photos((tmp_path / "turned.jpg",), np.full((1, len(data.labels)), PRESENT, np.float32))
-    model = Tagger(len(data.labels), config.image, config.model).eval()
+    photos = LabelledPhotos((tmp_path / "turned.jpg",), np.full((1, len(data.labels)), PRESENT, np.float32))
+    model = TaggerNetwork(len(data.labels), config.image, config.model).eval()
     missed, _ = find_mistakes(model, spec, photos, np.full((1, len(data.labels)), 0.5, np.float32))
     assert {item.width / item.height for item in missed.worst} == {1 if resize == "crop" else 20 / 60}

@@ -10,7 +10,7 @@ from torch import nn
 from labelwise.spec import TaggerSpec
 from training.config import TrainConfig
 from training.data import LabelledData
-from training.model import Tagger, TaggerOutput
+from training.model import TaggerNetwork, TaggerOutput
 from training.report.embeddings import embedding_panel, sample_places
 from training.report.mistakes import find_mistakes
 from training.report.scoring import attention_maps, score_photos
@@ -49,7 +49,7 @@ def test_models_without_attention_or_label_level_embeddings(
 
 
 def test_embeddings_are_those_of_their_photo_and_label(config: TrainConfig, data: LabelledData):
-    model = Tagger(len(data.labels), config.image, config.model).eval()
+    model = TaggerNetwork(len(data.labels), config.image, config.model).eval()
     files = [*data.train.files, *data.train.files, *data.train.files]  # more than one batch
     places = np.array([[0, 1], [31, 0], [32, 2], [47, 5]])
     found = score_photos(model, files, config.image, places).embeddings

@@ -1,0 +1,82 @@
+"""Photos in order at the model's size, for scoring: as serving decodes them, with no randomness."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from labelwise.errors import DataError
+from labelwise.image import ImageError
+from labelwise.spec import ImageSpec
+from training.data.decode import Pixels, decode, fault, fits_in_memory, ordered_map
+from training.data.labelled_data import LabelledPhotos
+from training.data.photo_check import Cache
+from training.data.shard_reader import ShardedPhotos, read_rows
+
+
+class EvalBatches:
+    """Batches uint8 [b, h, w, 3] of a rank's share of `photos`, in order, the last one as large as is left.
+
+    Iterable any number of times. The first pass decodes in threads, ahead of whoever takes the batches, and keeps the
+    pixels if `cache` says so, or is "auto" and they fit; otherwise each pass decodes anew. `rows` are the photos of
+    this rank: consecutive ones, and rank after rank they make up all. Iterating raises DataError for a photo that
+    cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        photos: LabelledPhotos | ShardedPhotos,
+        image: ImageSpec,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        cache: Cache = "auto",
+    ) -> None:
+        self.rows = range(len(photos) * rank // world, len(photos) * (rank + 1) // world)
+        self._photos, self._image, self._batch_size = photos, image, batch_size
+        self._shape = (len(self.rows), image.height, image.width, 3)
+        size = int(np.prod(self._shape))
+        self._keeps = cache == "memory" or (cache == "auto" and fits_in_memory(size, world))
+        self._kept: Pixels | None = None
+        if (
+            isinstance(photos, LabelledPhotos)
+            and photos.pixels is not None
+            and photos.pixels.shape[1:] == self._shape[1:]
+        ):
+            self._kept = photos.pixels[self.rows.start : self.rows.stop]
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self._batch_size)
+
+    def __iter__(self) -> Iterator[Pixels]:
+        if self._kept is None:
+            yield from self._decode()
+            return
+        for start in range(0, len(self.rows), self._batch_size):
+            yield self._kept[start : start + self._batch_size]
+
+    def _decode(self) -> Iterator[Pixels]:
+        store = np.empty(self._shape, np.uint8) if self._keeps else None
+        decoded = ordered_map(self._load, self._encoded(), ahead=2 * self._batch_size)
+        for start in range(0, len(self.rows), self._batch_size):
+            count = min(self._batch_size, len(self.rows) - start)
+            batch = np.empty((count, *self._shape[1:]), np.uint8) if store is None else store[start : start + count]
+            for place in range(count):
+                batch[place] = next(decoded)
+            yield batch
+        self._kept = store  # only now is it whole
+
+    def _encoded(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """Name and reader of each photo; of files the reading is left to the threads."""
+        if isinstance(self._photos, ShardedPhotos):
+            for sample in read_rows(self._photos.shards, self.rows.start, self.rows.stop):
+                yield sample.name, sample.read
+        else:
+            for file in self._photos.files[self.rows.start : self.rows.stop]:
+                yield str(file), file.read_bytes
+
+    def _load(self, photo: tuple[str, Callable[[], bytes]]) -> Pixels:
+        name, read = photo
+        try:
+            return decode(read(), self._image)
+        except (ImageError, OSError) as error:
+            raise DataError(f"{name} cannot be decoded ({fault(error)}).") from error

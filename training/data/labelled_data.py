@@ -1,0 +1,237 @@
+"""Labelled photos: which files, which labels, which split, and the rules that hold for every layout they come in."""
+
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.errors import DataError
+from labelwise.label_names import alike, case_fault, shown_groups
+from labelwise.spec import DataSpec
+
+PRESENT, ABSENT, UNKNOWN = 1.0, 0.0, -1.0
+# What a split may be called, in a list or as a folder's name.
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+_VAL_SHARE = 0.2
+_NAMED_AT_MOST = 10
+_TARGET_NAMES = {PRESENT: "1", ABSENT: "0", UNKNOWN: "-1"}
+
+
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """Files with their labels: `targets` float32 [n, l] of PRESENT, ABSENT or UNKNOWN.
+
+    `pixels` uint8 [n, h, w, 3] is there when the decoded photos are kept in memory.
+    """
+
+    files: tuple[Path, ...]
+    targets: NDArray[np.float32]
+    pixels: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def subset(self, rows: Sequence[int]) -> "LabelledPhotos":
+        """The photos at `rows`; pixels in memory are left behind."""
+        return LabelledPhotos(tuple(self.files[row] for row in rows), self.targets[list(rows)])
+
+    def with_columns(self, columns: Sequence[int]) -> "LabelledPhotos":
+        return LabelledPhotos(self.files, self.targets[:, list(columns)], self.pixels)
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A data set split in two; no file is in both.
+
+    `layout` says what the data was recognised as, `notes` what the user must know of it: `check_photos` prints both.
+    `listed` holds every photo that the layout names, those of a test split too.
+    """
+
+    labels: tuple[str, ...]
+    train: LabelledPhotos
+    val: LabelledPhotos
+    layout: str = field(default="", kw_only=True, compare=False)
+    notes: tuple[str, ...] = field(default=(), kw_only=True, compare=False)
+    listed: tuple[Path, ...] = field(default=(), kw_only=True, compare=False, repr=False)
+
+    def select(self, labels: Sequence[str]) -> "LabelledData":
+        """Only these labels, in this order. DataError names a label that the data does not have."""
+        columns = label_columns(self.labels, labels)
+        train, val = self.train.with_columns(columns), self.val.with_columns(columns)
+        return replace(self, labels=tuple(labels), train=train, val=val)
+
+    def describe(self) -> DataSpec:
+        return self._description
+
+    @cached_property
+    def _description(self) -> DataSpec:
+        lines = [
+            f"{split}\t{file.name}\t{','.join([_TARGET_NAMES[value] for value in target])}"
+            for split, photos in (("train", self.train), ("val", self.val))
+            for file, target in zip(photos.files, photos.targets.tolist(), strict=True)
+        ]
+        # A name that is not UTF-8 has surrogates in it.
+        digest = hashlib.sha256("\n".join([*self.labels, *sorted(lines)]).encode(errors="surrogatepass"))
+        return DataSpec(
+            fingerprint=digest.hexdigest(),
+            train_images=len(self.train),
+            val_images=len(self.val),
+            train_counts=count_present(self.labels, self.train.targets),
+        )
+
+
+def assemble(
+    labels: Sequence[str],
+    files: Sequence[Path],
+    targets: NDArray[np.float32],
+    splits: Sequence[str] | None,
+    seed: int,
+    source: Path,
+) -> LabelledData:
+    """What every reader ends in: checked labels, and both splits, each with photos.
+
+    `splits` holds "train", "val" or "test" for each file; without it a fifth of the photos, drawn with `seed`, becomes
+    val. Test is left out, or serves as val where there is none. `source` is what errors call the data. DataError.
+    """
+    labels = [unicodedata.normalize("NFC", label) for label in labels]
+    _check_labels(labels, source)
+    _check_files(files, source)
+    notes: tuple[str, ...] = ()
+    if splits is None:
+        order = np.random.default_rng(seed).permutation(len(files)).tolist()
+        count = max(1, round(len(files) * _VAL_SHARE))
+        train, val = sorted(order[count:]), sorted(order[:count])
+    else:
+        scored, notes = _choose_val(splits)
+        train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", scored))
+    photos = LabelledPhotos(tuple(files), targets)
+    notes += _note_alike(labels) + _note_spaced(labels)
+    data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes, listed=photos.files)
+    _check_split(data, source)
+    return data
+
+
+def targets_of_names(
+    labels: Sequence[str], present: Sequence[Collection[str]], unknown: Sequence[Collection[str]]
+) -> NDArray[np.float32]:
+    """Targets float32 [n, l] from the names of each photo's present and unknown labels; all others are absent."""
+    column = {label: index for index, label in enumerate(labels)}
+    targets = np.full((len(present), len(labels)), ABSENT, np.float32)
+    for row, (there, perhaps) in enumerate(zip(present, unknown, strict=True)):
+        targets[row, [column[name] for name in perhaps]] = UNKNOWN
+        targets[row, [column[name] for name in there]] = PRESENT
+    return targets
+
+
+def count_present(labels: Sequence[str], targets: NDArray[np.float32]) -> dict[str, int]:
+    counts = (targets == PRESENT).sum(axis=0)
+    return {label: int(count) for label, count in zip(labels, counts, strict=True)}
+
+
+def label_columns(labels: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where the `wanted` labels stand among `labels`; DataError names those that do not."""
+    if missing := [label for label in wanted if label not in labels]:
+        raise DataError(f"The data has no label {some(missing)}; its labels are {', '.join(labels)}.")
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise DataError("Choose at least one label, and each only once.")
+    return [labels.index(label) for label in wanted]
+
+
+def check_case(data: LabelledData) -> None:
+    """Raises DataError if labels differ only by case: no table of their scores could be queried safely.
+
+    Labels that no photo to train on has do not count: they cannot be learned, and are refused or left out for that.
+    """
+    present = (data.train.targets == PRESENT).any(axis=0)
+    if fault := case_fault([label for label, is_present in zip(data.labels, present, strict=True) if is_present]):
+        raise DataError(f"In this data {fault}: give both one spelling, or rename one of them.")
+
+
+def some(names: Sequence[str]) -> str:
+    """The first ten, and how many more there are; what no terminal can print is escaped."""
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(map(printable, names[:_NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")
+
+
+def printable(name: str) -> str:
+    """`name` as it is, or escaped where a terminal could not print it."""
+    return name if name.isprintable() else ascii(name)
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 photo" and "2 photos"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _check_labels(labels: Sequence[str], source: Path) -> None:
+    """tagger.json refuses these as well, but only after the first epoch."""
+    if not labels:
+        raise DataError(f"{source} names no labels.")
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
+        raise DataError(f"{source} has labels that stand more than once: {some(twice)}.")
+    if odd := [repr(label) for label in labels if not label or not label.isprintable() or label != label.strip()]:
+        raise DataError(f"{source} has labels that are not printable text without spaces around it: {some(odd)}.")
+
+
+def _note_alike(labels: Sequence[str]) -> tuple[str, ...]:
+    """A slip of the pen makes two labels of one, and trains both on half of the photos."""
+    groups = alike(labels)
+    if not groups:
+        return ()
+    return (f"Warning: labels differ only by case, white space or punctuation: {shown_groups(groups)}.",)
+
+
+def _note_spaced(labels: Sequence[str]) -> tuple[str, ...]:
+    """Tables of Kaggle separate the names in a cell by spaces, which the names of others contain."""
+    known = {*labels}
+    spaced = [label for label in labels if len(words := label.split()) > 1 and known.issuperset(words)]
+    if not spaced:
+        return ()
+    return (
+        f"Warning: labels consist of other labels: {some([repr(label) for label in spaced])}. Spaces do not separate "
+        "names; commas, semicolons and bars do.",
+    )
+
+
+def _check_files(files: Sequence[Path], source: Path) -> None:
+    """Listed twice, a photo could be in both splits, or its labels contradict one another."""
+    counts = Counter(map(os.path.abspath, files))
+    if twice := sorted(file for file, count in counts.items() if count > 1):
+        raise DataError(f"{source} lists photos more than once: {some(twice)}. Remove the duplicates.")
+
+
+def _choose_val(splits: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The split that serves as val, and what the user should know of it.
+
+    Val chooses epoch, thresholds and temperature: photos kept for a last word must not, unless there are no others.
+    """
+    if not (count := splits.count("test")):
+        return "val", ()
+    test = counted(count, "photo")
+    if "val" not in splits:
+        return "test", (f"There is no val: test ({test}) serves as val, and chooses the epoch and the thresholds.",)
+    return "val", (
+        f"Left out: test ({test}). As data of its own, without splits, `labelwise evaluate --split all` scores it.",
+    )
+
+
+def _check_split(data: LabelledData, source: Path) -> None:
+    """Both splits must hold photos, and val must be able to tell good from bad."""
+    if not len(data.train) or not len(data.val):
+        raise DataError(f"{source} needs photos in both splits: {len(data.train)} are train, {len(data.val)} are val.")
+    if not (data.val.targets == PRESENT).any():
+        raise DataError(
+            f"{source} has no label present in val, so that nothing could be scored: add photos that have one."
+        )

@@ -1,0 +1,136 @@
+"""Reading a layout's own files, and finding the photos they name."""
+
+import json
+import os
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
+
+from labelwise.errors import DataError
+from labelwise.spreadsheet import HEAD_BYTES, encoding_of
+from training.data.labelled_data import some
+from training.data.layouts.spellings import Folders
+from training.data.layouts.splits import files_below, is_photo
+
+_HEAD = 65_536  # bytes that tell what a file is
+_FILES_AT_MOST = 100_000  # to look through for a hint
+
+
+def read_text(file: Path, kind: str) -> str:
+    """The text of `file`, in UTF-8, or in UTF-16 as Excel and PowerShell write it.
+
+    Raises a DataError that says that it is not `kind` in either, or why it cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            encoding = encoding_of(stream.read(HEAD_BYTES))
+        return file.read_text(encoding=encoding)
+    except UnicodeError as error:
+        raise DataError(f"{file} is not {kind} in UTF-8 or UTF-16: {error}. Save it as UTF-8.") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def read_head(file: Path) -> str:
+    """The beginning of `file`, enough to tell what it is; empty if it cannot be read or is no text."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD)
+        return head.decode(encoding_of(head), errors="replace")
+    except OSError:
+        return ""
+
+
+def parse_json(text: str, place: str) -> Any:
+    """What `text` holds; a DataError says what at `place` is not JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}: " if "\n" in text else ""
+        raise DataError(f"{place} is not JSON: {line}{error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        fault = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        raise DataError(f"{place} is not JSON: {fault}.") from error
+
+
+class Finder:
+    """Finds the photos that the data of `source` names, each in the first of `roots` that has it."""
+
+    def __init__(self, roots: Sequence[Path], source: Path) -> None:
+        self.roots, self._source, self._folders = tuple(dict.fromkeys(roots)), source, Folders()
+
+    def find(self, name: str) -> Path | None:
+        """The file called `name`, or the only one that another system may call so; None if there is none.
+
+        Raises DataError if several files may be meant.
+        """
+        for root in self.roots:
+            # os.path, for which a name that no file can have is not there; Path raises an error instead.
+            if os.path.isfile(root / name):  # noqa: PTH113
+                return root / name
+        for root in self.roots:
+            if fits := self._folders.fitting(root, name):
+                if len(fits) > 1:
+                    self._refuse(name, [str(file.relative_to(root)) for file in fits])
+                return fits[0]
+        return None
+
+    def _refuse(self, name: str, fits: Sequence[str]) -> NoReturn:
+        """Escaped: such names often look alike."""
+        raise DataError(
+            f"{self._source} names the photo {name!a}, which {len(fits)} files fit: {some(list(map(ascii, fits)))}. "
+            "Rename the one that is meant to exactly that name, or correct the list."
+        )
+
+
+def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Path]:
+    """Where each photo lies: as `Finder` finds it, and if it is not there, where it should lie in the first of `roots`.
+
+    Photos may be missing, which `check_photos` reports. DataError if all are, for then it is the place that is wrong.
+    """
+    finder = Finder(roots, source)
+    found = [finder.find(name) for name in names]
+    check_any_found(found, names, finder.roots, source)
+    _check_spelled_once(found, names, source)
+    return [path or roots[0] / name for name, path in zip(names, found, strict=True)]
+
+
+def _check_spelled_once(found: Sequence[Path | None], names: Sequence[str], source: Path) -> None:
+    """Of two spellings of one file at most one can be meant, and the labels of the other would be lost."""
+    spelled: dict[Path, str] = {}
+    for path, name in zip(found, names, strict=True):
+        if path is not None and (other := spelled.setdefault(path, name)) != name:
+            raise DataError(
+                f"{source} names the photo {path} twice, as {other!a} and as {name!a}. Remove the duplicates."
+            )
+
+
+def check_any_found(found: Sequence[Path | None], names: Sequence[str], roots: Sequence[Path], source: Path) -> None:
+    if names and not any(found):
+        places = " or ".join(map(str, roots))
+        there = _elsewhere(names[0], roots) or _there(roots)
+        raise DataError(f"No photo of {source} is there: {some(names)} should lie in {places}{there}.")
+
+
+def _elsewhere(name: str, roots: Sequence[Path]) -> str:
+    """The folders below `roots` that hold a photo of that name, if there are any."""
+    wanted = name.replace("\\", "/").rpartition("/")[2].lower()
+    folders: dict[Path, None] = {}
+    for root in filter(Path.is_dir, roots):
+        try:
+            for file, hidden in islice(files_below(root), _FILES_AT_MOST):
+                if file.name.lower() == wanted and not hidden:
+                    folders[file.parent] = None
+        except DataError:  # a folder that cannot be read; the caller has an error to report already
+            continue
+    return f"; {name} is in {some([*map(str, folders)])}: move the photos, or correct their paths" if folders else ""
+
+
+def _there(roots: Sequence[Path]) -> str:
+    """What lies in the first of `roots` that has photos, escaped if its spelling may be what differs."""
+    for root in roots:
+        photos = sorted(file.name for file in root.iterdir() if is_photo(file.name)) if root.is_dir() else []
+        if photos:
+            return f"; in {root} there are {some(photos)}"
+    return ""

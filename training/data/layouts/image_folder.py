@@ -1,0 +1,145 @@
+"""Hugging Face's ImageFolder: a metadata.csv or metadata.jsonl whose column `file_name` names the photos beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelwise.errors import DataError
+from labelwise.label_names import clean_name
+from training.data.labelled_data import PRESENT, UNKNOWN, LabelledData, some
+from training.data.layouts import csv_list, jsonl_list
+from training.data.layouts.entries import Entry, entries_to_data
+from training.data.layouts.files import locate, read_head
+from training.data.layouts.splits import Part, find_parts
+from training.data.layouts.table import TableRow, find_column, read_names, read_split, read_target
+
+NAME = "Hugging Face's ImageFolder"
+LAYOUT = "Hugging Face's ImageFolder with labels in metadata.csv or metadata.jsonl (also in train, validation and test)"
+
+_READERS = {"metadata.csv": csv_list.read_rows, "metadata.jsonl": jsonl_list.read_rows}
+_PHOTO = "file_name"  # or a name that ends so, such as image_file_name
+_SPLIT = "split"
+_NAMED = ("labels", "label", "tags", "tag", "classes", "class", "category", "categories")
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """The rows of one file, the column that names the photos, and the split of its folder."""
+
+    file: Path
+    photo_column: str
+    columns: Sequence[str]
+    rows: Sequence[TableRow]
+    split: str | None
+
+
+def recognises(source: Path) -> bool:
+    if source.is_file():
+        return source.name in _READERS and _is_metadata(source)
+    return bool(find_parts(source, _holds))
+
+
+def read(source: Path, seed: int) -> LabelledData:
+    """The labels are names in a column such as `label` or `labels`, or a column of 0 and 1 each. DataError."""
+    folder = source.parent if source.is_file() else source
+    parts = [_read_part(part) for part in find_parts(folder, _holds)]
+    columns = [*dict.fromkeys(name for part in parts for name in part.columns if name != part.photo_column)]
+    if all(part.split is None for part in parts):
+        columns = [name for name in columns if name.lower() != _SPLIT]  # it is read
+    named = next((name for name in _NAMED if name in columns), None)
+    label_columns = [] if named else [name for name in columns if _is_label(name, parts)]
+    if not named and not label_columns:
+        raise DataError(
+            f"{parts[0].file} has no labels: its columns are {some([*parts[0].columns])}. Name the labels in a column "
+            "`labels`, or give each a column of 0 and 1."
+        )
+    found = [_named_targets(part, named) if named else _targets(part, label_columns) for part in parts]
+    labels = label_columns or sorted({label for part in found for present, _ in part for label in present or ()})
+    entries = [entry for part, targets in zip(parts, found, strict=True) for entry in _entries(part, targets, labels)]
+    used = [named] if named else label_columns
+    surplus = [name for name in columns if name not in used]
+    return entries_to_data(
+        entries,
+        labels,
+        layout=f"{NAME} ({some([str(part.file.relative_to(folder)) for part in parts])})",
+        source=source,
+        seed=seed,
+        notes=[f"Left out: the columns {some(surplus)}."] if surplus else [],
+    )
+
+
+def _holds(folder: Path) -> bool:
+    return any(_is_metadata(folder / name) for name in _READERS)
+
+
+def _is_metadata(file: Path) -> bool:
+    """Tables of many kinds are called so."""
+    return _PHOTO in read_head(file)
+
+
+def _read_part(part: Part) -> _Metadata:
+    file = next(file for name in _READERS if _is_metadata(file := part.folder / name))
+    columns, rows = _READERS[file.name](file)
+    photo_columns = [name for name in columns if name.endswith(_PHOTO)]
+    photo_column = _PHOTO if _PHOTO in photo_columns else next(iter(photo_columns), None)
+    if photo_column is None:
+        raise DataError(f"{file} has no column {_PHOTO}, which names the photos. Its columns are {some(columns)}.")
+    return _Metadata(file, photo_column, columns, rows, part.split)
+
+
+_Targets = tuple[set[str] | None, set[str]]  # present and unknown labels; None for present means that all are unknown
+
+
+def _named_targets(part: _Metadata, column: str) -> list[_Targets]:
+    return [(_names(row, column, part.file), set()) for row in part.rows]
+
+
+def _names(row: TableRow, column: str, file: Path) -> set[str] | None:
+    cell = row.cells.get(column)
+    if cell is None:
+        return None
+    numbers = cell if isinstance(cell, list) else [cell]
+    if all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+        return {str(number) for number in numbers}  # of classes, whose names only the data set's card knows
+    return {*map(clean_name, read_names(row, column, file))}
+
+
+def _targets(part: _Metadata, labels: Sequence[str]) -> list[_Targets]:
+    found: list[_Targets] = []
+    for row in part.rows:
+        targets = {label: read_target(row, label, part.file) for label in labels}
+        present, unknown = ({label for label in labels if targets[label] == value} for value in (PRESENT, UNKNOWN))
+        found.append((present, unknown))
+    return found
+
+
+def _is_label(column: str, parts: Sequence[_Metadata]) -> bool:
+    """A column of 0 and 1, some of which are known."""
+    try:
+        return {read_target(row, column, part.file) for part in parts for row in part.rows} != {UNKNOWN}
+    except DataError:
+        return False
+
+
+def _entries(part: _Metadata, targets: Sequence[_Targets], labels: Sequence[str]) -> list[Entry]:
+    split_column = find_column(part.columns, _SPLIT)
+    names = [_photo(row, part) for row in part.rows]
+    photos = locate(names, [part.file.parent], part.file)
+    return [
+        Entry(
+            photo,
+            present or set(),
+            {*labels} if present is None else unknown,
+            part.split or (read_split(row, split_column, part.file) if split_column else None),
+        )
+        for row, photo, (present, unknown) in zip(part.rows, photos, targets, strict=True)
+    ]
+
+
+def _photo(row: TableRow, part: _Metadata) -> str:
+    name = row.cells.get(part.photo_column)
+    if not isinstance(name, str) or not name:
+        raise DataError(
+            f"{part.file}, line {row.line}: {part.photo_column} must be the path of a photo, not {name!r:.40}."
+        )
+    return name

@@ -1,0 +1,108 @@
+"""Folders and lists that are named like a split of the data, and photos below a folder."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelwise.errors import DataError
+from labelwise.image import SUFFIXES
+from labelwise.program_folders import program_in
+from training.data.labelled_data import SPLITS
+
+OTHER = "other"  # photos that belong to no split, such as the sample of a competition
+_OTHERS = ("sample", "samples", "pred", "predict", "prediction", "predictions", "holdout")
+# Where FiftyOne, CVAT and others put the photos without a label, beside the folders of labels.
+_UNLABELLED = {"unlabeled", "unlabelled", "nolabel", "nolabels"}
+_SPLIT_OF_WORD = {
+    **SPLITS,
+    **{f"{name}set": split for name, split in SPLITS.items()},
+    **dict.fromkeys(("eval", "evaluation"), "test"),  # which serves as val where there is no other
+    **dict.fromkeys(_OTHERS, OTHER),
+    **dict.fromkeys(("trainval", "trn"), "train"),
+    "validate": "val",
+    "tst": "test",
+}
+# What a split's name may hold besides: test_set, train-images, seg_train, val2017.
+_FILLERS = {"set", "data", "dataset", "split", "seg", "image", "images", "img", "imgs", "photo", "photos", "pictures"}
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder or a list called `name` stands for: train, val, test or OTHER; None if it is no split."""
+    if is_unlabelled(name):
+        return OTHER
+    words = _words(name)
+    if words == ["train", "val"]:
+        return "train"
+    return _SPLIT_OF_WORD.get(words[0]) if len(words) == 1 else None
+
+
+def is_unlabelled(name: str) -> bool:
+    """Whether a folder called `name` holds photos that nobody labelled."""
+    return "".join(_words(name)) in _UNLABELLED
+
+
+def _words(name: str) -> list[str]:
+    """Without fillers, numbers and single letters, which are of a version, as in train_v2."""
+    return [word for word in re.findall(r"[^\W\d_]{2,}", name.lower()) if word not in _FILLERS]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One folder of an export, and its split; None if the whole export is this folder."""
+
+    folder: Path
+    split: str | None
+
+
+def find_parts(source: Path, holds: Callable[[Path], bool]) -> list[Part]:
+    """`source` itself if it `holds` the export, otherwise its folders that do and are named like a split."""
+    if not source.is_dir():
+        return []
+    if holds(source):
+        return [Part(source, None)]
+    named = [(folder, split_of(folder.name)) for folder in subfolders(source)]
+    return [Part(folder, split) for folder, split in named if split and holds(folder)]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in `folder`, without hidden ones and those of other programs. DataError."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}.") from error
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") or bool(program_in([name]))
+
+
+def is_photo(name: str) -> bool:
+    """By its suffix, in any case."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Every file below `folder`, and whether it is hidden or in a hidden folder; each folder once. DataError."""
+    seen: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        parts = Path(place).relative_to(folder).parts
+        hidden = any(part.startswith(".") for part in parts) or bool(program_in(parts))
+        for name in sorted(names):
+            yield Path(place, name), hidden or name.startswith(".")
+
+
+def photos_below(folder: Path) -> list[Path]:
+    """The photos below `folder` that are not hidden, in order of their paths."""
+    return [file for file, hidden in files_below(folder) if not hidden and is_photo(file.name)]

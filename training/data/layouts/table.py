@@ -1,0 +1,146 @@
+"""Rows of cells, from a CSV or from JSON lines, to labelled photos."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from reprlib import repr as shown  # a cell may be of any length
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelwise.errors import DataError
+from labelwise.label_names import clean_name, split_names
+from training.data.labelled_data import ABSENT, PRESENT, SPLITS, UNKNOWN, LabelledData, assemble, some, targets_of_names
+from training.data.layouts.files import locate
+from training.data.layouts.written_list import is_list, parse_list
+
+PATH_COLUMNS = ("image", "path", "file", "filename")
+_SPLIT, _IS_VAL, _NAMES, _UNKNOWN_NAMES = "split", "is_valid", "labels", "unknown"  # is_valid: fastai's name for it
+# As programs write them; spreadsheets do so in the user's language.
+_WORDS = {
+    **dict.fromkeys(("true", "yes", "t", "y", "wahr", "vrai", "vero", "verdadero", "verdadeiro", "waar"), PRESENT),
+    **dict.fromkeys(("false", "no", "f", "n", "falsch", "faux", "falso", "onwaar"), ABSENT),
+    **dict.fromkeys(("", "nan", "na", "null"), UNKNOWN),
+}
+_NUMBERS = {1.0: PRESENT, 0.0: ABSENT, -1.0: UNKNOWN}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One photo of a list, and the line it stands on."""
+
+    line: int
+    cells: Mapping[str, Any]
+
+
+def read_table(rows: Sequence[TableRow], columns: Sequence[str], file: Path, seed: int) -> LabelledData:
+    """A path, and labels in a column each or by their names in a column `labels`; optionally `split` or `is_valid`.
+
+    The names of these columns count in any case. Paths are relative to `file`, or to a folder `images` beside it.
+    Raises DataError, with the line.
+    """
+    path_column = next((found for name in PATH_COLUMNS if (found := find_column(columns, name))), None)
+    if path_column is None:
+        raise DataError(
+            f"{file} has no column with the photos' paths: name it `image`. Its columns are {some([*columns])}."
+        )
+    split_column = find_column(columns, _SPLIT) or find_column(columns, _IS_VAL)
+    others = [name for name in columns if name not in (path_column, split_column)]
+    if not others:
+        raise DataError(
+            f"{file} has no label columns: one column of 0 and 1 per label is needed, or names in `labels`."
+        )
+    labels, targets = (
+        _named_labels(rows, others, file) if find_column(others, _NAMES) else _label_columns(rows, others, file)
+    )
+    names = [_path(row, path_column, file) for row in rows]
+    splits = [read_split(row, split_column, file) for row in rows] if split_column else None
+    files = locate(names, (file.parent, file.parent / "images"), file)
+    return assemble(labels, files, targets, splits, seed, file)
+
+
+def find_column(columns: Sequence[str], name: str) -> str | None:
+    """The column `name`, or, if there is none, the first that differs only by case."""
+    return name if name in columns else next((column for column in columns if column.lower() == name), None)
+
+
+def _path(row: TableRow, column: str, file: Path) -> str:
+    name = row.cells.get(column)
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{file}, line {row.line}: {column} must be the path of a photo, not {shown(name)}.")
+    return name
+
+
+def read_split(row: TableRow, column: str, file: Path) -> str:
+    if column.lower() == _IS_VAL and (target := read_target(row, column, file)) != UNKNOWN:
+        return "val" if target == PRESENT else "train"
+    split = row.cells.get(column)
+    known = SPLITS.get(split.strip().lower()) if isinstance(split, str) else None
+    if known is None:
+        raise DataError(f"{file}, line {row.line}: {column} must be train, val or test, not {shown(split)}.")
+    return known
+
+
+def _label_columns(
+    rows: Sequence[TableRow], labels: Sequence[str], file: Path
+) -> tuple[list[str], NDArray[np.float32]]:
+    targets = [[read_target(row, label, file) for label in labels] for row in rows]
+    return list(labels), np.array(targets, np.float32)
+
+
+def read_target(row: TableRow, label: str, file: Path) -> float:
+    value = row.cells.get(label)
+    text = "" if value is None else str(value).strip().lower()
+    target = _WORDS.get(text, _NUMBERS.get(_number(text)))
+    if target is None:
+        raise DataError(
+            f"{file}, line {row.line}: a label must be 1, 0 or, if unknown, -1 or empty; also true and false, or yes "
+            f"and no. {label} is {shown(value)}."
+        )
+    return target
+
+
+def _number(text: str) -> float | None:
+    """With a decimal comma or a typographer's minus, too: pandas writes 1.0 if a column has gaps, many an Excel 1,0."""
+    try:
+        return float(text.replace(",", ".").replace("\N{MINUS SIGN}", "-"))
+    except ValueError:
+        return None
+
+
+def _named_labels(
+    rows: Sequence[TableRow], columns: Sequence[str], file: Path
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Labels not named are absent; of a row without a list every label is unknown."""
+    names_column, unknown_column = find_column(columns, _NAMES), find_column(columns, _UNKNOWN_NAMES)
+    assert names_column
+    if surplus := [name for name in columns if name not in (names_column, unknown_column)]:
+        raise DataError(f"{file} has names in `labels` and other columns too: {some(surplus)}. Keep one or the other.")
+    present: list[Collection[str]] = [read_names(row, names_column, file) for row in rows]
+    unknown: list[Collection[str]] = [read_names(row, unknown_column, file) if unknown_column else [] for row in rows]
+    labels = sorted({name for names in (*present, *unknown) for name in names})
+    for index, row in enumerate(rows):
+        if both := sorted({*present[index]} & {*unknown[index]}):
+            raise DataError(f"{file}, line {row.line}: {some(both)} cannot be present and unknown at once.")
+        if row.cells.get(names_column) is None:
+            unknown[index] = labels
+    return labels, targets_of_names(labels, present, unknown)
+
+
+def read_names(row: TableRow, column: str, file: Path) -> list[str]:
+    """The names in a list, in the text of one (`parse_list`), or in text as `split_names` reads it."""
+    cell = row.cells.get(column)
+    try:
+        names = _names_in(cell) if isinstance(cell, str) else cell
+    except ValueError as error:
+        raise DataError(f"{file}, line {row.line}: {column} cannot be read: {error}.") from error
+    if names is None:
+        return []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f'{file}, line {row.line}: {column} must be names, as a, b or ["a", "b"], not {shown(cell)}.')
+    return [name for name in map(clean_name, names) if name]
+
+
+def _names_in(cell: str) -> Any:
+    return parse_list(cell) if is_list(cell) else split_names(cell)

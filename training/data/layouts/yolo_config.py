@@ -1,0 +1,119 @@
+"""Where YOLO's data.yaml, or a list of classes, says that photos are, and where they are in truth."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labelwise.errors import DataError
+from labelwise.label_names import clean_name
+from training.data.labelled_data import SPLITS
+from training.data.layouts.files import Finder, read_head, read_text
+from training.data.layouts.splits import OTHER, photos_below, split_of, subfolders
+from training.yaml_values import YamlError, parse_yaml
+
+_KEYS = ("train", "val", "valid", "test")
+_CLASSES = "classes.txt"  # Label Studio's, beside images and labels
+_NAMES = re.compile(r"^names\s*:", re.MULTILINE)
+_PLACES = re.compile(r"^(?:train|val|path|nc)\s*:", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class YoloConfig:
+    """The classes by number, and for each split the folders or lists of its photos, as `file` writes them."""
+
+    file: Path
+    labels: Mapping[int, str]
+    base: str
+    places: Mapping[str, Sequence[str]]
+
+
+def find_config(source: Path) -> Path | None:
+    """`source` itself, or what in it names the classes: a YAML, or classes.txt beside images and labels."""
+    files = [source] if source.is_file() else [*source.glob("*.yaml"), *source.glob("*.yml")]
+    found = [file for file in files if file.suffix.lower() in (".yaml", ".yml") and _is_config(read_head(file))]
+    if all((source / name).exists() for name in (_CLASSES, "images", "labels")):
+        found.append(source / _CLASSES)
+    return min(found, default=None, key=lambda file: (file.stem != "data", file.name == _CLASSES, file.name))
+
+
+def _is_config(head: str) -> bool:
+    return bool(_NAMES.search(head) and _PLACES.search(head))
+
+
+def read_config(file: Path) -> YoloConfig:
+    """Raises a DataError that says what is wrong with `file`."""
+    try:
+        content = _read_content(file)
+        names = content["names"]
+        if not isinstance(names, (dict, list)):
+            raise TypeError
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
+        labels = dict(sorted((int(number), clean_name(str(name))) for number, name in pairs))
+        places = _stated_places(content) or _usual_places(file.parent)
+    except YamlError as error:
+        raise DataError(f"{file} is not YAML: {error}.") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file} must hold `names` (a list, or a name per number), `train` and `val`.") from error
+    if "train" not in places:
+        raise DataError(f"{file} does not say where the photos of `train` are.")
+    return YoloConfig(file, labels, str(content.get("path") or ""), places)
+
+
+def _read_content(file: Path) -> Mapping[str, Any]:
+    text = read_text(file, "YAML")
+    if file.name == _CLASSES:
+        return {"names": [line for line in text.splitlines() if line.strip()]}
+    content: Mapping[str, Any] = parse_yaml(text)
+    return content
+
+
+def _stated_places(content: Mapping[str, Any]) -> dict[str, list[str]]:
+    places: dict[str, list[str]] = {}
+    for key in _KEYS:
+        if value := content.get(key):
+            more = value if isinstance(value, list) else [value]
+            places.setdefault(SPLITS[key], []).extend(map(str, more))
+    return places
+
+
+def _usual_places(folder: Path) -> dict[str, list[str]]:
+    """Folders named like splits in images or in `folder`, as exports without places have them; or all of images."""
+    for where in (folder / "images", folder):
+        places: dict[str, list[str]] = {}
+        for inside in subfolders(where) if where.is_dir() else ():
+            if (split := split_of(inside.name)) not in (None, OTHER):
+                places.setdefault(str(split), []).append(str(inside.relative_to(folder)))
+        if "train" in places:
+            return places
+    return {"train": ["images"]}
+
+
+def find_photos(config: YoloConfig, places: Sequence[str]) -> Iterator[Path]:
+    """The photos of `places`, which are folders, or lists of paths. Raises DataError."""
+    for place in places:
+        found = _find(config, place)
+        if found is None:
+            continue
+        if found.is_dir():
+            yield from photos_below(found)
+        else:
+            names = [line.strip() for line in read_text(found, "a list").splitlines() if line.strip()]
+            finder = Finder([found.parent, config.file.parent], found)
+            # CVAT puts data/ in front of what is beside the list, so a place on another machine is looked for as well.
+            yield from (finder.find(name) or finder.find(f"/{name}") or found.parent / name for name in names)
+
+
+def _find(config: YoloConfig, place: str) -> Path | None:
+    """Where `place` is: below `path`, beside data.yaml, or with less in front of it.
+
+    Roboflow writes ../train/images for what is beside data.yaml, and others a path of their own machine.
+    """
+    beside = config.file.parent
+    parts = [part for part in place.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    tails = [beside / Path(*parts[start:]) for start in range(len(parts)) if parts[start:] != ["images"]]
+    as_written = [beside / config.base / place, beside / place]
+    candidates = [*tails[:1], *as_written] if place.startswith("..") else [*as_written, *tails]
+    return next((Path(os.path.normpath(one)) for one in (*candidates, *tails) if one.exists()), None)

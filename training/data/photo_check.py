@@ -1,0 +1,190 @@
+"""Every photo decoded once before the first epoch; all that are missing or broken are named at once."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from labelwise.errors import DataError
+from labelwise.image import ImageError, Photo, load_photo
+from labelwise.spec import ImageSpec
+from training.augment import OVERSIZE
+from training.data.decode import Pixels, fault, fits_in_memory, ordered_map, scaled
+from training.data.labelled_data import LabelledData, LabelledPhotos, counted, some
+from training.data.shard_reader import ShardedPhotos, check_shards
+from training.data.summary import summary
+
+Cache = Literal["auto", "memory", "none"]
+ProgressBar = Callable[[Iterable[Any]], Iterable[Any]]
+
+# A JPEG is checked at reduced size: all its bytes are read, but fewer pixels computed.
+_CHECK_SIDE = 128
+
+
+def check_photos(
+    data: LabelledData,
+    *,
+    skip_broken: bool = False,
+    progress: ProgressBar = iter,
+    image: ImageSpec | None = None,
+    cache: Cache = "none",
+    processes: int = 1,
+    say: Callable[[str], None] = print,
+) -> LabelledData:
+    """Decode every photo once, in threads. Returns `data`, with `skip_broken` less what is missing or broken.
+
+    Given `image`, and if `cache` allows, the decoded pixels are kept for the loaders: train at OVERSIZE times the
+    model's size, val at its size; "auto" as in `keep_pixels`. `progress` wraps one pass over train and val together,
+    and `say` gets the summary of `data`, once, what was left out, and whose colours had to be assumed. Raises a
+    DataError that names the photos that are missing or broken, or says that a split lost all of its photos. Of
+    shards, decoded when they were written, it checks that they are there.
+    """
+    is_sharded = isinstance(data.train, ShardedPhotos) or isinstance(data.val, ShardedPhotos)
+    if is_sharded:
+        check_shards(data)
+    if data.layout or data.notes:
+        for line in summary(data):
+            say(line)
+        data = replace(data, layout="", notes=(), listed=())  # said once
+    if is_sharded:
+        return data
+    splits = ((data.train, OVERSIZE), (data.val, 1.0))
+    keeps = image is not None and _keeps(
+        sum(_bytes(len(photos), image, scale) for photos, scale in splits), cache, processes
+    )
+    (train, val), faults, noted = _decode_splits(splits, image if keeps else None, progress)
+    _report(faults, skip_broken, say)
+    if noted:
+        say(f"Of {counted(len(noted), 'photo')} the colours had to be assumed: {some(noted)}")
+    if not len(train) or not len(val):
+        raise DataError("No photo of train or none of val can be decoded: look at the files.")
+    return replace(data, train=train, val=val)
+
+
+def _decode_splits(
+    splits: Sequence[tuple[LabelledPhotos, float]], size: ImageSpec | None, progress: ProgressBar
+) -> tuple[list[LabelledPhotos], list[str], list[str]]:
+    """The photos of each split that decode, with their pixels if `size` is given, and all faults and notes.
+
+    Without `size` the pixels are not kept, and a cheaper look at each photo will do.
+    """
+    jobs = [(file, size, scale) for photos, scale in splits for file in photos.files]
+    results = iter(progress(ordered_map(_try_decode, jobs)))
+    checked, faults, noted = [], [], []
+    for photos, scale in splits:
+        store = _empty(len(photos), size, scale) if size else None
+        good, bad, odd = _collect(islice(results, len(photos)), photos, store)
+        checked.append(good)
+        faults += bad
+        noted += odd
+    for _ in results:  # none is left, but a progress bar ends only when it has seen so
+        pass
+    return checked, faults, noted
+
+
+def keep_pixels(
+    photos: LabelledPhotos,
+    image: ImageSpec,
+    scale: float,
+    *,
+    cache: Cache,
+    processes: int = 1,
+    skip_broken: bool = False,
+    progress: ProgressBar = iter,
+) -> LabelledPhotos:
+    """`photos` with their pixels at `scale`, if they have them already or `cache` allows; else without any.
+
+    "auto" keeps what `processes` of this machine can keep in a quarter of its free memory. DataError as `check_photos`.
+    """
+    if photos.pixels is not None and photos.pixels.shape[1:3] == scaled(image, scale) and cache != "none":
+        return photos
+    if not _keeps(_bytes(len(photos), image, scale), cache, processes):
+        return replace(photos, pixels=None)
+    results = ordered_map(_try_decode, [(file, image, scale) for file in photos.files])
+    good, faults, _ = _collect(iter(progress(results)), photos, _empty(len(photos), image, scale))
+    _report(faults, skip_broken)
+    return good
+
+
+def decode_all(files: Sequence[Path], image: ImageSpec, scale: float = 1.0, progress: ProgressBar = iter) -> Pixels:
+    """Decode every file as serving does, at `scale` times the model's size.
+
+    Returns uint8 [n, h * scale, w * scale, 3]; raises one DataError that names every file that cannot be decoded.
+    """
+    photos = LabelledPhotos(tuple(files), np.empty((len(files), 0), np.float32))
+    pixels = keep_pixels(photos, image, scale, cache="memory", progress=progress).pixels
+    assert pixels is not None
+    return pixels
+
+
+def _keeps(size: int, cache: Cache, processes: int = 1) -> bool:
+    return cache == "memory" or (cache == "auto" and fits_in_memory(size, processes))
+
+
+def _bytes(count: int, image: ImageSpec, scale: float) -> int:
+    height, width = scaled(image, scale)
+    return count * height * width * 3
+
+
+def _empty(count: int, image: ImageSpec, scale: float) -> Pixels:
+    return np.empty((count, *scaled(image, scale), 3), np.uint8)
+
+
+def _try_decode(job: tuple[Path, ImageSpec | None, float]) -> Photo | str:
+    """The photo at the size that is given, or at a small one, or why there is none."""
+    file, image, scale = job
+    try:
+        if image is None:
+            return load_photo(_read(file), _CHECK_SIDE, _CHECK_SIDE)
+        return load_photo(_read(file), *scaled(image, scale), image.resize, image.interpolation)
+    except (ImageError, OSError) as error:
+        return fault(error)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except ValueError as error:  # a name that no file can have
+        raise FileNotFoundError from error
+
+
+def _collect(
+    results: Iterator[Photo | str], photos: LabelledPhotos, store: Pixels | None
+) -> tuple[LabelledPhotos, list[str], list[str]]:
+    """The photos that decoded, their pixels in `store` if there is one, the faults of the others, and the notes."""
+    good: list[int] = []
+    bad: dict[int, str] = {}
+    odd: dict[int, str] = {}
+    for row, result in enumerate(results):
+        if isinstance(result, str):
+            bad[row] = result
+            continue
+        if store is not None:
+            store[len(good)] = result.pixels
+        if result.notes:
+            odd[row] = " ".join(result.notes)
+        good.append(row)
+    kept = photos.subset(good) if bad else photos
+    root = _common_folder(photos.files) if bad or odd else ""
+    faults, notes = (
+        [f"{photos.files[row].relative_to(root)} ({reason})" for row, reason in found.items()] for found in (bad, odd)
+    )
+    return replace(kept, pixels=None if store is None else store[: len(good)]), faults, notes
+
+
+def _report(faults: Sequence[str], skip_broken: bool, say: Callable[[str], None] = print) -> None:
+    if not faults:
+        return
+    found = f"{counted(len(faults), 'photo')} cannot be decoded: {some(faults)}."
+    if not skip_broken:
+        raise DataError(f"{found} Mend them, or leave them out with --skip-broken.")
+    say(f"Left out: {found}")
+
+
+def _common_folder(files: Sequence[Path]) -> str:
+    """What a fault's name is relative to: so it is short, and still tells cat/1.jpg from dog/1.jpg."""
+    return os.path.commonpath([file.parent for file in files]) if files else ""

@@ -1,0 +1,178 @@
+"""`labelwise train`: settings, lists and paths checked before anything slow, then every photo, the loop, the report."""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch._dynamo.exc import TorchDynamoException
+
+from labelwise.errors import DataError, LabelwiseError
+from labelwise.spec import SPEC_FILE, left_aside
+from training.backbone import feature_shape, first_line, make_backbone
+from training.checkpoint import STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
+from training.config import TrainConfig
+from training.data import PRESENT, LabelledData, check_photos, read_data
+from training.data.labelled_data import check_case
+from training.device import pick_device
+from training.distributed import World, joined_world
+from training.loop import Trainer
+from training.metrics import HEADLINE
+from training.pretrained import describe_input
+from training.report import write_report
+from training.report.page import REPORT_FILE
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does beside training; none of it changes what is learned from a photo."""
+
+    resume: bool = False
+    skip_broken: bool = False
+    drop_absent: bool = False
+    report: bool = True
+    quiet: bool = False
+
+
+def train_run(
+    source: str | Path, out: Path, config: TrainConfig, options: RunOptions = RunOptions()
+) -> dict[str, float]:
+    """Train on `source` into the folder `out`; returns the best epoch's val metrics. Raises LabelwiseError."""
+    with joined_world(config.device) as world, _explained():
+        quiet = options.quiet or not world.is_main
+        check_config(config, world)
+        _say(describe_input(config), quiet)
+        data = read_data(source, config.seed)
+        with _own_folder(out, options, world):
+            data = prepare_data(data, config, options, quiet, world.size)
+            _say(f"{len(data.train)} photos to train on, {len(data.val)} for val, {len(data.labels)} labels.", quiet)
+            metrics = Trainer(config, data, out, world, quiet=options.quiet).run()
+            headline = ", ".join(f"{name} {metrics[name]:.4f}" for name in HEADLINE if name in metrics)
+            _say(f"Best epoch: {headline}. Saved in {out}.", quiet)
+            if world.is_main and options.report:
+                _report(out, data, source)
+    return metrics
+
+
+def check_config(config: TrainConfig, world: World = World()) -> None:
+    """What can be wrong without a look at the data: device, batch, network. Raises LabelwiseError."""
+    if config.batch_size % (world.size * config.accumulate):
+        raise LabelwiseError(
+            f"batch_size {config.batch_size} cannot be shared by {world.size} processes in {config.accumulate} parts "
+            "each: choose a multiple."
+        )
+    pick_device(config.device, world)
+    backbone = make_backbone(config.model.model_copy(update={"pretrained": False}))
+    feature_shape(backbone, config.image, config.model)
+
+
+def _report(out: Path, data: LabelledData, source: str | Path) -> None:
+    """The run is whole by now; nothing that happens here may look as if it were not."""
+    try:
+        print(f"Wrote {write_report(out, data)}.", flush=True)
+    except LabelwiseError as error:
+        raise LabelwiseError(
+            f"The run is whole, but its report failed: {error} Later: labelwise report {out} {source}"
+        ) from error
+
+
+def prepare_data(
+    data: LabelledData, config: TrainConfig, options: RunOptions, quiet: bool = False, processes: int = 1
+) -> LabelledData:
+    """Check all of `data`: every file, and that each label can be learned. Raises DataError."""
+    check_case(data)
+    count = len(data.train) + len(data.val)
+    bar = partial(track, description="Reading photos", total=count, transient=True, disable=quiet)
+    data = check_photos(
+        data,
+        skip_broken=options.skip_broken,
+        progress=bar,
+        image=config.image,
+        cache=config.cache,
+        processes=processes,
+        say=partial(_say, quiet=quiet),
+    )
+    present = (data.train.targets == PRESENT).any(axis=0)
+    absent = [label for label, is_present in zip(data.labels, present, strict=True) if not is_present]
+    if absent and not options.drop_absent:
+        more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
+        raise DataError(
+            f"No photo to train on has the label {', '.join(absent[:10])}{more}: add some, take the label out, or "
+            "leave out all such labels with --drop-absent."
+        )
+    if absent:
+        _say(f"Left out, for no photo to train on has them: {', '.join(absent)}.", quiet)
+        data = data.select(tuple(np.array(data.labels)[present]))
+    in_val = (data.val.targets == PRESENT).any(axis=0)
+    if not in_val.any():
+        raise DataError("No photo of val has any of the labels, so that nothing could be scored: add photos that have.")
+    if not in_val.all():
+        unseen = [label for label, is_there in zip(data.labels, in_val, strict=True) if not is_there]
+        _say(f"Not measured, and left at the threshold 0.5, for no photo of val has them: {', '.join(unseen)}.", quiet)
+    return data
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What torch says of a machine that cannot do what was asked, in one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise LabelwiseError(
+            "The device has no memory left: lower batch_size, raise accumulate, or choose a smaller image or model."
+        ) from error
+    except TorchDynamoException as error:
+        raise LabelwiseError(f"torch.compile fails here ({first_line(error)}): leave out --compile.") from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise LabelwiseError("There is not enough memory: choose a smaller batch_size, image or model.") from error
+
+
+@contextmanager
+def _own_folder(out: Path, options: RunOptions, world: World) -> Iterator[None]:
+    """The run's folder, writable and nobody else's, for as long as this lasts. Raises LabelwiseError."""
+    if not world.is_main:
+        yield
+        return
+    is_new = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+        folder = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise LabelwiseError(f"{out} cannot be written: {error.strerror}; choose another --out.") from error
+    try:
+        _claim(out, folder, options)
+        yield
+    finally:
+        os.close(folder)
+        if is_new and not any(out.iterdir()):
+            out.rmdir()  # nothing came of it
+
+
+def _claim(out: Path, folder: int, options: RunOptions) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+    except OSError as error:
+        raise LabelwiseError(f"{out} is being trained by another process: wait, or choose another --out.") from error
+    has_run = (out / STATE_FILE).exists()
+    if has_run and not options.resume:
+        raise LabelwiseError(f"{out} already holds a run: add --resume to go on with it, or choose another --out.")
+    if options.resume and not has_run:
+        _say(f"{out} holds no run to go on with: this one begins anew.", options.quiet)
+    for name in (WEIGHTS_FILE, STAGE_1_FILE, STATE_FILE, SPEC_FILE, REPORT_FILE):
+        for aside in left_aside(out / name):  # of a process that was killed amid saving: we hold the lock
+            aside.unlink()
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(text, flush=True)
