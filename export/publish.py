@@ -6,7 +6,6 @@ share follow, then old versions are taken out, the ensemble's folder first: from
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from export.triton_config import (
 )
 from export.whole import require_no_strangers, require_whole
 from labelwise.errors import RepositoryError
+from labelwise.locking import locked_folder
 from labelwise.repository import CONFIG_FILE, WEIGHTS_FILE, model_names, version_folders
 from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec
 
@@ -79,18 +79,13 @@ def _scratch(repository: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(repository: Path) -> Iterator[None]:
-    """The lock ends with the process, so a killed export leaves none behind."""
     while True:
         repository.mkdir(parents=True, exist_ok=True)
-        folder = os.open(repository, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            # Whoever held the lock before may have failed, and removed the folder that it had made.
-            if _is_at(folder, repository):
+        with locked_folder(repository) as descriptor:
+            # The export that held the lock before may have failed and removed the folder that it had made.
+            if _is_at(descriptor, repository):
                 yield
                 return
-        finally:
-            os.close(folder)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

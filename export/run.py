@@ -19,10 +19,12 @@ from export.tensorrt import Plan, PlanPrecision, build_plan, find_builder
 from export.tolerances import Precision, coarser
 from export.triton_config import Backend, ServingOptions
 from labelwise import __version__
+from labelwise.assignment import split_assignment
 from labelwise.errors import LabelwiseError
 from labelwise.label_names import case_fault
 from labelwise.repository import WEIGHTS_FILE, tagger_of
 from labelwise.spec import NAME_PATTERN, SPEC_FILE, TaggerSpec, sha256_of
+from labelwise.validation import first_refusal
 
 if TYPE_CHECKING:
     from export.labelled import LabelledChange
@@ -72,14 +74,10 @@ class Export:
 
 def make_options(settings: list[str]) -> ServingOptions:
     """ServingOptions from `key=value` texts; LabelwiseError names a wrong one."""
-    pairs = [text.partition("=") for text in settings]
-    if wrong := [key for key, separator, _ in pairs if not separator]:
-        raise LabelwiseError(f"The setting {wrong[0]!r} is not key=value.")
     try:
-        return TypeAdapter(ServingOptions).validate_python({key: value for key, _, value in pairs})
+        return TypeAdapter(ServingOptions).validate_python(dict(map(split_assignment, settings)))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise LabelwiseError(f"The setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        raise LabelwiseError(f"The setting {first_refusal(error)}.") from error
 
 
 def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from labelwise.errors import SpecError
+from labelwise.validation import first_refusal
 
 SPEC_FILE = "tagger.json"
 LAST_VERSION = 10**15 - 1  # within what JSON and Triton's int64 keep exactly
@@ -117,10 +118,7 @@ class TaggerSpec(_Frozen):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            message = first["msg"].removeprefix("Value error, ")
-            raise SpecError(f"{source} is not a valid tagger: {f'{field}: ' if field else ''}{message}") from error
+            raise SpecError(f"{source} is not a valid tagger: {first_refusal(error)}") from error
 
     def write(self, folder: Path) -> None:
         """Write tagger.json into `folder` atomically: readers see the old file or the new one."""

@@ -11,15 +11,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from labelwise.cores import usable_cores
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
 from labelwise.spec import NAME_PATTERN
+from labelwise.validation import first_refusal
 
 _PREFIX = "LABELWISE_"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _split(value: Any) -> Any:
@@ -105,7 +103,9 @@ class Settings(BaseSettings):
     send_timeout: Seconds = Field(30, description="how long a client may take no byte of its answer")
 
     workers: int = Field(1, ge=1, le=256, description="processes that serve; each has the limits below for itself")
-    threads: Threads = Field(default_factory=_cores, description="decoding at once, and embedded inferences at once")
+    threads: Threads = Field(
+        default_factory=usable_cores, description="decoding at once, and embedded inferences at once"
+    )
     session_threads: Threads = Field(1, description="threads within one embedded inference")
     max_requests: int = Field(64, ge=1, description="complete requests, working or waiting; beyond it 429")
     max_images: int = Field(64, ge=1, description="photos in one request; beyond it 413")
@@ -154,7 +154,5 @@ def load_settings(**flags: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        name = ".".join(map(str, first["loc"]))
-        raise LabelwiseError(f"The setting {name}: {message}." if name else f"The settings: {message}.") from error
+        refusal = first_refusal(error)
+        raise LabelwiseError(f"The {'setting ' if refusal.place else 'settings: '}{refusal}.") from error

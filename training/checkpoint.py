@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from labelwise import __version__
 from labelwise.errors import LabelwiseError, SpecError
 from labelwise.spec import SPEC_FILE, DataSpec, ImageSpec, TaggerSpec, TensorSpec, sha256_of, write_atomically
+from labelwise.validation import first_refusal
 from training.config import Method, ModelConfig, TrainConfig
 from training.model import TaggerNetwork
 
@@ -129,9 +130,7 @@ def _model_of(spec: TaggerSpec, run: Path) -> tuple[ModelConfig, Method]:
     try:
         trained = _Trained.model_validate(spec.training)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(["training", *map(str, first["loc"])])
-        raise SpecError(f"{run / SPEC_FILE} is not a valid tagger: {field}: {first['msg']}") from error
+        raise SpecError(f"{run / SPEC_FILE} is not a valid tagger: training.{first_refusal(error)}") from error
     # The checkpoint is the start now; the file or hub that the backbone came from is not needed any more.
     return trained.model.model_copy(update={"pretrained": False, "weights": None}), trained.method
 

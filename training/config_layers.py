@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
+from labelwise.assignment import split_assignment
 from labelwise.errors import LabelwiseError
 from labelwise.spec import ImageSpec
+from labelwise.validation import Refusal, first_refusal
 from training.config import TrainConfig
 from training.yaml_values import YamlError, parse_value, parse_yaml
 
@@ -47,12 +48,12 @@ def _validated(layers: list[dict[str, Any]]) -> TrainConfig:
     try:
         return TrainConfig.model_validate(functools.reduce(_merged, layers))
     except ValidationError as error:
-        raise LabelwiseError(_fault(error.errors(include_url=False)[0])) from error
+        raise LabelwiseError(_sentence(first_refusal(error))) from error
 
 
-def _fault(error: ErrorDetails) -> str:
-    """One sentence. Pydantic calls lists tuples, and sections dictionaries, as Python does."""
-    kind, place, words = error["type"], error["loc"], error["msg"].removeprefix("Value error, ")
+def _sentence(refusal: Refusal) -> str:
+    """Replaces pydantic's words for lists and sections, which it calls tuples and dictionaries."""
+    kind, place, words = refusal.kind, refusal.place, refusal.reason
     if kind == "missing" and isinstance(place[-1], int):
         kind, place = "too_short", place[:-1]
     name = ".".join(map(str, place)) or "of the run"
@@ -107,10 +108,8 @@ def _nested(pairs: list[str]) -> dict[str, Any]:
     """`a.b=1` pairs to a nested dict, the later pairs over the earlier ones; values are YAML."""
     nested: dict[str, Any] = {}
     for pair in pairs:
-        key, separator, text = pair.partition("=")
-        if not separator or not key.strip():
-            raise LabelwiseError(f"The setting {pair!r} is not key=value.")
-        *parents, leaf = key.strip().split(".")
+        key, text = split_assignment(pair)
+        *parents, leaf = key.split(".")
         place = nested
         for parent in parents:
             place = place.setdefault(parent, {})

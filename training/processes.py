@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from labelwise.cores import usable_cores
 from labelwise.errors import LabelwiseError
 from training.signals import Stopped
 
@@ -173,6 +174,4 @@ def _stop_with_parent() -> None:
 
 def threads_of_each(jobs: int) -> int:
     """Threads for each of `jobs` processes that share the cores this one may use; OMP_NUM_THREADS is an upper bound."""
-    has_affinity = hasattr(os, "sched_getaffinity")  # macOS has none
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(torch.get_num_threads(), cores // jobs))
+    return max(1, min(torch.get_num_threads(), usable_cores() // jobs))

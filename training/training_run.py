@@ -1,10 +1,8 @@
 """`labelwise train`: settings, lists and paths checked before anything slow, then every photo, the loop, the report."""
 
-import fcntl
-import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.progress import track
 from torch._dynamo.exc import TorchDynamoException
 
 from labelwise.errors import DataError, LabelwiseError
+from labelwise.locking import locked_folder
 from labelwise.spec import SPEC_FILE, left_aside
 from training.backbone import feature_shape, first_line, make_backbone
 from training.checkpoint import STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
@@ -143,26 +142,26 @@ def _own_folder(out: Path, options: RunOptions, world: World) -> Iterator[None]:
         yield
         return
     is_new = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-        folder = os.open(out, os.O_RDONLY)
-    except OSError as error:
-        raise LabelwiseError(f"{out} cannot be written: {error.strerror}; choose another --out.") from error
-    try:
-        _claim(out, folder, options)
-        yield
-    finally:
-        os.close(folder)
-        if is_new and not any(out.iterdir()):
-            out.rmdir()  # nothing came of it
+    with ExitStack() as held:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out).close()
+            held.enter_context(locked_folder(out, wait=False))
+        except BlockingIOError as error:
+            raise LabelwiseError(
+                f"{out} is being trained by another process: wait, or choose another --out."
+            ) from error
+        except OSError as error:
+            raise LabelwiseError(f"{out} cannot be written: {error.strerror}; choose another --out.") from error
+        try:
+            _claim(out, options)
+            yield
+        finally:
+            if is_new and not any(out.iterdir()):
+                out.rmdir()  # nothing came of it
 
 
-def _claim(out: Path, folder: int, options: RunOptions) -> None:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
-    except OSError as error:
-        raise LabelwiseError(f"{out} is being trained by another process: wait, or choose another --out.") from error
+def _claim(out: Path, options: RunOptions) -> None:
     has_run = (out / STATE_FILE).exists()
     if has_run and not options.resume:
         raise LabelwiseError(f"{out} already holds a run: add --resume to go on with it, or choose another --out.")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from labelwise.errors import SpecError
 from labelwise.spec import DataSpec, ImageSpec, Probability, TaggerSpec
+from labelwise.validation import first_refusal
 
 _HINT = 'at least {"labels": ["cat", …], "image": {"height": 224, "width": 224}} is needed'
 
@@ -58,10 +59,9 @@ def read_foreign_spec(file: Path) -> tuple[ForeignSpec, TaggerSpec | None]:
     try:
         spec = ForeignSpec.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        hint = f"; {_HINT}" if first["type"] in ("missing", "model_type") else ""
-        raise SpecError(f"{file} is not a valid tagger: {field}: {first['msg']}{hint}.") from error
+        refusal = first_refusal(error)
+        hint = f"; {_HINT}" if refusal.kind in ("missing", "model_type") else ""
+        raise SpecError(f"{file} is not a valid tagger: {refusal}{hint}.") from error
     if len(spec.label_thresholds) != len(spec.labels):
         raise SpecError(
             f"{file} is not a valid tagger: thresholds: {len(spec.labels)} needed, one a label, or just one."

@@ -1,20 +1,16 @@
 """What a user of the client may choose, once for all its calls."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Literal
 
+from labelwise.cores import usable_cores
 from labelwise.image import MAX_PIXELS
 from serving.client.errors import ClientError
 
 Send = Literal["auto", "pixels", "bytes"]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +27,7 @@ class ClientOptions:
     expect_labels: Sequence[str] | None = None
     batch: int = 16  # photos a request, at most the model's own limit
     in_flight: int = 4  # requests
-    threads: int = field(default_factory=_cores)  # that read and decode
+    threads: int = field(default_factory=usable_cores)  # that read and decode
     timeout: float = 60.0  # for each request, tries included
     connect_timeout: float = 10.0
     shared_memory: bool = True

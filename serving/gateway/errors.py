@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labelwise.image import ImageError
+from labelwise.validation import refusal_of
 from serving.engines.base import EngineError, EngineOverloaded, EngineTimeout, EngineUnavailable, UnknownModel
 
 logger = logging.getLogger("labelwise.gateway")
@@ -130,9 +131,9 @@ async def _on_engine_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    wrong = "there is no such parameter" if first["type"] == "extra_forbidden" else first["msg"]
+    refusal = refusal_of(error.errors()[0])
+    field = ".".join(map(str, refusal.place[1:])) or "body"
+    wrong = "there is no such parameter" if refusal.kind == "extra_forbidden" else refusal.reason
     return problem_response(request, "invalid_request", f"{field}: {wrong}.")
 
 

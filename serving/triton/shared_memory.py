@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from labelwise.locking import lock
 from serving.client.errors import ClientError
 from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Pixels
 from serving.triton.channel import our_errors
@@ -39,14 +40,12 @@ class Region:
     """A file in shared memory of at most `size` bytes; of those it takes as many as were ever used."""
 
     def __init__(self, size: int) -> None:
-        import fcntl  # Linux has it, where /dev/shm is
-
         self.name = f"{_PREFIX}{secrets.token_hex(8)}"
         self._path = _FOLDER / self.name
         self._used = 0
         with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+b") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock(file.fileno())
                 file.truncate(size)
                 self._memory = np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)  # keeps the file locked
             except OSError:
@@ -201,13 +200,11 @@ def _names() -> set[str]:
 
 def _is_left_behind(file: Path) -> bool:
     """Whether nobody holds it."""
-    import fcntl
-
     try:
         with file.open("rb") as opened:
             if os.fstat(opened.fileno()).st_mtime > time.time() - _RECENT:
                 return False
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(opened.fileno(), wait=False)
             return True
     except FileNotFoundError:
         return True

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from labelwise.cores import usable_cores
 from labelwise.image import ImageError, load_pixels
 from labelwise.spec import ImageSpec
 
@@ -18,7 +19,7 @@ Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_THREADS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+_THREADS = min(16, usable_cores())
 _AHEAD = 4 * _THREADS
 _MEMORY_SHARE = 1 / 4
 

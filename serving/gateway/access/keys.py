@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
+from labelwise.locking import locked_folder
 from labelwise.spec import read_regular_file, write_atomically
 
 logger = logging.getLogger("labelwise.keys")
@@ -130,19 +131,11 @@ def revoke_key(file: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """Nobody else changes it meanwhile: else of two keys made at once, one that was shown to somebody would be lost."""
-    import fcntl  # where there is none, gateways serve keys that are made elsewhere
-
-    try:
-        folder = os.open(file.parent, os.O_RDONLY)
-    except OSError as error:
-        raise LabelwiseError(f"Cannot write {file}: {(error.strerror or 'not possible').lower()}.") from error
-    try:
-        with contextlib.suppress(OSError):  # some file systems know no locks
-            fcntl.flock(folder, fcntl.LOCK_EX)
+    """Keeps other processes from changing `file`: of two keys made at once, one would be lost."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # some file systems have no locks
+            held.enter_context(locked_folder(file.parent))
         yield
-    finally:
-        os.close(folder)
 
 
 def _digest(key: str) -> bytes:

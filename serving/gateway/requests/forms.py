@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from labelwise.validation import first_refusal
 from serving.gateway.errors import GatewayError
 
 _OTHER_PARTS = 64  # beside the photos; more would only cost time
@@ -178,11 +179,10 @@ def too_many_images(most: int) -> GatewayError:
 
 
 def _wrong_json(error: ValidationError) -> GatewayError:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    if first["type"] == "json_invalid":
+    refusal = first_refusal(error)
+    if refusal.kind == "json_invalid":
         return GatewayError("malformed_body", 'The body is not JSON; expected {"images": [{"id": …, "data": …}]}.')
-    place = ".".join(map(str, first["loc"])) or "body"
-    return GatewayError("invalid_request", f"{place}: {first['msg']}.")
+    return GatewayError("invalid_request", f"{refusal.field or 'body'}: {refusal.reason}.")
 
 
 def _not_a_form(field_name: str) -> GatewayError:
