@@ -30,8 +30,8 @@ import onnxruntime as ort
 
 from labelwise.image import load_pixels
 from labelwise.repository import Repository
-from serving.bulk.options import TagOptions
-from serving.bulk.run import tag_files
+from serving.bulk.tag_files import tag_files
+from serving.bulk.tag_options import TagOptions
 from serving.client import Tagger
 
 ROOT = Path(__file__).parent.parent

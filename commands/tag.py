@@ -80,9 +80,9 @@ def tag(
     ] = 300,
 ) -> None:
     """Tag any number of photos into one table. Run it again to go on, or to add what is new or has changed."""
-    from serving.bulk.errors import UsageError
-    from serving.bulk.options import TagOptions
-    from serving.bulk.run import tag_files
+    from serving.bulk.tag_errors import UsageError
+    from serving.bulk.tag_files import tag_files
+    from serving.bulk.tag_options import TagOptions
     from serving.bulk.xmp.sidecars import Sidecars
     from serving.settings import load_settings
 

@@ -6,12 +6,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.bulk.archives import BROKEN
-from serving.bulk.errors import GOES_ON, OutputError
 from serving.bulk.ledger import Ledger
 from serving.bulk.rows import Row
-from serving.bulk.selection import Selection
-from serving.bulk.sources import Found, Photo, Unreadable, as_text, find_photos, named
+from serving.bulk.sources.archives import BROKEN
+from serving.bulk.sources.finding import find_photos, named
+from serving.bulk.sources.found import Found, FoundPhoto, Unreadable, as_text
+from serving.bulk.sources.selection import Selection
+from serving.bulk.tag_errors import GOES_ON, OutputError
 
 _LOOKED_UP = 64  # photos at once
 _BYTES = 64 * 2**20  # out of archives, held in memory at once
@@ -21,7 +22,7 @@ _BYTES = 64 * 2**20  # out of archives, held in memory at once
 class Chunk:
     """Photos to be tagged together; rows of what cannot be read; how many were done before, and of those broken."""
 
-    photos: list[Photo] = field(default_factory=list)
+    photos: list[FoundPhoto] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     skipped: int = 0
     skipped_broken: int = 0
@@ -32,7 +33,7 @@ def read_chunks(
     ledger: Ledger,
     size: int,
     most_bytes: int,
-    is_complete: Callable[[Photo, Row], bool] = lambda photo, row: True,
+    is_complete: Callable[[FoundPhoto, Row], bool] = lambda photo, row: True,
     out: str | None = None,
     selection: Selection | None = None,
 ) -> Iterator[Chunk]:
@@ -41,11 +42,11 @@ def read_chunks(
     What the ledger knows is skipped, if it `is_complete` in other ways too. What it says of folders and archives that
     could not be read is taken out of it at the end, if this time they could.
     """
-    new: list[Photo] = []
+    new: list[FoundPhoto] = []
     unreadable, selection = ledger.unreadable(), selection or Selection()
     for group in _groups(_once(find_photos(paths, out, selection)), ledger, size):
         chunk = Chunk(rows=[_row(found) for found in group if isinstance(found, Unreadable)])
-        photos = [found for found in group if isinstance(found, Photo)]
+        photos = [found for found in group if isinstance(found, FoundPhoto)]
         done = ledger.done(photos)
         for photo in photos:
             row = done.get(photo.path)
@@ -72,7 +73,7 @@ def _was_read(path: str, error: str, names: Sequence[str]) -> bool:
     return path in names or (error == "folder_unreadable" and any(Path(path).is_relative_to(name) for name in names))
 
 
-def _first(photos: list[Photo], size: int, most_bytes: int) -> list[Photo]:
+def _first(photos: list[FoundPhoto], size: int, most_bytes: int) -> list[FoundPhoto]:
     """Taken off the front of `photos`, one at least."""
     count, held = 1, photos[0].size
     while count < min(size, len(photos)) and held + photos[count].size <= most_bytes:
@@ -101,9 +102,9 @@ def _groups(every: Iterator[Found], ledger: Ledger, size: int) -> Iterator[list[
     group: list[Found] = []
     held = 0
     for found in every:
-        if isinstance(found, Photo) and found.streamed and not ledger.done([found]):
+        if isinstance(found, FoundPhoto) and found.streamed and not ledger.done([found]):
             found = _loaded(found)
-            held += found.size if isinstance(found, Photo) else 0
+            held += found.size if isinstance(found, FoundPhoto) else 0
         group.append(found)
         if len(group) >= (size if held else _LOOKED_UP) or held > _BYTES:
             yield group
@@ -112,7 +113,7 @@ def _groups(every: Iterator[Found], ledger: Ledger, size: int) -> Iterator[list[
         yield group
 
 
-def _loaded(photo: Photo) -> Found:
+def _loaded(photo: FoundPhoto) -> Found:
     try:
         return photo.loaded()
     except BROKEN as error:

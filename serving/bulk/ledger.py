@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bulk.errors import GOES_ON, OutputError
 from serving.bulk.rows import Identity, Row, is_permanent
-from serving.bulk.sources import Photo
+from serving.bulk.sources.found import FoundPhoto
+from serving.bulk.tag_errors import GOES_ON, OutputError
 
 _SCHEMA = """
 CREATE TABLE about (model TEXT, version INTEGER, labels TEXT, parts INTEGER, weights TEXT);
@@ -75,7 +75,7 @@ class Ledger:
                 raise
         self.changed.update(self._part(row.path) for row in rows)
 
-    def done(self, photos: Sequence[Photo]) -> dict[str, Row]:
+    def done(self, photos: Sequence[FoundPhoto]) -> dict[str, Row]:
         """The rows, by path, of those that need no tagging, as they have not changed since."""
         query = f"SELECT {_COLUMNS} FROM rows WHERE part = ? AND path = ?"
         with self._lock, _explained(self._file):  # one by one: of `IN (VALUES …)` SQLite makes a scan of all rows
@@ -177,7 +177,7 @@ def _row(
     return Row(path, size, mtime_ns, values, error, detail)
 
 
-def _is_of(row: Row, photo: Photo) -> bool:
+def _is_of(row: Row, photo: FoundPhoto) -> bool:
     return (row.size, row.mtime_ns) == (photo.size, photo.mtime_ns)
 
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from labelwise.errors import LabelwiseError
 from serving.bulk.chunks import Chunk
-from serving.bulk.options import TagOptions
 from serving.bulk.records import Records
 from serving.bulk.rows import Row
-from serving.bulk.sources import Photo, read_file
+from serving.bulk.sources.found import FoundPhoto, read_file
+from serving.bulk.tag_options import TagOptions
 
 logger = logging.getLogger("labelwise.bulk")
 
@@ -71,7 +71,7 @@ def _waves(chunks: Iterator[Chunk], workers: int) -> Iterator[Chunk]:
     yield wave
 
 
-def _tagged(photos: Sequence[Photo], options: TagOptions, batch: int, workers: int) -> Iterator[list[Row]]:
+def _tagged(photos: Sequence[FoundPhoto], options: TagOptions, batch: int, workers: int) -> Iterator[list[Row]]:
     import ray
     import ray.data
 
@@ -117,17 +117,17 @@ class _Actor:
 _ITEM = ("path", "size", "mtime_ns", "file", "data")
 
 
-def _item(photo: Photo) -> dict[str, Any]:
+def _item(photo: FoundPhoto) -> dict[str, Any]:
     """As Arrow can carry it; the file's name as bytes, for it may be no UTF-8."""
     file, data = (os.fsencode(os.path.abspath(photo.file)), b"") if photo.file else (b"", photo.read())  # noqa: PTH100
     return dict(zip(_ITEM, (photo.path, photo.size, photo.mtime_ns, file, data), strict=True))
 
 
-def _photo(path: str, size: int, mtime_ns: int, file: bytes, data: bytes) -> Photo:
+def _photo(path: str, size: int, mtime_ns: int, file: bytes, data: bytes) -> FoundPhoto:
     if not file:
-        return Photo(str(path), int(size), int(mtime_ns), lambda: bytes(data))
+        return FoundPhoto(str(path), int(size), int(mtime_ns), lambda: bytes(data))
     name = os.fsdecode(file)
-    return Photo(str(path), int(size), int(mtime_ns), functools.partial(read_file, name), name)
+    return FoundPhoto(str(path), int(size), int(mtime_ns), functools.partial(read_file, name), name)
 
 
 def _row(item: dict[str, Any]) -> Row:

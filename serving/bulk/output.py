@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.errors import GOES_ON, OutputError, UsageError
-from serving.bulk.formats import Format, format_of, parquet_file
 from serving.bulk.ledger import SUFFIXES, Ledger, remove
+from serving.bulk.output_formats import Format, format_of, parquet_file
 from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
+from serving.bulk.tag_errors import GOES_ON, OutputError, UsageError
 
 _VALUES_A_PAGE = 4_000_000  # scores at once in memory
 _ROWS_A_PAGE = 4_096

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from labelwise.spec import TaggerSpec, write_atomically
 from serving.bulk.rows import Row, tags_of
-from serving.bulk.sources import Photo
-from serving.bulk.xmp.embedded import keywords_in, packet_of
+from serving.bulk.sources.found import FoundPhoto
 from serving.bulk.xmp.keywords import MARK, add_keywords, has_other_marks, merge
+from serving.bulk.xmp.new_packet import keywords_in, packet_of
 from serving.bulk.xmp.packet import LARGEST, Packet, PacketError
 
 _LOCKS = tuple(threading.Lock() for _ in range(64))  # photo.jpg and photo.heic are changed at once, in one photo.xmp
@@ -39,7 +39,7 @@ class Sidecars:
         upper = path.with_suffix(".XMP")
         return upper if not os.path.lexists(path) and os.path.lexists(upper) else path
 
-    def done(self, photo: Photo, row: Row, spec: TaggerSpec) -> bool:
+    def done(self, photo: FoundPhoto, row: Row, spec: TaggerSpec) -> bool:
         """Whether the photo's sidecar has the tags of its row, and no others from here; or it can have none."""
         if photo.file is None or row.scores is None:
             return True
@@ -49,11 +49,11 @@ class Sidecars:
         except (OSError, PacketError):
             return False
 
-    def add(self, photos: Sequence[Photo], rows: Sequence[Row], spec: TaggerSpec) -> list[Row]:
+    def add(self, photos: Sequence[FoundPhoto], rows: Sequence[Row], spec: TaggerSpec) -> list[Row]:
         """Write those of `photos`; a row whose sidecar could not be written says so."""
         return [self._add(photo, row, spec) for photo, row in zip(photos, rows, strict=True)]
 
-    def _add(self, photo: Photo, row: Row, spec: TaggerSpec) -> Row:
+    def _add(self, photo: FoundPhoto, row: Row, spec: TaggerSpec) -> Row:
         if photo.file is None or row.scores is None:
             return row
         path = self.path(photo.file)

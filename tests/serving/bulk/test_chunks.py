@@ -11,7 +11,7 @@ import pytest
 from serving.bulk.chunks import Chunk, read_chunks
 from serving.bulk.ledger import Ledger
 from serving.bulk.rows import Identity, Row
-from serving.bulk.sources import Photo, look
+from serving.bulk.sources.found import FoundPhoto, look
 
 BYTES = 10_000
 
@@ -62,7 +62,7 @@ def test_as_many_bytes_as_a_request_may_have(ledger: Ledger, folder: Path):
 
 
 def test_what_is_done_is_only_counted(ledger: Ledger, folder: Path):
-    photos = [photo for photo in map(look, map(str, sorted(folder.iterdir()))) if isinstance(photo, Photo)]
+    photos = [photo for photo in map(look, map(str, sorted(folder.iterdir()))) if isinstance(photo, FoundPhoto)]
     errors = {"0": "image_broken", "1": "image_format_unsupported", "2": "file_unreadable", "3": "sidecar_broken"}
     for photo in photos[:6]:
         error = errors.get(Path(photo.path).stem)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.bulk.formats import format_of
+from serving.bulk.output_formats import format_of
 from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_command
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads processes' times from /proc")

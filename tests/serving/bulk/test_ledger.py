@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.bulk.errors import OutputError
 from serving.bulk.ledger import Ledger
 from serving.bulk.rows import Identity, Row
-from serving.bulk.sources import Photo, look
+from serving.bulk.sources.found import FoundPhoto, look
+from serving.bulk.tag_errors import OutputError
 
 SCENES = Identity("scenes", 1, ("sea", "city"), "1" * 12)
 
@@ -33,7 +33,7 @@ def test_looking_up_takes_as_long_however_many_there_are(ledger: Ledger):
     rows = [Row(f"{at:06d}.jpg", 1, 1, np.zeros(2, np.float32)) for at in range(10_000)]
     ledger.put(rows)
     steps.clear()
-    assert len(ledger.done([Photo(row.path, 1, 1, bytes) for row in rows[::100]])) == 100
+    assert len(ledger.done([FoundPhoto(row.path, 1, 1, bytes) for row in rows[::100]])) == 100
     assert len(steps) < 100
 
 
@@ -43,7 +43,7 @@ def test_a_photo_of_any_time_is_kept_and_known_again(ledger: Ledger, tmp_path: P
     file.write_bytes(b"a")
     os.utime(file, ns=(0, seconds * 10**9))
     photo = look(str(file))
-    assert isinstance(photo, Photo)
+    assert isinstance(photo, FoundPhoto)
     ledger.put([Row(photo.path, photo.size, photo.mtime_ns, np.zeros(2, np.float32))])
     assert {*ledger.done([photo])} == {photo.path}
 

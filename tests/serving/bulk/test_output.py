@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.errors import OutputError, UsageError
-from serving.bulk.formats import format_of
 from serving.bulk.output import Output
+from serving.bulk.output_formats import format_of
 from serving.bulk.rows import Row, StoredRow
-from serving.bulk.sources import Photo
+from serving.bulk.sources.found import FoundPhoto
+from serving.bulk.tag_errors import OutputError, UsageError
 from tests.serving.bulk.conftest import ROOT
 
 SPEC = TaggerSpec.read(ROOT / "model_repository/scenes/1")
 RETRAINED = SPEC.model_copy(update={"weights_sha256": "0" * 64})
 ROW = Row("a.jpg", 1, 2, np.linspace(0, 1, len(SPEC.labels), dtype=np.float32))
-PHOTO = Photo("a.jpg", 1, 2, bytes)
+PHOTO = FoundPhoto("a.jpg", 1, 2, bytes)
 FORMATS = ["t.parquet", "t.jsonl", "t.csv", "t/"]
 
 

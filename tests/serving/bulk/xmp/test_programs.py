@@ -16,7 +16,7 @@ from PIL import Image, features
 
 from labelwise.spec import TaggerSpec
 from serving.bulk.rows import Row
-from serving.bulk.sources import Photo, look
+from serving.bulk.sources.found import FoundPhoto, look
 from serving.bulk.xmp.sidecars import Sidecars
 from tests.serving.bulk.conftest import ROOT
 
@@ -49,7 +49,7 @@ def tagged(file: Path, labels: Sequence[str], stem: bool = False) -> Path:
     spec = TaggerSpec.read(ROOT / "model_repository/scenes")
     spec = spec.model_copy(update={"labels": tuple(labels) or ("none",), "thresholds": (0.5,) * (len(labels) or 1)})
     photo = look(str(file))
-    assert isinstance(photo, Photo)
+    assert isinstance(photo, FoundPhoto)
     scores = np.full(len(spec.labels), 1.0 if labels else 0.0, np.float32)
     (row,) = Sidecars(stem).add([photo], [Row(photo.path, 0, 0, scores)], spec)
     assert (row.error, row.detail) == (None, None)

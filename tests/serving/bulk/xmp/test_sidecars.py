@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from labelwise.spec import TaggerSpec
 from serving.bulk.rows import Row
-from serving.bulk.sources import Photo, look
+from serving.bulk.sources.found import FoundPhoto, look
 from serving.bulk.xmp.keywords import merge
 from serving.bulk.xmp.packet import Packet
 from serving.bulk.xmp.sidecars import SidecarError, Sidecars, write_sidecar
@@ -66,10 +66,10 @@ def test_a_sidecar_stays_its_owners(tmp_path: Path):
         assert "trees" in keywords(file.read_bytes())
 
 
-def a_photo(file: Path) -> Photo:
+def a_photo(file: Path) -> FoundPhoto:
     file.touch()
     photo = look(str(file))
-    assert isinstance(photo, Photo)
+    assert isinstance(photo, FoundPhoto)
     return photo
 
 
@@ -98,7 +98,7 @@ def test_photos_that_share_a_sidecar_each_keep_their_tags(tmp_path: Path):
     sidecars, spec = Sidecars(stem=True), TaggerSpec.read(ROOT / "model_repository/scenes")
     kinds = (".jpg", ".png", ".h~c")
 
-    def tagged(photo: Photo, labels: set[int]) -> Row:
+    def tagged(photo: FoundPhoto, labels: set[int]) -> Row:
         scores = np.isin(np.arange(len(spec.labels)), list(labels)).astype(np.float32)
         (row,) = sidecars.add([photo], [Row(photo.path, 0, 0, scores)], spec)
         return row
@@ -226,5 +226,5 @@ def test_photos_that_share_a_sidecar_both_bring_their_keywords(tmp_path: Path):
 
 
 def test_a_run_without_sidecars_does_not_load_what_they_need():
-    check = "import sys, serving.bulk.run, commands.tag; print({'lxml', 'serving.bulk.xmp'} & {*sys.modules})"
+    check = "import sys, serving.bulk.tag_files, commands.tag; print({'lxml', 'serving.bulk.xmp'} & {*sys.modules})"
     assert subprocess.check_output([sys.executable, "-c", check], text=True, cwd=ROOT) == "set()\n"

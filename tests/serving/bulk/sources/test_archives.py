@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from serving.bulk.archives import BROKEN, read_archive
-from serving.bulk.sources import Photo, Unreadable, count_photos, find_photos
+from serving.bulk.sources.archives import BROKEN, read_archive
+from serving.bulk.sources.finding import count_photos, find_photos
+from serving.bulk.sources.found import FoundPhoto, Unreadable
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def tar(folder: Path) -> Path:
 def test_photos_in_tars_are_streamed(tar: Path):
     found = []
     for photo in read_archive("shard.tar"):
-        assert isinstance(photo, Photo)
+        assert isinstance(photo, FoundPhoto)
         found.append((photo.path, photo.size, photo.mtime_ns, photo.read()[:1]))
     assert found == [(f"shard.tar/{at:06d}.jpg", 5000, 1_700_000_000 * 10**9, bytes([at])) for at in range(4)]
     assert count_photos(["shard.tar"]) is None
@@ -72,7 +73,7 @@ def test_zips_and_broken_zips(folder: Path):
     with zipfile.ZipFile(folder / "a.zip", "w") as file:
         file.writestr("in/1.jpg", b"one")
         file.writestr("in/readme.txt", b"text")
-    (found,) = ((photo, photo.read()) for photo in find_photos(["a.zip"]) if isinstance(photo, Photo))
+    (found,) = ((photo, photo.read()) for photo in find_photos(["a.zip"]) if isinstance(photo, FoundPhoto))
     assert (found[0].path, found[0].size, found[1]) == ("a.zip/in/1.jpg", 3, b"one")
     (folder / "b.zip").write_bytes((folder / "a.zip").read_bytes()[:-30])
     (broken,) = find_photos(["b.zip"])
@@ -91,7 +92,7 @@ def test_times_that_are_none_lose_no_photo(folder: Path):
             member = zipfile.ZipInfo(name)
             member.date_time = (1980, month, month, 0, 0, 0)
             file.writestr(member, b"x")
-    found = [photo for photo in find_photos(["a.tar", "a.zip"]) if isinstance(photo, Photo)]
+    found = [photo for photo in find_photos(["a.tar", "a.zip"]) if isinstance(photo, FoundPhoto)]
     assert [photo.path[-5:] for photo in found] == [f"{at}.jpg" for at in range(7)]
     assert [found[at].mtime_ns for at in (0, 1, 4, 5, 6)] == [0, 0, 1_500_000_000, 0, 315_532_800 * 10**9]
 

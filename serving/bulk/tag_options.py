@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.flight import InFlight
+from serving.bulk.in_flight import InFlight
 from serving.bulk.own_engine import OwnEngine
-from serving.bulk.scoring import Scorer
+from serving.bulk.scorer import Scorer
 from serving.client.transport import Transport, create_transport
 from serving.settings import load_settings
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from labelwise.image import SUFFIXES
-from serving.bulk.errors import UsageError
-from serving.bulk.sources import MAX_BYTES, Found, Photo, Unreadable, check_sources, count_photos, find_photos, look
+from serving.bulk.sources.finding import check_sources, count_photos, find_photos
+from serving.bulk.sources.found import MAX_BYTES, Found, FoundPhoto, Unreadable, look
+from serving.bulk.tag_errors import UsageError
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_a_deep_glob_takes_each_folder_once(start: str, folder: Path):
 
 def test_a_photo_says_its_size_and_time(folder: Path):
     photo = look("p/a.jpg")
-    assert isinstance(photo, Photo)
+    assert isinstance(photo, FoundPhoto)
     status = (folder / "p/a.jpg").stat()
     assert (photo.size, photo.mtime_ns, photo.read()) == (status.st_size, status.st_mtime_ns, b"p/a.jpg")
 
@@ -112,7 +113,7 @@ def test_names_in_other_encodings_and_odd_files(folder: Path):
         huge.truncate(MAX_BYTES + 1)
     found = {item.path: item for item in find_photos(["p"])}
     assert {*found} == {*ALL, "p/caf\\xe9.jpg", "p/line\nbreak.jpg", "p/pipe.jpg", "p/gone.jpg", "p/huge.jpg"}
-    assert isinstance(photo := found["p/caf\\xe9.jpg"], Photo)
+    assert isinstance(photo := found["p/caf\\xe9.jpg"], FoundPhoto)
     assert photo.read() == b"x"
     codes = {path: item.code for path, item in found.items() if isinstance(item, Unreadable)}
     assert codes == {"p/pipe.jpg": "file_unreadable", "p/gone.jpg": "file_missing", "p/huge.jpg": "file_too_large"}
@@ -208,5 +209,5 @@ def test_an_archive_is_refused_where_photos_shall_get_sidecars(name: str, tmp_pa
     (tmp_path / "folder.zip").mkdir()
     check_sources([str(tmp_path / name)])
     check_sources([str(tmp_path / "folder.zip")], sidecars=True)
-    with pytest.raises(UsageError, match=r"Photos in an archive can have no sidecar: unpack .*, or tag it without"):
+    with pytest.raises(UsageError, match=r"Photos in an archive cannot have sidecars: unpack .*, or tag it without"):
         check_sources([str(tmp_path), str(tmp_path / name)], sidecars=True)

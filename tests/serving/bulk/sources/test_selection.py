@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.bulk.selection import Selection
-from serving.bulk.sources import count_photos, find_photos
+from serving.bulk.sources.finding import count_photos, find_photos
+from serving.bulk.sources.selection import Selection
 from tests.serving.bulk.conftest import Tag, rows_of
 
 SHOWN = ["p/a.jpg", "p/album/b.jpg", "p/preview/c.jpg", "p/x.lrdata.jpg"]

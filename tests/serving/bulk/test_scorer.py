@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.errors import ServerGone
-from serving.bulk.flight import InFlight
+from serving.bulk.in_flight import InFlight
 from serving.bulk.rows import Row
-from serving.bulk.scoring import Scorer
-from serving.bulk.sources import Photo
+from serving.bulk.scorer import Scorer
+from serving.bulk.sources.found import FoundPhoto
+from serving.bulk.tag_errors import ServerGone
 from serving.client.errors import PhotoError, PhotosRefused, ServerFailed
 from serving.engines.base import Outputs, Pixels
 from tests.serving.bulk.conftest import ROOT
@@ -46,7 +46,7 @@ def score(server: Server, *chunks: str) -> list[Row]:
 
     async def all_of_them() -> list[Row]:
         scorer = Scorer(server, InFlight(2), 1, send_bytes=True, sidecars=None, patience=0, note=lambda words: None)
-        photos = [[Photo(name, 1, 0, name.encode) for name in chunk] for chunk in chunks]
+        photos = [[FoundPhoto(name, 1, 0, name.encode) for name in chunk] for chunk in chunks]
         return [row for chunk in photos for row in await scorer.score(chunk)]
 
     return asyncio.run(all_of_them())

@@ -1,7 +1,7 @@
-"""Photos in WebDataset shards and other tars, read as a stream, and in zips.
+"""Photos in tars, WebDataset shards among them, which are read as a stream, and in zips.
 
-Of members with one name the last counts, as when an archive is unpacked: `tar -u` appends what has changed. Names that
-differ by `./`, `//` or a leading `/` are one.
+If several members have one name, the last one counts, as when an archive is unpacked: `tar -u` appends what has
+changed. Names that differ by `./`, `//` or a leading `/` are the same.
 """
 
 import calendar
@@ -15,14 +15,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import PurePosixPath
 
-from serving.bulk.selection import Selection
-from serving.bulk.sources import Found, Photo, Unreadable, as_text, is_photo, sized
+from serving.bulk.sources.found import Found, FoundPhoto, Unreadable, as_text, is_photo, sized
+from serving.bulk.sources.selection import Selection
 
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 
 
 def read_archive(path: str, selection: Selection | None = None) -> Iterator[Found]:
-    """Its photos; and where it is damaged, itself, after those before the damage."""
+    """The photos in an archive; if it is damaged, those before the damage, then the archive as Unreadable."""
     selection = selection or Selection()
     read = _read_zip if path.lower().endswith(".zip") else _read_tar
     try:
@@ -32,7 +33,7 @@ def read_archive(path: str, selection: Selection | None = None) -> Iterator[Foun
 
 
 class _CheckedInfo(tarfile.TarInfo):
-    """tarfile itself takes a damaged header for the end of the archive, and what comes after it would be lost."""
+    """Raises for a damaged header, which tarfile takes for the end of the archive: photos after it would be lost."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_CheckedInfo":
@@ -51,17 +52,17 @@ def _read_tar(path: str, selection: Selection) -> Iterator[Found]:
                 continue
             if member.isfile():
                 stream = tar.extractfile(member)
-                assert stream is not None  # only what is no file has none
-                yield sized(Photo(name, member.size, _tar_time(member), stream.read, streamed=True))
-            elif member.islnk() or member.issym():  # what it leads to may be behind us in the stream
+                assert stream is not None  # every file has one
+                yield sized(FoundPhoto(name, member.size, _tar_time(member), stream.read, streamed=True))
+            elif member.islnk() or member.issym():  # the stream may have passed what it leads to
                 detail = f"It is a link in the archive to {as_text(member.linkname)}, and those are not followed."
                 yield Unreadable(name, "file_unreadable", detail)
 
 
 def _last_offsets(path: str) -> dict[str, int]:
-    """Where the last member of each name begins, as far as the archive can be read."""
+    """Where the last member of each name begins, as far as the archive is readable."""
     offsets: dict[str, int] = {}
-    if os.path.isfile(path):  # noqa: PTH113 (a pipe can be read once only)
+    if os.path.isfile(path):  # noqa: PTH113 (a pipe can be read only once)
         with suppress(*BROKEN), tarfile.open(path, tarinfo=_CheckedInfo) as tar:
             for member in _photos_in(tar):
                 offsets[_within(path, member.name)] = member.offset
@@ -70,13 +71,13 @@ def _last_offsets(path: str) -> dict[str, int]:
 
 def _photos_in(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in tar:
-        tar.members = []  # type: ignore[attr-defined]  # it would keep every header it has seen
+        tar.members = []  # type: ignore[attr-defined]  # otherwise it keeps every header
         if is_photo(PurePosixPath(member.name).name):
             yield member
 
 
 def _tar_time(member: tarfile.TarInfo) -> int:
-    """In nanoseconds."""
+    """Nanoseconds since 1970."""
     try:
         return int(member.mtime * 1_000_000_000)
     except (OverflowError, ValueError):  # a pax header may say inf or nan
@@ -89,20 +90,20 @@ def _read_zip(path: str, selection: Selection) -> Iterator[Found]:
         for name, member in last.items():
             if is_photo(PurePosixPath(name).name) and selection.takes_member(path, member.filename):
                 read = functools.partial(_read_member, file, member)
-                yield sized(Photo(name, member.file_size, _zip_time(member), read, streamed=True))
+                yield sized(FoundPhoto(name, member.file_size, _zip_time(member), read, streamed=True))
 
 
 def _read_member(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """No more than it says that it has: `ZipFile.read` would first unpack all there is, up to 2 GiB."""
+    """As many bytes as the member claims to have: `ZipFile.read` unpacks all there are, up to 2 GiB."""
     with file.open(member) as stream:
         return stream.read(member.file_size)
 
 
 def _zip_time(member: zipfile.ZipInfo) -> int:
-    """In nanoseconds."""
+    """Nanoseconds since 1970."""
     try:
         return calendar.timegm((*member.date_time, 0, 0, 0)) * 1_000_000_000
-    except ValueError:  # what builds reproducibly writes a month 0
+    except ValueError:  # reproducible builds write a month 0
         return 0
 
 

@@ -14,13 +14,13 @@ from typing import Any
 from serving.bulk.chunks import Chunk
 from serving.bulk.records import Records
 from serving.bulk.rows import Row
-from serving.bulk.sources import Photo
+from serving.bulk.sources.found import FoundPhoto
 
 _AHEAD = 2  # chunks
 _GRACE = 10.0  # seconds that what is under way may take when it is stopped: a server may not answer
 _GLANCE = 0.1  # seconds
 
-Score = Callable[[Sequence[Photo]], Coroutine[None, None, list[Row]]]
+Score = Callable[[Sequence[FoundPhoto]], Coroutine[None, None, list[Row]]]
 
 
 class Pipeline:

@@ -11,10 +11,10 @@ import pytest
 
 from labelwise.label_names import split_names
 from labelwise.spec import TaggerSpec
-from serving.bulk.errors import UsageError
-from serving.bulk.formats import format_of
 from serving.bulk.output import Output
+from serving.bulk.output_formats import format_of
 from serving.bulk.rows import Row
+from serving.bulk.tag_errors import UsageError
 from tests.conftest import ROOT
 
 SCENES = TaggerSpec.read(ROOT / "model_repository/scenes/1")

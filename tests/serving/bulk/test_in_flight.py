@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serving.bulk.flight import InFlight
+from serving.bulk.in_flight import InFlight
 
 
 def settled(busy_from: int, seconds: float, most: int = 64, first: int = 2) -> int:

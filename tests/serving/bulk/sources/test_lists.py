@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelwise.errors import DataError
-from serving.bulk.errors import UsageError
-from serving.bulk.sources import check_sources, find_photos
+from serving.bulk.sources.finding import check_sources, find_photos
+from serving.bulk.tag_errors import UsageError
 from tests.serving.bulk.conftest import ROOT
 
 
@@ -30,7 +30,8 @@ def names(*paths: str) -> list[str]:
 
 
 def test_a_list_on_stdin(folder: Path):
-    code = "from serving.bulk.sources import *\nfor f in find_photos(['-']): print(f.path, getattr(f, 'code', ''))"
+    code = "from serving.bulk.sources.finding import find_photos\n"
+    code += "for f in find_photos(['-']): print(f.path, getattr(f, 'code', ''))"
     answer = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,

@@ -14,10 +14,10 @@ import pytest
 
 from commands.tag import _tell
 from labelwise.errors import LabelwiseError
-from serving.bulk.pipeline import Pipeline
-from serving.bulk.progress import Progress
+from serving.bulk.chunk_runner import Pipeline
 from serving.bulk.records import Counts, Records
-from serving.bulk.run import _connect, _signals
+from serving.bulk.run_progress import Progress
+from serving.bulk.tag_files import _connect, _signals
 from serving.client.errors import ServerUnavailable
 from serving.client.transport import create_transport
 from tests.conftest import free_port

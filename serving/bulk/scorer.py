@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from labelwise import image as decoder
 from labelwise.spec import ImageSpec
-from serving.bulk.errors import ServerGone
-from serving.bulk.flight import InFlight
+from serving.bulk.in_flight import InFlight
 from serving.bulk.rows import Row
-from serving.bulk.sources import Photo
+from serving.bulk.sources.found import FoundPhoto
+from serving.bulk.tag_errors import ServerGone
 from serving.client.calls import NOTES
 from serving.client.errors import (
     ClientError,
@@ -67,7 +67,7 @@ class Scorer:
         self._failed = 0  # photos asked alone since the last answer
         self._timeout = max(_TIMEOUTS[0], min(_TIMEOUTS[1], patience))
 
-    async def score(self, photos: Sequence[Photo]) -> list[Row]:
+    async def score(self, photos: Sequence[FoundPhoto]) -> list[Row]:
         """A row for each photo. ServerGone, or a ClientError that no waiting mends, ends the run."""
         prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, photos)
         places = [place for place, ready in enumerate(prepared) if not isinstance(ready, PhotoError)]
@@ -92,7 +92,7 @@ class Scorer:
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def _prepare(self, photos: Sequence[Photo]) -> list[Prepared | PhotoError]:
+    def _prepare(self, photos: Sequence[FoundPhoto]) -> list[Prepared | PhotoError]:
         """Runs on a thread; one photo's bytes at a time, unless they are what is sent."""
         return [_prepared(photo, None if self._send_bytes else self._transport.spec.image) for photo in photos]
 
@@ -155,7 +155,7 @@ class Scorer:
             raise ServerGone(f"{error} Run the same command again to go on.") from error
 
 
-def _prepared(photo: Photo, image: ImageSpec | None) -> Prepared | PhotoError:
+def _prepared(photo: FoundPhoto, image: ImageSpec | None) -> Prepared | PhotoError:
     """Its bytes, or decoded for an `image` size."""
     try:
         data = photo.read()
@@ -170,7 +170,7 @@ def _prepared(photo: Photo, image: ImageSpec | None) -> Prepared | PhotoError:
         return PhotoError("file_unreadable", f"It cannot be read: {error.strerror or error}.")
 
 
-def _row(photo: Photo, result: Answer | PhotoError) -> Row:
+def _row(photo: FoundPhoto, result: Answer | PhotoError) -> Row:
     if isinstance(result, PhotoError):
         return Row(photo.path, photo.size, photo.mtime_ns, error=result.code, detail=result.detail)
     scores, notes = result

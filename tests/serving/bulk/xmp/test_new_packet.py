@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from serving.bulk.xmp.embedded import packet_of
 from serving.bulk.xmp.keywords import merge
+from serving.bulk.xmp.new_packet import packet_of
 from serving.bulk.xmp.packet import Packet, words
 from tests.serving.bulk.xmp.photos_with_metadata import (
     FORMATS,

@@ -1,4 +1,4 @@
-"""Which folders and photos are left out: hidden ones, those of other programs, and what `--exclude` names."""
+"""Leaves out folders and photos: hidden ones, those of other programs, and what `--exclude` names."""
 
 import os
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from labelwise.program_folders import program_in
 
 _MOST_NAMES = 4  # in a sentence
 _MOST_PATHS = 10_000
-_THUMBNAILS = {"thumbs", "thumbnails"}  # in training such a name may be a label's
+_THUMBNAILS = {"thumbs", "thumbnails"}  # only here: in training a folder of this name may be a label
 
 
 @dataclass
 class LeftOut:
-    """What was left out: how many hidden folders and photos, some of their names, and how many `--exclude` names."""
+    """Counts what was left out, and keeps some names of hidden folders and photos."""
 
     hidden: int = 0
     names: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class LeftOut:
         self.excluded += self._is_new(path)
 
     def _is_new(self, path: str) -> bool:
-        """A glob with `**` comes by more than once. So that memory stays bounded, only the first paths are known."""
+        """A glob with `**` passes a path more than once. Only the first paths are remembered, to bound memory."""
         path = os.path.normpath(path)
         if path in self._paths:
             return False
@@ -52,10 +52,9 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is taken of the sources. Whatever is left out is counted in `left_out`.
+    """Which of the photos found are taken; the others are counted in `left_out`.
 
-    A glob of `exclude` without a slash is about the name of a folder or photo, one with a slash about the end of its
-    path.
+    A glob in `exclude` matches the name of a folder or photo; with a slash in it, the end of the path.
     """
 
     hidden: bool = False
@@ -63,11 +62,11 @@ class Selection:
     left_out: LeftOut = field(default_factory=LeftOut, compare=False)
 
     def uncounted(self) -> "Selection":
-        """The same with a tally of its own."""
+        """The same selection with a count of its own."""
         return replace(self, left_out=LeftOut())
 
     def takes(self, path: str, *, is_folder: bool) -> bool:
-        """Whether a folder or photo that was found by its place is taken."""
+        """Whether a folder or photo that was found in a folder is taken."""
         name = os.path.basename(path)  # noqa: PTH119 (there may be millions)
         if not self.hidden and (name.startswith(".") or (is_folder and _is_of_a_program(path))):
             self.left_out.hide(path, name)
@@ -75,7 +74,7 @@ class Selection:
         return not self._excludes(path, (name,))
 
     def takes_named(self, path: str, *, meant: str, is_folder: bool) -> bool:
-        """Whether what the command names is taken. It spells out `meant`, the beginning of `path`."""
+        """Whether what the command names is taken. The command spells out `meant`, the beginning of `path`."""
         names = _names(path)
         program = None if self.hidden else _program_in(names, start=len(_names(meant)))
         if program:
@@ -84,7 +83,7 @@ class Selection:
         return not self._excludes(path, names[-1:] if is_folder else names)
 
     def takes_listed(self, path: str) -> bool:
-        """Whether a path in a list is taken. The list chose it, hidden or not."""
+        """Whether a path in a list is taken. Hidden ones are, because the list names them."""
         return not self._excludes(path, _names(path))
 
     def takes_member(self, archive: str, member: str) -> bool:
@@ -114,7 +113,7 @@ def _matches(pattern: str, path: str, names: Sequence[str]) -> bool:
 
 
 def _begins_with(globs: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether the first of `names` match all of `globs`. `*` stays in one name; `**` is any number of names."""
+    """Whether the first of `names` match all of `globs`. `*` matches within a name, `**` any number of names."""
     if not globs:
         return True
     if globs[0] == "**":
@@ -128,7 +127,7 @@ def in_program_folder(path: str) -> bool:
 
 
 def _program_in(names: Sequence[str], *, start: int = 0) -> str | None:
-    """The first of `names`, from `start` on, that is a folder of another program's, or of thumbnails."""
+    """The first of `names`, from `start` on, that is a folder of another program or of thumbnails."""
     thumbnails = (name for name in names[start:] if name.lower() in _THUMBNAILS)
     return program_in(names, start=start) or next(thumbnails, None)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.errors import UsageError
 from serving.bulk.rows import Page, StoredRow
+from serving.bulk.tag_errors import UsageError
 
 
 class Format(Protocol):
@@ -21,7 +21,7 @@ class Format(Protocol):
 
 def format_of(file: Path) -> Format:
     """UsageError for a suffix that is none of theirs."""
-    from serving.bulk.formats import csv_file, jsonl_file, parquet_file
+    from serving.bulk.output_formats import csv_file, jsonl_file, parquet_file
 
     formats: dict[str, Format] = {".jsonl": jsonl_file, ".csv": csv_file, ".parquet": parquet_file}
     found = formats.get(file.suffix.lower())

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 
 from labelwise.errors import LabelwiseError
 from labelwise.image import SUFFIXES
+from serving.bulk.chunk_runner import Pipeline
 from serving.bulk.chunks import read_chunks
-from serving.bulk.errors import UsageError
 from serving.bulk.ledger import Ledger
-from serving.bulk.options import REQUEST_BYTES, TagOptions
 from serving.bulk.output import Output
-from serving.bulk.pipeline import Pipeline
-from serving.bulk.progress import Progress
 from serving.bulk.records import Counts, Records
 from serving.bulk.rows import Row
-from serving.bulk.selection import LeftOut, Selection
-from serving.bulk.sources import STDIN, Photo, check_sources, count_photos
+from serving.bulk.run_progress import Progress
+from serving.bulk.sources.finding import STDIN, check_sources, count_photos
+from serving.bulk.sources.found import FoundPhoto
+from serving.bulk.sources.selection import LeftOut, Selection
+from serving.bulk.tag_errors import UsageError
+from serving.bulk.tag_options import REQUEST_BYTES, TagOptions
 from serving.client.errors import ServerTimeout, ServerUnavailable
 from serving.client.transport import Transport
 
@@ -137,7 +138,7 @@ class _Run:
         options, spec = self.options, self.transport.spec
         size, sidecars = options.chunk_size(spec), options.sidecars
 
-        def is_complete(photo: Photo, row: Row) -> bool:
+        def is_complete(photo: FoundPhoto, row: Row) -> bool:
             return sidecars is None or sidecars.done(photo, row, spec)
 
         chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete, options.out, selection)

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from labelwise.label_names import case_fault
 from labelwise.spec import TaggerSpec
-from serving.bulk.errors import UsageError
 from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
+from serving.bulk.tag_errors import UsageError
 
 _READ_ROWS = 4096
 

@@ -1,4 +1,4 @@
-"""Photos that are named in a list: lines on standard input, or a column of a CSV or Parquet file."""
+"""Photos named in a list: the lines of standard input, or a column of a CSV or Parquet file."""
 
 import codecs
 import csv
@@ -9,18 +9,24 @@ from pathlib import Path
 
 from labelwise.errors import DataError
 from labelwise.spreadsheet import HEAD_BYTES, encoding_of, read_cells
-from serving.bulk.sources import Found, look
+from serving.bulk.sources.found import Found, look
 
+LISTS = (".csv", ".tsv", ".parquet")
 _COLUMNS = ("image", "path", "file", "filename")  # as in training's lists
-_TEXT = ("string", "large_string", "dictionary<values=string", "dictionary<values=large_string")  # types of Arrow
+_TEXT = (
+    "string",
+    "large_string",
+    "dictionary<values=string",
+    "dictionary<values=large_string",
+)  # Arrow's types
 _ROWS = 4096
 
 
 def read_stdin() -> Iterator[Found]:
-    """A path a line, relative to where the command was called. DataError."""
-    mark = codecs.BOM_UTF8  # which some programs begin a text with
+    """One path per line, relative to the current folder. Raises DataError if standard input cannot be read."""
+    mark = codecs.BOM_UTF8  # some programs begin a text with it
     try:
-        # A reader of our own: while a thread waits in that of sys.stdin, Python cannot end.
+        # Not sys.stdin: Python cannot end while a thread waits in its reader.
         with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
             for line in stream:
                 if name := line.removeprefix(mark).rstrip(b"\r\n"):
@@ -31,7 +37,7 @@ def read_stdin() -> Iterator[Found]:
 
 
 def read_list(path: str) -> Iterator[Found]:
-    """Paths relative to the list, or to a folder `images` beside it, as training reads them. DataError."""
+    """Paths relative to the list, or to a folder `images` beside it, as training reads them. Raises DataError."""
     folder = Path(path).parent
     roots = (str(folder), str(folder / "images"))
     try:
@@ -42,7 +48,7 @@ def read_list(path: str) -> Iterator[Found]:
 
 
 def _locate(name: str, roots: tuple[str, ...]) -> str:
-    """In the first of `roots` that has it, else where it should be in the first."""
+    """Its place in the first of `roots` that has it, otherwise in the first."""
     places = [os.path.join(root, name) for root in roots]  # noqa: PTH118 (an empty name must not become the folder)
     return next(filter(os.path.lexists, places), places[0])
 
@@ -63,7 +69,7 @@ def _parquet_cells(path: str) -> Iterator[str]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        # A data set with the photos themselves has a struct or bytes in its column `image`.
+        # The column `image` of a data set that holds the photos themselves is a struct or bytes.
         column = _column([field.name for field in file.schema_arrow if str(field.type).startswith(_TEXT)], path)
         for batch in file.iter_batches(_ROWS, columns=[column]):
             yield from (name for name in batch.column(0).to_pylist() if name)
