@@ -100,6 +100,6 @@ print(*{"torch", "timm", "torchvision", "sklearn", "onnxscript", "training"} & {
 
 def test_onnx_runtime_reports_to_nobody(tmp_path: Path):
     """Its wheel for GPUs would leave a device id in the user's home."""
-    program = "import serving.engines.onnx_session, export.onnx_file, onnxruntime, time; time.sleep(0.5)"
+    program = "import serving.onnx_session, export.onnx_file, onnxruntime, time; time.sleep(0.5)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=os.environ | {"HOME": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []

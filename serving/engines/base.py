@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
 
 Pixels = NDArray[np.uint8]  # [b, h, w, 3]
@@ -58,3 +59,11 @@ class Engine(Protocol):
         Raises an EngineError, EngineTimeout after `timeout` seconds; ValueError for pixels that are not the model's
         size, or more of them than its `max_batch`.
         """
+
+
+def catalogue_of(specs: Mapping[VersionKey, TaggerSpec]) -> Catalogue:
+    """By name, then by version, newest last."""
+    catalogue: dict[str, dict[int, TaggerSpec]] = {}
+    for name, number in sorted(specs):
+        catalogue.setdefault(name, {})[number] = specs[name, number]
+    return catalogue

@@ -11,9 +11,17 @@ import onnxruntime as ort
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.engines.base import Catalogue, EngineTimeout, EngineUnavailable, Outputs, Pixels, UnknownModel
-from serving.engines.onnx_session import load_session, run_session
-from serving.engines.watch import RepositoryWatch, catalogue_of, log_broken, repeat
+from serving.engines.base import (
+    Catalogue,
+    EngineTimeout,
+    EngineUnavailable,
+    Outputs,
+    Pixels,
+    UnknownModel,
+    catalogue_of,
+)
+from serving.onnx_session import load_session, run_session
+from serving.watching import RepositoryWatch, log_broken, repeat
 from serving.workers import Workers, WorkersClosed
 
 logger = logging.getLogger("labelwise.engine")

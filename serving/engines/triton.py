@@ -20,13 +20,14 @@ from serving.engines.base import (
     Outputs,
     Pixels,
     UnknownModel,
+    catalogue_of,
 )
 from serving.engines.triton_start import newest_of, serves_enough, until_ready
-from serving.engines.watch import Look, RepositoryWatch, catalogue_of, log_broken, repeat
 from serving.local_triton.borrowed import BorrowedTriton
 from serving.local_triton.server import LocalTriton
 from serving.triton.channel import DEAD_STUB, UNLOADED
 from serving.triton.server import ModelStuck, TritonServer
+from serving.watching import Look, RepositoryWatch, log_broken, repeat
 
 logger = logging.getLogger("labelwise.engine")
 

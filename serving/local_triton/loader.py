@@ -8,10 +8,10 @@ from collections.abc import Callable
 from labelwise.errors import RepositoryError
 from labelwise.repository import TaggerVersion, VersionKey
 from serving.engines.base import EngineError
-from serving.engines.onnx_session import load_session
-from serving.engines.watch import log_broken
 from serving.local_triton.control import TritonControl, UnloadableVersions
 from serving.local_triton.offer import TritonOffer
+from serving.onnx_session import load_session
+from serving.watching import log_broken
 
 logger = logging.getLogger("labelwise.triton")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from labelwise.errors import LabelwiseError
 from labelwise.repository import VersionKey, read_version, version_marks
-from serving.engines.watch import RepositoryWatch, log_broken
 from serving.local_triton.view import TritonView
+from serving.watching import RepositoryWatch, log_broken
 
 
 class TritonOffer:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from labelwise.errors import LabelwiseError
 from labelwise.repository import VersionKey, tagger_of
-from serving.engines.watch import repeat
 from serving.local_triton.control import TritonControl
 from serving.local_triton.install import TritonInstall, find_triton, require_plain, trace_arguments
 from serving.local_triton.loader import TritonLoader
@@ -21,6 +20,7 @@ from serving.local_triton.offer import TritonOffer
 from serving.local_triton.process import PythonScratch, ended, listens, require_free, start
 from serving.local_triton.view import TritonView
 from serving.temporary import TemporaryFolder
+from serving.watching import repeat
 
 logger = logging.getLogger("labelwise.triton")
 

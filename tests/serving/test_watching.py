@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.repository import Repository
-from serving.engines.watch import Look, RepositoryWatch, seconds_to_next
+from serving.watching import Look, RepositoryWatch, seconds_to_next
 from tests.serving.publishing import publish_next
 
 ONE, TWO, OTHER = ("scenes", 1), ("scenes", 2), ("other", 1)

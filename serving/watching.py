@@ -3,14 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
 from labelwise.repository import TaggerVersion, VersionKey, VersionMark, read_version, version_marks
-from labelwise.spec import TaggerSpec
-from serving.engines.base import Catalogue
 
 logger = logging.getLogger("labelwise.engine")
 
@@ -78,14 +76,6 @@ class RepositoryWatch:
 def log_broken(key: VersionKey, reason: Exception | str) -> None:
     """The one line about a version that is not served."""
     logger.error("%s version %d is not served: %s", *key, " ".join(str(reason).split()))
-
-
-def catalogue_of(specs: Mapping[VersionKey, TaggerSpec]) -> Catalogue:
-    """By name, then by version, newest last."""
-    catalogue: dict[str, dict[int, TaggerSpec]] = {}
-    for name, number in sorted(specs):
-        catalogue.setdefault(name, {})[number] = specs[name, number]
-    return catalogue
 
 
 async def repeat(action: Callable[[], Awaitable[None]], interval: float) -> None:
