@@ -37,12 +37,12 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model repository over HTTP, with a page to try it. More settings: LABELWISE_* in the environment."""
-    from serving.gateway.run import run
+    from serving.gateway.launch import serve as launch
     from serving.settings import load_settings
 
     models = {"repository": repository, "engine": engine, "triton_url": triton_url, "default_model": default_model}
     exposure = {"host": host, "port": port, "keys": keys, "insecure_no_keys": insecure_no_keys}
-    run(load_settings(workers=workers, **models, **exposure))
+    launch(load_settings(workers=workers, **models, **exposure))
 
 
 keys_app = typer.Typer(help="API keys of the gateway: a file of names and hashes.", no_args_is_help=True)

@@ -28,7 +28,7 @@ from serving.client.errors import (
 
 _RAW = {"Content-Type": "application/octet-stream"}
 
-# The gateway's codes (serving/gateway/errors.py) for what is wrong with what was sent: a photo, or too much of it.
+# The gateway's codes (serving/gateway/problems.py) for what is wrong with what was sent: a photo, or too much of it.
 _ABOUT_THE_PHOTOS = ("image_", "body_too_large", "too_many_images")
 _BY_STATUS: dict[int, type[ClientError]] = {
     401: Unauthorized,

@@ -78,9 +78,9 @@ class _Decoder:
         while True:
             _, text_size, size = unpack_head(self._receive(HEAD_SIZE))
             job = json.loads(self._receive(text_size))
-            self._send(*self._done(_Job(self, job, self._receive(size))))
+            self._send(*self._done(_PhotoJob(self, job, self._receive(size))))
 
-    def _done(self, job: "_Job") -> tuple[bytes | memoryview, ...]:
+    def _done(self, job: "_PhotoJob") -> tuple[bytes | memoryview, ...]:
         """The photo's pixels, or why there are none, as a message."""
         try:
             with job.limited():
@@ -140,7 +140,7 @@ class _Decoder:
                 views[0] = views[0][sent:]
 
 
-class _Job:
+class _PhotoJob:
     """One photo, within what it may cost."""
 
     def __init__(self, decoder: _Decoder, job: dict[str, Any], data: bytes) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.errors import LabelwiseError
-from serving.decoding.budget import PixelBudget
+from serving.decoding.decoder_process import DecoderEnded, DecoderProcess, Job
 from serving.decoding.limits import Limits
-from serving.decoding.process import DecoderEnded, DecoderProcess, Job
+from serving.decoding.pixel_budget import PixelBudget
 
 logger = logging.getLogger("labelwise.decoder")
 

@@ -15,9 +15,9 @@ from labelwise import __version__
 from serving.engines.base import Engine
 from serving.gateway import routes
 from serving.gateway.access.exposure import PAGE_HEADERS, add_protection
-from serving.gateway.errors import AnswerFaults, Problem, install_error_handlers
 from serving.gateway.middleware import AnswerHead, Observe
 from serving.gateway.observe.metrics import Metrics
+from serving.gateway.problems import AnswerFaults, Problem, install_error_handlers
 from serving.gateway.requests.query import TagQuery
 from serving.gateway.routes import tag
 from serving.gateway.service import TaggingService

@@ -1,5 +1,6 @@
-"""The socket that the gateway listens on, bound before anything slow is begun."""
+"""The socket that the gateway listens on, bound before anything slow begins."""
 
+import contextlib
 import socket
 
 from labelwise.errors import LabelwiseError
@@ -8,10 +9,10 @@ BACKLOG = 2048  # connections that the kernel holds until they are accepted
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound socket, before the slow part: a port in use is known at once."""
+    """Returns a listening socket. Raises LabelwiseError if the address cannot be had, such as a port in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, for asyncio switches Nagle's algorithm off only where it reads TCP here: with it on, each answer after the
-    # first of a connection would wait 40 ms for the client's delayed acknowledgement.
+    # asyncio switches Nagle's algorithm off only for sockets that name TCP as their protocol. With it on, every answer
+    # after the first of a connection waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -30,3 +31,9 @@ def url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
+
+
+def announce(listener: socket.socket) -> None:
+    """Prints the line that scripts wait for: the gateway answers at this URL. A closed output does not end it."""
+    with contextlib.suppress(OSError):
+        print(f"labelwise is ready: {url_of(listener)}", flush=True)

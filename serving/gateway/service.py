@@ -16,12 +16,12 @@ from serving.gateway.answers.embedding import Embeddings
 from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, asked_tags, located, make_explanation
 from serving.gateway.answers.overlay import MOST_SIDE, draw_overlay
 from serving.gateway.answers.tagging import BatchAnswer, Result, Scored, TagAnswer, make_answer, make_batch_answer
-from serving.gateway.errors import GatewayError
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.observe.stages import Stage, note
+from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Admission, Place
 from serving.gateway.requests.deadline import Deadline, ended_by_hang_up, requested_timeout
-from serving.gateway.requests.decoding import Decoders
+from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.forms import Item
 from serving.gateway.requests.query import Choice, LabelQuery, TagQuery, choose, refuse_repeats
 from serving.gateway.requests.upload import Uploads

@@ -15,7 +15,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.gateway.errors import error_response
+from serving.gateway.problems import error_response
 
 _REMEMBERED = 256  # query strings; clients use few, and a longer one than this is not ordinary
 _LONGEST = 512

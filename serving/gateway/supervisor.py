@@ -1,8 +1,8 @@
-"""`labelwise serve --workers N`: processes that accept from one socket, and this one, which keeps them alive.
+"""`labelwise serve --workers N`: starts processes that accept from one socket, and replaces those that die.
 
-The workers share the listening socket, so whoever is idle takes the next connection, and a worker that dies takes none
-with it that it had not accepted. Their metrics are in one folder of this process, and a Triton on this machine is
-started once, for all of them.
+The workers share the listening socket: an idle worker takes the next connection, and a worker that dies loses only the
+connections that it had accepted. They count metrics in one folder of this process. A Triton on this machine is started
+once, for all of them.
 """
 
 import asyncio
@@ -23,9 +23,10 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from labelwise.errors import LabelwiseError
 from serving.engines import create_local_triton
+from serving.gateway.listener import announce
 from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import FOLDER_VARIABLE
-from serving.gateway.run import announce, run_alone
+from serving.gateway.worker import serve_alone
 from serving.local_triton.borrowed import BorrowedTriton
 from serving.local_triton.server import LocalTriton
 from serving.settings import Settings
@@ -33,14 +34,14 @@ from serving.temporary import TemporaryFolder
 
 logger = logging.getLogger("labelwise.workers")
 
-_RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, doubled up to the last
-_STABLE_AFTER = 60.0  # seconds of life after which a death counts as the first again
-_CLOSE_WITHIN = 20.0  # seconds for engines and traces, beyond what accepted requests are given
+_RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, then doubled up to the second
+_STABLE_AFTER = 60.0  # seconds; a worker that lived longer is replaced after the first delay again
+_CLOSE_WITHIN = 20.0  # seconds for engines and traces, after the time that accepted requests have
 _READY, _FAILED, _RESTART_TRITON = "ready", "failed", "restart"
 
 
 async def supervise(settings: Settings, listener: socket.socket) -> None:
-    """Serve on `listener` until SIGINT or SIGTERM. LabelwiseError if it cannot start."""
+    """Serves on `listener` until SIGINT or SIGTERM. Raises LabelwiseError if it cannot start."""
     stop = asyncio.Event()
     with _signals_set(stop), _metrics_folder() as folder:
         triton = create_local_triton(settings) if settings.engine == "triton" and not settings.triton_url else None
@@ -54,7 +55,7 @@ async def supervise(settings: Settings, listener: socket.socket) -> None:
 
 
 def settings_of_each(settings: Settings) -> Settings:
-    """Those of one worker: the cores' threads are shared out, unless somebody said how many each is to have."""
+    """Returns the settings of one worker: it gets its share of the cores' threads, unless `threads` was set."""
     if "threads" in settings.model_fields_set:
         return settings
     return settings.model_copy(update={"threads": max(1, settings.threads // settings.workers)})
@@ -63,7 +64,7 @@ def settings_of_each(settings: Settings) -> Settings:
 async def _keep_workers(
     settings: Settings, listener: socket.socket, folder: str, triton: LocalTriton | None, stop: asyncio.Event
 ) -> None:
-    workers = [_Worker(settings_of_each(settings), listener, folder, triton) for _ in range(settings.workers)]
+    workers = [_KeptWorker(settings_of_each(settings), listener, folder, triton) for _ in range(settings.workers)]
     tasks = [asyncio.create_task(worker.keep()) for worker in workers]
     try:
         await _unless_stopped(_all_started(workers), stop)
@@ -71,7 +72,7 @@ async def _keep_workers(
             announce(listener)
             await stop.wait()
     finally:
-        # The kernel accepts connections as long as one process holds this socket; the workers close theirs first thing.
+        # The kernel accepts connections as long as any process holds this socket; a worker that ends closes it first.
         listener.close()
         for task in tasks:
             task.cancel()
@@ -79,15 +80,15 @@ async def _keep_workers(
         await asyncio.gather(*(worker.end(settings.shutdown_timeout + _CLOSE_WITHIN) for worker in workers))
 
 
-async def _all_started(workers: "Sequence[_Worker]") -> None:
+async def _all_started(workers: "Sequence[_KeptWorker]") -> None:
     for worker in workers:
         await worker.started.wait()
         if worker.failure:
             raise LabelwiseError(worker.failure)
 
 
-class _Worker:
-    """One place for a process: `keep` starts it, and another whenever it has died."""
+class _KeptWorker:
+    """A worker that is kept alive: `keep` starts a process, and another one when it has died."""
 
     def __init__(self, settings: Settings, listener: socket.socket, folder: str, triton: LocalTriton | None) -> None:
         self._settings, self._listener, self._folder, self._triton = settings, listener, folder, triton
@@ -116,7 +117,7 @@ class _Worker:
             delay = min(2 * delay, longest)
 
     async def end(self, within: float) -> None:
-        """Ask it to finish what it accepted; after so many seconds it is killed."""
+        """Lets the process finish the requests that it accepted, and kills it after `within` seconds."""
         process = self._process
         if process is None:
             return
@@ -130,7 +131,7 @@ class _Worker:
         self._buried(process)
 
     def _start(self) -> SpawnProcess:
-        spawn = multiprocessing.get_context("spawn")  # a fork would take half of this process's threads along
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy locks, but not the threads that hold them
         self._link, theirs = spawn.Pipe()
         url = None if self._triton is None else self._triton.grpc_url
         process = spawn.Process(target=_work, args=(self._settings, self._listener, theirs, url), daemon=True)
@@ -158,7 +159,7 @@ class _Worker:
 
     def _buried(self, process: SpawnProcess) -> None:
         process.join()
-        self._listen()  # to its last words
+        self._listen()  # to what it said last
         assert self._link is not None
         asyncio.get_running_loop().remove_reader(self._link.fileno())
         self._link.close()
@@ -167,14 +168,16 @@ class _Worker:
 
 
 def _work(settings: Settings, listener: socket.socket, parent: Connection, triton_url: str | None) -> None:
-    """A worker's whole life, in its own process."""
+    """Runs in the worker's process, from its start to its end."""
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal tells all of the group; the parent ends us
+        signal.signal(
+            signal.SIGHUP, signal.SIG_IGN
+        )  # a closed terminal signals every process; the parent ends this one
     configure_logging(settings)
     triton = None if triton_url is None else BorrowedTriton(triton_url, lambda: parent.send((_RESTART_TRITON, "")))
     try:
         with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-            run_alone(settings, listener, lambda: parent.send((_READY, "")), parent, triton)
+            serve_alone(settings, listener, lambda: parent.send((_READY, "")), parent, triton)
     except LabelwiseError as error:
         parent.send((_FAILED, str(error)))
         sys.exit(1)
@@ -194,7 +197,7 @@ def _signals_set(stop: asyncio.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _metrics_folder() -> Iterator[str]:
-    """Where the workers count together; prometheus_client looks for it when it is imported, in each of them."""
+    """The folder in which the workers count together. Each reads its name when it imports prometheus_client."""
     with TemporaryFolder("metrics") as folder:
         os.environ[FOLDER_VARIABLE] = folder
         try:
@@ -204,7 +207,7 @@ def _metrics_folder() -> Iterator[str]:
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
-    """Until `work` is done; cancelled where `stop` comes first."""
+    """Waits until `work` is done, or cancels it once `stop` is set."""
     task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -217,7 +220,7 @@ async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) 
 
 
 async def _readable(descriptor: int) -> None:
-    """Until there is something to read, or an end."""
+    """Waits until `descriptor` can be read or its other end is closed."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(descriptor, ready.set)

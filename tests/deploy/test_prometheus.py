@@ -51,7 +51,7 @@ def test_every_label_that_is_asked_for_has_such_values(gateway_url: str) -> None
     httpx.post(f"{gateway_url}/v1/tag", content=PHOTO).raise_for_status()
     text = httpx.get(f"{gateway_url}/metrics").text
     assert 'labelwise_request_seconds_bucket{le="+Inf",route="/v1/tag"}' in text
-    errors = (ROOT / "serving/gateway/errors.py").read_text()
+    errors = (ROOT / "serving/gateway/problems.py").read_text()
     asked = {code for codes in re.findall(r'code=~"([^"]+)"', "".join(queries().values())) for code in codes.split("|")}
     assert asked
     assert all(f'"{code}"' in errors for code in asked)

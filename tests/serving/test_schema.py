@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.gateway.errors import PROBLEM_TYPE, PROBLEMS
+from serving.gateway.problems import PROBLEM_TYPE, PROBLEMS
 from tests.conftest import ROOT
 
 METHODS = {"get", "post"}

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.gateway.access.keys import KeyRing
-from serving.gateway.errors import PROBLEM_TYPE, PROBLEMS, Problem, problem_response
+from serving.gateway.problems import PROBLEM_TYPE, PROBLEMS, Problem, problem_response
 
 # Open: probes, which cannot hold secrets, and what is the same in every installation. All else is closed, also what a
 # later version adds: servers that list what a key protects have been found with routes that nobody listed.

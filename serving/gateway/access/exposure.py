@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from labelwise.errors import LabelwiseError
 from serving.gateway.access.auth import RequireKey, describe_keys
 from serving.gateway.access.keys import KeyRing, read_keys
-from serving.gateway.errors import problem_response
+from serving.gateway.problems import problem_response
 from serving.gateway.requests.head import host_of
 from serving.settings import Settings
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from labelwise.image import ImageError
-from serving.gateway.errors import PROBLEMS, GatewayError
+from serving.gateway.problems import PROBLEMS, GatewayError
 from serving.gateway.requests.query import Choice, TagQuery
 
 # Scores differ between engines further back than this.

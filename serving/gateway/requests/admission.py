@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 from serving.gateway.requests.deadline import TimeLimit
 
 _PROGRESS = 64 * 2**10  # bytes; an upload that takes more than _STALLED seconds for so many has stalled

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import Request
 
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 # Most answers are there before it is worth watching for a client that does not wait for its own.

@@ -21,7 +21,7 @@ import anyio
 import h11
 
 from labelwise import __version__
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 from serving.settings import Settings
 
 logger = logging.getLogger("labelwise.fetch")

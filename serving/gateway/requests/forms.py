@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from labelwise.validation import first_refusal
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 
 _OTHER_PARTS = 64  # beside the photos; more would only cost time
 _LONGEST_ID = 1024

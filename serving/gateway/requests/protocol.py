@@ -11,7 +11,7 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from serving.gateway.errors import PROBLEM_TYPE, PROBLEMS, Problem
+from serving.gateway.problems import PROBLEM_TYPE, PROBLEMS, Problem
 from serving.gateway.requests.head import head_problem, resolve_target
 
 LINGERING = 64  # connections beyond the limit that may read why they are refused; more are cut

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from labelwise.spec import TaggerSpec
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 
 _NAMED = 5  # unknown labels are told, of however many
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)

@@ -7,10 +7,10 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Place
 from serving.gateway.requests.deadline import Deadline
-from serving.gateway.requests.decoding import Decoders
+from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.fetch import Fetcher
 from serving.gateway.requests.forms import Item, form_files, form_items, json_items
 from serving.settings import Settings

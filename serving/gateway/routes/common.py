@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from serving.gateway.errors import PROBLEM_TYPE, PROBLEMS, Problem
+from serving.gateway.problems import PROBLEM_TYPE, PROBLEMS, Problem
 from serving.gateway.requests.upload import BATCH_FIELD, FORM_FIELD
 from serving.gateway.routes.examples import DETAILS, REQUEST_ID
 from serving.gateway.service import TaggingService

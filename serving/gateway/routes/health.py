@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from serving.gateway.errors import problem_response
+from serving.gateway.problems import problem_response
 from serving.gateway.routes.common import done, problems, service_of
 
 router = APIRouter(tags=["health"])

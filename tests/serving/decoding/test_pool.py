@@ -20,10 +20,10 @@ from PIL import Image
 from labelwise.errors import LabelwiseError
 from labelwise.image import ImageError, load_photo, open_small
 from serving.decoding import process as process_module
-from serving.decoding.budget import PixelBudget
+from serving.decoding.decoder_process import DecoderEnded
 from serving.decoding.limits import Limits
+from serving.decoding.pixel_budget import PixelBudget
 from serving.decoding.pool import DecoderPool, PoolClosed
-from serving.decoding.process import DecoderEnded
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.anyio
@@ -283,7 +283,7 @@ async def test_a_decoder_that_cannot_start_is_said_at_once(monkeypatch: pytest.M
 
 _PARENT = """
 import asyncio, os, signal
-from serving.decoding.budget import PixelBudget
+from serving.decoding.pixel_budget import PixelBudget
 from serving.decoding.pool import DecoderPool
 
 async def main():

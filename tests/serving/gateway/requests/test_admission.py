@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Admission, Place
 
 pytestmark = pytest.mark.anyio

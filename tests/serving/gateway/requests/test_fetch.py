@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from serving.engines import create_engine
 from serving.gateway.app import create_app
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Admission
 from serving.gateway.requests.fetch import Fetcher, IPAddress
 from serving.settings import load_settings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 from serving.gateway.requests import forms
 from serving.gateway.requests.forms import form_files
 

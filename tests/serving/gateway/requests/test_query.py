@@ -3,7 +3,7 @@
 import pytest
 
 from labelwise.spec import TaggerSpec
-from serving.gateway.errors import GatewayError
+from serving.gateway.problems import GatewayError
 from serving.gateway.requests.query import LabelQuery, TagQuery, choose
 from tests.conftest import ROOT
 

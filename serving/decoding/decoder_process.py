@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.image import ImageError
-from serving.decoding.budget import PixelBudget, Share
 from serving.decoding.messages import DENIED, GRANTED, HEAD_SIZE, Kind, pack, unpack_head
+from serving.decoding.pixel_budget import PixelBudget, Share
 
 logger = logging.getLogger("labelwise.decoder")
 

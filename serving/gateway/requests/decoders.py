@@ -10,9 +10,9 @@ from PIL import Image
 
 from labelwise.image import Hold, ImageError, ImageTooComplexError, Photo, is_ordinary, load_photo, open_small
 from labelwise.spec import TaggerSpec
-from serving.decoding.budget import PixelBudget
+from serving.decoding.decoder_process import DecoderEnded
+from serving.decoding.pixel_budget import PixelBudget
 from serving.decoding.pool import Decoded, DecoderPool
-from serving.decoding.process import DecoderEnded
 from serving.gateway.requests.deadline import Deadline, deadline_exceeded
 from serving.workers import Workers
 

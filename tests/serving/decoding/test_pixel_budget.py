@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from serving.decoding.budget import PixelBudget
+from serving.decoding.pixel_budget import PixelBudget
 
 PATIENCE = 30.0  # seconds
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.gateway.listener import bind
-from serving.gateway.run import announce
+from serving.gateway.listener import announce, bind
 from tests.conftest import ROOT, free_port, running_gateway
 
 

@@ -1,8 +1,7 @@
-"""`labelwise serve`: the port first, then the engine, then the gateway; and the same in reverse at the end."""
+"""One process that serves: the engine starts first, then the gateway answers; at the end, the same in reverse."""
 
 import asyncio
 import contextlib
-import logging
 import math
 import os
 import signal
@@ -17,70 +16,38 @@ import uvicorn
 from labelwise.errors import LabelwiseError
 from serving.engines import create_engine
 from serving.engines.base import Engine
-from serving.gateway.access.exposure import check_exposure
 from serving.gateway.app import create_app
-from serving.gateway.listener import BACKLOG, bind, url_of
-from serving.gateway.observe.logs import configure_logging
+from serving.gateway.listener import BACKLOG
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.requests.connections import connection_options
 from serving.gateway.service import TaggingService
 from serving.local_triton.borrowed import BorrowedTriton
 from serving.memory import return_large_blocks
-from serving.settings import Settings, unknown_variables
+from serving.settings import Settings
 
 if TYPE_CHECKING:
     from serving.gateway.observe.tracing import Traces
 
 try:
-    from uvloop import run as run_loop  # a third of the event loop's cost less
-except ImportError:  # there is none for Windows
+    from uvloop import run as run_loop  # costs a third less than asyncio's own loop
+except ImportError:  # not available for Windows
     from asyncio import run as run_loop  # type: ignore[assignment]
 
-logger = logging.getLogger("labelwise.gateway")
 
-
-def run(settings: Settings) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP. LabelwiseError if it cannot start."""
-    check_exposure(settings)
-    _end_well_at_hang_up()
-    configure_logging(settings)
-    for name in unknown_variables():
-        logger.warning("the environment variable %s is no setting of the gateway, and is ignored", name)
-    with bind(settings.host, settings.port) as listener, contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        if settings.workers > 1:
-            from serving.gateway.supervisor import supervise
-
-            asyncio.run(supervise(settings, listener))
-        else:
-            run_alone(settings, listener, lambda: announce(listener))
-
-
-def _end_well_at_hang_up() -> None:
-    """A terminal that closes is no reason to drop requests and leave folders behind, unless nohup said to go on."""
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-
-
-def announce(listener: socket.socket) -> None:
-    """The line that says where, once it answers; scripts wait for it. Where nobody reads it, it serves all the same."""
-    with contextlib.suppress(OSError):
-        print(f"labelwise is ready: {url_of(listener)}", flush=True)
-
-
-def run_alone(
+def serve_alone(
     settings: Settings,
     listener: socket.socket,
     on_ready: Callable[[], None],
     parent: Connection | None = None,
     triton: BorrowedTriton | None = None,
 ) -> None:
-    """One process that serves on `listener`; ends with its `parent`, too. Raises as `run` does."""
+    """Serves on `listener` until a signal, or until `parent` ends. Raises LabelwiseError if it cannot start."""
     return_large_blocks()
     run_loop(_serve(settings, listener, on_ready, parent, triton))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, announcing itself when it answers, and ending by returning, so that the engine is closed too."""
+class AnnouncingServer(uvicorn.Server):
+    """uvicorn, with two differences: it says when it answers, and it ends by returning, so that the engine closes."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -89,7 +56,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or []:
-            listener.listen(BACKLOG)  # what the kernel holds; uvicorn's is how many are accepted in one go
+            listener.listen(BACKLOG)  # for the kernel; uvicorn's own is how many it accepts at once
         self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -122,10 +89,10 @@ async def _serve(
             log_level="warning",
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # nobody here asks for the client's address or the scheme
+            proxy_headers=False,  # nothing here uses the client's address or the scheme
             timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
         )
-        await _Server(config, on_ready).serve([listener])
+        await AnnouncingServer(config, on_ready).serve([listener])
     finally:
         with _signals_ignored():
             await service.close()
@@ -135,7 +102,7 @@ async def _serve(
 
 
 def _end_after(parent: Connection) -> None:
-    """It never writes, so what there is to read is its end."""
+    """The parent never writes, so the pipe becomes readable only when the parent ends."""
     asyncio.get_running_loop().remove_reader(parent.fileno())
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -153,13 +120,13 @@ def _traces(settings: Settings) -> "Traces | None":
         from serving.gateway.observe.tracing import Traces
 
         return Traces(settings.trace_endpoint, settings.trace_ratio)
-    except ValueError as error:  # it reads variables of its own
+    except ValueError as error:  # OpenTelemetry reads environment variables of its own
         raise LabelwiseError(f"A variable OTEL_* of the environment is wrong: {error}") from error
 
 
 @contextlib.contextmanager
 def _signals_ignored() -> Iterator[None]:
-    """A second SIGTERM or SIGINT must not cut the clean-up short, which is bounded by itself."""
+    """A second SIGTERM or SIGINT must not cut the clean-up short; the clean-up has time limits of its own."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -170,7 +137,7 @@ def _signals_ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _cancelled_by_sigterm() -> Iterator[None]:
-    """Until uvicorn takes the signals over, SIGTERM must end the start and still close the engine."""
+    """Until uvicorn handles the signals, SIGTERM ends the start and still closes the engine."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
