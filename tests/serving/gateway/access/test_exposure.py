@@ -8,12 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.serving.gateway.test_run import assert_one_line, serve
 
 from labelwise.errors import LabelwiseError
 from serving.gateway.access.exposure import check_exposure, is_loopback
 from serving.settings import load_settings
 from tests.conftest import ROOT, running_gateway
+from tests.serving.gateway.test_launch import assert_one_line, serve
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 
