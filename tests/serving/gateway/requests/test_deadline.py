@@ -13,9 +13,9 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from tests.serving.gateway.requests.test_decoding import decoder
 
 from tests.conftest import running_gateway
+from tests.serving.gateway.requests.test_decoders import decoder
 from tests.serving.gateway.routes.test_tag import assert_problem
 from tests.serving.raw_http import PHOTO, connect
 
