@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from serving.local_triton.install import find_triton
 from serving.local_triton.server import LocalTriton
 from tests.conftest import ROOT, free_port, running_gateway
 from tests.export.test_real_triton import triton as explicit_triton
+from tests.polling import until
 from tests.serving.publishing import copy_to_change, publish_next
 
 pytestmark = pytest.mark.anyio
@@ -74,14 +75,6 @@ async def load(url: str, clients: int = 2) -> AsyncIterator[list[httpx.Response]
         assert all(isinstance(failure, asyncio.CancelledError) for failure in failures), failures
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(int(PATIENCE / 0.05)):
-        if await asyncio.to_thread(condition):
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("it never came true")
-
-
 def served(metrics_port: int) -> int:
     """How many requests a Triton has answered since it was started; 0 while it is away."""
     try:
@@ -102,11 +95,11 @@ async def test_a_killed_triton_is_replaced_by_the_other_and_used_again_when_it_i
         with running_gateway("--engine", "triton", "--triton-url", urls) as (url, _):
             async with load(url) as answers:
                 for triton, port in zip(both, ports, strict=True):
-                    await until(lambda: min(map(served, ports)) > ENOUGH)  # they take turns
+                    await asyncio.to_thread(until, lambda: min(map(served, ports)) > ENOUGH)  # they take turns
                     assert triton.pid is not None
                     os.kill(triton.pid, signal.SIGKILL)
-                    await until(lambda port=port: served(port) == 0)  # type: ignore[misc]
-                await until(lambda: min(map(served, ports)) > ENOUGH)
+                    await asyncio.to_thread(until, lambda port=port: served(port) == 0)  # type: ignore[misc]
+                await asyncio.to_thread(until, lambda: min(map(served, ports)) > ENOUGH)
             ready = await asyncio.to_thread(httpx.get, f"{url}/v2/health/ready")
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text.partition(',"request_id"')[0] for answer in answers}) == 1
@@ -131,9 +124,9 @@ async def test_versions_are_taken_up_from_tritons_that_others_look_after(reposit
                 await asyncio.sleep(3)
                 assert await asyncio.to_thread(versions) == [1]  # the other does not have it yet
                 publish_next(copies[1], keep=1)
-                await until(lambda: versions() == [2])
+                await asyncio.to_thread(until, lambda: versions() == [2])
                 sent = len(answers)
-                await until(lambda: len(answers) > sent + 10)
+                await asyncio.to_thread(until, lambda: len(answers) > sent + 10)
                 # Its own request: one of the load that began before may be the last that is answered.
                 newest = await asyncio.to_thread(httpx.post, f"{url}/v1/tag", content=PHOTO)
     assert {answer.status_code for answer in answers} == {200}
@@ -164,11 +157,11 @@ async def test_what_a_hung_triton_took_is_answered_by_the_other(repository: Path
                     started, before = time.monotonic(), len(answers)
                     results = await tagger.tag([PHOTO] * 12)
                     took = time.monotonic() - started
-                    await until(lambda: len(answers) > before + 30)
+                    await asyncio.to_thread(until, lambda: len(answers) > before + 30)
                 finally:
                     os.kill(hung, signal.SIGCONT)
                 was = served(metrics[1])
-                await until(lambda: served(metrics[1]) > was + ENOUGH)  # it is used again
+                await asyncio.to_thread(until, lambda: served(metrics[1]) > was + ENOUGH)  # it is used again
     assert {answer.status_code for answer in answers} == {200}
     assert max(answer.elapsed.total_seconds() for answer in answers) < SOON
     assert [result.error for result in results] == [None] * 12

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, free_port, running_gateway
+from tests.polling import until
 from tests.serving.publishing import copy_to_change, publish_next
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
@@ -65,13 +66,6 @@ class Load:
         self._done.set()
         for thread in self._threads:
             thread.join()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def until_newest(url: str, version: int) -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from labelwise.errors import LabelwiseError
 from serving.temporary import TemporaryFolder
 from tests.conftest import ROOT
+from tests.polling import until
 
 _OWNER = """
 import pathlib, sys, time
@@ -58,10 +58,7 @@ def test_it_goes_with_a_process_that_is_killed(tmp_path: Path, with_its_group: b
         else:
             owner.kill()
         owner.wait()
-    deadline = time.monotonic() + 60
-    while folder.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not folder.exists())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
@@ -85,7 +82,4 @@ def test_files_and_empty_folders_elsewhere_go_with_it(tmp_path: Path):
             file.touch()
         owner.kill()
         owner.wait()
-    deadline = time.monotonic() + 60
-    while list(tmp_path.iterdir()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not list(tmp_path.iterdir()))

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch._inductor.config import cpp
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec
+from tests.polling import until
 from training.checkpoint import load_checkpoint, load_state
 from training.config import TrainConfig
 from training.data import read_data
@@ -115,9 +115,7 @@ def test_a_signal_saves_and_exits(number: signal.Signals, dataset: Path, config:
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run/state.pt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until((tmp_path / "run/state.pt").is_file)
     os.killpg(process.pid, number)
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)

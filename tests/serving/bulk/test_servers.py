@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import free_port, running_gateway
+from tests.polling import until
 from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_command
 
 
@@ -59,13 +60,6 @@ def test_a_server_that_dies_and_returns_loses_nothing(many: Callable[[int], Path
     rows = rows_of(tmp_path / "t.parquet")
     assert len(rows) == 150
     assert not [row for row in rows.values() if row["error"]]
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_patience_ends_and_the_run_goes_on_later(

@@ -8,8 +8,8 @@ import pytest
 
 from serving.client import Tagger, TagResult, WrongContract
 from tests.conftest import free_port, running_gateway
+from tests.polling import until
 from tests.serving.publishing import publish_next
-from tests.serving.test_reload import until
 
 
 def versions(url: str) -> list[int]:

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from serving.decoding.limits import Limits
 from serving.decoding.pixel_budget import PixelBudget
 from serving.decoding.pool import DecoderPool, PoolClosed
 from tests.conftest import ROOT
+from tests.polling import until, until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -55,13 +55,6 @@ def encoded(side: int, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind, **options)
     return stream.getvalue()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 def only(made: DecoderPool) -> Any:
@@ -123,11 +116,11 @@ async def test_a_process_that_hangs_is_replaced_after_the_deadline() -> None:
         hung = only(made)
         os.kill(hung.pid, signal.SIGSTOP)  # as hung as can be: no code of its own runs any more
         late = asyncio.create_task(made.run("photo", PHOTO, SIZE, 0.2))
-        await until(lambda: hung.job is not None)
+        await until_async(lambda: hung.job is not None)
         assert await made.run("photo", PHOTO, SIZE, PATIENCE)  # by a second one
         with pytest.raises(asyncio.TimeoutError):
             await late
-        await until(lambda: hung not in made.processes and len(made.processes) == 2)
+        await until_async(lambda: hung not in made.processes and len(made.processes) == 2)
         assert not is_alive(hung.pid)
         assert await asyncio.gather(*(made.run("photo", PHOTO, SIZE, PATIENCE) for _ in range(4)))
 
@@ -137,7 +130,7 @@ async def test_a_process_is_ended_when_its_caller_is_gone() -> None:
         hung = only(made)
         os.kill(hung.pid, signal.SIGSTOP)
         gone = asyncio.create_task(made.run("photo", PHOTO, SIZE, PATIENCE))
-        await until(lambda: hung.job is not None)
+        await until_async(lambda: hung.job is not None)
         await asyncio.sleep(0)  # the job is sent in the loop's next turn
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
@@ -195,7 +188,7 @@ async def test_a_process_that_is_killed_fails_its_photo_alone() -> None:
         killed = only(made)
         os.kill(killed.pid, signal.SIGSTOP)
         fails = asyncio.create_task(made.run("photo", PHOTO, SIZE, PATIENCE))
-        await until(lambda: killed.job is not None)
+        await until_async(lambda: killed.job is not None)
         others = [asyncio.create_task(made.run("photo", PHOTO, SIZE, PATIENCE)) for _ in range(3)]
         os.kill(killed.pid, signal.SIGKILL)  # as the kernel does when memory is short
         with pytest.raises(DecoderEnded) as ended:
@@ -209,7 +202,7 @@ async def test_an_idle_process_that_dies_is_replaced() -> None:
     async with pool() as made:
         dead = only(made)
         os.kill(dead.pid, signal.SIGKILL)
-        await until(lambda: dead not in made.processes)
+        await until_async(lambda: dead not in made.processes)
         assert await made.run("photo", PHOTO, SIZE, PATIENCE)
 
 
@@ -234,9 +227,9 @@ async def test_a_picture_that_waits_for_room_does_not_keep_its_process_when_nobo
     taken = budget.ask(900_000, lambda: None)
     try:
         large = asyncio.create_task(made.run("photo", encoded(1200), SIZE, PATIENCE))
-        await until(lambda: any(process.job is not None for process in made.processes))
+        await until_async(lambda: any(process.job is not None for process in made.processes))
         before = only(made)
-        await until(
+        await until_async(
             lambda: before.job.is_sent and not before.job.share.is_held
         )  # it was given a million, and needs more
         large.cancel()
@@ -262,7 +255,7 @@ async def test_close_ends_all_and_refuses_whoever_comes_or_waits() -> None:
         process = only(made)
         os.kill(process.pid, signal.SIGSTOP)
         waiting = [asyncio.create_task(made.run("photo", PHOTO, SIZE, PATIENCE)) for _ in range(2)]
-        await until(lambda: process.job is not None)
+        await until_async(lambda: process.job is not None)
         await made.close()
         for one in waiting:
             with pytest.raises(PoolClosed):
@@ -307,7 +300,4 @@ def test_no_decoder_outlives_a_parent_that_is_killed() -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + PATIENCE
-    while is_alive(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not is_alive(child))

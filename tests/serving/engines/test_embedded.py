@@ -11,6 +11,7 @@ from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
 from serving.engines.base import UnknownModel
 from serving.engines.embedded import EmbeddedEngine
+from tests.polling import until_async
 from tests.serving.publishing import publish_next
 
 pytestmark = pytest.mark.anyio
@@ -114,10 +115,6 @@ async def test_it_looks_by_itself_and_only_while_it_runs(changing: Path) -> None
     engine = EmbeddedEngine(Repository.open(changing), threads=1, reload_interval=0.05)
     await engine.start()
     publish_next(changing)
-    for _ in range(600):
-        if catalogue(engine) == {"scenes": [1, 2]}:
-            break
-        await asyncio.sleep(0.05)
-    assert catalogue(engine) == {"scenes": [1, 2]}
+    await until_async(lambda: catalogue(engine) == {"scenes": [1, 2]})
     await engine.close()
     assert not await engine.is_ready()

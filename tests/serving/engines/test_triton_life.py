@@ -22,6 +22,7 @@ from serving.local_triton.server import LocalTriton
 from tests.conftest import ROOT, free_port
 from tests.export.test_real_triton import encoded
 from tests.export.test_real_triton import triton as explicit_triton
+from tests.polling import until
 from tests.serving.engines.test_triton import noise, outcome
 from tests.serving.publishing import copy_to_change, publish_next
 
@@ -189,14 +190,13 @@ async def test_cancelled_requests_leave_tritons_queue(repository: Path) -> None:
 
 async def until_counted(metrics_port: int, what: str, wanted: int) -> None:
     """Triton counts a moment after it has answered."""
-    async with httpx.AsyncClient() as client:
-        for _ in range(int(PATIENCE / 0.05)):
-            text = (await client.get(f"http://127.0.0.1:{metrics_port}/metrics")).text
-            found = re.search(rf"nv_inference_{re.escape(what)} (\d+)", text)
-            if found and int(found[1]) >= wanted:
-                return
-            await asyncio.sleep(0.05)
-    raise AssertionError(f"Triton never counted {wanted} of {what}")
+
+    def is_counted() -> bool:
+        text = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics").text
+        found = re.search(rf"nv_inference_{re.escape(what)} (\d+)", text)
+        return found is not None and int(found[1]) >= wanted
+
+    await asyncio.to_thread(until, is_counted)
 
 
 async def test_two_at_the_same_ports_at_once_do_not_share_a_triton(repository: Path) -> None:

@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from serving.gateway.access.keys import add_key, revoke_key
 from serving.gateway.supervisor import settings_of_each, supervise
 from serving.settings import Settings
 from tests.conftest import ROOT, free_port, running_gateway
+from tests.polling import until
 from tests.serving.raw_http import connect, read_to_the_end
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
@@ -31,13 +30,6 @@ def children(pid: int) -> list[int]:
     """Workers of a gateway: what it spawned, but for the process that watches over its shared resources."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def tagged(url: str) -> float:

@@ -17,13 +17,12 @@ from serving.local_triton.install import find_triton
 from serving.local_triton.server import LocalTriton
 from serving.triton.channel import CHANNEL
 from tests.conftest import ROOT, free_port
-from tests.serving.local_triton.test_server import comes_true
+from tests.polling import until, until_async
 from tests.serving.publishing import copy_to_change, publish_next
 
 pytestmark = pytest.mark.anyio
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
-PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +53,11 @@ async def versions(client: grpcclient.InferenceServerClient, model: str) -> list
     return sorted(map(int, metadata.versions))
 
 
-async def until(client: grpcclient.InferenceServerClient, model: str, expected: list[int]) -> None:
-    for _ in range(int(PATIENCE / 0.05)):
-        if await versions(client, model) == expected:
-            return
-        await asyncio.sleep(0.05)
-    assert await versions(client, model) == expected
+async def until_served(client: grpcclient.InferenceServerClient, model: str, expected: list[int]) -> None:
+    async def is_served() -> bool:
+        return await versions(client, model) == expected
+
+    await until_async(is_served)
 
 
 async def ask_on_and_on(client: grpcclient.InferenceServerClient, done: asyncio.Event) -> list[float]:
@@ -81,20 +79,20 @@ async def test_it_follows_versions_and_taggers_and_its_own_clients_notice_nothin
         done = asyncio.Event()
         asking = asyncio.create_task(ask_on_and_on(client, done))
         publish_next(repository, keep=1)
-        await until(client, "scenes_model", [1, 2])  # the old one is there for whoever began with it
-        await until(client, "scenes", [2])
-        await until(client, "scenes_model", [2])
+        await until_served(client, "scenes_model", [1, 2])  # the old one is there for whoever began with it
+        await until_served(client, "scenes", [2])
+        await until_served(client, "scenes_model", [2])
         publish_next(repository)
-        await until(client, "scenes_model", [2, 3])
-        await until(client, "scenes", [3])
+        await until_served(client, "scenes_model", [2, 3])
+        await until_served(client, "scenes", [3])
         publish_next(repository)  # the policy is to load two
-        await until(client, "scenes_model", [3, 4])
+        await until_served(client, "scenes_model", [3, 4])
         publish_next(repository, name="other")
-        await until(client, "other", [1])
+        await until_served(client, "other", [1])
         for part in ("other", "other_decode", "other_model"):
             shutil.rmtree(repository / part)
         for part in ("other", "other_decode", "other_model"):
-            await until(client, part, [])
+            await until_served(client, part, [])
         done.set()
         assert len(set(np.round(await asking, 4))) == 4  # each version has answered, and nothing has failed
         assert "is not served" not in caplog.text
@@ -108,22 +106,22 @@ async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart
     repository, triton = changing
     async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         publish_next(repository, keep=1, broken=True)
-        assert await asyncio.to_thread(comes_true, lambda: "version 2 is not served" in caplog.text, PATIENCE)
+        await asyncio.to_thread(until, lambda: "version 2 is not served" in caplog.text)
         assert await versions(client, "scenes") == [1]
         elsewhere = Path(shutil.copytree(repository, repository.with_name("elsewhere")))
         publish_next(elsewhere)
         (elsewhere / "scenes_model/3/model.py").write_text("no Python")
         shutil.copytree(elsewhere, repository, dirs_exist_ok=True)
-        assert await asyncio.to_thread(comes_true, lambda: "version 3 is not served" in caplog.text, PATIENCE)
+        await asyncio.to_thread(until, lambda: "version 3 is not served" in caplog.text)
         for model in ("scenes", "scenes_model", "scenes_decode"):
-            await until(client, model, [1])
+            await until_served(client, model, [1])
         assert triton.pid is not None
         os.kill(triton.pid, signal.SIGKILL)
-        await until(client, "scenes", [])
-        await until(client, "scenes", [1])
+        await until_served(client, "scenes", [])
+        await until_served(client, "scenes", [1])
         publish_next(repository, keep=1)
-        await until(client, "scenes_model", [4])
-        await until(client, "scenes", [4])
+        await until_served(client, "scenes_model", [4])
+        await until_served(client, "scenes", [4])
         assert caplog.text.count("is not served") == 2
 
 
@@ -137,12 +135,12 @@ async def test_a_program_that_only_triton_finds_broken_delays_no_good_version(
         publish_next(elsewhere)
         (elsewhere / "scenes_model/2/model.py").write_text("import there_is_no_such_module")
         shutil.copytree(elsewhere, repository, dirs_exist_ok=True)
-        assert await asyncio.to_thread(comes_true, lambda: "version 2 is not served" in caplog.text, PATIENCE)
+        await asyncio.to_thread(until, lambda: "version 2 is not served" in caplog.text)
         assert "there_is_no_such_module" in caplog.text
         publish_next(repository)
-        await until(client, "scenes", [3])
+        await until_served(client, "scenes", [3])
         assert triton.pid is not None
         os.kill(triton.pid, signal.SIGKILL)
-        await until(client, "scenes", [])
-        await until(client, "scenes", [3])
+        await until_served(client, "scenes", [])
+        await until_served(client, "scenes", [3])
         assert caplog.text.count("is not served") == 1

@@ -10,8 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from serving.local_triton.install import TritonInstall, find_triton
 from serving.local_triton.log import parse_line
 from serving.local_triton.server import LocalTriton
 from tests.conftest import free_port
+from tests.polling import until
 
 try:
     find_triton()
@@ -54,13 +53,6 @@ def group(leader: int) -> dict[int, list[str]]:
 def shared_memory(members: dict[int, list[str]]) -> list[Path]:
     """The files of the Python backend's processes; a stub is called with the name of its own."""
     return [Path("/dev/shm", command[2]) for command in members.values() if command[0].endswith("_stub")]
-
-
-def comes_true(condition: Callable[[], bool], within: float) -> bool:
-    deadline = time.monotonic() + within
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
 
 
 async def start_and_stop(triton: LocalTriton) -> None:
@@ -115,7 +107,7 @@ def test_killed_triton_is_started_again(repository: Path, caplog: pytest.LogCapt
         regions = shared_memory(group(first))
         try:
             os.kill(first, signal.SIGKILL)
-            assert await asyncio.to_thread(comes_true, lambda: triton.pid not in (None, first), 10)
+            await asyncio.to_thread(until, lambda: triton.pid not in (None, first))
             assert not group(first)
             assert not [region for region in regions if region.exists()]
         finally:
@@ -147,7 +139,7 @@ def test_cancelled_start_leaves_nothing_behind(repository: Path) -> None:
     async def scenario() -> int:
         triton = local_triton(repository)
         starting = asyncio.create_task(triton.start())
-        assert await asyncio.to_thread(comes_true, lambda: triton.pid is not None, 10)
+        await asyncio.to_thread(until, lambda: triton.pid is not None)
         pid = triton.pid
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -180,8 +172,8 @@ asyncio.run(main())
         pid = int(parent.stdout.readline())
         assert group(pid)
         parent.kill()
-    assert comes_true(lambda: not group(pid), within=30)
-    assert comes_true(lambda: not list(tmp_path.iterdir()), within=30)  # its folder of backends and models
+    until(lambda: not group(pid))
+    until(lambda: not list(tmp_path.iterdir()))  # its folder of backends and models
 
 
 @needs_triton

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from serving.gateway.access.auth import RequireKey
 from serving.gateway.access.keys import KeyRing, add_key, revoke_key
 from tests.conftest import ROOT, running_gateway
-from tests.serving.gateway.access.test_keys import eventually
+from tests.polling import until
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 OPEN = (
@@ -105,9 +105,9 @@ def test_keys_come_and_go_while_it_runs(client: httpx.Client, file: Path) -> Non
         return client.get("/v1/models", headers={"X-API-Key": key}).status_code
 
     guest = add_key(file, "guest")
-    assert eventually(lambda: status(guest) == 200)
+    until(lambda: status(guest) == 200)
     revoke_key(file, "guest")
-    assert eventually(lambda: status(guest) == 401)
+    until(lambda: status(guest) == 401)
 
 
 def test_the_openapi_document_tells(client: httpx.Client) -> None:

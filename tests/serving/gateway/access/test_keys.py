@@ -4,7 +4,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from labelwise.errors import LabelwiseError
 from serving.gateway.access.keys import KeyRing, add_key, read_keys, revoke_key
 from tests.conftest import ROOT
+from tests.polling import until
 
 
 @pytest.fixture
@@ -23,16 +23,6 @@ def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "labelwise.keys"
-
-
-def eventually(holds: object) -> bool:
-    """Whether `holds()` becomes true; the ring looks at its file once a second."""
-    deadline = time.monotonic() + 15
-    while not holds():  # type: ignore[operator]
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_only_a_hash_is_stored_and_for_the_owner_alone(file: Path) -> None:
@@ -78,9 +68,9 @@ def test_a_change_of_the_file_holds_without_a_restart(file: Path) -> None:
     first = add_key(file, "first")
     ring = KeyRing(file)
     second = add_key(file, "second")
-    assert eventually(lambda: ring.name_of(second) == "second")
+    until(lambda: ring.name_of(second) == "second")
     revoke_key(file, "first")
-    assert eventually(lambda: ring.name_of(first) is None)
+    until(lambda: ring.name_of(first) is None)
     assert ring.name_of(second) == "second"
 
 
@@ -90,20 +80,20 @@ def test_what_the_file_no_longer_says_does_not_hold(file: Path) -> None:
     ring = KeyRing(file)
     whole = file.read_text()
     file.write_text(whole.replace("first sha256:", "first sha257:"))
-    assert eventually(lambda: ring.name_of(first) is None)
+    until(lambda: ring.name_of(first) is None)
     assert ring.name_of(second) == "second"
     file.unlink()
-    assert eventually(lambda: ring.name_of(second) is None)
+    until(lambda: ring.name_of(second) is None)
     if hasattr(os, "mkfifo"):
         os.mkfifo(file)  # opening it to read would wait for a writer, and the event loop with it
-        assert eventually(lambda: ring.name_of(second) is None)
+        until(lambda: ring.name_of(second) is None)
         file.unlink()
     file.write_text(whole)
-    assert eventually(lambda: ring.name_of(first) == "first")
+    until(lambda: ring.name_of(first) == "first")
     file.write_text(whole + "#" * 2**20)  # to read without end would take all memory
-    assert eventually(lambda: ring.name_of(first) is None)
+    until(lambda: ring.name_of(first) is None)
     file.write_text(whole)
-    assert eventually(lambda: ring.name_of(first) == "first")
+    until(lambda: ring.name_of(first) == "first")
 
 
 @pytest.mark.parametrize("line", ["ci", "ci secret", "ci sha256:12", "ci sha256:" + "g" * 64, "c i sha256:" + "0" * 64])

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -19,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from serving.gateway.access.keys import add_key
 from tests.conftest import ROOT, free_port, running_gateway
+from tests.polling import until
 from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
@@ -165,9 +165,7 @@ def assert_stages(spans: list[Received], url: str) -> dict[str, Received]:
     assert httpx.post(f"{url}/v1/tag", content=PHOTO, headers=sampled, timeout=PATIENCE).status_code == 200
     other = {"traceparent": f"00-{'a' * 32}-{PARENT}-00"}
     assert httpx.post(f"{url}/v1/tag", content=PHOTO, headers=other, timeout=PATIENCE).status_code == 200
-    deadline = time.monotonic() + PATIENCE
-    while len(spans) < 4 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: len(spans) >= 4)
     found = {span.name: span for span in spans}
     assert set(found) == {"POST /v1/tag", "receive", "decode", "engine"}
     assert {span.trace_id for span in spans} == {TRACE}
@@ -198,10 +196,7 @@ def test_a_trace_goes_on_in_triton(triton_arguments: dict[str, str]) -> None:
             assert httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=PATIENCE).status_code == 200
             assert httpx.post(f"{url}/v1/tag", content=PHOTO, headers=sampled, timeout=PATIENCE).status_code == 200
             # Triton sends its spans every five seconds. What it holds when it ends may be lost.
-            deadline = time.monotonic() + PATIENCE
-            while not _below_the_engine(spans) and time.monotonic() < deadline:
-                time.sleep(0.1)
-        assert _below_the_engine(spans)
+            until(lambda: _below_the_engine(spans))
         assert {span.trace_id for span in spans} == {TRACE}
 
 

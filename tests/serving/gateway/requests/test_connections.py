@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, running_gateway
+from tests.polling import until
 from tests.serving.raw_http import (
     GET,
     GET_AND_CLOSE,
@@ -26,7 +27,6 @@ from tests.serving.raw_http import (
     send_until_cut,
     wait_for_room,
 )
-from tests.serving.test_reload import until
 
 
 @pytest.fixture(scope="module")

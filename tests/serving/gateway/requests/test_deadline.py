@@ -6,8 +6,7 @@ import re
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import running_gateway
+from tests.polling import until
 from tests.serving.gateway.requests.test_decoders import decoder
 from tests.serving.gateway.routes.test_tag import assert_problem
 from tests.serving.raw_http import PHOTO, connect
@@ -58,13 +58,6 @@ def test_what_is_no_time(client: httpx.Client, given: str) -> None:
 def value(url: str, series: str) -> float:
     found = re.search(rf"^{re.escape(series)} (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
     return float(found[1]) if found else 0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def batch_request(photo: bytes, count: int) -> bytes:

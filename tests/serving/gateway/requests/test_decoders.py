@@ -15,6 +15,7 @@ from PIL import Image
 
 from labelwise.image import is_ordinary
 from tests.conftest import ROOT, running_gateway
+from tests.polling import until
 from tests.serving.gateway.routes.test_tag import assert_problem
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the decoders as Linux shows processes")
@@ -42,13 +43,13 @@ def gateway() -> Iterator[tuple[str, int]]:
 
 def decoder(gateway: int) -> int:
     """The process id of the only decoder, once there is one."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        for number in Path(f"/proc/{gateway}/task/{gateway}/children").read_text().split():
-            if b"serving.decoding.child" in Path(f"/proc/{number}/cmdline").read_bytes():
-                return int(number)
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    children = Path(f"/proc/{gateway}/task/{gateway}/children")
+
+    def decoders() -> list[int]:
+        found = map(int, children.read_text().split())
+        return [pid for pid in found if b"serving.decoding.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    return until(decoders)[0]
 
 
 def post(url: str, photo: bytes, address: str = "/v1/tag", **headers: str) -> httpx.Response:
@@ -123,7 +124,5 @@ def test_decoders_end_with_their_gateway(stop: signal.Signals) -> None:
         child = decoder(process.pid)
         process.send_signal(stop)
         process.wait(PATIENCE)
-        deadline = time.monotonic() + PATIENCE
-        while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        command = Path(f"/proc/{child}/cmdline")
+        until(lambda: not command.exists() or not command.read_bytes())

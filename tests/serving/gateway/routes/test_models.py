@@ -10,8 +10,8 @@ import pytest
 from labelwise.spec import TaggerSpec
 from serving.client import Tagger, UnknownModel
 from tests.conftest import running_gateway
+from tests.polling import until
 from tests.serving.publishing import copy_to_change, publish_next
-from tests.serving.test_reload import until
 
 
 def test_the_contract_is_tagger_json(gateway_url: str, repository: Path) -> None:
