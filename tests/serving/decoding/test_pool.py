@@ -18,7 +18,7 @@ from PIL import Image
 
 from labelwise.errors import LabelwiseError
 from labelwise.image import ImageError, load_photo, open_small
-from serving.decoding import process as process_module
+from serving.decoding import decoder_process
 from serving.decoding.decoder_process import DecoderEnded
 from serving.decoding.limits import Limits
 from serving.decoding.pixel_budget import PixelBudget
@@ -266,7 +266,7 @@ async def test_close_ends_all_and_refuses_whoever_comes_or_waits() -> None:
 
 
 async def test_a_decoder_that_cannot_start_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "_CHILD", "raise SystemExit(3)")
+    monkeypatch.setattr(decoder_process, "_CHILD", "raise SystemExit(3)")
     made = DecoderPool(1, PixelBudget(1))
     made.launch()
     with pytest.raises(LabelwiseError, match="status 3"):
