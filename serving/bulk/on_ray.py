@@ -1,9 +1,8 @@
-"""`labelwise tag --ray`: the same tagging as a stage of Ray Data, on as many machines as its cluster has.
+"""`labelwise tag --ray`: the same tagging by actors of Ray, on as many machines as its cluster has.
 
-Photos are found here, and so are the ledger and the output: they are small. Ray's actors read the photos from storage
-that all machines share, decode and tag them; photos out of archives travel with their bytes. Ray starts an actor anew
-that was lost, and gives its photos to another one. It works in waves, so that no more than a wave is in memory here;
-each begins with starting the actors, so a wave has a minute's work or so.
+This process finds the photos and writes the journal and the output, which is little work. The actors read the photos
+from storage that all machines share, decode and tag them; photos in archives travel with their bytes. Ray restarts an
+actor that was lost and gives it its photos again.
 """
 
 import asyncio
@@ -14,122 +13,79 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from labelwise.errors import LabelwiseError
 from serving.bulk.chunks import Chunk
-from serving.bulk.records import Records
 from serving.bulk.rows import Row
 from serving.bulk.sources.found import FoundPhoto, read_file
 from serving.bulk.tag_options import TagOptions
 
 logger = logging.getLogger("labelwise.bulk")
 
-_WAVE = 2_000  # photos for each actor
-_WAVE_BYTES = 256 * 2**20  # of photos out of archives
+REQUESTS_A_CHUNK = 4  # fewer, larger messages to actors
 _WORDS = 300  # characters of an actor's last words
-
-
-def _start_ray(workers: int | None) -> int:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine; how many actors it shall have."""
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    return workers or int(ray.cluster_resources().get("CPU", 1))
 
 
 def score_on_ray(
     chunks: Iterator[Chunk],
     options: TagOptions,
     batch: int,
-    records: Records,
+    keep: Callable[[Chunk], None],
     is_stopped: Callable[[], bool],
 ) -> None:
-    """Give all of `chunks` to actors, `batch` photos at a time, and what they make of them to `records`."""
-    workers = _start_ray(options.workers)
-    for wave in _waves(chunks, workers):
-        records.skip(wave)
-        records.keep(wave.rows)
-        for rows in _tagged(wave.photos, options, batch, workers) if wave.photos else ():
-            records.keep(rows)
+    """Have actors score all `chunks`, `batch` photos per request, and give the rows to `keep`."""
+    import ray
+
+    try:
+        pool = _start_actors(options, batch)
+        for chunk in chunks:
+            keep(chunk)
+            if not pool.has_free():
+                keep(Chunk(rows=pool.get_next_unordered()))
             if is_stopped():
                 return
-
-
-def _waves(chunks: Iterator[Chunk], workers: int) -> Iterator[Chunk]:
-    wave = Chunk()
-    for chunk in chunks:
-        wave.photos += chunk.photos
-        wave.rows += chunk.rows
-        wave.skipped += chunk.skipped
-        wave.skipped_broken += chunk.skipped_broken
-        held = sum(photo.size for photo in wave.photos if photo.file is None)
-        if len(wave.photos) >= _WAVE * workers or held > _WAVE_BYTES:
-            yield wave
-            wave = Chunk()
-    yield wave
-
-
-def _tagged(photos: Sequence[FoundPhoto], options: TagOptions, batch: int, workers: int) -> Iterator[list[Row]]:
-    import ray
-    import ray.data
-
-    shared = replace(options, repository=options.repository.absolute(), threads=1)  # actors have folders of their own
-    blocks = min(len(photos), max(workers * 4, len(photos) // 256))
-    tagged = ray.data.from_items([_item(photo) for photo in photos], override_num_blocks=blocks).map_batches(
-        _Actor,
-        fn_constructor_args=(shared,),
-        batch_size=batch,
-        compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=1,
-    )
-    try:
-        for table in tagged.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield [_row(item) for item in table.to_pylist()]
+            if chunk.photos:
+                pool.submit(_score, [_anywhere(photo) for photo in chunk.photos])
+        while pool.has_next() and not is_stopped():
+            keep(Chunk(rows=pool.get_next_unordered()))
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         raise LabelwiseError(f"Ray could not go on: {' '.join(str(cause).split())[-_WORDS:]}") from error
 
 
-class _Actor:
-    """One process of the cluster, which holds the tagger. A batch is columns of `_item`s, and becomes those of rows."""
+def _start_actors(options: TagOptions, batch: int) -> Any:
+    """On the cluster of RAY_ADDRESS, or on a Ray that is started on this machine."""
+    import ray
+    from ray.util import ActorPool
 
-    def __init__(self, options: TagOptions) -> None:
-        self._loop = asyncio.new_event_loop()
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    shared = replace(options, repository=options.repository.absolute(), threads=1)  # actors have other current folders
+    actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(_TaggingActor)
+    actors = [actor.remote(shared, batch) for _ in range(options.workers or int(ray.cluster_resources().get("CPU", 1)))]
+    return ActorPool(actors * 2)  # each has a chunk waiting while it scores one
+
+
+class _TaggingActor:
+    """One process of the cluster, which holds the tagger."""
+
+    def __init__(self, options: TagOptions, batch: int) -> None:
+        self._loop, self._batch = asyncio.new_event_loop(), batch
         transport = options.transport()
         self._loop.run_until_complete(transport.connect())
         self._scorer, _ = options.scorer(transport, logger.warning)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        photos = [_photo(*values) for values in zip(*(batch[name] for name in _ITEM), strict=True)]
-        rows = self._loop.run_until_complete(self._scorer.score(photos))
-        return {
-            "path": [row.path for row in rows],
-            "size": [row.size for row in rows],
-            "mtime_ns": [row.mtime_ns for row in rows],
-            "scores": [b"" if row.scores is None else row.scores.astype("<f4").tobytes() for row in rows],
-            "error": [row.error or "" for row in rows],
-            "detail": [row.detail or "" for row in rows],
-        }
+    def score(self, photos: Sequence[FoundPhoto]) -> list[Row]:
+        requests = (photos[at : at + self._batch] for at in range(0, len(photos), self._batch))
+        return [row for request in requests for row in self._loop.run_until_complete(self._scorer.score(request))]
 
 
-_ITEM = ("path", "size", "mtime_ns", "file", "data")
+def _score(actor: Any, photos: Sequence[FoundPhoto]) -> Any:
+    return actor.score.remote(photos)
 
 
-def _item(photo: FoundPhoto) -> dict[str, Any]:
-    """As Arrow can carry it; the file's name as bytes, for it may be no UTF-8."""
-    file, data = (os.fsencode(os.path.abspath(photo.file)), b"") if photo.file else (b"", photo.read())  # noqa: PTH100
-    return dict(zip(_ITEM, (photo.path, photo.size, photo.mtime_ns, file, data), strict=True))
-
-
-def _photo(path: str, size: int, mtime_ns: int, file: bytes, data: bytes) -> FoundPhoto:
-    if not file:
-        return FoundPhoto(str(path), int(size), int(mtime_ns), lambda: bytes(data))
-    name = os.fsdecode(file)
-    return FoundPhoto(str(path), int(size), int(mtime_ns), functools.partial(read_file, name), name)
-
-
-def _row(item: dict[str, Any]) -> Row:
-    scores = np.frombuffer(item["scores"], "<f4") if item["scores"] else None
-    return Row(item["path"], item["size"], item["mtime_ns"], scores, item["error"] or None, item["detail"] or None)
+def _anywhere(photo: FoundPhoto) -> FoundPhoto:
+    """The photo with an absolute path, for actors with another current folder."""
+    if photo.file is None:
+        return photo
+    file = os.path.abspath(photo.file)  # noqa: PTH100
+    return replace(photo, file=file, read=functools.partial(read_file, file))

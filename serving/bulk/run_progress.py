@@ -4,16 +4,37 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from serving.bulk.records import Counts
+from serving.bulk.chunks import Chunk
 
 _LINE_EVERY = 5.0  # seconds
 _RATE_OVER = 10.0  # seconds
+
+
+@dataclass
+class Counts:
+    """How many photos of this run were tagged, are broken, or were skipped because an earlier run did them."""
+
+    tagged: int = 0
+    broken: int = 0
+    skipped: int = 0
+    skipped_broken: int = 0
+
+    def add(self, chunk: Chunk) -> None:
+        broken = sum(row.error is not None for row in chunk.rows)
+        self.broken += broken
+        self.tagged += len(chunk.rows) - broken
+        self.skipped += chunk.skipped
+        self.skipped_broken += chunk.skipped_broken
+
+    @property
+    def seen(self) -> int:
+        return self.tagged + self.broken + self.skipped
 
 
 class _Console(Console):
@@ -21,7 +42,7 @@ class _Console(Console):
         self.quiet = True  # rich would end the program
 
 
-class Progress:
+class RunProgress:
     """Follows the counts on stderr; use as a context manager. `count` says how many photos there are, or None.
 
     The terminal may be closed meanwhile: that nobody looks any more ends no run.
@@ -29,7 +50,7 @@ class Progress:
 
     def __init__(self, count: Callable[[], int | None]) -> None:
         self._console = _Console(stderr=True, soft_wrap=True)
-        self._bar = Bar(
+        self._bar = Progress(
             TextColumn("tagging"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -45,7 +66,7 @@ class Progress:
         self._line_at = time.monotonic() + _LINE_EVERY
         self._marks = [(time.monotonic(), 0)]
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "RunProgress":
         with suppress(OSError):
             self._bar.start()
         # Beside the run, for it may take as long as a look at every folder takes; a daemon, for nobody waits for it.

@@ -11,20 +11,21 @@ from dataclasses import dataclass
 
 from labelwise.errors import LabelwiseError
 from labelwise.image import SUFFIXES
-from serving.bulk.chunk_runner import Pipeline
-from serving.bulk.chunks import read_chunks
+from serving.bulk.chunk_runner import ChunkRunner
+from serving.bulk.chunks import Chunk, read_chunks
 from serving.bulk.ledger import Ledger
 from serving.bulk.output import Output
-from serving.bulk.records import Counts, Records
 from serving.bulk.rows import Row
-from serving.bulk.run_progress import Progress
+from serving.bulk.run_progress import Counts, RunProgress
 from serving.bulk.sources.finding import STDIN, check_sources, count_photos
 from serving.bulk.sources.found import FoundPhoto
 from serving.bulk.sources.selection import LeftOut, Selection
-from serving.bulk.tag_errors import UsageError
-from serving.bulk.tag_options import REQUEST_BYTES, TagOptions
+from serving.bulk.tag_options import REQUEST_BYTES, TagOptions, check_options
 from serving.client.errors import ServerTimeout, ServerUnavailable
 from serving.client.transport import Transport
+
+_PUBLISH_EVERY = 2.0  # seconds
+_PUBLISH_SHARE = 50  # a publication of one second is followed by so many without one
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Summary:
 
     @property
     def broken(self) -> int:
-        """Photos of this run that have an error, were they read now or before."""
+        """Photos of this run that have an error, from now or from an earlier run."""
         return self.counts.broken + self.counts.skipped_broken
 
     def __str__(self) -> str:
@@ -55,27 +56,14 @@ class Summary:
 
 
 def tag_files(paths: Sequence[str], options: TagOptions) -> Summary:
-    """Tag all photos of `paths`. Raises UsageError before anything is done, and LabelwiseErrors."""
+    """Tag all photos of `paths`. Raises UsageError before it does anything, and LabelwiseError."""
     check_sources(paths, sidecars=options.sidecars is not None)
-    _check_choice(options)
+    check_options(options)
     summary = asyncio.run(_tag(paths, options, Output(options.out, options.every_score)))
     if not summary.counts.seen and not summary.stopped and set(paths) != {STDIN}:
         detail = f"There is no photo in {', '.join(paths)}: names end in {', '.join(SUFFIXES)}. {summary.left_out}"
         raise LabelwiseError(detail.rstrip())
     return summary
-
-
-def _check_choice(options: TagOptions) -> None:
-    if options.servers and options.engine != "embedded":
-        raise UsageError("--server asks servers, and --engine runs the model here: choose one.")
-    if options.key and not options.servers:
-        raise UsageError("--key is for --server.")
-    if options.workers and not options.ray:
-        raise UsageError("--workers is for --ray: without it all cores of this machine are used.")
-    if options.send == "bytes" and not options.servers:
-        raise UsageError("--send bytes is for servers: here photos are decoded anyway.")
-    if options.send == "pixels" and options.at_gateway:
-        raise UsageError("--send pixels is for Triton: the gateway takes photos as they are.")
 
 
 async def _tag(paths: Sequence[str], options: TagOptions, output: Output) -> Summary:
@@ -84,7 +72,7 @@ async def _tag(paths: Sequence[str], options: TagOptions, output: Output) -> Sum
         await _connect(transport, options.patience)
         ledger = output.open(transport.spec, options.force)
         try:
-            return await _Run(paths, options, output, ledger, transport).to_its_end()
+            return await _TaggingRun(paths, options, output, ledger, transport).to_its_end()
         finally:
             ledger.close()
     finally:
@@ -92,7 +80,7 @@ async def _tag(paths: Sequence[str], options: TagOptions, output: Output) -> Sum
 
 
 async def _connect(transport: Transport, patience: float) -> None:
-    """Wait for a first answer as long as for one later on."""
+    """Connect, and wait for the first answer for as long as for later ones."""
     until, is_told = time.monotonic() + patience, False
     while True:
         try:
@@ -105,69 +93,87 @@ async def _connect(transport: Transport, patience: float) -> None:
             is_told = True
 
 
-@dataclass(frozen=True)
-class _Run:
+class _TaggingRun:
     """One run, with everything open that it needs."""
 
-    paths: Sequence[str]
-    options: TagOptions
-    output: Output
-    ledger: Ledger
-    transport: Transport
+    def __init__(
+        self, paths: Sequence[str], options: TagOptions, output: Output, ledger: Ledger, transport: Transport
+    ) -> None:
+        self._paths, self._options, self._output, self._ledger = paths, options, output, ledger
+        self._transport, self._spec = transport, transport.spec
+        self._selection = Selection(options.hidden, options.exclude)
+        self._progress = RunProgress(functools.partial(count_photos, paths, options.out, self._selection))
+        self._counts = Counts()
+        self._publish_at = time.monotonic() + _PUBLISH_EVERY
 
     async def to_its_end(self) -> Summary:
-        """Whatever ends it, what was tagged is in the output then, and the journal is gone only if that is all."""
+        """Whatever ends the run, all that was tagged is in the output. The journal goes if nothing is left to do."""
         started = time.monotonic()
-        publish = functools.partial(self.output.publish, self.ledger, self.transport.spec)
-        selection = Selection(self.options.hidden, self.options.exclude)
-        with Progress(functools.partial(count_photos, self.paths, self.options.out, selection)) as progress:
-            records = Records(self.ledger, publish, progress.show)
-            pipeline = Pipeline(records)
+        runner = ChunkRunner(self._keep)
+        with self._progress:
             try:
-                with _signals(pipeline, progress):
-                    await self._score_all(pipeline, records, progress, selection)
+                with _signals(runner, self._progress):
+                    await self._score_all(runner)
             finally:
-                publish()
-        rows = self.ledger.count()
-        if not pipeline.stopped:
-            self.ledger.delete()
+                self._publish()
+        rows = self._ledger.count()
+        if not runner.stopped:
+            self._ledger.delete()
         seconds = time.monotonic() - started
-        return Summary(self.options.out, records.counts, seconds, rows, pipeline.stopped, selection.left_out)
+        return Summary(self._options.out, self._counts, seconds, rows, runner.stopped, self._selection.left_out)
 
-    async def _score_all(self, pipeline: Pipeline, records: Records, progress: Progress, selection: Selection) -> None:
-        options, spec = self.options, self.transport.spec
-        size, sidecars = options.chunk_size(spec), options.sidecars
-
-        def is_complete(photo: FoundPhoto, row: Row) -> bool:
-            return sidecars is None or sidecars.done(photo, row, spec)
-
-        chunks = read_chunks(self.paths, self.ledger, size, REQUEST_BYTES, is_complete, options.out, selection)
+    async def _score_all(self, runner: ChunkRunner) -> None:
+        options, size = self._options, self._options.chunk_size(self._spec)
         if options.ray:
-            from serving.bulk.on_ray import score_on_ray
+            from serving.bulk.on_ray import REQUESTS_A_CHUNK, score_on_ray
 
-            await asyncio.to_thread(score_on_ray, chunks, options, size, records, lambda: pipeline.stopped)
+            chunks = self._chunks(size * REQUESTS_A_CHUNK)
+            await asyncio.to_thread(score_on_ray, chunks, options, size, self._keep, lambda: runner.stopped)
             return
-        scorer, most = options.scorer(self.transport, progress.note)
+        scorer, most = options.scorer(self._transport, self._progress.note)
         try:
-            await pipeline.run(chunks, scorer.score, most)
+            await runner.run(self._chunks(size), scorer.score, most)
         finally:
             scorer.close()
 
+    def _chunks(self, size: int) -> Iterator[Chunk]:
+        out = self._options.out
+        return read_chunks(self._paths, self._ledger, size, REQUEST_BYTES, self._is_complete, out, self._selection)
+
+    def _is_complete(self, photo: FoundPhoto, row: Row) -> bool:
+        sidecars = self._options.sidecars
+        return sidecars is None or sidecars.done(photo, row, self._spec)
+
+    def _keep(self, chunk: Chunk) -> None:
+        """Put the chunk's rows into the journal, where they are safe, and at times all into the output."""
+        if chunk.rows:
+            self._ledger.put(chunk.rows)
+        self._counts.add(chunk)
+        self._progress.show(self._counts)
+        started = time.monotonic()
+        if started >= self._publish_at:
+            self._publish()
+            ended = time.monotonic()
+            self._publish_at = ended + max(_PUBLISH_EVERY, _PUBLISH_SHARE * (ended - started))
+
+    def _publish(self) -> None:
+        self._output.publish(self._ledger, self._spec)
+
 
 @contextmanager
-def _signals(pipeline: Pipeline, progress: Progress) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal finish what is under way; once more does not wait for it.
+def _signals(runner: ChunkRunner, progress: RunProgress) -> Iterator[None]:
+    """Stop at Ctrl-C, SIGTERM or a closed terminal, once what is under way has ended; at the second signal, at once.
 
-    What the run was told to ignore, by nohup or a shell that put it into the background, is none of these.
+    A signal that the run was told to ignore, by nohup or by a shell that put it into the background, stays ignored.
     """
     loop = asyncio.get_running_loop()
     named = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
     numbers = [number for number in named if number and signal.getsignal(number) is not signal.SIG_IGN]
 
     def stop() -> None:
-        if not pipeline.stopped:
-            progress.note("Stopping; what is under way is finished. Once more stops at once.")
-        pipeline.stop()
+        if not runner.stopped:
+            progress.note("Stopping after what is under way. Press Ctrl-C again to stop at once.")
+        runner.stop()
 
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
         for number in numbers:

@@ -9,6 +9,7 @@ from labelwise.spec import TaggerSpec
 from serving.bulk.in_flight import InFlight
 from serving.bulk.own_engine import OwnEngine
 from serving.bulk.scorer import Scorer
+from serving.bulk.tag_errors import UsageError
 from serving.client.transport import Transport, create_transport
 from serving.settings import load_settings
 
@@ -77,3 +78,17 @@ class TagOptions:
             note=note,
         )
         return scorer, lambda: threads + in_flight.places
+
+
+def check_options(options: TagOptions) -> None:
+    """Raises UsageError for options that do not go together."""
+    if options.servers and options.engine != "embedded":
+        raise UsageError("--server asks servers, and --engine runs the model here: choose one.")
+    if options.key and not options.servers:
+        raise UsageError("--key is for --server.")
+    if options.workers and not options.ray:
+        raise UsageError("--workers is for --ray: without it all cores of this machine are used.")
+    if options.send == "bytes" and not options.servers:
+        raise UsageError("--send bytes is for servers: here photos are decoded anyway.")
+    if options.send == "pixels" and options.at_gateway:
+        raise UsageError("--send pixels is for Triton: the gateway takes photos as they are.")

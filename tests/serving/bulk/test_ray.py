@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -19,9 +20,12 @@ def test_on_two_workers_one_of_which_is_killed(
     tag: Tag, many: Callable[[int], Path], photos: Path, committed: list[Path], tmp_path: Path
 ):
     many(80)
-    tag("photos", "--out", "alone.parquet")
+    shutil.make_archive(str(tmp_path / "more"), "zip", committed[0].parent)
+    tag("photos", "more.zip", "--out", "alone.parquet")
     run = subprocess.Popen(
-        tag_command("photos", "--out", "parts/", "--ray", "--workers", 2, "--repository", ROOT / "model_repository"),
+        tag_command(
+            "photos", "more.zip", "--out", "parts/", "--ray", "--workers", 2, "--repository", ROOT / "model_repository"
+        ),
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": "/tmp"},  # a socket's path may not be long
         stdout=subprocess.PIPE,
@@ -44,7 +48,7 @@ def kill_an_actor(run: subprocess.Popen[str]) -> bool:
                 name = status.read_text().replace("\0", " ")
             except OSError:
                 continue
-            if "MapWorker" in name and descends(int(status.parent.name), run.pid):
+            if "_TaggingActor" in name and descends(int(status.parent.name), run.pid):
                 os.kill(int(status.parent.name), signal.SIGKILL)
                 return True
         time.sleep(0.1)

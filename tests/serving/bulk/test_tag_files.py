@@ -14,9 +14,8 @@ import pytest
 
 from commands.tag import _tell
 from labelwise.errors import LabelwiseError
-from serving.bulk.chunk_runner import Pipeline
-from serving.bulk.records import Counts, Records
-from serving.bulk.run_progress import Progress
+from serving.bulk.chunk_runner import ChunkRunner
+from serving.bulk.run_progress import Counts, RunProgress
 from serving.bulk.tag_files import _connect, _signals
 from serving.client.errors import ServerUnavailable
 from serving.client.transport import create_transport
@@ -44,11 +43,11 @@ def test_a_summary_that_cannot_be_printed_is_one_line(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_it_unless_it_shall_be_ignored(number: signal.Signals):
     async def stops() -> bool:
-        pipeline = Pipeline(Records(None, lambda: None, lambda counts: None))  # type: ignore[arg-type]
-        with _signals(pipeline, Progress(lambda: None)):
+        runner = ChunkRunner(lambda chunk: None)
+        with _signals(runner, RunProgress(lambda: None)):
             os.kill(os.getpid(), number)
             await asyncio.sleep(0.01)
-        return pipeline.stopped
+        return runner.stopped
 
     assert asyncio.run(stops())
     before = signal.signal(number, signal.SIG_IGN)  # as nohup does, or a shell for what it puts into the background
@@ -66,7 +65,7 @@ def test_a_terminal_or_a_pipe_that_is_closed_ends_no_run(
     stderr = os.fdopen(writer, "w")
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", stderr)
-        with Progress(lambda: 1) as progress:
+        with RunProgress(lambda: 1) as progress:
             os.close(reader)
             progress.note("It goes on.")
             progress.show(Counts(tagged=1))
