@@ -10,7 +10,8 @@ import onnxruntime as ort
 from labelwise.errors import RepositoryError
 from labelwise.repository import TaggerVersion
 from labelwise.spec import TaggerSpec
-from serving.engines.base import EngineError, Outputs, Pixels
+from serving.arrays import Outputs, Pixels
+from serving.errors import ServerFailed, ServingError
 
 logger = logging.getLogger("labelwise.engine")
 
@@ -35,17 +36,17 @@ def load_session(version: TaggerVersion, threads: int, cpu_only: bool = False) -
     _check_tensors(session, spec)
     try:
         run_session(session, spec, np.zeros((1, *spec.input.shape), np.uint8), spec.output_names)
-    except EngineError as error:
+    except ServingError as error:
         raise RepositoryError(str(error)) from error
     return session
 
 
 def run_session(session: ort.InferenceSession, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str]) -> Outputs:
-    """Blocks. EngineError where the graph fails."""
+    """Blocks. ServingError where the graph fails."""
     try:
         results = session.run(list(outputs), {spec.input.name: pixels})
     except Exception as error:  # onnxruntime raises its own unrelated classes
-        raise EngineError(f"{spec.name} version {spec.version} failed: {error}") from error
+        raise ServerFailed(f"{spec.name} version {spec.version} failed: {error}") from error
     return dict(zip(outputs, results, strict=True))
 
 

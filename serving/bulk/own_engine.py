@@ -4,24 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labelwise.spec import TaggerSpec
-from serving.client.errors import (
-    ClientError,
-    ServerBusy,
-    ServerFailed,
-    ServerTimeout,
-    ServerUnavailable,
-    UnknownModel,
-)
+from serving.arrays import Outputs, Pixels
 from serving.engines import create_engine
-from serving.engines.base import EngineError, EngineOverloaded, EngineTimeout, EngineUnavailable, Outputs, Pixels
+from serving.errors import ClientError, UnknownModel
 from serving.settings import load_settings
-
-_CLIENT_ERRORS: tuple[tuple[type[EngineError], type[ClientError]], ...] = (
-    (EngineUnavailable, ServerUnavailable),
-    (EngineTimeout, ServerTimeout),
-    (EngineOverloaded, ServerBusy),
-    (EngineError, ServerFailed),
-)
 
 
 class OwnEngine:
@@ -53,11 +39,7 @@ class OwnEngine:
         self._spec = versions[max(versions)]
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
-        try:
-            return await self._engine.infer(self.spec.name, self.spec.version, pixels, outputs, timeout)
-        except EngineError as error:
-            kind = next(ours for theirs, ours in _CLIENT_ERRORS if isinstance(error, theirs))
-            raise kind(f"The engine failed: {error}.") from error
+        return await self._engine.infer(self.spec.name, self.spec.version, pixels, outputs, timeout)
 
     async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
         raise ClientError("An engine of our own takes pixels: --send bytes is for servers.")

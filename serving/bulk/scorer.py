@@ -17,7 +17,8 @@ from serving.bulk.rows import Row
 from serving.bulk.sources.found import FoundPhoto
 from serving.bulk.tag_errors import ServerGone
 from serving.client.calls import NOTES
-from serving.client.errors import (
+from serving.client.transport import Transport
+from serving.errors import (
     ClientError,
     PhotoError,
     PhotosRefused,
@@ -26,7 +27,6 @@ from serving.client.errors import (
     ServerTimeout,
     ServerUnavailable,
 )
-from serving.client.transport import Transport
 
 if TYPE_CHECKING:
     from serving.bulk.xmp.sidecars import Sidecars  # a run without sidecars does not load lxml

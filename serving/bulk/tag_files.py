@@ -21,8 +21,8 @@ from serving.bulk.sources.finding import STDIN, check_sources, count_photos
 from serving.bulk.sources.found import FoundPhoto
 from serving.bulk.sources.selection import LeftOut, Selection
 from serving.bulk.tag_options import REQUEST_BYTES, TagOptions, check_options
-from serving.client.errors import ServerTimeout, ServerUnavailable
 from serving.client.transport import Transport
+from serving.errors import ServerTimeout, ServerUnavailable
 
 _PUBLISH_EVERY = 2.0  # seconds
 _PUBLISH_SHARE = 50  # a publication of one second is followed by so many without one

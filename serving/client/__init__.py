@@ -1,7 +1,9 @@
 """The Python client of Triton and of the gateway: Tagger, and AsyncTagger with the same methods."""
 
 from serving.client.async_tagger import AsyncTagger
-from serving.client.errors import (
+from serving.client.results import EmbedResult, ExplainResult, SeenLabel, Tag, TagResult
+from serving.client.tagger import Tagger
+from serving.errors import (
     ClientClosed,
     ClientError,
     OutputNotOffered,
@@ -14,8 +16,6 @@ from serving.client.errors import (
     UnknownModel,
     WrongContract,
 )
-from serving.client.results import EmbedResult, ExplainResult, SeenLabel, Tag, TagResult
-from serving.client.tagger import Tagger
 
 __all__ = [
     "AsyncTagger",

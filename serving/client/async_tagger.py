@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from labelwise.spec import TaggerSpec
 from serving.client.calls import Call, Coordinates, Threshold, embedding, explaining, tagging
-from serving.client.errors import ClientClosed, ClientError, WrongContract
 from serving.client.options import ClientOptions
 from serving.client.photos import Photo, id_of, kept, may_change, require_many
 from serving.client.pipeline import Pipeline
 from serving.client.results import EmbedResult, ExplainResult, TagResult
 from serving.client.stream import each, in_order
 from serving.client.transport import Transport, create_transport
+from serving.errors import ClientClosed, ClientError, WrongContract
 
 R = TypeVar("R")
 Photos = Iterable[Photo] | AsyncIterable[Photo]

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from serving.client.errors import ClientClosed
+from serving.errors import ClientClosed
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")

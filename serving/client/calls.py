@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from labelwise.attention import as_stored, locate
 from labelwise.spec import TaggerSpec
-from serving.client.errors import ClientError, OutputNotOffered, PhotoError
 from serving.client.results import EmbedResult, ExplainResult, SeenLabel, Tag, TagResult
+from serving.errors import ClientError, OutputNotOffered, PhotoError
 
 Threshold = float | Mapping[str, float] | None
 Coordinates = Literal["upright", "stored"]

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelwise.spec import TaggerSpec
+from serving.arrays import Outputs, Pixels
 from serving.client.calls import Row
-from serving.client.errors import ClientClosed, OutputNotOffered, PhotoError, PhotosRefused
 from serving.client.gateway_link import GatewayLink, Refused
-from serving.engines.base import Outputs, Pixels
+from serving.errors import ClientClosed, OutputNotOffered, PhotoError, PhotosRefused
 from serving.triton.fleet import Servers
 
 _AT_ONCE = 16  # requests of one photo; a gateway's default is to accept 64 photos

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec
 from serving.client.calls import NOTES, SEEN_PHOTO, Row, noted
-from serving.client.errors import (
+from serving.errors import (
     ClientError,
     OutputNotOffered,
     PhotoError,

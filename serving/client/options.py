@@ -8,7 +8,7 @@ from typing import Literal
 
 from labelwise.cores import usable_cores
 from labelwise.image import MAX_PIXELS
-from serving.client.errors import ClientError
+from serving.errors import ClientError
 
 Send = Literal["auto", "pixels", "bytes"]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from labelwise import image as decoder
 from labelwise.spec import ImageSpec
-from serving.client.errors import ClientError, PhotoError
+from serving.errors import ClientError, PhotoError
 
 Decoded = decoder.Photo
 Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.arrays import Outputs, Pixels
 from serving.client.batcher import Batcher
 from serving.client.calls import NOTES, SEEN_PHOTO, Row, noted
-from serving.client.errors import ClientClosed, PhotoError, PhotosRefused
 from serving.client.options import ClientOptions
 from serving.client.photos import BadPhoto, Decoded, Photo, decoded, to_bytes
 from serving.client.transport import Transport
-from serving.engines.base import Outputs, Pixels
+from serving.errors import ClientClosed, PhotoError, PhotosRefused
 
 _Ready = Pixels | bytes
 

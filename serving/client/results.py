@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.client.errors import PhotoError
+from serving.errors import PhotoError
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from labelwise.spec import TaggerSpec
 from serving.client.async_tagger import AsyncTagger
 from serving.client.background import background
 from serving.client.calls import Call, Coordinates, Threshold, embedding, explaining, tagging
-from serving.client.errors import ClientClosed
 from serving.client.photos import Photo, kept, require_many
 from serving.client.results import EmbedResult, ExplainResult, TagResult
+from serving.errors import ClientClosed
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from labelwise.spec import TaggerSpec
-from serving.client.errors import ClientError
-from serving.engines.base import Outputs, Pixels
+from serving.arrays import Outputs, Pixels
+from serving.errors import ClientError
 
 SCHEMES = ("grpc", "http", "https")
 

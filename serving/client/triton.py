@@ -2,9 +2,8 @@
 
 import contextlib
 import os
-import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,30 +13,15 @@ from tritonclient.utils import np_to_triton_dtype
 from labelwise.errors import SpecError
 from labelwise.repository import CONTRACT_PARAMETER, model_names
 from labelwise.spec import TaggerSpec
-from serving.client.errors import (
-    ClientClosed,
-    ClientError,
-    OutputNotOffered,
-    PhotoError,
-    PhotosRefused,
-    ServerBusy,
-    ServerFailed,
-    ServerTimeout,
-    ServerUnavailable,
-    UnknownModel,
-    WrongContract,
-)
-from serving.engines import base
-from serving.engines.base import Outputs, Pixels
-from serving.triton.channel import CHANNEL, ask_for_sign, our_errors
+from serving.arrays import Outputs, Pixels
+from serving.errors import ClientClosed, ClientError, OutputNotOffered, ServerFailed, UnknownModel, WrongContract
+from serving.triton.channel import CHANNEL, RegionForgotten, ask_for_sign, our_errors
 from serving.triton.fleet import Servers
-from serving.triton.shared_memory import FORGOTTEN, RegionForgotten, SharedMemory
+from serving.triton.shared_memory import SharedMemory
 
 Shapes = dict[str, tuple[int, ...]]  # of the outputs that are wanted
 
 _ENSEMBLE_INPUT = "IMAGE"
-_REFUSED = re.compile(r"image (\d+) of \d+: (image_\w+): (.*)")  # the decode model's words
-_LONGEST = 300  # characters of a server's own words in a message
 
 
 class _Process:
@@ -129,10 +113,10 @@ class _TritonLink:
         await self._client.close()
 
     async def give_sign(self, timeout: float) -> None:
-        await ask_for_sign(self._client, timeout)
+        await ask_for_sign(self._client, self.url, timeout)
 
     async def contract(self, version: int | None, timeout: float) -> TaggerSpec:
-        with self._client_errors():
+        with our_errors(self.url):
             answer = await self._client.get_model_config(self._model, client_timeout=timeout)
         await self._learn_of_cache(timeout)
         parameters = answer.config.parameters
@@ -148,7 +132,7 @@ class _TritonLink:
 
     async def _learn_of_cache(self, timeout: float) -> None:
         """Triton's response cache ignores which outputs a request names, so all requests must name the same ones."""
-        with contextlib.suppress(UnknownModel), self._client_errors():  # the ensemble may have been named otherwise
+        with contextlib.suppress(UnknownModel), our_errors(self.url):  # the ensemble may have been named otherwise
             answer = await self._client.get_model_config(model_names(self._model).model, client_timeout=timeout)
             self._has_cache = answer.config.response_cache.enable
 
@@ -172,7 +156,7 @@ class _TritonLink:
     async def infer(self, model: str, spec: TaggerSpec, tensor: Any, shapes: Shapes, timeout: float) -> Outputs:
         """`model` is the one of `spec`, or the ensemble around it."""
         asked = spec.output_names if self._has_cache and model != self._model else tuple(shapes)
-        with self._client_errors():
+        with our_errors(self.url):
             result = await self._client.infer(
                 model,
                 [tensor],
@@ -187,28 +171,3 @@ class _TritonLink:
                 found = getattr(array, "shape", None)
                 raise ServerFailed(f"{name} from {self.url} came as {found}, not as float32 {shapes[name]}.")
         return arrays
-
-    @contextlib.contextmanager
-    def _client_errors(self) -> Iterator[None]:
-        """Triton's errors as the client's."""
-        try:
-            with our_errors():
-                yield
-        except base.EngineError as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: base.EngineError) -> Exception:
-        words = str(error)[:_LONGEST]
-        if refused := _REFUSED.search(str(error)):
-            return PhotosRefused({int(refused[1]) - 1: PhotoError(refused[2], refused[3])})
-        if isinstance(error, base.EngineOverloaded):
-            return ServerBusy(f"The queue of {self.url} is full: {words}")
-        if isinstance(error, base.EngineUnavailable):
-            return ServerUnavailable(f"{self.url} does not answer: {words}")
-        if isinstance(error, base.EngineTimeout):
-            return ServerTimeout(f"{self.url} did not answer in time: {words}")
-        if FORGOTTEN in words:
-            return RegionForgotten(f"{self.url} was started anew.")
-        if isinstance(error, base.UnknownModel):
-            return UnknownModel(f"{self.url} does not serve {self._model}: {words}")
-        return ServerFailed(f"{self.url} failed: {words}")

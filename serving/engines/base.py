@@ -3,35 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
+from serving.arrays import Outputs, Pixels
 
-Pixels = NDArray[np.uint8]  # [b, h, w, 3]
-Outputs = dict[str, NDArray[np.float32]]  # output name -> [b, ...]
 Catalogue = Mapping[str, Mapping[int, TaggerSpec]]  # model name -> version -> its contract, newest last
-
-
-class EngineError(Exception):
-    """The engine failed in a way the caller cannot mend. Subclasses say more; messages stay in the log."""
-
-
-class UnknownModel(EngineError):
-    """No such model or version; the gateway answers 404."""
-
-
-class EngineUnavailable(EngineError):
-    """The engine does not answer now, though it may again; the gateway answers 503."""
-
-
-class EngineTimeout(EngineError):
-    """The engine did not answer before the deadline; the gateway answers 504."""
-
-
-class EngineOverloaded(EngineError):
-    """The engine's own queue is full; the gateway answers 429."""
 
 
 class Engine(Protocol):
@@ -56,7 +32,7 @@ class Engine(Protocol):
     async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
         """Run one batch and return the asked outputs of that model.
 
-        Raises an EngineError, EngineTimeout after `timeout` seconds; ValueError for pixels that are not the model's
+        Raises a ServingError, ServerTimeout after `timeout` seconds; ValueError for pixels that are not the model's
         size, or more of them than its `max_batch`.
         """
 

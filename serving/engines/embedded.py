@@ -11,15 +11,9 @@ import onnxruntime as ort
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.engines.base import (
-    Catalogue,
-    EngineTimeout,
-    EngineUnavailable,
-    Outputs,
-    Pixels,
-    UnknownModel,
-    catalogue_of,
-)
+from serving.arrays import Outputs, Pixels
+from serving.engines.base import Catalogue, catalogue_of
+from serving.errors import ServerTimeout, ServerUnavailable, UnknownModel
 from serving.onnx_session import load_session, run_session
 from serving.watching import RepositoryWatch, log_broken, repeat
 from serving.workers import Workers, WorkersClosed
@@ -104,7 +98,7 @@ class EmbeddedEngine:
     async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
         loaded = self._loaded.get((model, version))
         if loaded is None:
-            raise UnknownModel(f"{model} version {version} is not loaded")
+            raise UnknownModel(f"{model} version {version} is not loaded.")
         spec, session = loaded
         if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape:
             raise ValueError(f"{model} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
@@ -112,9 +106,9 @@ class EmbeddedEngine:
         try:
             return await self._workers.run(run, timeout)
         except asyncio.TimeoutError as error:
-            raise EngineTimeout(f"{model} did not answer within {timeout:.3g} s") from error
+            raise ServerTimeout(f"{model} did not answer within {timeout:.3g} s.") from error
         except WorkersClosed:
-            raise EngineUnavailable("the engine is closed") from None
+            raise ServerUnavailable("The engine is closed.") from None
 
     async def _take_up(self, version: TaggerVersion) -> None:
         """Loaded and warm, on a thread that serves nobody."""

@@ -11,21 +11,13 @@ import numpy as np
 from labelwise.errors import LabelwiseError
 from labelwise.repository import Repository, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.engines.base import (
-    Catalogue,
-    EngineError,
-    EngineOverloaded,
-    EngineTimeout,
-    EngineUnavailable,
-    Outputs,
-    Pixels,
-    UnknownModel,
-    catalogue_of,
-)
+from serving.arrays import Outputs, Pixels
+from serving.engines.base import Catalogue, catalogue_of
 from serving.engines.triton_start import newest_of, serves_enough, until_ready
+from serving.errors import ServerBusy, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
 from serving.local_triton.borrowed import BorrowedTriton
 from serving.local_triton.server import LocalTriton
-from serving.triton.channel import DEAD_STUB, UNLOADED
+from serving.triton.channel import ModelProcessDied, VersionUnloaded
 from serving.triton.server import ModelStuck, TritonServer
 from serving.watching import Look, RepositoryWatch, log_broken, repeat
 
@@ -135,32 +127,32 @@ class TritonEngine:
     async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
         """Run uint8 `pixels` [b, h, w, 3] through Triton; returns float32 [b, ...] by output name.
 
-        `timeout` seconds count from the call on, the wait for a free place included. Raises an EngineError, or
+        `timeout` seconds count from the call on, the wait for a free place included. Raises a ServingError, or
         ValueError for pixels that are not what tagger.json says. Where this is cancelled, Triton drops the request too.
         """
         spec = self._known.get((model, version))
         if spec is None:
-            raise UnknownModel(f"{model} version {version}")
+            raise UnknownModel(f"{model} version {version} is not served.")
         if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape or pixels.dtype != np.uint8:
             raise ValueError(f"{model} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
         if not self._running:
-            raise EngineUnavailable("the engine is not running")
+            raise ServerUnavailable("The engine is not running.")
         request = asyncio.create_task(self._request(spec, pixels, outputs, time.monotonic() + timeout))
         try:
             # A task of its own, because a cancelled RPC forgets who cancelled it, which anyio's callers have to know.
             await asyncio.wait([request], timeout=timeout)
             if not request.done():
-                raise EngineTimeout(f"no answer within {timeout:g} s")
+                raise ServerTimeout(f"{self._where} did not answer within {timeout:g} s.")
         finally:
             request.cancel()
         if request.cancelled():
-            raise EngineUnavailable("the connection was closed meanwhile")
+            raise ServerUnavailable("The connection was closed meanwhile.")
         return request.result()
 
     async def _request(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], deadline: float) -> Outputs:
         """Ask one Triton after the other: a batch may be run twice without harm."""
         key = (spec.name, spec.version)
-        failure: EngineError = EngineUnavailable(f"the Triton at {self._where} hangs")
+        failure: ServingError = ServerUnavailable(f"the Triton at {self._where} hangs.")
         async with self._permits:
             candidates = self._candidates(key)
             for place, server in enumerate(candidates):
@@ -169,13 +161,13 @@ class TritonEngine:
                     return await server.infer(
                         spec, pixels, outputs, left, self._patience(left, is_last=place == len(candidates) - 1)
                     )
-                except (EngineUnavailable, EngineOverloaded, UnknownModel) as error:
+                except (ServerUnavailable, ServerBusy, UnknownModel) as error:
                     failure = error
                     self._learn_from(server, key, error)
         if _is_gone(failure):
             await self.reload()
             if key not in self._served:
-                raise UnknownModel(f"{spec.name} version {spec.version} was taken out") from failure
+                raise UnknownModel(f"{spec.name} version {spec.version} was taken out.") from failure
         raise failure
 
     def _candidates(self, key: VersionKey) -> list[TritonServer]:
@@ -191,15 +183,14 @@ class TritonEngine:
             return left / 2
         return float("inf") if self._local is None else _STUCK_AFTER
 
-    def _learn_from(self, server: TritonServer, key: VersionKey, error: EngineError) -> None:
+    def _learn_from(self, server: TritonServer, key: VersionKey, error: ServingError) -> None:
         """What a failed request says of its server, until it is probed again."""
         if _is_gone(error):
             server.served -= {key}
-        elif isinstance(error, EngineUnavailable):
-            is_stuck = isinstance(error, ModelStuck)
-            if not is_stuck and not server.is_hung:
+        elif isinstance(error, ServerUnavailable) and not isinstance(error, ServerBusy):
+            if not isinstance(error, ModelStuck) and not server.is_hung:
                 server.set_unhealthy(str(error))
-            if (is_stuck or DEAD_STUB in str(error)) and self._local is not None:
+            if isinstance(error, ModelStuck | ModelProcessDied) and self._local is not None:
                 self._local.restart()
 
     async def reload(self) -> None:
@@ -244,9 +235,9 @@ class TritonEngine:
         try:
             for server in [server for server in self._servers if server.is_healthy]:
                 await server.infer(spec, blank, spec.output_names, self._start_timeout)
-        except EngineUnavailable:
+        except ServerUnavailable:
             return False  # the next look finds out
-        except EngineError as error:
+        except ServingError as error:
             log_broken(key, error)
             del self._known[key]
             return False
@@ -264,7 +255,7 @@ class TritonEngine:
                 self._asked.add((server.url, key))
                 try:
                     await server.load(key[0], self._start_timeout)
-                except EngineError as error:
+                except ServingError as error:
                     logger.error("the Triton at %s did not load %s version %d: %s", server.url, *key, error)
         await self._probe()
 
@@ -272,6 +263,6 @@ class TritonEngine:
         return newest_of(self._served)
 
 
-def _is_gone(error: EngineError) -> bool:
+def _is_gone(error: ServingError) -> bool:
     """Whether Triton has unloaded a version, or is about to."""
-    return isinstance(error, UnknownModel) or UNLOADED in str(error)
+    return isinstance(error, UnknownModel | VersionUnloaded)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labelwise.image import ImageError
 from labelwise.validation import refusal_of
-from serving.engines.base import EngineError, EngineOverloaded, EngineTimeout, EngineUnavailable, UnknownModel
+from serving.errors import ServerBusy, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
 
 logger = logging.getLogger("labelwise.gateway")
 
@@ -60,11 +60,11 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "deadline_exceeded": (504, "The answer took too long"),
 }
 
-_ENGINE_CODES: dict[type[EngineError], tuple[str, str]] = {
+_ENGINE_CODES: dict[type[ServingError], tuple[str, str]] = {
     UnknownModel: ("unknown_model", "This model or version is not served here; see /v1/models."),
-    EngineUnavailable: ("engine_unavailable", "The engine is down or starting; try again shortly."),
-    EngineTimeout: ("deadline_exceeded", "The model did not answer in time; try again, or send less at once."),
-    EngineOverloaded: ("overloaded", "The engine's queue is full; try again shortly."),
+    ServerBusy: ("overloaded", "The engine's queue is full; try again shortly."),  # which is a ServerUnavailable
+    ServerUnavailable: ("engine_unavailable", "The engine is down or starting; try again shortly."),
+    ServerTimeout: ("deadline_exceeded", "The model did not answer in time; try again, or send less at once."),
 }
 _RETRY_AFTER = {"overloaded": "1", "engine_unavailable": "2", "shutting_down": "2", "too_many_connections": "1"}
 
@@ -150,7 +150,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 _HANDLERS: dict[type, Callable[[Request, Any], Awaitable[JSONResponse]]] = {
     GatewayError: _on_gateway_error,
     ImageError: _on_image_error,
-    EngineError: _on_engine_error,
+    ServingError: _on_engine_error,
     RequestValidationError: _on_validation_error,
     HTTPException: _on_http_exception,
 }

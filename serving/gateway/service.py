@@ -11,7 +11,8 @@ from fastapi import Request
 
 from labelwise.image import ImageError, Photo
 from labelwise.spec import TaggerSpec
-from serving.engines.base import Engine, Outputs, Pixels
+from serving.arrays import Outputs, Pixels
+from serving.engines.base import Engine
 from serving.gateway.answers.embedding import Embeddings
 from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, asked_tags, located, make_explanation
 from serving.gateway.answers.overlay import MOST_SIDE, draw_overlay
@@ -66,7 +67,7 @@ class TaggingService:
         await self._decoders.close()
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
-        """Tag the photo in the request's body. Raises GatewayError, ImageError or EngineError, as all of these do."""
+        """Tag the photo in the request's body. Raises GatewayError, ImageError or ServingError, as all of these do."""
         choice = self._choose(query)
         async with self._one(request, choice.spec, "scores") as run:
             scored = Scored(run.outputs["scores"][0], run.photo.notes)

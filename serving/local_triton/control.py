@@ -6,14 +6,14 @@ import secrets
 import tritonclient.grpc.aio as grpcclient
 
 from labelwise.repository import model_names
-from serving.engines.base import EngineError
+from serving.errors import ServingError
 from serving.local_triton.log import first_line
 from serving.triton.channel import CHANNEL, ask_for_sign, our_errors
 
 _PROBE_TIMEOUT = 1.0  # seconds
 
 
-class UnloadableVersions(EngineError):
+class UnloadableVersions(ServingError):
     """Triton could not load these `numbers` of a tagger; what it had before stays."""
 
     def __init__(self, numbers: frozenset[int], reason: str) -> None:
@@ -37,16 +37,16 @@ class TritonControl:
     async def is_live(self) -> bool:
         """Whether it takes orders now."""
         try:
-            with our_errors():
+            with our_errors(self._url):
                 metadata = await self._client.get_server_metadata(client_timeout=_PROBE_TIMEOUT)
-        except EngineError:
+        except ServingError:
             return False
         return bool(metadata.name == self._identity)
 
     async def is_silent(self) -> bool:
         """Whether it takes a question and does not answer it, not even by an error."""
         try:
-            await ask_for_sign(self._client, _PROBE_TIMEOUT)
+            await ask_for_sign(self._client, self._url, _PROBE_TIMEOUT)
         except asyncio.TimeoutError:
             return True
         return False
@@ -54,9 +54,9 @@ class TritonControl:
     async def load(self, name: str) -> None:
         """Load what the repository has of a tagger, in place of what was loaded; without success the latter stays.
 
-        Raises EngineError, as `unload`; UnloadableVersions if it is known which versions are to blame.
+        Raises ServingError, as `unload`; UnloadableVersions if it is known which versions are to blame.
         """
-        with our_errors():
+        with our_errors(self._url):
             await self._client.load_model(name, headers=self._headers, client_timeout=self._timeout)
             # Triton also calls it a success if the ensemble can go on with the old instances of its models.
             index = await self._client.get_model_repository_index(headers=self._headers, client_timeout=self._timeout)
@@ -72,7 +72,7 @@ class TritonControl:
     async def unload(self, name: str) -> None:
         """Let go of a tagger, all three models of it."""
         options = {"headers": self._headers, "unload_dependents": True, "client_timeout": self._timeout}
-        with our_errors():
+        with our_errors(self._url):
             await self._client.unload_model(name, **options)
 
     async def close(self) -> None:

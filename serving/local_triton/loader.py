@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from labelwise.errors import RepositoryError
 from labelwise.repository import TaggerVersion, VersionKey
-from serving.engines.base import EngineError
+from serving.errors import ServingError
 from serving.local_triton.control import TritonControl, UnloadableVersions
 from serving.local_triton.offer import TritonOffer
 from serving.onnx_session import load_session
@@ -86,7 +86,7 @@ class TritonLoader:
         before = self._view.show(name, generation)
         try:
             await self._triton.load(name)
-        except EngineError as error:
+        except ServingError as error:
             self._view.show(name, before)
             guilty = error.numbers - self._view.versions(name) if isinstance(error, UnloadableVersions) else set()
             self._give_up(name, {*guilty} or new, str(error))
@@ -100,13 +100,13 @@ class TritonLoader:
         """A load that failed leaves parts of a tagger loaded and others not."""
         try:
             await (self._triton.load(name) if name in self._view.names else self._triton.unload(name))
-        except EngineError:
+        except ServingError:
             self._start_again()
 
     async def _unload(self, name: str) -> None:
         try:
             await self._triton.unload(name)
-        except EngineError as error:
+        except ServingError as error:
             self._give_up(name, set(), str(error))
             return
         await asyncio.to_thread(self._view.discard, self._view.show(name, None))

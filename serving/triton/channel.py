@@ -2,12 +2,22 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from tritonclient.utils import InferenceServerException
 
-from serving.engines.base import EngineError, EngineOverloaded, EngineTimeout, EngineUnavailable, UnknownModel
+from serving.errors import (
+    PhotoError,
+    PhotosRefused,
+    ServerBusy,
+    ServerFailed,
+    ServerTimeout,
+    ServerUnavailable,
+    ServingError,
+    UnknownModel,
+)
 
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
@@ -24,59 +34,82 @@ CHANNEL = [
     ("grpc.keepalive_permit_without_calls", 0),
 ]
 
-# The process in which the Python backend runs a model has died, most likely for want of memory. Triton goes on calling
-# the model ready and never starts another.
-DEAD_STUB = "is not healthy"
 
-# Of a version that is being unloaded, or of any while Triton stops.
-UNLOADED = "is not at ready state"
+class VersionUnloaded(ServerUnavailable):
+    """Triton is about to unload this version, or all of them because it stops."""
+
+
+class ModelProcessDied(ServerUnavailable):
+    """The process in which the Python backend runs a model has died, most likely for want of memory.
+
+    Triton goes on calling the model ready and never starts another.
+    """
+
+
+class RegionForgotten(ServingError):
+    """Triton was started again and does not know the region of shared memory."""
+
 
 # Triton says UNAVAILABLE for its queue's limits as well, so its words count before its status.
-_BY_MESSAGE: tuple[tuple[str, type[EngineError]], ...] = (
-    ("request timeout expired", EngineTimeout),
-    ("exceeds maximum queue size", EngineOverloaded),
-    (UNLOADED, EngineUnavailable),
-    ("has no available versions", EngineUnavailable),  # of a model, while Triton stops
-    (DEAD_STUB, EngineUnavailable),
+_BY_WORDS: tuple[tuple[str, type[ServingError]], ...] = (
+    ("request timeout expired", ServerTimeout),
+    ("exceeds maximum queue size", ServerBusy),
+    ("is not at ready state", VersionUnloaded),
+    ("has no available versions", ServerUnavailable),  # of a model, while Triton stops
+    ("is not healthy", ModelProcessDied),
     ("unknown model", UnknownModel),
     ("unknown version", UnknownModel),
+    ("find shared memory region", RegionForgotten),
 )
-_BY_STATUS: dict[str | None, type[EngineError]] = {
-    "StatusCode.UNAVAILABLE": EngineUnavailable,
-    "StatusCode.CANCELLED": EngineUnavailable,
-    "StatusCode.DEADLINE_EXCEEDED": EngineTimeout,
-    "StatusCode.RESOURCE_EXHAUSTED": EngineOverloaded,
+_BY_STATUS: dict[str | None, type[ServingError]] = {
+    "StatusCode.UNAVAILABLE": ServerUnavailable,
+    "StatusCode.CANCELLED": ServerUnavailable,
+    "StatusCode.DEADLINE_EXCEEDED": ServerTimeout,
+    "StatusCode.RESOURCE_EXHAUSTED": ServerBusy,
     "StatusCode.NOT_FOUND": UnknownModel,
 }
 
 
-def translated(error: InferenceServerException) -> EngineError:
-    """Ours for one of tritonclient's; Triton's words go along for the log."""
-    message = " ".join(str(error.message()).split())  # a Python model's traceback has lines
-    for words, kind in _BY_MESSAGE:
-        if words in message.lower():
-            return kind(message)
-    return _BY_STATUS.get(error.status(), EngineError)(message)
+_SENTENCES: tuple[tuple[type[ServingError], str], ...] = (
+    (ServerBusy, "The queue of {} is full"),
+    (ServerUnavailable, "{} does not answer"),
+    (ServerTimeout, "{} did not answer in time"),
+    (UnknownModel, "{} does not serve the model"),
+    (ServingError, "{} failed"),
+)
+_REFUSED = re.compile(r"image (\d+) of \d+: (image_\w+): (.*)")  # the decode model's words
+_LONGEST = 500  # characters of Triton's own words in a message
+
+
+def translated(error: InferenceServerException, url: str) -> ServingError:
+    """Returns our error for tritonclient's, which came from the Triton at `url`."""
+    words = " ".join(str(error.message()).split())  # a Python model's traceback has lines
+    if refused := _REFUSED.search(words):
+        return PhotosRefused({int(refused[1]) - 1: PhotoError(refused[2], refused[3])})
+    by_words = (kind for part, kind in _BY_WORDS if part in words.lower())
+    kind = next(by_words, None) or _BY_STATUS.get(error.status(), ServerFailed)
+    sentence = next(text for root, text in _SENTENCES if issubclass(kind, root))
+    return kind(f"{sentence.format(url)}: {words[:_LONGEST]}")
 
 
 @contextlib.contextmanager
-def our_errors() -> Iterator[None]:
+def our_errors(url: str) -> Iterator[None]:
     try:
         yield
     except InferenceServerException as error:
-        raise translated(error) from error
+        raise translated(error, url) from error
 
 
-async def ask_for_sign(client: Any, within: float) -> None:
+async def ask_for_sign(client: Any, url: str, within: float) -> None:
     """Asks the Triton of `client`, a tritonclient.grpc.aio one, for a sign of life; an error is one, too.
 
     It asks where inference requests go, for a model that does not exist: so the answer needs no model, and loading one
     does not delay it. Raises TimeoutError if no answer comes `within` seconds.
     """
     try:
-        with our_errors():
+        with our_errors(url):
             await client.infer("labelwise-sign-of-life", [], client_timeout=within)
-    except EngineTimeout:
+    except ServerTimeout:
         raise asyncio.TimeoutError from None
-    except EngineError:
+    except ServingError:
         return

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from labelwise.spec import TaggerSpec
-from serving.client.errors import (
+from serving.errors import (
     ClientClosed,
     ClientError,
     ServerBusy,

@@ -11,7 +11,8 @@ from tritonclient.utils import np_to_triton_dtype
 
 from labelwise.repository import VersionKey, model_names
 from labelwise.spec import TaggerSpec
-from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Outputs, Pixels, UnknownModel
+from serving.arrays import Outputs, Pixels
+from serving.errors import ServerFailed, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
 from serving.gateway.observe.stages import current_trace
 from serving.triton.channel import CHANNEL, ask_for_sign, our_errors
 from serving.triton.hanging import CallStuck, Pulse, ServerHangs
@@ -22,18 +23,18 @@ _PROBE_TIMEOUT = 1.0  # seconds
 _STUCK_FOR = 30.0  # seconds until a model that answered nobody is tried again where another Triton serves it
 
 
-class ModelStuck(EngineUnavailable):
+class ModelStuck(ServerUnavailable):
     """Triton lives, and one of its models answers nobody."""
 
 
 class TritonServer:
-    """The Triton at `url` (host:port). Methods raise EngineError."""
+    """The Triton at `url` (host:port). Methods raise ServingError."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.is_healthy = False
         self.is_hung = False  # it takes requests, and gives no sign of life
-        self._pulse = Pulse(lambda within: ask_for_sign(self._connected, within))
+        self._pulse = Pulse(lambda within: ask_for_sign(self._connected, self.url, within))
         self._answered_at: dict[str, float] = {}  # by tagger: when a request was last answered
         self._stuck_until: dict[str, float] = {}  # by tagger
         self._caching: set[str] = set()  # taggers with a response cache
@@ -67,9 +68,9 @@ class TritonServer:
         try:
             for name in dict.fromkeys(name for name, _ in known):
                 await self._survey(name, known, served, differences)
-        except EngineError as error:
+        except ServingError as error:
             self.complaint = str(error)
-            if not isinstance(error, EngineTimeout):
+            if not isinstance(error, ServerTimeout):
                 self.set_unhealthy(str(error))
             elif not await self._pulse.is_alive():  # one that has too much to do is not dead
                 self._set_hung()
@@ -81,14 +82,14 @@ class TritonServer:
 
     async def is_complete(self) -> bool:
         """Whether it has loaded all that it was told to at its start."""
-        with our_errors():
+        with our_errors(self.url):
             return bool(await self._connected.is_server_ready(client_timeout=_PROBE_TIMEOUT))
 
     async def is_ready(self, keys: Sequence[VersionKey]) -> bool:
         """Whether it would run all of these now."""
         if self.is_hung:
             return False
-        with our_errors():
+        with our_errors(self.url):
             for name, number in keys:
                 model = model_names(name).model
                 if not await self._connected.is_model_ready(model, str(number), client_timeout=_PROBE_TIMEOUT):
@@ -117,7 +118,7 @@ class TritonServer:
     ) -> Outputs:
         """uint8 [b, h, w, 3] -> float32 [b, ...] by output name, in at most `within` seconds.
 
-        Raises EngineUnavailable if Triton hangs, after half of that time at the latest; ModelStuck if Triton lives, and
+        Raises ServerUnavailable if Triton hangs, after half of that time at the latest; ModelStuck if Triton lives, and
         the model has answered nobody for `stuck_after` seconds. A caller that is cancelled cancels the call.
         """
         sent = time.monotonic()
@@ -129,15 +130,15 @@ class TritonServer:
             arrays = await self._pulse.watch(self._infer(spec, pixels, outputs, within), within, is_stuck)
         except CallStuck:
             self._stuck_until[spec.name] = time.monotonic() + _STUCK_FOR
-            raise ModelStuck(f"{spec.name} at {self.url} has answered nobody for {stuck_after:.3g} s") from None
+            raise ModelStuck(f"{spec.name} at {self.url} has answered nobody for {stuck_after:.3g} s.") from None
         except ServerHangs:
             self._set_hung()
-            raise EngineUnavailable(self.complaint) from None
+            raise ServerUnavailable(self.complaint) from None
         self._answered_at[spec.name] = time.monotonic()
         shapes = {output.name: (len(pixels), *output.shape) for output in spec.outputs}
         for name, array in arrays.items():
             if array is None or array.shape != shapes[name] or array.dtype != np.float32:
-                raise EngineError(f"{name} came as {getattr(array, 'shape', None)}, not as float32 {shapes[name]}")
+                raise ServerFailed(f"{name} came as {getattr(array, 'shape', None)}, not as float32 {shapes[name]}")
         return arrays
 
     async def _infer(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], within: float) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class TritonServer:
         tensor.set_data_from_numpy(pixels)
         trace = current_trace()
         asked = spec.output_names if spec.name in self._caching else outputs
-        with our_errors():
+        with our_errors(self.url):
             result = await self._connected.infer(
                 model_names(spec.name).model,
                 [tensor],
@@ -160,7 +161,7 @@ class TritonServer:
 
     async def load(self, name: str, timeout: float) -> None:
         """Have it load what its own repository has of a tagger now."""
-        with our_errors():
+        with our_errors(self.url):
             await self._connected.load_model(name, client_timeout=timeout)
 
     async def _survey(
@@ -171,7 +172,7 @@ class TritonServer:
         differences: dict[VersionKey, str],
     ) -> None:
         try:
-            with our_errors():
+            with our_errors(self.url):
                 metadata = await self._connected.get_model_metadata(
                     model_names(name).model, client_timeout=_PROBE_TIMEOUT
                 )
@@ -203,7 +204,7 @@ class TritonServer:
     @property
     def _connected(self) -> Any:
         if self._client is None:
-            raise EngineUnavailable("the engine is not running")
+            raise ServerUnavailable("The engine is not running.")
         return self._client
 
 

@@ -21,16 +21,15 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from labelwise.locking import lock
-from serving.client.errors import ClientError
-from serving.engines.base import EngineError, EngineTimeout, EngineUnavailable, Pixels
-from serving.triton.channel import our_errors
+from serving.arrays import Pixels
+from serving.errors import ServerTimeout, ServerUnavailable, ServingError
+from serving.triton.channel import RegionForgotten, our_errors
 
 logger = logging.getLogger("labelwise.client")
 
 _FOLDER = Path("/dev/shm")  # where Linux has POSIX shared memory
 _PREFIX = "labelwise-pixels-"
 _RESTRICTED = "restricted"  # Triton's word, with the status of a server that is down
-FORGOTTEN = "find shared memory region"  # what a Triton says that was started anew
 _CLEARING = 1.0  # seconds that Triton may take to learn of a region, or to forget them
 _PAUSE = 5.0  # seconds until a Triton that did not answer is asked again
 _RECENT = 60.0  # seconds; a client that makes a region has not locked it yet for a moment
@@ -62,10 +61,6 @@ class Region:
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
-
-
-class RegionForgotten(ClientError):
-    """Triton was started anew and does not know the region."""
 
 
 class SharedMemory:
@@ -138,13 +133,13 @@ class SharedMemory:
                 return None
             region = Region(size)
             try:
-                with our_errors():
+                with our_errors(self._url):
                     await self._client.register_system_shared_memory(
                         region.name, f"/{region.name}", size, client_timeout=_CLEARING
                     )
-            except EngineError as error:
+            except ServingError as error:
                 region.remove()
-                if _RESTRICTED in str(error) or not isinstance(error, EngineTimeout | EngineUnavailable):
+                if _RESTRICTED in str(error) or not isinstance(error, ServerTimeout | ServerUnavailable):
                     self._do_without(str(error))
                 self._not_before = time.monotonic() + _PAUSE
                 return None
@@ -161,7 +156,7 @@ class SharedMemory:
 
     async def _clear_away(self) -> None:
         """What clients have left behind that are no more."""
-        with contextlib.suppress(EngineError), our_errors():
+        with contextlib.suppress(ServingError), our_errors(self._url):
             status = await self._client.get_system_shared_memory_status(client_timeout=_CLEARING)
             known = {name for name in status.regions if name.startswith(_PREFIX)}
             for name in known | _names():
@@ -171,11 +166,11 @@ class SharedMemory:
     async def _forget(self, name: str) -> bool:
         """Whether Triton does not have it any more: it keeps what it is reading."""
         try:
-            with our_errors():
+            with our_errors(self._url):
                 await self._client.unregister_system_shared_memory(name, client_timeout=_CLEARING)
-        except EngineUnavailable:  # it is not there itself
+        except ServerUnavailable:  # it is not there itself
             return True
-        except EngineError:
+        except ServingError:
             return False
         return True
 

@@ -17,8 +17,8 @@ from labelwise.errors import LabelwiseError
 from serving.bulk.chunk_runner import ChunkRunner
 from serving.bulk.run_progress import Counts, RunProgress
 from serving.bulk.tag_files import _connect, _signals
-from serving.client.errors import ServerUnavailable
 from serving.client.transport import create_transport
+from serving.errors import ServerUnavailable
 from tests.conftest import free_port
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from serving.client.batcher import Batcher
-from serving.client.errors import ClientClosed
+from serving.errors import ClientClosed
 
 pytestmark = pytest.mark.anyio
 

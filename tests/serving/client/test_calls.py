@@ -5,7 +5,7 @@ import pytest
 
 from labelwise.spec import ImageSpec, TaggerSpec
 from serving.client.calls import SEEN_PHOTO, Row, embedding, explaining, tagging
-from serving.client.errors import ClientError, OutputNotOffered, PhotoError
+from serving.errors import ClientError, OutputNotOffered, PhotoError
 from tests.conftest import ROOT
 
 

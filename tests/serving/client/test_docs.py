@@ -4,8 +4,8 @@ import re
 import subprocess
 import sys
 
+from serving import errors as client_errors
 from serving.client import ClientError
-from serving.client import errors as client_errors
 from tests.conftest import ROOT
 
 DOCS = (ROOT / "docs/clients.md").read_text()

@@ -9,8 +9,8 @@ import pytest
 
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
-from serving.engines.base import UnknownModel
 from serving.engines.embedded import EmbeddedEngine
+from serving.errors import UnknownModel
 from tests.polling import until_async
 from tests.serving.publishing import publish_next
 

@@ -15,8 +15,8 @@ from labelwise.errors import LabelwiseError
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
 from serving.client import AsyncTagger
-from serving.engines.base import UnknownModel
 from serving.engines.triton import TritonEngine
+from serving.errors import UnknownModel
 from serving.local_triton.install import find_triton
 from serving.local_triton.server import LocalTriton
 from tests.conftest import ROOT, free_port
