@@ -19,6 +19,7 @@ from training.checkpoint import WEIGHTS_FILE, load_checkpoint
 from training.data import PRESENT, EvalBatches, LabelledData, LabelledPhotos, check_photos, read_data
 from training.data.labelled_data import some
 from training.device import pick_device
+from training.evaluator import EVAL_BATCH, predict, sigmoid
 from training.metrics import (
     AT_HALF,
     AT_TOP_3,
@@ -31,7 +32,6 @@ from training.metrics import (
     label_counts,
     parse_objective,
 )
-from training.scoring import EVAL_BATCH, predict, sigmoid
 
 Scoring = Callable[[LabelledPhotos], NDArray[np.float32]]  # n photos -> scores [n, l]
 
@@ -140,10 +140,8 @@ def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str
 
 def _open_run(run: Path) -> tuple[TaggerSpec, Scoring]:
     tagger, spec = load_checkpoint(run)
-    device = pick_device("auto")
-    return spec, lambda photos: sigmoid(
-        predict(tagger.to(device), EvalBatches(photos, spec.image, EVAL_BATCH, cache="none"), device)
-    )
+    tagger = tagger.to(pick_device("auto"))
+    return spec, lambda photos: sigmoid(predict(tagger, EvalBatches(photos, spec.image, EVAL_BATCH, cache="none")))
 
 
 def _open_repository(path: Path) -> tuple[TaggerSpec, Scoring]:

@@ -29,11 +29,11 @@ from training.criterion import Criterion, Parts
 from training.data import EvalBatches, LabelledData, ShardedPhotos, make_train_loader
 from training.device import pick_device, pick_precision, seed_everything, step_seed
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
+from training.evaluator import EVAL_BATCH, Fitted, fit, predict
 from training.metrics import parse_objective
 from training.model import TaggerNetwork, TaggerOutput
 from training.optim import make_optimizer, make_schedule
 from training.run_log import RunLog
-from training.scoring import EVAL_BATCH, Scored, predict, score
 from training.signals import Stopped, stopping_on_signals
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -223,21 +223,21 @@ class Trainer:
     def _evaluate_and_keep(self) -> dict[str, float]:
         """Score the calibrated EMA weights on val; save exactly these when they are the best so far (by mAP)."""
         broadcast_state(self.ema.module, self.world)  # processes keep batch statistics of their own
-        parts = gather_objects(predict(self.ema.module, self._val, self.device), self.world)
+        parts = gather_objects(predict(self.ema.module, self._val), self.world)
         logits = np.concatenate([part for part in parts if len(part)])  # a process may have had no photo
         if not np.isfinite(logits).all():
             raise self._diverged("weights became useless")
-        scored = score(logits, self.data.val.targets, parse_objective(self.config.thresholds))
-        if scored.metrics["mAP"] > self.best:
-            self.best, self._best_metrics = scored.metrics["mAP"], scored.metrics
+        fitted = fit(logits, self.data.val.targets, parse_objective(self.config.thresholds))
+        if fitted.metrics["mAP"] > self.best:
+            self.best, self._best_metrics = fitted.metrics["mAP"], fitted.metrics
             if self.world.is_main:
-                self._save_best(scored)
-        return scored.metrics
+                self._save_best(fitted)
+        return fitted.metrics
 
-    def _save_best(self, scored: Scored) -> None:
-        state = self.ema.module.state_dict() | {"temperature": torch.tensor(scored.temperature)}
+    def _save_best(self, fitted: Fitted) -> None:
+        state = self.ema.module.state_dict() | {"temperature": torch.tensor(fitted.temperature)}
         grid = self.model.grid if self.model.label_level else None
-        facts = (self.data.describe(), list(scored.thresholds), scored.metrics)
+        facts = (self.data.describe(), list(fitted.thresholds), fitted.metrics)
         make = partial(make_spec, self.config, self.data.labels, grid, *facts)
         save_checkpoint(self.out, state, make)
 

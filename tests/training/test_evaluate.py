@@ -18,9 +18,9 @@ from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_w
 from training.config import TrainConfig
 from training.data import EvalBatches, LabelledPhotos, read_data
 from training.evaluate import Evaluation, evaluate_tagger, headline, label_table, metric_table, write_json
+from training.evaluator import predict, sigmoid
 from training.metrics import evaluate, fit_thresholds, parse_objective
 from training.model import TaggerNetwork
-from training.scoring import predict, sigmoid
 
 THRESHOLDS = [0.1, 0.3, 0.4, 0.5, 0.6, 0.9]
 
@@ -55,7 +55,7 @@ def write_rows(file: Path, columns: list[str], rows: list[dict[str, str]]) -> Pa
 def scores_of(run: Path, files: tuple[Path, ...]) -> np.ndarray:
     tagger, spec = load_checkpoint(run)
     photos = LabelledPhotos(tuple(files), np.zeros((len(files), len(spec.labels)), np.float32))
-    return sigmoid(predict(tagger, EvalBatches(photos, spec.image, 3), torch.device("cpu")))
+    return sigmoid(predict(tagger, EvalBatches(photos, spec.image, 3)))
 
 
 def shown(*parts: object) -> str:

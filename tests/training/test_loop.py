@@ -26,10 +26,10 @@ from training.checkpoint import (
 )
 from training.config import TrainConfig
 from training.data import EvalBatches, LabelledData, read_data
+from training.evaluator import predict, sigmoid
 from training.loop import Trainer
 from training.metrics import evaluate, fit_thresholds, parse_objective
 from training.run_log import TENSORBOARD_FOLDER
-from training.scoring import predict, sigmoid
 from training.signals import Stopped
 
 
@@ -93,7 +93,7 @@ def test_a_run_leaves_exactly_what_was_scored(finished: Path, data: LabelledData
         assert ("contrast" in entry) == (entry["stage"] == 2)
         assert entry["loss"] == pytest.approx(entry["bce"] + entry.get("contrast", 0), abs=1e-4)
     tagger, spec = load_checkpoint(finished)
-    scores = sigmoid(predict(tagger, EvalBatches(data.val, spec.image, 3), torch.device("cpu")))
+    scores = sigmoid(predict(tagger, EvalBatches(data.val, spec.image, 3)))
     thresholds = fit_thresholds(scores, data.val.targets, parse_objective("f1"))
     assert spec.thresholds == pytest.approx(tuple(thresholds))
     metrics = evaluate(scores, data.val.targets, thresholds)

@@ -6,7 +6,7 @@ from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN, LabelledData, 
 from training.data.layouts import read_data
 from training.data.photo_check import check_photos, decode_all
 from training.data.shard_loader import ShardLoader, make_train_loader
-from training.data.shard_reader import ShardedPhotos, in_files
+from training.data.shard_reader import ShardedPhotos
 from training.data.shard_writer import write_shards
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "ShardedPhotos",
     "check_photos",
     "decode_all",
-    "in_files",
     "make_train_loader",
     "read_data",
     "write_shards",

@@ -1,6 +1,6 @@
 """Photos in order at the model's size, for scoring: as serving decodes them, with no randomness."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -8,18 +8,17 @@ from labelwise.errors import DataError
 from labelwise.image import ImageError
 from labelwise.spec import ImageSpec
 from training.data.decode import Pixels, decode, fault, fits_in_memory, ordered_map
-from training.data.labelled_data import LabelledPhotos
+from training.data.labelled_data import EncodedPhoto, LabelledPhotos
 from training.data.photo_check import Cache
-from training.data.shard_reader import ShardedPhotos, read_rows
+from training.data.shard_reader import ShardedPhotos
 
 
 class EvalBatches:
-    """Batches uint8 [b, h, w, 3] of a rank's share of `photos`, in order, the last one as large as is left.
+    """Batches uint8 [b, h, w, 3] of a rank's share of `photos`, in order. The last batch may be smaller.
 
-    Iterable any number of times. The first pass decodes in threads, ahead of whoever takes the batches, and keeps the
-    pixels if `cache` says so, or is "auto" and they fit; otherwise each pass decodes anew. `rows` are the photos of
-    this rank: consecutive ones, and rank after rank they make up all. Iterating raises DataError for a photo that
-    cannot be decoded.
+    Can be iterated any number of times. The first pass decodes in threads, ahead of the consumer, and keeps the pixels
+    if `cache` is "memory", or "auto" and they fit; otherwise every pass decodes again. `rows` are the photos of this
+    rank: consecutive ones, and the ranks together cover all. Iterating raises DataError if a photo cannot be decoded.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class EvalBatches:
 
     def _decode(self) -> Iterator[Pixels]:
         store = np.empty(self._shape, np.uint8) if self._keeps else None
-        decoded = ordered_map(self._load, self._encoded(), ahead=2 * self._batch_size)
+        decoded = ordered_map(self._load, self._photos.encoded(self.rows), ahead=2 * self._batch_size)
         for start in range(0, len(self.rows), self._batch_size):
             count = min(self._batch_size, len(self.rows) - start)
             batch = np.empty((count, *self._shape[1:]), np.uint8) if store is None else store[start : start + count]
@@ -65,18 +64,9 @@ class EvalBatches:
             yield batch
         self._kept = store  # only now is it whole
 
-    def _encoded(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        """Name and reader of each photo; of files the reading is left to the threads."""
-        if isinstance(self._photos, ShardedPhotos):
-            for sample in read_rows(self._photos.shards, self.rows.start, self.rows.stop):
-                yield sample.name, sample.read
-        else:
-            for file in self._photos.files[self.rows.start : self.rows.stop]:
-                yield str(file), file.read_bytes
-
-    def _load(self, photo: tuple[str, Callable[[], bytes]]) -> Pixels:
-        name, read = photo
+    def _load(self, photo: EncodedPhoto) -> Pixels:
+        """Files are read here, in a thread."""
         try:
-            return decode(read(), self._image)
+            return decode(photo.read(), self._image)
         except (ImageError, OSError) as error:
-            raise DataError(f"{name} cannot be decoded ({fault(error)}).") from error
+            raise DataError(f"{photo.place} cannot be decoded ({fault(error)}).") from error

@@ -4,7 +4,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,16 @@ _TARGET_NAMES = {PRESENT: "1", ABSENT: "0", UNKNOWN: "-1"}
 
 
 @dataclass(frozen=True)
+class EncodedPhoto:
+    """One photo before decoding. `row` is its place in its split, `place` what errors call it; `read` may be slow."""
+
+    row: int
+    name: str
+    place: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
 class LabelledPhotos:
     """Files with their labels: `targets` float32 [n, l] of PRESENT, ABSENT or UNKNOWN.
 
@@ -43,8 +53,14 @@ class LabelledPhotos:
     def __len__(self) -> int:
         return len(self.files)
 
+    def encoded(self, rows: Sequence[int]) -> Iterator[EncodedPhoto]:
+        """The photos at `rows`, which ascend."""
+        for row in rows:
+            file = self.files[row]
+            yield EncodedPhoto(row, file.name, str(file), file.read_bytes)
+
     def subset(self, rows: Sequence[int]) -> "LabelledPhotos":
-        """The photos at `rows`; pixels in memory are left behind."""
+        """The photos at `rows`, without pixels in memory."""
         return LabelledPhotos(tuple(self.files[row] for row in rows), self.targets[list(rows)])
 
     def with_columns(self, columns: Sequence[int]) -> "LabelledPhotos":

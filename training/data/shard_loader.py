@@ -147,7 +147,7 @@ class _Stream(IterableDataset[Batch | DataError]):
         try:
             pixels = decode(sample.data, self._image, OVERSIZE)
         except ImageError as error:
-            raise DataError(f"{sample.name} cannot be decoded ({fault(error)}).") from error
+            raise DataError(f"{sample.place} cannot be decoded ({fault(error)}).") from error
         return draw_views(pixels, self._transform, self.views, self._seed, self.number, sample.index)
 
 

@@ -10,11 +10,11 @@ import io
 import json
 import re
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from labelwise.errors import DataError
 from labelwise.spec import DataSpec
 from training.data.decode import ordered_map
-from training.data.labelled_data import LabelledData, LabelledPhotos, counted, label_columns, some
+from training.data.labelled_data import EncodedPhoto, LabelledData, counted, label_columns, some
 
 INDEX_FILE = "dataset.json"
 
@@ -87,13 +87,18 @@ class Shard:
 
 @dataclass(frozen=True)
 class Sample:
-    """One encoded photo; `index` is its number in its split."""
+    """One encoded photo of a shard; `index` is its number in its split."""
 
     index: int
     name: str
+    shard_url: str
     data: bytes
     present: tuple[str, ...]
     unknown: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        return f"{self.name} in {self.shard_url}"
 
     def read(self) -> bytes:
         return self.data
@@ -110,6 +115,15 @@ class ShardedPhotos:
 
     def __len__(self) -> int:
         return sum(shard.photos for shard in self.shards)
+
+    def encoded(self, rows: Sequence[int]) -> Iterator[EncodedPhoto]:
+        """The photos at `rows`, which ascend; opens only the shards that hold some of them."""
+        for shard in self.shards:
+            held = rows[bisect_left(rows, shard.first) : bisect_left(rows, shard.first + shard.photos)]
+            if held:
+                for sample in read_rows([shard], held[0] - shard.first, held[-1] - shard.first + 1):
+                    if sample.index in held:
+                        yield EncodedPhoto(sample.index, sample.name, sample.place, sample.read)
 
     @cached_property
     def targets(self) -> NDArray[np.float32]:
@@ -199,20 +213,6 @@ def read_rows(shards: Sequence[Shard], start: int, stop: int) -> Iterator[Sample
         first += shard.photos
 
 
-@contextmanager
-def in_files(photos: LabelledPhotos | ShardedPhotos) -> Iterator[LabelledPhotos]:
-    """`photos` as files, to come back to single ones; those of shards lie in a folder that is removed afterwards."""
-    if isinstance(photos, LabelledPhotos):
-        yield photos
-        return
-    with tempfile.TemporaryDirectory(prefix="labelwise-") as folder:
-        files = []
-        for sample in read_rows(photos.shards, 0, len(photos)):
-            files.append(Path(folder) / f"{sample.index:09d}-{Path(sample.name.split(' in ')[0]).name}")
-            files[-1].write_bytes(sample.data)
-        yield LabelledPhotos(tuple(files), photos.targets)
-
-
 def _read_shard(shard: Shard) -> Iterator[Sample]:
     """Its photos in order; DataError if it cannot be read, or holds more or fewer than it should."""
     count = 0
@@ -232,8 +232,9 @@ def _read_shard(shard: Shard) -> Iterator[Sample]:
 def _sample(entry: dict[str, bytes], shard: Shard, place: int) -> Sample:
     (data,) = (value for key, value in entry.items() if key != "json" and not key.startswith("__"))
     told = json.loads(entry.get("json", b"{}"))
-    name = f"{told.get('image', entry['__key__'])} in {shard.url}"
-    return Sample(shard.first + place, name, data, tuple(told.get("labels", ())), tuple(told.get("unknown", ())))
+    name = str(told.get("image", entry["__key__"]))
+    present, unknown = tuple(told.get("labels", ())), tuple(told.get("unknown", ()))
+    return Sample(shard.first + place, name, shard.url, data, present, unknown)
 
 
 def _photos(source: str, labels: tuple[str, ...], entry: SplitEntry) -> ShardedPhotos:

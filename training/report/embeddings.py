@@ -17,9 +17,9 @@ from torch import nn
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
 from training.checkpoint import STAGE_1_FILE
-from training.data import PRESENT, LabelledPhotos
+from training.data import PRESENT
 from training.report import figures
-from training.report.scoring import Places, Scored, score_photos
+from training.report.val_pass import Places, ValPass
 
 MAX_POINTS = 1500
 MAX_LABELS = 20
@@ -55,32 +55,27 @@ class EmbeddingPanel:
 
 
 def embedding_panel(
-    run: Path,
-    model: nn.Module,
-    spec: TaggerSpec,
-    photos: LabelledPhotos,
-    places: Places,
-    scored: Scored,
-    best_stage: int | None,
+    spec: TaggerSpec, places: Places, found: ValPass, best_stage: int | None, has_earlier: bool
 ) -> EmbeddingPanel:
-    """The run's saved `model`, already `scored` at `places`, beside its weights of the end of stage 1.
+    """The embeddings at `places` of the saved network, beside those of the network at the end of stage 1.
 
-    `best_stage` is the stage that the saved weights are from. LabelwiseError if the earlier weights do not fit.
+    The saved weights are from `best_stage`. Without `has_earlier` the run keeps no weights from the end of stage 1.
     """
-    if scored.embeddings is None:
+    if found.embeddings is None:
         return EmbeddingPanel([], [], ["This model has no label-level embeddings, so there is no picture of them."])
     labels, points = np.unique(places[:, 1], return_counts=True)
     group_of = {int(label): group for group, label in enumerate(labels[np.argsort(-points, kind="stable")])}
     groups = np.array([group_of[int(label)] for label in places[:, 1]])
-    before, note = _embeddings_before(run, model, spec, photos, places)
-    notes = [note] if note else []
-    title = "The saved model"
-    if before is not None and best_stage == 1:
+    title, notes = "The saved model", []
+    if not has_earlier:
+        notes.append(f"The run keeps no {STAGE_1_FILE}, so only the saved model can be shown.")
+    elif best_stage == 1:
         notes.append("The best epoch lies in stage 1, so the saved model is from before stage 2, too.")
-    elif before is not None:
+    else:
         title = "After stage 2"
+    shown = (("before", "Before stage 2", found.earlier_embeddings), ("after", title, found.embeddings))
     pictures = []
-    for name, heading, embeddings in (("before", "Before stage 2", before), ("after", title, scored.embeddings)):
+    for name, heading, embeddings in shown:
         projection = None if embeddings is None else project(embeddings, groups)
         if projection is not None:
             svg = figures.scatter(name, projection.points, groups)
@@ -94,21 +89,19 @@ def embedding_panel(
     return EmbeddingPanel(pictures, legend if pictures else [], notes)
 
 
-def _embeddings_before(
-    run: Path, model: nn.Module, spec: TaggerSpec, photos: LabelledPhotos, places: Places
-) -> tuple[NDArray[np.float32] | None, str]:
-    """Embeddings [k, p] at the end of stage 1, or None with the reason."""
+def load_earlier(run: Path, network: nn.Module) -> nn.Module | None:
+    """A copy of `network` with the weights from the end of stage 1, None if the run keeps none.
+
+    Raises LabelwiseError if they do not fit.
+    """
     if not (run / STAGE_1_FILE).is_file():
-        return None, f"The run keeps no {STAGE_1_FILE}, so only the saved model can be shown."
-    earlier = copy.deepcopy(model)
+        return None
+    earlier = copy.deepcopy(network)
     try:
         earlier.load_state_dict(load_file(run / STAGE_1_FILE))
     except (RuntimeError, SafetensorError) as error:
         raise LabelwiseError(f"{run / STAGE_1_FILE} does not fit the run's model: remove it, or restore it.") from error
-    rows, inverse = np.unique(places[:, 0], return_inverse=True)
-    files = [photos.files[row] for row in rows]
-    here = np.stack([inverse, places[:, 1]], axis=1)
-    return score_photos(earlier, files, spec.image, here).embeddings, ""
+    return earlier
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,18 @@
-"""The worst mistakes: which they are, and their pictures with the attention of the label in question."""
+"""The worst mistakes, and their pictures with the attention of the label in question."""
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from labelwise.image import load_pixels, open_rgb
 from labelwise.spec import ImageSpec, TaggerSpec
-from training.data import ABSENT, PRESENT, LabelledPhotos
-from training.report.scoring import attention_maps
+from training.data import ABSENT, PRESENT, LabelledPhotos, ShardedPhotos
 
 SHOWN = 12
 
@@ -25,7 +23,7 @@ _HEAT = colormaps["inferno"]
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong answer: pictures are data URLs, `overlay` is None for a model without attention."""
+    """One wrong answer. Pictures are data URLs; `overlay` is None for a network without attention."""
 
     label: str
     score: float
@@ -46,18 +44,23 @@ class Mistakes:
     worst: list[Mistake]
 
 
-def find_mistakes(
-    model: nn.Module, spec: TaggerSpec, photos: LabelledPhotos, scores: NDArray[np.float32]
-) -> tuple[Mistakes, Mistakes]:
-    """Missed labels and false alarms among `scores` [n, l]; the worst lie furthest from their threshold in log-odds."""
+@dataclass(frozen=True)
+class WorstPlaces:
+    """How many mistakes of one kind there are, and the row and label of the worst, the worst first."""
+
+    count: int
+    places: list[tuple[int, int]]
+
+
+def worst_mistakes(
+    spec: TaggerSpec, scores: NDArray[np.float32], targets: NDArray[np.float32]
+) -> tuple[WorstPlaces, WorstPlaces]:
+    """Missed labels and false alarms among scores [n, l]; the worst lie furthest from their threshold in log-odds."""
     thresholds = np.array(spec.thresholds)
     raised = scores >= thresholds
     distance = np.abs(_log_odds(scores) - _log_odds(thresholds))
-    missed, alarms = (photos.targets == PRESENT) & ~raised, (photos.targets == ABSENT) & raised
-    return tuple(
-        Mistakes(int(wrong.sum()), _show(model, spec, photos, scores, _furthest(wrong, distance)))
-        for wrong in (missed, alarms)
-    )
+    missed, alarms = (targets == PRESENT) & ~raised, (targets == ABSENT) & raised
+    return _worst(missed, distance), _worst(alarms, distance)
 
 
 def _log_odds(probability: NDArray) -> NDArray[np.float64]:
@@ -65,43 +68,45 @@ def _log_odds(probability: NDArray) -> NDArray[np.float64]:
     return np.log(clipped / (1 - clipped))
 
 
-def _furthest(wrong: NDArray[np.bool_], distance: NDArray[np.float64]) -> list[tuple[int, int]]:
+def _worst(wrong: NDArray[np.bool_], distance: NDArray[np.float64]) -> WorstPlaces:
     places = np.argwhere(wrong)
     order = np.argsort(-distance[wrong], kind="stable")[:SHOWN]
-    return [(int(row), int(label)) for row, label in places[order]]
+    return WorstPlaces(len(places), [(int(row), int(label)) for row, label in places[order]])
 
 
-def _show(
-    model: nn.Module,
+def show_mistakes(
     spec: TaggerSpec,
-    photos: LabelledPhotos,
+    photos: LabelledPhotos | ShardedPhotos,
     scores: NDArray[np.float32],
-    places: list[tuple[int, int]],
-) -> list[Mistake]:
-    files = [photos.files[row] for row, _ in places]
-    maps = attention_maps(model, files, spec.image, [label for _, label in places]) or [None] * len(places)
-    mistakes = []
-    for file, (row, label), attention in zip(files, places, maps, strict=True):
-        photo = _load_for_display(file, spec.image)
-        mistakes.append(
-            Mistake(
-                label=spec.labels[label],
-                score=float(scores[row, label]),
-                threshold=spec.thresholds[label],
-                file=file.name,
-                labelled=tuple(spec.labels[other] for other in np.flatnonzero(photos.targets[row] == PRESENT)),
-                photo=_data_url(photo),
-                overlay=None if attention is None else _data_url(_overlay(photo, attention)),
-                width=photo.width,
-                height=photo.height,
-            )
+    attention: Mapping[tuple[int, int], NDArray[np.float32]],
+) -> tuple[Mistakes, Mistakes]:
+    """Missed labels and false alarms among scores [n, l]; `attention` [th, tw] is by row and label, if there is any."""
+    kinds = worst_mistakes(spec, scores, photos.targets)
+    rows = sorted({row for kind in kinds for row, _ in kind.places})
+    encoded = {photo.row: (photo.name, photo.read()) for photo in photos.encoded(rows)}
+
+    def show(row: int, label: int) -> Mistake:
+        name, data = encoded[row]
+        photo = _load_for_display(data, spec.image)
+        heat = attention.get((row, label))
+        return Mistake(
+            label=spec.labels[label],
+            score=float(scores[row, label]),
+            threshold=spec.thresholds[label],
+            file=name,
+            labelled=tuple(spec.labels[other] for other in np.flatnonzero(photos.targets[row] == PRESENT)),
+            photo=_data_url(photo),
+            overlay=None if heat is None else _data_url(_overlay(photo, heat)),
+            width=photo.width,
+            height=photo.height,
         )
-    return mistakes
+
+    missed, alarms = (Mistakes(kind.count, [show(*place) for place in kind.places]) for kind in kinds)
+    return missed, alarms
 
 
-def _load_for_display(file: Path, image: ImageSpec) -> Image.Image:
-    """What the model sees of a photo, in the photo's own proportions."""
-    data = file.read_bytes()
+def _load_for_display(data: bytes, image: ImageSpec) -> Image.Image:
+    """What the network sees of a photo, in the photo's own proportions."""
     width, height = (image.width, image.height) if image.resize == "crop" else open_rgb(data, draft_side=_SIDE).size
     scale = _SIDE / max(width, height)
     size = max(1, round(height * scale)), max(1, round(width * scale))

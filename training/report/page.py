@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,16 @@ from numpy.typing import NDArray
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec, write_atomically
 from training.checkpoint import load_checkpoint
-from training.data import LabelledData, check_photos, in_files, read_data
+from training.data import LabelledData, check_photos, read_data
 from training.device import pick_device
 from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
 from training.model import TaggerNetwork
 from training.report import figures
-from training.report.embeddings import embedding_panel, sample_places
+from training.report.embeddings import embedding_panel, load_earlier, sample_places
 from training.report.history import read_history
 from training.report.labels import LabelRow, calibration, label_rows
-from training.report.mistakes import find_mistakes
-from training.report.scoring import score_photos
+from training.report.mistakes import show_mistakes
+from training.report.val_pass import pass_over_val
 
 REPORT_FILE = "report.html"
 
@@ -50,20 +49,19 @@ def write_report(run: Path, data: LabelledData) -> Path:
     model, spec = load_checkpoint(run)
     if spec.labels != data.labels:
         raise DataError(f"The data has the labels {', '.join(data.labels)}; the run {', '.join(spec.labels)}.")
-    with in_files(data.val) as val:
-        page = _render(run, model.to(pick_device("auto")), spec, replace(data, val=val))
-    return _write(run / REPORT_FILE, page)
+    return _write(run / REPORT_FILE, _render(run, model.to(pick_device("auto")), spec, data))
 
 
 def _render(run: Path, model: TaggerNetwork, spec: TaggerSpec, data: LabelledData) -> str:
     places = sample_places(data.val.targets)
-    scored = score_photos(model, data.val.files, spec.image, places)
-    missed, alarms = find_mistakes(model, spec, data.val, scored.scores)
+    earlier = load_earlier(run, model)
+    found = pass_over_val(model, spec, data.val, places, earlier)
+    missed, alarms = show_mistakes(spec, data.val, found.scores, found.attention)
     history = read_history(run, spec)
     best_epoch = history.best_epoch(spec.metrics)
-    rows = label_rows(spec, data, scored.scores)
-    bins = calibration(scored.scores, data.val.targets)
-    metrics = evaluate(scored.scores, data.val.targets, np.array(spec.thresholds))
+    rows = label_rows(spec, data, found.scores)
+    bins = calibration(found.scores, data.val.targets)
+    metrics = evaluate(found.scores, data.val.targets, np.array(spec.thresholds))
     return _template().render(
         run_name=run.resolve().name,
         spec=spec,
@@ -80,13 +78,13 @@ def _render(run: Path, model: TaggerNetwork, spec: TaggerSpec, data: LabelledDat
         best_epoch=best_epoch,
         course=figures.course(history, best_epoch),
         rows=rows,
-        curves=_curves(rows, scored.scores, data.val.targets),
+        curves=_curves(rows, found.scores, data.val.targets),
         worst_curves=_WORST_CURVES,
         best_curves=_BEST_CURVES,
         calibration=bins,
         reliability=figures.reliability(bins),
         mistakes={"missed": missed, "alarms": alarms},
-        embeddings=embedding_panel(run, model, spec, data.val, places, scored, history.stage_of(best_epoch)),
+        embeddings=embedding_panel(spec, places, found, history.stage_of(best_epoch), earlier is not None),
     )
 
 

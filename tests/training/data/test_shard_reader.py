@@ -32,7 +32,7 @@ def copy(shards: Path, tmp_path: Path) -> Path:
 
 
 def names_of(photos: ShardedPhotos) -> list[str]:
-    return [sample.name.partition(" in ")[0] for sample in read_rows(photos.shards, 0, len(photos))]
+    return [sample.name for sample in read_rows(photos.shards, 0, len(photos))]
 
 
 def test_they_are_what_they_were_made_from(source: str, labelled: LabelledData):

@@ -7,8 +7,8 @@ import pytest
 
 from training.checkpoint import load_checkpoint
 from training.data import PRESENT, LabelledData
-from training.report.embeddings import MAX_LABELS, MAX_POINTS, embedding_panel, project, sample_places
-from training.report.scoring import score_photos
+from training.report.embeddings import MAX_LABELS, MAX_POINTS, embedding_panel, load_earlier, project, sample_places
+from training.report.val_pass import pass_over_val
 
 
 def test_points_are_few_enough_and_of_the_most_frequent_labels():
@@ -35,11 +35,11 @@ def test_separate_labels_have_a_high_silhouette_and_equal_points_no_picture():
 def test_the_second_picture_says_which_weights_it_shows(best_stage: int, title: str, run: Path, data: LabelledData):
     model, spec = load_checkpoint(run)
     places = sample_places(data.val.targets)
-    scored = score_photos(model, data.val.files, spec.image, places)
-    panel = embedding_panel(run, model, spec, data.val, places, scored, best_stage)
+    found = pass_over_val(model, spec, data.val, places, load_earlier(run, model))
+    panel = embedding_panel(spec, places, found, best_stage, has_earlier=True)
     assert [picture.title for picture in panel.pictures] == ["Before stage 2", title]
     assert bool(panel.notes) == (best_stage == 1)
     assert sum(entry.points for entry in panel.legend) == len(places)
     assert panel.pictures[0].svg != panel.pictures[1].svg
-    again = score_photos(model, data.val.files, spec.image, places)
-    np.testing.assert_array_equal(again.embeddings, scored.embeddings)  # the saved model keeps its weights
+    again = pass_over_val(model, spec, data.val, places)
+    np.testing.assert_array_equal(again.embeddings, found.embeddings)  # the saved model keeps its weights

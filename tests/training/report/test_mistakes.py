@@ -10,8 +10,7 @@ from labelwise.spec import ImageSpec, TaggerSpec
 from tests.training.report.conftest import untrained_run
 from training.config import TrainConfig
 from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
-from training.model import TaggerNetwork
-from training.report.mistakes import find_mistakes
+from training.report.mistakes import show_mistakes
 
 
 def test_mistakes_come_with_the_furthest_first(config: TrainConfig, data: LabelledData, tmp_path: Path):
@@ -22,8 +21,7 @@ def test_mistakes_come_with_the_furthest_first(config: TrainConfig, data: Labell
     targets[:3, :2] = [[PRESENT, ABSENT], [PRESENT, PRESENT], [ABSENT, ABSENT]]
     scores = np.full_like(targets, 0.99)
     scores[:3, :2] = [[0.5, 0.3], [0.01, 0.1], [0.95, 0.2]]
-    model = TaggerNetwork(len(data.labels), config.image, config.model).eval()
-    missed, alarms = find_mistakes(model, spec, LabelledPhotos(data.val.files, targets), scores)
+    missed, alarms = show_mistakes(spec, LabelledPhotos(data.val.files, targets), scores, {})
     names = data.labels
     assert [(item.label, item.file) for item in missed.worst] == [
         (names[0], data.val.files[1].name),
@@ -49,6 +47,5 @@ def test_pictures_are_upright_and_show_what_the_model_sees(
     spec = TaggerSpec.read(untrained_run(tmp_path / "run", config, data, threshold=1.0))
     spec = spec.model_copy(update={"image": ImageSpec(height=32, width=32, resize=resize)})
     photos = LabelledPhotos((tmp_path / "turned.jpg",), np.full((1, len(data.labels)), PRESENT, np.float32))
-    model = TaggerNetwork(len(data.labels), config.image, config.model).eval()
-    missed, _ = find_mistakes(model, spec, photos, np.full((1, len(data.labels)), 0.5, np.float32))
+    missed, _ = show_mistakes(spec, photos, np.full((1, len(data.labels)), 0.5, np.float32), {})
     assert {item.width / item.height for item in missed.worst} == {1 if resize == "crop" else 20 / 60}
