@@ -13,7 +13,7 @@ from serving.arrays import Outputs, Pixels
 from serving.client.calls import Row
 from serving.client.gateway_link import GatewayLink, Refused
 from serving.errors import ClientClosed, OutputNotOffered, PhotoError, PhotosRefused
-from serving.triton.fleet import Servers
+from serving.fleet import Servers
 
 _AT_ONCE = 16  # requests of one photo; a gateway's default is to accept 64 photos
 _Answered = Row | PhotoError

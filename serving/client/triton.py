@@ -15,8 +15,8 @@ from labelwise.repository import CONTRACT_PARAMETER, model_names
 from labelwise.spec import TaggerSpec
 from serving.arrays import Outputs, Pixels
 from serving.errors import ClientClosed, ClientError, OutputNotOffered, ServerFailed, UnknownModel, WrongContract
+from serving.fleet import Servers
 from serving.triton.channel import CHANNEL, RegionForgotten, ask_for_sign, our_errors
-from serving.triton.fleet import Servers
 from serving.triton.shared_memory import SharedMemory
 
 Shapes = dict[str, tuple[int, ...]]  # of the outputs that are wanted

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.gateway.observe.logs import log_request
 from serving.gateway.observe.metrics import Metrics
-from serving.gateway.observe.stages import begin_request
+from serving.stages import begin_request
 
 if TYPE_CHECKING:
     from serving.gateway.observe.tracing import Traces

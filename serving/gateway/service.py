@@ -18,7 +18,6 @@ from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, aske
 from serving.gateway.answers.overlay import MOST_SIDE, draw_overlay
 from serving.gateway.answers.tagging import BatchAnswer, Result, Scored, TagAnswer, make_answer, make_batch_answer
 from serving.gateway.observe.metrics import Metrics
-from serving.gateway.observe.stages import Stage, note
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Admission, Place
 from serving.gateway.requests.deadline import Deadline, ended_by_hang_up, requested_timeout
@@ -27,6 +26,7 @@ from serving.gateway.requests.forms import Item
 from serving.gateway.requests.query import Choice, LabelQuery, TagQuery, choose, refuse_repeats
 from serving.gateway.requests.upload import Uploads
 from serving.settings import Settings
+from serving.stages import Stage, note
 
 # Larger batches are hardly faster on a CPU, and whoever comes next waits for the whole of one.
 _MOST_AT_ONCE = 16

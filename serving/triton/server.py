@@ -13,9 +13,9 @@ from labelwise.repository import VersionKey, model_names
 from labelwise.spec import TaggerSpec
 from serving.arrays import Outputs, Pixels
 from serving.errors import ServerFailed, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
-from serving.gateway.observe.stages import current_trace
+from serving.hanging import CallStuck, Pulse, ServerHangs
+from serving.stages import current_trace
 from serving.triton.channel import CHANNEL, ask_for_sign, our_errors
-from serving.triton.hanging import CallStuck, Pulse, ServerHangs
 
 logger = logging.getLogger("labelwise.engine")
 

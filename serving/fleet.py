@@ -18,7 +18,7 @@ from serving.errors import (
     UnknownModel,
     WrongContract,
 )
-from serving.triton.hanging import Pulse, ServerHangs
+from serving.hanging import Pulse, ServerHangs
 
 logger = logging.getLogger("labelwise.client")
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serving.triton.hanging import CallStuck, Pulse, ServerHangs
+from serving.hanging import CallStuck, Pulse, ServerHangs
 
 pytestmark = pytest.mark.anyio
 WITHIN = 1.2  # seconds of each call: it is watched in parts of that
