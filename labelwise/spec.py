@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -167,10 +168,17 @@ def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:
         raise
 
 
-def left_aside(file: Path) -> list[Path]:
-    """What writers of `file` that were killed meanwhile left beside it; of a living one, too."""
+def left_aside(file: Path, among: Iterable[Path] | None = None) -> list[Path]:
+    """The files that writers of `file` have beside it: killed ones, which left them, and living ones.
+
+    Looks `among` the files given, or else at the whole folder.
+    """
     ours = re.compile(rf"\.{re.escape(file.name[:50])}\.[0-9]+-[0-9a-f]{{8}}")
-    return [aside for aside in file.parent.iterdir() if ours.fullmatch(aside.name) and aside.is_file()]
+    return [
+        aside
+        for aside in (file.parent.iterdir() if among is None else among)
+        if ours.fullmatch(aside.name) and aside.is_file()
+    ]
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

@@ -4,23 +4,27 @@ darktable, digiKam and Immich read `photo.jpg.xmp`. Lightroom and Bridge read `p
 """
 
 import errno
+import functools
 import os
 import re
 import stat
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labelwise.spec import TaggerSpec, write_atomically
+from labelwise.spec import TaggerSpec, left_aside, write_atomically
 from serving.bulk.rows import Row, tags_of
 from serving.bulk.sources.found import FoundPhoto
 from serving.bulk.xmp.keywords import MARK, add_keywords, has_other_marks, merge
 from serving.bulk.xmp.new_packet import keywords_in, packet_of
 from serving.bulk.xmp.packet import LARGEST, Packet, PacketError
 
-_LOCKS = tuple(threading.Lock() for _ in range(64))  # photo.jpg and photo.heic are changed at once, in one photo.xmp
+_LOCKS = tuple(threading.Lock() for _ in range(64))  # photo.jpg and photo.heic may change one photo.xmp at once
+_ASIDE = re.compile(r"\..+\.(?P<process>[0-9]+)-[0-9a-f]{8}")  # how `write_atomically` names a file that it writes
+_QUIET = 60.0  # seconds without a change: then no process on another machine is still writing a file
 
 
 class SidecarError(Exception):
@@ -99,7 +103,8 @@ def write_sidecar(file: Path, new: Callable[[], Packet], edit: Callable[[Packet]
         after = packet.to_bytes()
     except PacketError as error:
         raise SidecarError(f"The sidecar that is there {error}") from error
-    file = file.resolve()  # a link stays one
+    file = file.resolve()  # a link stays a link
+    _remove_leftovers(file)
     if status is None:
         write_atomically(file, after)
         return
@@ -109,6 +114,36 @@ def write_sidecar(file: Path, new: Callable[[], Packet], edit: Callable[[Packet]
         os.chown(file, status.st_uid, status.st_gid)
     with suppress(OSError):
         file.chmod(mode)  # what the umask took
+
+
+def _remove_leftovers(file: Path) -> None:
+    """Delete what killed processes left beside a sidecar while they wrote it."""
+    with suppress(OSError):  # the sidecar may be writable in a folder that nobody may list
+        for aside in left_aside(file, _asides_in(file.parent)):
+            if time.time() - aside.stat().st_mtime > _QUIET and not _is_writing(aside):
+                aside.unlink()
+
+
+@functools.lru_cache(64)
+def _asides_in(folder: Path) -> tuple[Path, ...]:
+    """Looked up once, and not for each sidecar: a folder may have a million files."""
+    with os.scandir(folder) as entries:
+        return tuple(Path(entry.path) for entry in entries if _ASIDE.fullmatch(entry.name))
+
+
+def _is_writing(aside: Path) -> bool:
+    """Whether another process of this machine may be writing it. This one is not: it holds the sidecar's lock."""
+    named = _ASIDE.fullmatch(aside.name)
+    if named is None or os.name == "nt":  # Windows has no signal 0
+        return True
+    process = int(named["process"])
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return process != os.getpid()
 
 
 def _stem(file: str) -> Path:

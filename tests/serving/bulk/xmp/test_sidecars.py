@@ -225,6 +225,35 @@ def test_photos_that_share_a_sidecar_both_bring_their_keywords(tmp_path: Path):
     assert sidecars.done(a_photo(file), scored(spec, "trees"), spec)
 
 
+def test_what_a_killed_run_left_of_a_sidecar_goes_with_the_next_one(tmp_path: Path):
+    photo, file = a_photo(tmp_path / "a.jpg"), tmp_path / "a.jpg.xmp"
+    file.write_text(DARKTABLE)
+    killed = f"""if True:
+        import os, pathlib
+        from serving.bulk.xmp.keywords import merge
+        from serving.bulk.xmp.sidecars import Packet, write_sidecar
+        os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
+        write_sidecar(pathlib.Path({str(file)!r}), Packet.new, lambda packet: merge(packet, ["sea", "trees"]))"""
+    assert subprocess.run([sys.executable, "-c", killed], cwd=ROOT).returncode == -9
+    (left,) = tmp_path.glob(".*")
+    parent, dead = os.getppid(), left.name.split(".")[-1].partition("-")[0]
+    others = [f".a.jpg.xmp.{parent}-0123abcd", f".a.jpg.xmp.{dead}-0123abc", f".a.jpg.xmp.{dead}-0123abcx"]
+    others += [f".b.jpg.xmp.{dead}-0123abcd", f"a.jpg.xmp.{dead}-0123abcd", ".a.jpg.xmp.0-0123abcd"]
+    others += [f".a.jpg.xmp.{10**30}-0123abcd"]
+    for name in others:
+        (tmp_path / name).touch()
+    new = tmp_path / f".a.jpg.xmp.{dead}-00000000"  # another machine may be writing it
+    for aside in tmp_path.glob("*-*"):
+        os.utime(aside, (0, 0))
+    (tmp_path / f".a.jpg.xmp.{os.getpid()}-0123abcd").touch()
+    os.utime(tmp_path / f".a.jpg.xmp.{os.getpid()}-0123abcd", (0, 0))  # containers count processes from 1 again
+    new.touch()
+    spec = TaggerSpec.read(ROOT / "model_repository/scenes")
+    assert Sidecars().add([photo], [scored(spec, "trees")], spec)[0].error is None
+    assert "trees" in keywords(file.read_bytes())
+    assert {found.name for found in tmp_path.iterdir()} == {"a.jpg", "a.jpg.xmp", new.name, *others}
+
+
 def test_a_run_without_sidecars_does_not_load_what_they_need():
     check = "import sys, serving.bulk.tag_files, commands.tag; print({'lxml', 'serving.bulk.xmp'} & {*sys.modules})"
     assert subprocess.check_output([sys.executable, "-c", check], text=True, cwd=ROOT) == "set()\n"
