@@ -1,4 +1,4 @@
-"""`labelwise <verb>`: each verb imports its stage only when it is called, so serving never loads torch."""
+"""`labelwise VERB`. Each verb imports its stage only when it is called, so `labelwise serve` never loads torch."""
 
 import sys
 from typing import Annotated
@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from commands import export, serve, tag, train
-from labelwise import __version__
 from labelwise.errors import LabelwiseError
 
 app = typer.Typer(
@@ -19,7 +18,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point: a LabelwiseError becomes one line on stderr and exit code 1."""
+    """Runs the command line. A LabelwiseError becomes one line on stderr and exit code 1."""
     try:
         app()
     except LabelwiseError as error:
@@ -56,7 +55,9 @@ _EXTRA_OF = {
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
-        print(__version__)
+        from labelwise.version import VERSION
+
+        print(VERSION)
         raise typer.Exit
 
 

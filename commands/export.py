@@ -1,81 +1,69 @@
-"""The verbs of export: publish, check and measure."""
+"""The verbs of the export stage: export, bench and check."""
 
 import signal
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from labelwise.errors import LabelwiseError
 
-
-class Backend(str, Enum):
-    """The Triton backend of an exported model."""
-
-    onnxruntime = "onnxruntime"
-    python = "python"
-    tensorrt = "tensorrt"
-
-
-class Precision(str, Enum):
-    """What a graph, or a TensorRT plan, computes in."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
+_Precision = Literal["fp32", "fp16", "int8"]
 
 
 def export(
-    source: Annotated[Path, typer.Argument(help="Folder of a trained run, or an ONNX file with --spec.")],
+    source: Annotated[Path, typer.Argument(help="Folder of a trained run, or an ONNX file together with --spec.")],
     to: Annotated[Path, typer.Option(help="Triton model repository to publish into.")],
-    name: Annotated[str, typer.Option(help="Name of the tagger there.")],
+    name: Annotated[str, typer.Option(help="Name of the tagger in the repository.")],
     version: Annotated[
         int | None, typer.Option(min=1, max=10**15 - 1, help="Version number; by default the next one.")
     ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="What it computes in: fp16 is for GPUs, int8 for CPUs and needs --calibrate.")
-    ] = Precision.fp32,
+        _Precision, typer.Option(help="Number format of the model: fp16 for GPUs; int8 for CPUs, with --calibrate.")
+    ] = "fp32",
     calibrate: Annotated[
-        Path | None, typer.Option(help="Photos like those to be tagged, a folder or a list, to calibrate int8 with.")
+        Path | None, typer.Option(help="Photos to calibrate int8 with, a folder or a list; like those to be tagged.")
     ] = None,
     backend: Annotated[
-        Backend, typer.Option(help="What runs the model by default; Triton can be told to use the other.")
-    ] = Backend.onnxruntime,
+        Literal["onnxruntime", "python", "tensorrt"],
+        typer.Option(help="Triton backend that runs the model by default."),
+    ] = "onnxruntime",
     images: Annotated[
-        Path | None, typer.Option(help="Photos to check with: a folder or a list. [default: test pictures]")
+        Path | None, typer.Option(help="Photos to check the model with: a folder or a list. [default: test pictures]")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Labelled photos, as for train: shows what changes in mAP and in tags.")
+        str | None, typer.Option(help="Labelled photos, as for train: shows how mAP and tags change.")
     ] = None,
     spec: Annotated[
-        Path | None, typer.Option(help="tagger.json of an ONNX file that something else made: labels and image.")
+        Path | None, typer.Option(help="tagger.json with the labels and the image size of an ONNX file from elsewhere.")
     ] = None,
     keep: Annotated[
-        int | None, typer.Option(min=1, help="Then remove all but so many versions. [default: all]")
+        int | None, typer.Option(min=1, help="Keep only this many of the newest versions. [default: all]")
     ] = None,
     plan: Annotated[
-        Precision | None, typer.Option(help="Also build a TensorRT plan, for the GPU of this machine.")
+        _Precision | None,
+        typer.Option(help="Also build a TensorRT plan for this machine's GPU, in this number format."),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="How Triton serves it, e.g. --set instances=2 --set device=gpu; may repeat."),
+        typer.Option(
+            "--set", help="How Triton serves the model, such as --set instances=2 --set device=gpu; repeatable."
+        ),
     ] = None,
 ) -> None:
-    """Export a run, or an ONNX file from elsewhere: checked against its origin, published as a Triton repository."""
+    """Export a trained run or an ONNX file from elsewhere, check it against its source, and publish it for Triton."""
     from export.pictures import Evidence
     from export.run import Target, export_onnx, export_run, make_options
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was begun is cleared away
-    options, plan_precision = make_options(set_ or []), plan.value if plan else None
-    target = Target(to, name, version, precision.value, backend.value, options, keep, plan_precision)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does: cleans up what it began
+    target = Target(to, name, version, precision, backend, make_options(set_ or []), keep, plan)
     evidence = Evidence(images, calibrate, data)
     spec = _spec_for(source, spec)
     result = export_onnx(source, spec, target, evidence) if spec else export_run(source, target, evidence)
     for difference in result.differences:
         typer.echo(f"{difference.output:<11} batch {difference.batch:<4} differs by at most {difference.value:.1e}")
     if target.precision == "fp16":
-        typer.echo("These are the differences in half precision, emulated: this CPU computes fp16 in fp32.")
+        typer.echo("These differences come from emulated half precision: this CPU computes fp16 in fp32.")
     for found in (result.quantization, result.change):
         if found:
             typer.echo(found)
@@ -89,20 +77,19 @@ def _spec_for(source: Path, spec: Path | None) -> Path | None:
 
 
 def bench(
-    source: Annotated[Path, typer.Argument(help="Folder of a trained run, or an ONNX file with --spec.")],
+    source: Annotated[Path, typer.Argument(help="Folder of a trained run, or an ONNX file together with --spec.")],
     calibrate: Annotated[
-        Path | None, typer.Option(help="Photos like those to be tagged, a folder or a list; without them no int8.")
+        Path | None,
+        typer.Option(help="Photos to calibrate int8 with, a folder or a list; without them int8 is left out."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Labelled photos, as for train, for the loss in mAP.")] = None,
+    data: Annotated[str | None, typer.Option(help="Labelled photos, as for train: shows the loss in mAP.")] = None,
     spec: Annotated[
-        Path | None, typer.Option(help="tagger.json of an ONNX file that something else made: labels and image.")
+        Path | None, typer.Option(help="tagger.json with the labels and the image size of an ONNX file from elsewhere.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads that compute one batch. [default: all cores]")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads for each batch. [default: all cores]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,
 ) -> None:
-    """Measure fp32, fp16 and int8 on this machine's CPU: speed at batch 1 and 8, and what each loses. No export."""
+    """Measure speed and loss of fp32, fp16 and int8 on this machine's CPU, at batch 1 and 8. Publishes nothing."""
     from rich.console import Console
 
     from export.bench import bench_precisions, markdown, table
@@ -122,14 +109,14 @@ def bench(
 def check(
     repository: Annotated[Path, typer.Argument(help="Triton model repository.")],
     images: Annotated[
-        Path | None, typer.Option(help="Photos to check with: a folder or a list. [default: test pictures]")
+        Path | None, typer.Option(help="Photos to check the model with: a folder or a list. [default: test pictures]")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Labelled photos, as for train: shows mAP, with --run of both.")
+        str | None, typer.Option(help="Labelled photos, as for train: shows mAP, and with --run that of both.")
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the trained run to compare with.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the trained run to compare the repository with.")] = None,
 ) -> None:
-    """Check a whole repository, whatever wrote it: contracts, configurations, graphs, what they answer."""
+    """Check a whole model repository, whoever wrote it: contracts, configurations, graphs and their outputs."""
     from rich.console import Console
 
     from export.check import check_repository

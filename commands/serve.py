@@ -1,42 +1,39 @@
-"""The verbs of serving: the gateway and its keys."""
+"""The verbs of the gateway: serve, and keys for its API keys."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class Engine(str, Enum):
-    """Who runs the model."""
-
-    embedded = "embedded"
-    triton = "triton"
 
 
 def serve(
     repository: Annotated[
         Path | None, typer.Option(help="Triton model repository. [default: model_repository]")
     ] = None,
-    engine: Annotated[Engine | None, typer.Option(help="Who runs the model. [default: embedded]")] = None,
+    engine: Annotated[
+        Literal["embedded", "triton"] | None, typer.Option(help="What runs the model. [default: embedded]")
+    ] = None,
     triton_url: Annotated[
         str | None,
-        typer.Option(help="gRPC host:port of running Tritons, a:8001,b:8001; without it one is started here."),
+        typer.Option(help="gRPC host:port of running Tritons: a:8001,b:8001. Without it, a local Triton is started."),
     ] = None,
     default_model: Annotated[
-        str | None, typer.Option(help="The model for requests that name none. [default: the only one]")
+        str | None, typer.Option(help="Model for requests that name none. [default: the only one]")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
-    keys: Annotated[Path | None, typer.Option(help="File of API keys, by `labelwise keys`: requests need one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. [default: 8000]")] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="File of API keys, made by `labelwise keys`. With it, every request needs a key."),
+    ] = None,
     insecure_no_keys: Annotated[
-        bool | None, typer.Option("--insecure-no-keys", help="Serve whoever asks, also beyond this machine.")
+        bool | None, typer.Option("--insecure-no-keys", help="Let anyone use the gateway, from other machines too.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that serve, sharing the cores' threads. [default: 1]")
+        int | None, typer.Option(help="Processes that serve; they share the threads. [default: 1]")
     ] = None,
 ) -> None:
-    """Serve a model repository over HTTP, with a page to try it. More settings: LABELWISE_* in the environment."""
+    """Serve a model repository over HTTP, with a web page to try it. Environment variables LABELWISE_* set more."""
     from serving.gateway.launch import serve as launch
     from serving.settings import load_settings
 
@@ -45,26 +42,26 @@ def serve(
     launch(load_settings(workers=workers, **models, **exposure))
 
 
-keys_app = typer.Typer(help="API keys of the gateway: a file of names and hashes.", no_args_is_help=True)
+keys_app = typer.Typer(help="Manage the gateway's API keys, kept as a file of names and hashes.", no_args_is_help=True)
 KeyFile = Annotated[Path, typer.Option("--keys", envvar="LABELWISE_KEYS", help="The key file.")]
 _KEY_FILE = Path("labelwise.keys")
 
 
 @keys_app.command("add")
 def add_key(
-    name: Annotated[str, typer.Argument(help="Whose key it is, or what for: it stands in the log.")],
+    name: Annotated[str, typer.Argument(help="Who or what the key is for; the log names it.")],
     keys: KeyFile = _KEY_FILE,
 ) -> None:
-    """Make a key and print it: this once, for only its hash is kept."""
+    """Make a key and print it. It is shown only now: the file keeps its hash."""
     from serving.gateway.access import keys as key_file
 
     typer.echo(key_file.add_key(keys, name))
-    typer.echo(f"Keep it: it is not shown again. `labelwise serve --keys {keys}` takes it now.", err=True)
+    typer.echo(f"Keep it: it is not shown again. `labelwise serve --keys {keys}` accepts it now.", err=True)
 
 
 @keys_app.command("list")
 def list_keys(keys: KeyFile = _KEY_FILE) -> None:
-    """The names of the keys, and when they were made."""
+    """List the keys' names and dates."""
     from serving.gateway.access import keys as key_file
 
     for key in key_file.read_keys(keys):
@@ -76,7 +73,7 @@ def revoke_key(
     name: Annotated[str, typer.Argument(help="The key's name.")],
     keys: KeyFile = _KEY_FILE,
 ) -> None:
-    """Take a key back; running gateways refuse it within a second."""
+    """Revoke a key. Running gateways refuse it within a second."""
     from serving.gateway.access import keys as key_file
 
     key_file.revoke_key(keys, name)

@@ -1,36 +1,13 @@
-"""The verb of bulk tagging."""
+"""The verb of bulk tagging: tag."""
 
 import os
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from labelwise.errors import LabelwiseError
-
-
-class Engine(str, Enum):
-    """Who runs the model of a repository here."""
-
-    embedded = "embedded"
-    triton = "triton"
-
-
-class Send(str, Enum):
-    """What a server is sent."""
-
-    auto = "auto"
-    pixels = "pixels"
-    bytes = "bytes"
-
-
-class Scores(str, Enum):
-    """Which scores the output has."""
-
-    all = "all"
-    tags = "tags"
 
 
 def tag(
@@ -43,43 +20,48 @@ def tag(
     repository: Annotated[
         Path | None, typer.Option(help="Triton model repository. [default: model_repository]")
     ] = None,
-    engine: Annotated[Engine, typer.Option(help="Who runs the repository's model here.")] = Engine.embedded,
+    engine: Annotated[
+        Literal["embedded", "triton"], typer.Option(help="What runs the repository's model here.")
+    ] = "embedded",
     server: Annotated[
-        str | None, typer.Option(help="Ask servers instead: grpc://HOST:8001 (Triton) or http://HOST:8000; a,b.")
+        str | None, typer.Option(help="Servers to ask instead: grpc://HOST:8001 (Triton) or http://HOST:8000; a,b.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Which model, where there is more than one.")] = None,
+    model: Annotated[str | None, typer.Option(help="Which model to use, if there is more than one.")] = None,
     key: Annotated[str | None, typer.Option(envvar="LABELWISE_KEY", help="The gateway's API key.")] = None,
     send: Annotated[
-        Send, typer.Option(help="Decode here and send pixels, or send the photos for the server to decode.")
-    ] = Send.auto,
-    scores: Annotated[Scores, typer.Option(help="Every label's score, or only those of the tags.")] = Scores.all,
+        Literal["auto", "pixels", "bytes"],
+        typer.Option(help="Send a server decoded pixels, or the photos' bytes to decode itself."),
+    ] = "auto",
+    scores: Annotated[
+        Literal["all", "tags"], typer.Option(help="Write every label's score, or only those of the tags.")
+    ] = "all",
     xmp: Annotated[
         bool, typer.Option("--xmp", help="Also write each photo's tags as keywords beside it: photo.jpg.xmp.")
     ] = False,
     xmp_stem: Annotated[
-        bool, typer.Option("--xmp-stem", help="The same as photo.xmp, which Lightroom reads beside raw files.")
+        bool, typer.Option("--xmp-stem", help="Name the files photo.xmp, as Lightroom expects beside raw files.")
     ] = False,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(help="GLOB of folders or photos to leave out, as drafts or '*_edit.jpg'; may be repeated."),
+        typer.Option(help="GLOB of folders or photos to leave out, such as drafts or '*_edit.jpg'; repeatable."),
     ] = None,
     hidden: Annotated[
         bool, typer.Option("--hidden", help="Also take hidden folders and other programs' thumbnails and recycle bins.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an output of another model or version, which is else refused.")
+        bool, typer.Option("--force", help="Replace an output that another model or version wrote.")
     ] = False,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Tag on the Ray cluster of RAY_ADDRESS, or on one that is started here.")
+        bool, typer.Option("--ray", help="Tag on the Ray cluster at RAY_ADDRESS, or on a local one.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes on Ray, a core each. [default: all cores]")
+        int | None, typer.Option(min=1, help="Processes on Ray, one core each. [default: all cores]")
     ] = None,
     patience: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for servers that do not answer, before it stops.")
+        float, typer.Option(min=0, help="Seconds to wait for servers that do not answer before stopping.")
     ] = 300,
 ) -> None:
-    """Tag any number of photos into one table. Run it again to go on, or to add what is new or has changed."""
+    """Tag any number of photos into one table. Run it again to resume, or to add new and changed photos."""
     from serving.bulk.tag_errors import UsageError
     from serving.bulk.tag_files import tag_files
     from serving.bulk.tag_options import TagOptions
@@ -88,16 +70,16 @@ def tag(
 
     source = ctx.get_parameter_source("key")
     if source is not None and source.name == "ENVIRONMENT" and not (server or "").startswith("http"):
-        key = None  # it stands there for gateways
+        key = None  # the variable is meant for gateways
     options = TagOptions(
         out=out,
-        engine=engine.value,
+        engine=engine,
         repository=repository or load_settings().repository,
         servers=server,
         model=model,
         key=key,
-        send=send.value,
-        every_score=scores is Scores.all,
+        send=send,
+        every_score=scores == "all",
         sidecars=Sidecars(stem=xmp_stem) if xmp or xmp_stem else None,
         hidden=hidden,
         exclude=tuple(exclude or ()),
@@ -111,8 +93,8 @@ def tag(
     except UsageError as error:
         print(f"labelwise: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
-    except KeyboardInterrupt:  # before it took up any photo
-        print("labelwise: Stopped: the same command goes on.", file=sys.stderr)
+    except KeyboardInterrupt:  # before the first photo
+        print("labelwise: Stopped: run the same command again to go on.", file=sys.stderr)
         raise typer.Exit(130) from None
     _tell(str(summary))
     if summary.stopped:
@@ -121,11 +103,11 @@ def tag(
 
 
 def _tell(summary: str) -> None:
-    """The table is whole by now: that nobody can be told so is one line, and no traceback."""
+    """Prints the summary. Raises LabelwiseError if stdout is closed: the table is complete all the same."""
     try:
         print(summary, flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python fails again as it exits
         raise LabelwiseError(f"{summary} But this cannot be printed: {error.strerror}.") from error
 
 

@@ -1,19 +1,10 @@
-"""The verbs before a model is exported: train it, measure it, and make data for it."""
+"""The verbs of the training stage: train, evaluate, compare, shards, report and synth."""
 
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class Split(str, Enum):
-    """A part of a data set."""
-
-    train = "train"
-    val = "val"
-    all = "all"
 
 
 def train(
@@ -27,24 +18,24 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="tiny (CPU, minutes), small (the default) or paper (GPUs).")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A YAML file of settings, over the preset's.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings, which override the preset's.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="A setting as key=value in YAML, e.g. epochs=10 or image.mean=[0.5,0.5,0.5]; may repeat."
+            "--set", help="A setting as key=value in YAML, such as epochs=10 or image.mean=[0.5,0.5,0.5]; repeatable."
         ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="bce, supcon, label-bce or mulcon. [default: mulcon]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. [default: 0]")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the model with torch.compile.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
     drop_absent: Annotated[
-        bool, typer.Option("--drop-absent", help="Leave out labels that no photo to train on has.")
+        bool, typer.Option("--drop-absent", help="Leave out labels that no training photo has.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
 ) -> None:
-    """Train a tagger: classification, then with the label-level contrastive loss. Ctrl-C saves; --resume goes on."""
+    """Train a tagger: classification first, then the label-level contrastive loss. Ctrl-C saves; --resume continues."""
     from training.checkpoint import trained_image
     from training.config_layers import make_config
     from training.signals import Stopped
@@ -63,20 +54,20 @@ def train(
 def evaluate(
     source: Annotated[Path, typer.Argument(help="Folder of a trained run, or a model repository.")],
     data: Annotated[str, typer.Argument(help="Labelled photos, as for train.")],
-    split: Annotated[Split, typer.Option(help="Which part of the data.")] = Split.val,
+    split: Annotated[Literal["train", "val", "all"], typer.Option(help="Which part of the data to use.")] = "val",
     thresholds: Annotated[
-        str | None, typer.Option(help="Fit them anew on these photos: f1, precision=0.9 or recall=0.9.")
+        str | None, typer.Option(help="Fit the thresholds again on these photos: f1, precision=0.9 or recall=0.9.")
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Store the new thresholds in the run's tagger.json.")] = False,
-    json_: Annotated[Path | None, typer.Option("--json", help="Also write everything into this file.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
 ) -> None:
-    """Measure a run or an exported tagger on labelled photos, each label and all together."""
+    """Measure a run or an exported tagger on labelled photos, per label and overall."""
     from rich.console import Console
 
     from training.evaluate import evaluate_tagger, headline, label_table, metric_table, write_json
 
-    evaluation = evaluate_tagger(source, data, split.value, thresholds, write, skip_broken)
+    evaluation = evaluate_tagger(source, data, split, thresholds, write, skip_broken)
     Console().print(label_table(evaluation), metric_table(evaluation), headline(evaluation))
     if json_:
         write_json(evaluation, json_)
@@ -86,18 +77,21 @@ def compare(
     data: Annotated[str, typer.Argument(help="Labelled photos, as for train.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs and results.{md,json,svg}.")],
     methods: Annotated[
-        str, typer.Option(help="Names by commas: bce, supcon, label-bce, mulcon and more; a wrong one lists them all.")
+        str,
+        typer.Option(
+            help="Names separated by commas: bce, supcon, label-bce, mulcon and more; a wrong one lists them all."
+        ),
     ] = "bce,supcon,label-bce,mulcon",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 3,
-    preset: Annotated[str, typer.Option(help="The budget of every run.")] = "tiny",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="As for train; applies to every method.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, on the cores shared between them.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per method.")] = 3,
+    preset: Annotated[str, typer.Option(help="Preset that every run uses.")] = "tiny",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="As for train, for every method.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time; they share the cores.")] = 1,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
     drop_absent: Annotated[
-        bool, typer.Option("--drop-absent", help="Leave out labels that no photo to train on has.")
+        bool, typer.Option("--drop-absent", help="Leave out labels that no training photo has.")
     ] = False,
 ) -> None:
-    """Train the methods under one budget and several seeds, and say what each step of the paper's method adds."""
+    """Train several methods with one preset and several seeds, and show what each step of the paper's method adds."""
     from training.compare import Comparison, claims, table
     from training.compare import compare as compare_methods
     from training.signals import Stopped
@@ -117,12 +111,12 @@ def compare(
 def shards(
     data: Annotated[Path, typer.Argument(help="Labelled photos, as for train.")],
     to: Annotated[Path, typer.Option(help="New folder for the shards and their dataset.json.")],
-    shard_mb: Annotated[int, typer.Option(min=1, help="About how large a shard becomes, in megabytes.")] = 256,
+    shard_mb: Annotated[int, typer.Option(min=1, help="Approximate size of a shard in megabytes.")] = 256,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out photos that are missing or broken.")
     ] = False,
 ) -> None:
-    """Write labelled photos as WebDataset shards, which train streams: for more than a disk holds."""
+    """Write labelled photos as WebDataset shards, which train can stream when the data does not fit on a disk."""
     from training.data.shard_writer import make_shards
 
     make_shards(data, to, shard_mb * 1_000_000, skip_broken)
@@ -130,10 +124,10 @@ def shards(
 
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
-    data: Annotated[str, typer.Argument(help="The photos it was trained with.")],
+    data: Annotated[str, typer.Argument(help="The labelled photos that it was trained on.")],
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
 ) -> None:
-    """Write a run's report.html: curves, each label, the worst mistakes as pictures, the embeddings in the plane."""
+    """Write a run's report.html: curves, labels, the worst mistakes as pictures, and a map of the embeddings."""
     from training.report import report_run
 
     typer.echo(f"Wrote {report_run(run, data, skip_broken)}.")
@@ -142,12 +136,12 @@ def report(
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to write images/ and labels.csv into.")],
     count: Annotated[int, typer.Option(min=10, help="Number of pictures.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
-    labels: Annotated[int, typer.Option(help="Number of labels, 2 to 80: shapes in colours.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed draws the same pictures.")] = 0,
+    labels: Annotated[int, typer.Option(help="Number of labels, 2 to 80: coloured shapes.")] = 24,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the square pictures, in pixels.")] = 128,
-    unknown: Annotated[float, typer.Option(min=0, max=0.95, help="Share of the labels' cells to leave unknown.")] = 0,
+    unknown: Annotated[float, typer.Option(min=0, max=0.95, help="Share of the labels to leave unknown.")] = 0,
 ) -> None:
-    """Draw a procedural multi-label data set in seconds: for a first try, and for tests."""
+    """Draw a procedural multi-label data set in seconds, for a first try and for tests."""
     from training.synth import draw_dataset
 
     draw_dataset(out, count, seed, labels, size, unknown)

@@ -22,8 +22,8 @@ from export.precision import convert
 from export.precision.int8 import MOST_PHOTOS
 from export.run import Source
 from export.tolerances import Precision
-from labelwise import __version__
 from labelwise.spec import TaggerSpec
+from labelwise.version import VERSION
 
 BATCHES = (1, 8)
 _ROUNDS, _SECONDS = 20, 20.0  # at least so many rounds for each batch size, and about so long in all
@@ -134,7 +134,7 @@ def _machine(threads: int | None) -> str:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor() or platform.machine(),
     )
-    return f"{model}, {threads or os.cpu_count()} threads; ONNX Runtime {ort.__version__}, labelwise {__version__}"
+    return f"{model}, {threads or os.cpu_count()} threads; ONNX Runtime {ort.VERSION}, labelwise {VERSION}"
 
 
 def _lines(file: str) -> list[str]:

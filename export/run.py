@@ -18,13 +18,13 @@ from export.publish import check_compatible, next_version, publish, staging
 from export.tensorrt import Plan, PlanPrecision, build_plan, find_builder
 from export.tolerances import Precision, coarser
 from export.triton_config import Backend, ServingOptions
-from labelwise import __version__
 from labelwise.assignment import split_assignment
 from labelwise.errors import LabelwiseError
 from labelwise.label_names import case_fault
 from labelwise.repository import WEIGHTS_FILE, tagger_of
 from labelwise.spec import NAME_PATTERN, SPEC_FILE, TaggerSpec, sha256_of
 from labelwise.validation import first_refusal
+from labelwise.version import VERSION
 
 if TYPE_CHECKING:
     from export.labelled import LabelledChange
@@ -128,7 +128,7 @@ def _export(source: Source, target: Target, evidence: Evidence) -> Export:
         enough(photos)
     with staging(target.repository) as stage:
         number = target.version or next_version(target.repository, target.name)
-        placed = {"name": target.name, "version": number, "producer": f"labelwise {__version__}"}
+        placed = {"name": target.name, "version": number, "producer": f"labelwise {VERSION}"}
         spec = source.spec.model_copy(update=placed)
         check_compatible(target.repository, spec)
         weights = stage / WEIGHTS_FILE

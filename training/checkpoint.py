@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from labelwise import __version__
 from labelwise.errors import LabelwiseError, SpecError
 from labelwise.spec import SPEC_FILE, DataSpec, ImageSpec, TaggerSpec, TensorSpec, sha256_of, write_atomically
 from labelwise.validation import first_refusal
+from labelwise.version import VERSION
 from training.config import Method, ModelConfig, TrainConfig
 from training.model import TaggerNetwork
 
@@ -62,7 +62,7 @@ def make_spec(
         metrics=metrics,
         data=data,
         training=config.model_dump(mode="json", exclude={"image", "max_batch"}),
-        producer=f"labelwise {__version__}",
+        producer=f"labelwise {VERSION}",
         weights_sha256=weights_sha256,
     )
 

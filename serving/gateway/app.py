@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from labelwise import __version__
+from labelwise.version import VERSION
 from serving.engines.base import Engine
 from serving.gateway import routes
 from serving.gateway.access.exposure import PAGE_HEADERS, add_protection
@@ -82,7 +82,7 @@ def create_app(
     """The ASGI app on a started engine; the caller starts and closes the engine."""
     app = _Gateway(
         title="labelwise",
-        version=__version__,
+        version=VERSION,
         summary="Tags photos with the labels a team trained.",
         description=_DESCRIPTION,
         docs_url=None,

@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import Scope
 
-from labelwise import __version__
+from labelwise.version import VERSION
 
 _PARENT_HEADERS = (b"traceparent", b"tracestate")
 # By the names of OpenTelemetry's conventions where they have one.
@@ -39,11 +39,11 @@ class Traces:
     """Sends what is traced to the OTLP/HTTP collector at `endpoint`, from a thread of its own."""
 
     def __init__(self, endpoint: str, ratio: float) -> None:
-        resource = Resource.create({"service.name": "labelwise", "service.version": __version__})
+        resource = Resource.create({"service.name": "labelwise", "service.version": VERSION})
         self._provider = TracerProvider(ParentBased(TraceIdRatioBased(ratio)), resource, shutdown_on_exit=False)
         exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer("labelwise", __version__)
+        self._tracer = self._provider.get_tracer("labelwise", VERSION)
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, scope: Scope) -> "RequestTrace | None":

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import anyio
 import h11
 
-from labelwise import __version__
+from labelwise.version import VERSION
 from serving.gateway.problems import GatewayError
 from serving.settings import Settings
 
@@ -212,7 +212,7 @@ def _matches(listed: SplitResult, target: _Target) -> bool:
 def _request(target: _Target) -> h11.Request:
     headers = [
         ("Host", target.authority),
-        ("User-Agent", f"labelwise/{__version__}"),
+        ("User-Agent", f"labelwise/{VERSION}"),
         ("Accept", "image/*"),
         ("Accept-Encoding", "identity"),
         ("Connection", "close"),
