@@ -171,7 +171,7 @@ def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:
 def left_aside(file: Path, among: Iterable[Path] | None = None) -> list[Path]:
     """The files that writers of `file` have beside it: killed ones, which left them, and living ones.
 
-    Looks `among` the files given, or else at the whole folder.
+    Looks `among` the files given, otherwise at the whole folder.
     """
     ours = re.compile(rf"\.{re.escape(file.name[:50])}\.[0-9]+-[0-9a-f]{{8}}")
     return [

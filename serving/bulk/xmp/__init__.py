@@ -1,1 +1,1 @@
-"""XMP sidecars: a photo's tags as keywords in a file beside it, which photo programs read. Photos are never written."""
+"""XMP sidecars: a photo's tags as keywords in a file beside it, for photo programs. Photos are never changed."""

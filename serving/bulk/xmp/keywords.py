@@ -1,12 +1,11 @@
-"""Which keywords a packet gets and loses when its photo has been tagged.
+"""Decides which keywords a packet gets and loses when its photo is tagged.
 
-Our keywords go to `dc:subject` (XMP specification, part 1, section 8.3), which every program reads. Lists of
-hierarchical keywords are not made, because a program that finds one reads nothing else. Where one exists it gets what
-`dc:subject` has and it lacks.
+Our keywords go to `dc:subject` (XMP specification, part 1, section 8.3), which every program reads. We make no list of
+hierarchical keywords, because a program that finds one reads nothing else. If there is one, it gets the keywords of
+`dc:subject` that it lacks.
 
-The keywords that were added here are also listed in a property of our own, and only those are ever taken away. Photos
-that share a sidecar have such a list each. One of them that no other list has any more was taken away by somebody, and
-is not put back.
+A property of our own also lists the keywords that we added, and we never remove others. Photos that share a sidecar
+have such a list each. If one of our keywords is in no other list any more, somebody removed it, and it stays away.
 """
 
 import re
@@ -30,19 +29,19 @@ _CUTS = ",|"  # darktable cuts at both in every list
 
 
 def keyword_of(label: str) -> str:
-    """A label as a keyword that no program cuts in two."""
+    """The label, spelled so that no program cuts it in two."""
     return _spelled(label, _CUTS)
 
 
 def merge(packet: Packet, labels: Sequence[str], mark: str = MARK) -> bool:
-    """Make the keywords that were added here `labels`; whether that changed anything. Raises PacketError."""
+    """Make `labels` our keywords, and return whether that changed anything. Raises PacketError."""
     lists = _Lists.of(packet)
     before = lists.entries()
     ours = {name: words(bag) for name, bag in lists.ours.items()}
     mine = {*ours.pop(mark, ())}
     shared = {word for listed in ours.values() for word in listed}
     removed = {word for word in mine | shared if not lists.shows(word)}
-    # Somebody's own are those that are in no list of ours, and those of ours that somebody moved into a hierarchy.
+    # Theirs are those that none of our lists has, and those of ours that somebody moved into a hierarchy.
     theirs = ((lists.subjects() | lists.tops()) - mine - shared) | ((lists.parts() & lists.subjects()) - lists.tops())
     wanted = list(dict.fromkeys(keyword_of(label) for label in labels if label not in theirs))
     wanted = [word for word in wanted if word not in theirs]
@@ -56,21 +55,21 @@ def merge(packet: Packet, labels: Sequence[str], mark: str = MARK) -> bool:
 
 
 def add_keywords(packet: Packet, added: Iterable[str]) -> None:
-    """Add somebody's own keywords to a packet, each once. Raises PacketError."""
+    """Add keywords that are not ours to a packet, each once. Raises PacketError."""
     lists = _Lists.of(packet)
     lists.add(packet, list(dict.fromkeys(word for word in added if word not in lists.subjects())))
     lists.carry_over()
 
 
 def has_other_marks(packet: Packet, mark: str) -> bool:
-    """Whether other photos have been here, and this one has not."""
+    """Whether the packet has our keywords of other photos, but not of this one."""
     ours = _Lists.of(packet).ours
     return bool(ours) and mark not in ours
 
 
 @dataclass
 class _Lists:
-    """The containers of a packet's keywords: those that programs read by name, and `ours` by mark."""
+    """The containers of a packet's keywords: those that programs read, by name, and `ours`, by mark."""
 
     read: dict[str, list[Element]]
     ours: dict[str, Element] = field(default_factory=dict)
@@ -95,7 +94,7 @@ class _Lists:
         return {word for bag in self.read.get(_FLAT, ()) for word in words(bag)}
 
     def tops(self) -> set[str]:
-        """Keywords in lists of hierarchical ones that have no level above or below them."""
+        """Keywords in hierarchical lists that have no level above or below them."""
         return {word for word, separator in self._paths() if separator not in word}
 
     def parts(self) -> set[str]:
@@ -129,7 +128,7 @@ class _Lists:
             _append(bags[0], [word for word in spelled if word not in there])
 
     def carry_over(self) -> None:
-        """Add what only `dc:subject` has to the lists whose readers do not look there."""
+        """Add the keywords that only `dc:subject` has to the lists whose readers do not look there."""
         subjects = dict.fromkeys(word for bag in self.read.get(_FLAT, ()) for word in words(bag))
         for name, separator in _PATHS.items():
             if bags := self.read.get(name):
@@ -158,7 +157,7 @@ def _replace(bag: Element, wanted: Sequence[str]) -> None:
 
 
 def _cuts_in(name: str) -> str:
-    """What readers of a list cut at, and what a keyword of ours may still contain."""
+    """The characters that a keyword of ours may contain and that readers of this list cut at."""
     return "/" if _PATHS.get(name) == "/" else ""
 
 

@@ -1,12 +1,12 @@
-"""A new sidecar that says what its photo says: its own XMP, IPTC and EXIF.
+"""Makes the XMP of a new sidecar from the photo's own XMP, IPTC and EXIF.
 
-A program that finds a sidecar does not look for keywords, title, rating or colour label inside the photo any more. So
-all of the photo's XMP is copied, except what is wrong or useless outside of the photo:
+A program that finds a sidecar no longer looks inside the photo for keywords, title, rating or colour label. So all of
+the photo's XMP is copied, except what is wrong or useless outside the photo:
 
-- development settings (Adobe's, darktable's): the photo has them applied already, and a raw file beside it has its own
-- the orientation, size and coding of this file, and its history of edits
-- what points into the file (motion photos, depth and gain maps), thumbnails, and properties of unusual name spaces that
-  are larger than 64 KiB
+- development settings (Adobe's, darktable's): the photo has them applied, and a raw file beside it has its own
+- orientation, size and coding of the file, and its editing history
+- what points into the file (motion photos, depth and gain maps), thumbnails, and properties larger than 64 KiB in
+  namespaces that are not listed in `packet`
 """
 
 import logging
@@ -14,9 +14,8 @@ from collections.abc import Sequence
 
 from lxml import etree
 
-from serving.bulk.xmp.containers import read_metadata
+from serving.bulk.xmp.iptc_and_exif import add_legacy
 from serving.bulk.xmp.keywords import KEYWORD_LISTS, add_keywords
-from serving.bulk.xmp.legacy import add_legacy
 from serving.bulk.xmp.packet import (
     NAMESPACES,
     Element,
@@ -28,11 +27,12 @@ from serving.bulk.xmp.packet import (
     text_of,
     words,
 )
+from serving.bulk.xmp.photo_metadata import read_metadata
 
 logger = logging.getLogger("labelwise.bulk")
 
 _LARGEST = 64 * 2**10  # bytes
-_NAMESPACES_LEFT_OUT = (  # how the names of namespaces begin
+_NAMESPACES_LEFT_OUT = (  # beginnings of their URIs
     "http://ns.adobe.com/camera-raw-",
     "http://ns.adobe.com/hdr-gain-map/",
     "http://ns.adobe.com/hdr-metadata/",
@@ -59,13 +59,16 @@ _OF_THE_FILE = {
 _NAMES_LEFT_OUT = {qualified(f"{prefix}:{name}") for prefix, names in _OF_THE_FILE.items() for name in names.split()}
 _OURS = f"{{{NAMESPACES['labelwise']}}}"
 _XML = "{http://www.w3.org/XML/1998/namespace}"
-_COLOURS = {qualified("darktable:colorlabels"), qualified("darktable:xmp_version")}  # it reads the one by the other
+_COLOURS = {
+    qualified("darktable:colorlabels"),
+    qualified("darktable:xmp_version"),
+}  # the second is the version of the first
 
 
 def packet_of(file: str, others: Sequence[bytes] = ()) -> Packet:
-    """A packet that says what the photo in `file` says, and with priority what `others`, sidecars of the photo, say.
+    """A packet with the metadata of the photo in `file` and of `others`, its sidecars, which take precedence.
 
-    Raises OSError if the photo cannot be read. Broken XMP is left out: photo programs cannot read it either.
+    Raises OSError if the photo cannot be read. Leaves out broken XMP: photo programs cannot read it either.
     """
     found, packet = read_metadata(file), Packet.new()
     for data in (*others, *found.xmp):
@@ -82,12 +85,12 @@ def packet_of(file: str, others: Sequence[bytes] = ()) -> Packet:
 
 
 def keywords_in(file: str) -> list[str]:
-    """The flat keywords that stand inside a photo. Raises OSError if it cannot be read."""
+    """The flat keywords inside a photo. Raises OSError if it cannot be read."""
     return [word for bag in packet_of(file).containers(KEYWORD_LISTS[0]) for word in words(bag)]
 
 
 def _copy(source: Packet, target: Packet) -> None:
-    """Add the properties of `source` that `target` lacks, and unite the lists of keywords."""
+    """Add the properties that `target` lacks, and unite the lists of keywords."""
     ours = {word for name in _names(source) if name.startswith(_OURS) for word in _words(source, name)}
     listed = {name: [word for word in _words(source, qualified(name)) if word not in ours] for name in KEYWORD_LISTS}
     seen = _names(target) | {qualified(name) for name in KEYWORD_LISTS}
@@ -106,11 +109,11 @@ def _copy(source: Packet, target: Packet) -> None:
 
 
 def _trim(description: Element, seen: set[str]) -> None:
-    """Take out what does not belong into a sidecar or is `seen`; what stays is seen from now on."""
+    """Remove what does not belong in a sidecar or was `seen` before, and add the rest to `seen`."""
     for name in list(description.attrib):
         if not name.startswith(_XML) and (_is_left_out(name) or name in seen):
             del description.attrib[name]
-    description.set(qualified("rdf:about"), "")  # those of one packet must be equal
+    description.set(qualified("rdf:about"), "")  # it must be the same throughout a packet
     for child in list(description):
         if not isinstance(child.tag, str) or _is_left_out(child.tag) or child.tag in seen or _is_huge(child):
             description.remove(child)
@@ -137,7 +140,7 @@ def _names(packet: Packet) -> set[str]:
 
 
 def _words(packet: Packet, name: str) -> list[str]:
-    """Also of what should be a list and is a text."""
+    """The words of a property, even if it is a text and not a list."""
     found = [description.get(name) for description in packet.descriptions]
     for description in packet.descriptions:
         for element in description.findall(name):
@@ -146,7 +149,7 @@ def _words(packet: Packet, name: str) -> list[str]:
 
 
 def _settle_colours(packet: Packet) -> None:
-    """darktable ignores the title and more of a sidecar that has its name space, but not its version."""
+    """Remove colour labels without their version: darktable then ignores the title and more of the sidecar."""
     if not all(name in _names(packet) for name in _COLOURS):
         for description in packet.descriptions:
             for name in _COLOURS:

@@ -1,7 +1,7 @@
 """XMP as a tree: parsed from a sidecar or a photo, searched for properties, and written back.
 
-What surrounds the root element (XML declaration, processing instructions, comments, padding) is kept as it is. So are
-the encoding and the line ends.
+What surrounds the root element (XML declaration, processing instructions, comments, padding) stays as it is, and so do
+the encoding and the line ends. lxml alone would keep none of them; it parses and writes the root element.
 """
 
 import codecs
@@ -52,12 +52,12 @@ Element = Any  # lxml has no types of its own
 
 
 class PacketError(ValueError):
-    """The bytes are not an XMP packet; the message completes "The sidecar that is there …"."""
+    """The bytes are not an XMP packet. The message completes "The sidecar that is there …"."""
 
 
 @functools.lru_cache(256)
 def qualified(name: str) -> str:
-    """`dc:subject` as lxml spells it."""
+    """A name such as `dc:subject` as lxml spells it."""
     prefix, local = name.split(":")
     return f"{{{NAMESPACES[prefix]}}}{local}"
 
@@ -82,13 +82,13 @@ class Packet:
 
     @classmethod
     def parse(cls, data: bytes, *, lenient: bool = False) -> "Packet":
-        """Raises PacketError. `lenient` takes what Adobe's own XMP library takes: Latin-1 in UTF-8, and controls."""
+        """Raises PacketError. If `lenient`, takes Latin-1 in UTF-8 and control characters, as Adobe's library does."""
         if len(data) > LARGEST:
             raise PacketError(f"has more than {LARGEST // 2**20} MiB.")
         text, encoding, mark = _decode(data, lenient)
         line_end = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
         start, end = _root_span(text)
-        if text.startswith("<!DOCTYPE", start):  # what it defines outside of the file would be lost
+        if text.startswith("<!DOCTYPE", start):  # what it defines elsewhere would be lost
             raise PacketError("has a DOCTYPE, which XMP does not allow: mend or remove it.")
         try:
             root = etree.fromstring(text[start:end].encode(), _parser())
@@ -110,11 +110,11 @@ class Packet:
 
     @property
     def descriptions(self) -> list[Element]:
-        """Each rdf:Description whose children are the photo's properties; those further down are of other things."""
+        """Each rdf:Description with properties of the photo; those further down describe other things."""
         return list(self.rdf.findall(qualified("rdf:Description")))
 
     def first_description(self) -> Element:
-        """The rdf:Description that new properties go to."""
+        """The rdf:Description for new properties."""
         for description in self.descriptions:
             return description
         return _appended(self.rdf, etree.Element(qualified("rdf:Description"), {qualified("rdf:about"): ""}))
@@ -137,7 +137,7 @@ class Packet:
         return [_container(element, name) for element in self.find(name)]
 
     def add_list(self, name: str, words: list[str], kind: str = "Bag") -> Element:
-        """Add a property that is a list; returns the container of its items."""
+        """Add a property that is a list, and return the container of its items."""
         prefix = name.partition(":")[0]
         element = etree.Element(qualified(name), nsmap={prefix: NAMESPACES[prefix]})
         container = etree.SubElement(_appended(self.first_description(), element), qualified(f"rdf:{kind}"))
@@ -146,7 +146,7 @@ class Packet:
         return container
 
     def add_text(self, name: str, text: str, *, has_language: bool = False) -> None:
-        """Add a property that is a text; with `has_language` one that may stand in several languages."""
+        """Add a property that is a text; with `has_language` one that may have several languages."""
         if has_language:
             self.add_list(name, [text], "Alt")[0].set(_LANGUAGE, "x-default")
             return
@@ -164,7 +164,7 @@ def words(container: Element) -> list[str]:
 
 
 def text_of(item: Element) -> str:
-    """The text of a list's item, without comments in it; where the item has qualifiers, the text of its rdf:value."""
+    """The text of a list's item without comments; if the item has qualifiers, the text of its rdf:value."""
     value = next(item.iter(qualified("rdf:value")), item)
     return "".join([value.text or "", *(child.tail or "" for child in value)])
 
@@ -174,12 +174,12 @@ def add_item(container: Element, word: str) -> None:
 
 
 def lay_out(container: Element) -> None:
-    """Put each item on its own line: darktable's reader of Lightroom's sidecars skips a list without white space."""
+    """Put each item on its own line: darktable skips a list without white space in Lightroom's sidecars."""
     indent(container.getparent())
 
 
 def indent(element: Element) -> None:
-    """Put each element in `element` on its own line. A text stays as it is, even with comments in it."""
+    """Put each element in `element` on its own line; unlike `etree.indent`, not those among text, such as comments."""
     depth = sum(1 for _ in element.iterancestors())
     between = [element.text, *(child.tail for child in element)]
     if not len(element) or any(text and text.strip() for text in between):
@@ -192,7 +192,7 @@ def indent(element: Element) -> None:
 
 
 def _appended(parent: Element, child: Element) -> Element:
-    """`child`, on a line of its own at the end of `parent`."""
+    """Append `child` to `parent` on its own line, and return it."""
     depth = sum(1 for _ in parent.iterancestors())
     before, after = "\n" + " " * (depth + 1), "\n" + " " * depth
     if len(parent):
@@ -218,7 +218,7 @@ def _not_a_list(name: str) -> PacketError:
 
 
 def _parser() -> Element:
-    """Entities, networks and DTDs are off; libxml2's limits on depth (256) and on the size of a text stay on."""
+    """Without entities, network and DTDs, and within libxml2's limits on depth (256) and size of a text."""
     return etree.XMLParser(
         encoding="utf-8",
         resolve_entities=False,
@@ -254,7 +254,7 @@ codecs.register_error("labelwise-latin-1", _as_latin_1)
 
 
 def _root_span(text: str) -> tuple[int, int]:
-    """Where the root element begins and ends: what is before and after is white space, comments and instructions."""
+    """Where the root element begins and ends, between white space, comments and processing instructions."""
     start, end = 0, len(text)
     while True:
         start = _skip_space(text, start)

@@ -1,4 +1,4 @@
-"""Sidecar files: where a photo's is, whether it has the photo's tags, and how it gets them.
+"""Sidecar files: where they are, whether they have their photo's tags, and how they get them.
 
 darktable, digiKam and Immich read `photo.jpg.xmp`. Lightroom and Bridge read `photo.xmp`, and only beside raw files.
 """
@@ -28,23 +28,23 @@ _QUIET = 60.0  # seconds without a change: then no process on another machine is
 
 
 class SidecarError(Exception):
-    """A sidecar that cannot be changed without losing what is in it."""
+    """The sidecar cannot be changed without losing what is in it."""
 
 
 @dataclass(frozen=True)
 class Sidecars:
-    """`stem`: as photo.xmp instead of photo.jpg.xmp. Photos in archives have none."""
+    """The sidecars of all photos, photo.jpg.xmp or with `stem` photo.xmp. Photos in archives have none."""
 
     stem: bool = False
 
     def path(self, file: str) -> Path:
-        """The sidecar of a photo; one that is there may end in .XMP."""
+        """The sidecar of a photo. An existing one may end in .XMP."""
         path = _stem(file) if self.stem else Path(file + ".xmp")
         upper = path.with_suffix(".XMP")
         return upper if not os.path.lexists(path) and os.path.lexists(upper) else path
 
     def done(self, photo: FoundPhoto, row: Row, spec: TaggerSpec) -> bool:
-        """Whether the photo's sidecar has the tags of its row, and no others from here; or it can have none."""
+        """Whether the sidecar has the tags of the row and no others of ours, or there can be no sidecar."""
         if photo.file is None or row.scores is None:
             return True
         try:
@@ -54,7 +54,7 @@ class Sidecars:
             return False
 
     def add(self, photos: Sequence[FoundPhoto], rows: Sequence[Row], spec: TaggerSpec) -> list[Row]:
-        """Write those of `photos`; a row whose sidecar could not be written says so."""
+        """Write the sidecars of `photos`. Where that fails, the row says so."""
         return [self._add(photo, row, spec) for photo, row in zip(photos, rows, strict=True)]
 
     def _add(self, photo: FoundPhoto, row: Row, spec: TaggerSpec) -> Row:
@@ -75,20 +75,20 @@ class Sidecars:
         mark = self._mark(file)
 
         def edit(packet: Packet) -> bool:
-            if self.stem and has_other_marks(packet, mark):  # made from another photo, and it hides this one's keywords
+            if self.stem and has_other_marks(packet, mark):  # it hides this photo's own keywords
                 add_keywords(packet, keywords_in(file))
             return merge(packet, tags, mark)
 
         write_sidecar(path, lambda: packet_of(file, () if self.stem else _beside(file)), edit)
 
     def _mark(self, file: str) -> str:
-        """The property of ours that lists the photo's keywords: one for each of the photos that share a sidecar."""
+        """Our property that lists the photo's keywords. Photos that share a sidecar have one each."""
         suffix = Path(file).suffix if self.stem else ""
         return MARK + re.sub("[^.A-Za-z0-9]", lambda found: f"-{ord(found[0]):x}", suffix)
 
 
 def write_sidecar(file: Path, new: Callable[[], Packet], edit: Callable[[Packet], bool]) -> None:
-    """Change a sidecar with `edit`, which says whether it did, atomically; `new` makes one where there is none.
+    """Change a sidecar atomically with `edit`, which returns whether it changed it. `new` makes a missing sidecar.
 
     Raises SidecarError or OSError.
     """
@@ -110,7 +110,7 @@ def write_sidecar(file: Path, new: Callable[[], Packet], edit: Callable[[Packet]
         return
     mode = stat.S_IMODE(status.st_mode)
     write_atomically(file, after, mode)
-    with suppress(OSError):  # where the disk knows no owners, or only root may give a file away
+    with suppress(OSError):  # the disk may have no owners, and only root may give a file away
         os.chown(file, status.st_uid, status.st_gid)
     with suppress(OSError):
         file.chmod(mode)  # what the umask took
@@ -151,7 +151,7 @@ def _stem(file: str) -> Path:
 
 
 def _beside(file: str) -> list[bytes]:
-    """Lightroom's sidecar of the photo: darktable and Immich read it as long as there is no other."""
+    """Lightroom's sidecar of the photo: darktable and Immich read it if there is no other."""
     path = Sidecars(stem=True).path(file)
     try:
         return [_read(path)]
@@ -160,8 +160,8 @@ def _beside(file: str) -> list[bytes]:
 
 
 def _read(file: Path) -> bytes:
-    """Its bytes, and one more than a sidecar may have at most. Raises OSError."""
-    if not stat.S_ISREG(file.stat().st_mode):  # a named pipe would be waited for without end
+    """The file's bytes, at most one more than a sidecar may have. Raises OSError."""
+    if not stat.S_ISREG(file.stat().st_mode):  # reading a named pipe would never end
         raise OSError(errno.EINVAL, "what is there is not a file")
     with file.open("rb") as stream:
         return stream.read(LARGEST + 1)

@@ -1,19 +1,19 @@
-"""IPTC and EXIF as XMP: what a photo says there and not in its own XMP.
+"""Adds to a new sidecar what a photo says in IPTC and EXIF and not in its XMP.
 
-The mapping is that of the Metadata Working Group's guidelines, section 5. A program that finds a sidecar takes these
-properties from it alone.
+A program that finds a sidecar reads these properties only there. The mapping is that of the Metadata Working Group's
+guidelines, section 5.
 """
 
 import re
 import struct
 from collections.abc import Iterator, Sequence
 
-from serving.bulk.xmp.containers import Metadata
 from serving.bulk.xmp.keywords import KEYWORD_LISTS, add_keywords
 from serving.bulk.xmp.packet import Packet, words
+from serving.bulk.xmp.photo_metadata import Metadata
 
 _KEYWORDS = (2, 25)
-_CUT = 60  # bytes: IIM 4.2 cuts a keyword at 64, perhaps within a character
+_CUT = 60  # bytes: IIM 4.2 cuts a keyword at 64, or a little before, within a character
 _TEXTS = {  # IPTC's record and data set -> property
     (2, 105): "photoshop:Headline",
     (2, 85): "photoshop:AuthorsPosition",
@@ -47,7 +47,7 @@ Iptc = dict[tuple[int, int], list[str]]
 
 
 def add_legacy(packet: Packet, found: Metadata) -> None:
-    """Add to a packet what it lacks. Raises PacketError."""
+    """Add the properties that a packet lacks. Raises PacketError."""
     iptc, exif = read_iptc(found.iptc), found.exif
     for name, (data_set, tags) in _LANGUAGES.items():
         told = [text for tag in tags for text in _exif_text(exif.get(tag))][:1]
@@ -71,7 +71,7 @@ def add_legacy(packet: Packet, found: Metadata) -> None:
 
 
 def _uncut(keywords: Sequence[str], packet: Packet) -> list[str]:
-    """Without those that are the beginning of a keyword of the XMP, because IPTC holds only so many bytes of one."""
+    """Leaves out keywords that IPTC has cut short and that the XMP has whole."""
     whole = [word for bag in packet.containers(KEYWORD_LISTS[0]) for word in words(bag)]
     return [
         keyword
@@ -94,12 +94,12 @@ def read_iptc(blocks: list[bytes]) -> Iptc:
 
 
 def _iptc_fields(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """IIM 4.2, section 1.5: a marker, record, data set, length, and the value; up to the first that is broken."""
+    """IIM 4.2, section 1.5: marker, record, data set, length, value. Ends at the first broken one."""
     at = 0
     while at + 5 <= len(block) and block[at] == 0x1C:
         record, data_set, length = struct.unpack_from(">BBH", block, at + 1)
         at += 5
-        if length & 0x8000:  # so many bytes hold the length
+        if length & 0x8000:  # the other bits say how many bytes hold the length
             width = length & 0x7FFF
             length = int.from_bytes(block[at : at + width], "big") if width <= 4 else len(block)
             at += width
@@ -110,22 +110,22 @@ def _iptc_fields(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
 
 
 def _decoded(value: bytes, is_utf_8: bool) -> str:
-    """Many programs write UTF-8 and do not say so; few Latin-1 texts are valid UTF-8."""
+    """Tries UTF-8 first: many programs write it without a mark, and few Latin-1 texts are valid UTF-8."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError as error:
-        if is_utf_8 or not value[: error.start].isascii():  # it began as UTF-8; its end may be cut
+        if is_utf_8 or not value[: error.start].isascii():  # it is UTF-8, perhaps cut within a character
             return value.decode("utf-8", "replace").rstrip("\ufffd")
         return value.decode("cp1252", "replace")
 
 
 def _clean(text: str) -> str:
-    """Without the characters that XML cannot hold."""
+    """The text without the characters that XML cannot hold."""
     return _NO_XML.sub("", text).strip()
 
 
 def _exif_text(value: object) -> list[str]:
-    """The text of a tag, or none. Windows' tags hold bytes of UTF-16; Pillow reads the others as Latin-1."""
+    """The text of a tag, if it has one. Windows' tags hold UTF-16 as bytes; Pillow reads the others as Latin-1."""
     if isinstance(value, tuple) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         value = bytes(value)
     if isinstance(value, bytes):
@@ -148,7 +148,7 @@ def _user_comment(value: object, is_big_endian: bool) -> list[str]:
         return []
     kind, text = value[:8], value[8:]
     if kind == b"UNICODE\0":
-        # The order should be that of the EXIF block. Many programs write another: most high bytes are zero.
+        # The byte order should be that of the EXIF block, but many programs write the other. Most high bytes are 0.
         is_big = text[::2].count(0) > text[1::2].count(0) if text.count(0) else is_big_endian
         decoded = text.decode("utf-16-be" if is_big else "utf-16-le", "replace")
     elif kind == b"ASCII\0\0\0":

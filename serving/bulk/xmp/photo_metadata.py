@@ -1,13 +1,15 @@
-"""The metadata inside a photo, as bytes: XMP packets, IPTC records and EXIF, whichever format holds them.
+"""The metadata inside a photo of any format, as bytes: XMP packets, IPTC records and EXIF.
 
-Pillow finds most of it without decoding the pixels. It does not read what a PNG keeps behind its pixels, where ExifTool
-writes, nor XMP in a GIF, nor XMP of more than one JPEG segment.
+Pillow finds most of it without decoding the pixels. Read here is what it does not find: what stands behind the pixels
+of a PNG, where ExifTool writes it, XMP in a GIF, and XMP of more than one JPEG segment. Pillow's own reader of IPTC
+raises at the first broken record, and the records before it would be lost.
 """
 
+import mmap
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeGuard
@@ -20,14 +22,23 @@ from serving.bulk.xmp.packet import LARGEST
 _XMP, _EXTENDED_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _RAW_PROFILE = b"Raw profile type "
+_GIF_XMP, _GIF_XMP_END = b"\x21\xff\x0bXMP DataXMP", b"\x01\xff\xfe"
 _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
 _IRB_IPTC, _EXIF_IFD = 0x0404, 0x8769
-_EXIF_TEXTS = {0x010E, 0x013B, 0x8298, 0x9286, 0x4746, 0x4749, *range(0x9C9B, 0x9CA0)}  # the only ones in use
+_EXIF_TEXTS = {
+    0x010E,
+    0x013B,
+    0x8298,
+    0x9286,
+    0x4746,
+    0x4749,
+    *range(0x9C9B, 0x9CA0),
+}  # what `iptc_and_exif` reads
 
 
 @dataclass
 class Metadata:
-    """`xmp`: packets, the most important first; `iptc`: IIM records; `exif`: values by tag, all in one."""
+    """`xmp`: packets, the most important first; `iptc`: IIM records; `exif`: values by tag, of all blocks together."""
 
     xmp: list[bytes] = field(default_factory=list)
     iptc: list[bytes] = field(default_factory=list)
@@ -42,7 +53,7 @@ class Metadata:
 
 
 def read_metadata(file: str) -> Metadata:
-    """What can be read of it. Raises OSError if the file cannot be read."""
+    """The metadata that is not broken. Raises OSError if the file cannot be read."""
     found = Metadata()
     with open(file, "rb") as stream:  # noqa: PTH123
         start = stream.read(12)
@@ -50,7 +61,7 @@ def read_metadata(file: str) -> Metadata:
         reader = _of_png if start.startswith(b"\x89PNG") else _of_gif if start.startswith(b"GIF8") else _of_other
         try:
             reader(stream, found)
-        except Exception as error:  # Pillow's plugins raise anything on hostile bytes
+        except Exception as error:  # Pillow's plugins raise all kinds of errors for broken files
             if isinstance(error, OSError) and error.errno is not None:  # the disk failed, not the parser
                 raise
     return found
@@ -84,7 +95,7 @@ def _of_jpeg(segments: list[tuple[str, bytes]], found: Metadata) -> None:
 
 
 def _extended(parts: list[bytes]) -> list[bytes]:
-    """XMP specification, part 3, section 1.1.3.1: each part says the length of the whole and its own offset."""
+    """XMP specification, part 3, section 1.1.3.1: each part has the length of the whole and its own offset."""
     if not parts:
         return []
     (length,) = struct.unpack_from(">I", parts[0])
@@ -96,7 +107,7 @@ def _extended(parts: list[bytes]) -> list[bytes]:
 
 
 def _of_tiff(image: TiffImagePlugin.TiffImageFile, found: Metadata) -> None:
-    tags = image.tag_v2._tagdata  # as stored: Adobe writes IPTC as 32-bit words, of which Pillow's reader warns
+    tags = image.tag_v2._tagdata  # raw bytes: Adobe writes IPTC as 32-bit words, and Pillow's reader warns of them
     found.xmp += filter(None, [tags.get(_TIFF_XMP)])
     found.iptc += filter(_is_iptc, [tags.get(_TIFF_IPTC), *_photoshop_iptc(tags.get(_TIFF_PHOTOSHOP, b""))])
 
@@ -115,7 +126,7 @@ def _photoshop_iptc(resources: bytes) -> Iterator[bytes]:
 
 def _of_png(stream: BinaryIO, found: Metadata) -> None:
     for kind, data in _png_chunks(stream):
-        with suppress(Exception):  # one that is broken does not hide the others
+        with suppress(Exception):  # a broken chunk does not hide the others
             _of_png_chunk(kind, data, found)
 
 
@@ -130,7 +141,7 @@ def _of_png_chunk(kind: bytes, data: bytes, found: Metadata) -> None:
 
 
 def _of_raw_profile(profile: bytes, name: bytes, found: Metadata) -> None:
-    """ImageMagick calls both EXIF and XMP `app1`, as they are in a JPEG."""
+    """ImageMagick calls both EXIF and XMP `app1`, after the JPEG segment."""
     if name == b"xmp" or profile.startswith(_XMP):
         found.xmp.append(profile.removeprefix(_XMP))
     elif name in (b"exif", b"app1"):
@@ -146,7 +157,7 @@ def _exif_in(data: bytes) -> Image.Exif:
 
 
 def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """The chunks that may hold metadata, also those behind the pixels."""
+    """The chunks that may hold metadata, before and behind the pixels."""
     stream.seek(8)
     while len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
@@ -160,7 +171,7 @@ def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _png_text(kind: bytes, rest: bytes) -> bytes:
-    """What follows the keyword: flags and two more names in an iTXt, the method of compression in a zTXt."""
+    """The text of a chunk. After the keyword an iTXt has flags and two names, a zTXt the method of compression."""
     if kind == b"tEXt":
         return rest
     if kind == b"zTXt":
@@ -175,42 +186,14 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _raw_profile(text: bytes) -> bytes:
-    """ImageMagick's way: a line with a name, one with a length, and lines of hexadecimal digits."""
+    """ImageMagick writes a line with the name, one with the length, and lines of hexadecimal digits."""
     return bytes.fromhex(text.strip().split(b"\n", 2)[2].decode("ascii"))
 
 
 def _of_gif(stream: BinaryIO, found: Metadata) -> None:
-    header = stream.read(13)
-    stream.seek(_gif_colours(header[10]), 1)
-    while introducer := stream.read(1):
-        if introducer == b"\x21":
-            _gif_extension(stream, found.xmp.append)
-        elif introducer == b"\x2c":
-            stream.seek(_gif_colours(stream.read(9)[8]) + 1, 1)
-            _skip_blocks(stream)
-        else:
-            return
-
-
-def _gif_extension(stream: BinaryIO, take: Callable[[bytes], None]) -> None:
-    """XMP stands as plain text among blocks; what follows it leads a reader of blocks to their end."""
-    label, size = stream.read(2)
-    application = stream.read(size)
-    if label == 0xFF and application == b"XMP DataXMP":
-        packet, found, _ = stream.read(LARGEST).partition(b"\x01\xff\xfe")
-        if found:
-            take(packet)
-        stream.seek(0, 2)  # one packet is enough
-        return
-    _skip_blocks(stream)
-
-
-def _gif_colours(flags: int) -> int:
-    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _skip_blocks(stream: BinaryIO) -> None:
-    while size := stream.read(1):
-        if size == b"\0":
-            return
-        stream.seek(size[0], 1)
+    """XMP stands as plain text between these two marks; one packet is enough."""
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(_GIF_XMP) + len(_GIF_XMP)
+        end = data.find(_GIF_XMP_END, start, start + LARGEST)
+        if start >= len(_GIF_XMP) and end >= 0:
+            found.xmp.append(data[start:end])
