@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from export.onnx_file import Runner
 from labelwise.errors import DataError
 from labelwise.spec import TaggerSpec
+from labelwise.tagging import judge
 from training.data import EvalBatches, read_data
 from training.metrics import average_precisions
 
@@ -36,9 +37,13 @@ class LabelledChange:
 def labelled_change(data: str, spec: TaggerSpec, reference: Runner, graph: Runner) -> LabelledChange:
     """Score the val photos of `data`, in any layout that training reads, with both. DataError."""
     ours, theirs, targets = _score(data, spec, (reference, graph))
-    thresholds = np.array(spec.thresholds)
-    changed = ((ours >= thresholds) != (theirs >= thresholds)).any(axis=1).sum()
-    return LabelledChange(len(targets), _map(ours, targets), _map(theirs, targets), int(changed))
+    changed = count_changed(ours, theirs, np.array(spec.thresholds))
+    return LabelledChange(len(targets), _map(ours, targets), _map(theirs, targets), changed)
+
+
+def count_changed(ours: Scores, theirs: Scores, thresholds: NDArray[np.float64]) -> int:
+    """How many photos have another set of tags by `theirs` than by `ours`."""
+    return int((judge(ours, thresholds)[1] != judge(theirs, thresholds)[1]).any(axis=1).sum())
 
 
 def labelled_map(data: str, spec: TaggerSpec, graph: Runner) -> tuple[float, int]:

@@ -96,6 +96,9 @@ class TaggerSpec(_Frozen):
             raise ValueError("outputs: the first must be 'scores' with one value a label")
         return self
 
+    def __hash__(self) -> int:  # a version never changes, so its name, number and weights tell it from others
+        return hash((self.name, self.version, self.weights_sha256))
+
     @property
     def output_names(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.outputs)

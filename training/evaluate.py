@@ -14,6 +14,7 @@ from rich.table import Table
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.repository import Repository
 from labelwise.spec import SPEC_FILE, TaggerSpec, write_atomically
+from labelwise.tagging import judge
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint
 from training.data import PRESENT, EvalBatches, LabelledData, LabelledPhotos, check_photos, read_data
@@ -163,7 +164,7 @@ def _open_repository(path: Path) -> tuple[TaggerSpec, Scoring]:
 def _measure(spec: TaggerSpec, scores: NDArray[np.float32], targets: NDArray[np.float32], split: str) -> Evaluation:
     thresholds = np.array(spec.thresholds)
     metrics = evaluate(scores, targets, thresholds) | {"ECE": expected_calibration_error(scores, targets)}
-    counts = zip(*label_counts(scores >= thresholds, targets), strict=True)
+    counts = zip(*label_counts(judge(scores, thresholds)[1], targets), strict=True)
     precisions = average_precisions(scores, targets)
     rows = zip(spec.labels, precisions, counts, spec.thresholds, strict=True)
     return Evaluation(split, len(scores), metrics, [_label_score(*row) for row in rows])

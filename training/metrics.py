@@ -1,9 +1,9 @@
 """What a tagger is judged by, and the thresholds that turn its scores into tags.
 
-Targets are 1 present, 0 absent, below 0 unknown; what is unknown takes part in nothing. A score at its threshold counts
-as a tag. A label without a known positive has no average precision and no recall: it is left out of every mean over
-labels (mAP, CP, CR and so CF1), but tags of it that are known to be wrong do count in what pools all decisions (OP,
-hamming). A label that is never predicted has precision 0, as in the authors' code.
+Targets are 1 present, 0 absent, below 0 unknown; what is unknown takes part in nothing. Scores become tags by the rule
+of serving (labelwise.tagging). A label without a known positive has no average precision and no recall: it is left out
+of every mean over labels (mAP, CP, CR and so CF1), but tags of it that are known to be wrong do count in what pools all
+decisions (OP, hamming). A label that is never predicted has precision 0, as in the authors' code.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import label_ranking_average_precision_score, precision_recall_curve
+
+from labelwise.tagging import judge
 
 ScoreMatrix = NDArray[np.float32]  # [n, l], 0..1
 Targets = NDArray[np.float32]  # [n, l], 1 present, 0 absent, below 0 unknown
@@ -75,14 +77,15 @@ def evaluate(scores: ScoreMatrix, targets: Targets, thresholds: NDArray[np.float
     and 0). Both are means over the images whose every label is known.
     """
     known = targets >= 0
-    predicted = scores >= thresholds
+    values, predicted = judge(scores, thresholds)
+    at_half = values >= _DEFAULT_THRESHOLD
     metrics = {
         "mAP": _mean_defined(average_precisions(scores, targets)),
         **_tag_metrics(predicted, targets, ""),
         **_ranking_metrics(scores[known.all(axis=1)], targets[known.all(axis=1)]),
         "hamming": _mean_defined((predicted != (targets == 1))[known]),
-        **_tag_metrics(scores >= _DEFAULT_THRESHOLD, targets, AT_HALF),
-        **_tag_metrics(_top_3(scores, known) & (scores >= _DEFAULT_THRESHOLD), targets, AT_TOP_3),
+        **_tag_metrics(at_half, targets, AT_HALF),
+        **_tag_metrics(_top_3(values, known) & at_half, targets, AT_TOP_3),
     }
     return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
@@ -109,9 +112,9 @@ def fit_thresholds(scores: ScoreMatrix, targets: Targets, objective: Objective =
 
     f1: the highest F1. precision=p: the lowest threshold with precision of at least p, so with the highest recall; if
     none has it, that of the highest precision. recall=r: the highest threshold with recall of at least r. Each lies
-    midway between the two scores it separates.
+    midway between the two scores it separates, as serving rounds them.
     """
-    columns = zip(scores.T, targets.T, strict=True)
+    columns = zip(judge(scores, _DEFAULT_THRESHOLD)[0].T, targets.T, strict=True)
     return np.array([_fit_threshold(column, known, objective) for column, known in columns])
 
 
@@ -142,7 +145,7 @@ def _tag_metrics(predicted: NDArray[np.bool_], targets: Targets, suffix: str) ->
     return {name + suffix: float(value) for name, value in zip(TAG_METRICS, values, strict=True)}
 
 
-def _top_3(scores: ScoreMatrix, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _top_3(scores: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     order = np.argsort(np.where(known, -scores, np.inf), axis=1, kind="stable")
     top = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(top, order[:, :3], True, axis=1)
@@ -159,11 +162,11 @@ def _ranking_metrics(scores: ScoreMatrix, targets: Targets) -> dict[str, float]:
     }
 
 
-def _fit_threshold(scores: ScoreMatrix, targets: Targets, objective: Objective) -> float:
+def _fit_threshold(scores: NDArray[np.float64], targets: Targets, objective: Objective) -> float:
     known = targets >= 0
     if not (targets == 1).any():
         return _DEFAULT_THRESHOLD
-    precision, recall, cuts = precision_recall_curve(targets[known], scores[known].astype(np.float64))
+    precision, recall, cuts = precision_recall_curve(targets[known], scores[known])
     best = _best_cut(precision[:-1], recall[:-1], objective)  # without the curve's end, where nothing is predicted
     below = cuts[best - 1] if best else 0.0
     return float((cuts[best] + below) / 2)

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.spec import TaggerSpec
-
-# Scores differ between engines and batch sizes further back than this; the gateway's answers have as many.
-DIGITS = 6
+from labelwise.tagging import best_first, judge
 
 _WEIGHTS_DIGITS = 12  # enough to tell two models
 
@@ -66,7 +64,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Page:
-    """Some rows as columns, ready to be written: scores float64 [n, l] to DIGITS, NaN where there is none to tell."""
+    """Some rows as columns, ready to be written: scores float64 [n, l] rounded, NaN where there is none to tell."""
 
     rows: Sequence[Row]
     scores: NDArray[np.float64]
@@ -84,14 +82,10 @@ class StoredRow(NamedTuple):
 def make_page(rows: Sequence[Row], spec: TaggerSpec, every_score: bool) -> Page:
     """The rows with their tags, highest first; without `every_score` only tags have a score."""
     missing = np.full(len(spec.labels), np.nan, np.float32)
-    scores = np.stack([missing if row.scores is None else row.scores for row in rows]).astype(np.float64)
-    scores = scores.round(DIGITS)
-    reached = scores >= np.array(spec.thresholds)  # n l; NaN reaches nothing
-    tags = [
-        None if row.scores is None else [spec.labels[index] for index in _best_first(scores[at], reached[at])]
-        for at, row in enumerate(rows)
-    ]
-    return Page(rows, scores if every_score else np.where(reached, scores, np.nan), tags)
+    scores = np.stack([missing if row.scores is None else row.scores for row in rows])
+    values, is_tag = judge(scores, np.array(spec.thresholds))  # n l
+    tags = [None if row.scores is None else _labels(spec, values[at], is_tag[at]) for at, row in enumerate(rows)]
+    return Page(rows, values if every_score else np.where(is_tag, values, np.nan), tags)
 
 
 def weights_of(spec: TaggerSpec) -> str:
@@ -101,9 +95,8 @@ def weights_of(spec: TaggerSpec) -> str:
 
 def tags_of(scores: NDArray[np.float32], spec: TaggerSpec) -> list[str]:
     """scores [l] -> the labels that reach their threshold, highest first."""
-    rounded = scores.astype(np.float64).round(DIGITS)
-    return [spec.labels[index] for index in _best_first(rounded, rounded >= np.array(spec.thresholds))]
+    return _labels(spec, *judge(scores, np.array(spec.thresholds)))
 
 
-def _best_first(scores: NDArray[np.float64], reached: NDArray[np.bool_]) -> list[int]:
-    return sorted(np.flatnonzero(reached).tolist(), key=lambda index: -scores[index])
+def _labels(spec: TaggerSpec, values: NDArray[np.float64], is_tag: NDArray[np.bool_]) -> list[str]:
+    return [spec.labels[place] for place in best_first(values, is_tag.nonzero()[0])]

@@ -1,7 +1,8 @@
 """The Python client of Triton and of the gateway: Tagger, and AsyncTagger with the same methods."""
 
+from labelwise.tagging import Tag
 from serving.client.async_tagger import AsyncTagger
-from serving.client.results import EmbedResult, ExplainResult, SeenLabel, Tag, TagResult
+from serving.client.results import EmbedResult, ExplainResult, SeenLabel, TagResult
 from serving.client.tagger import Tagger
 from serving.errors import (
     ClientClosed,

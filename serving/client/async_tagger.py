@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from labelwise.spec import TaggerSpec
-from serving.client.calls import Call, Coordinates, Threshold, embedding, explaining, tagging
+from labelwise.tagging import Threshold
+from serving.client.calls import Call, Coordinates, embedding, explaining, tagging
 from serving.client.options import ClientOptions
 from serving.client.photos import Photo, id_of, kept, may_change, require_many
 from serving.client.pipeline import Pipeline

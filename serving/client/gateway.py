@@ -10,14 +10,14 @@ from PIL import Image
 
 from labelwise.spec import TaggerSpec
 from serving.arrays import Outputs, Pixels
-from serving.client.calls import Row
+from serving.client.calls import PhotoOutputs
 from serving.client.gateway_link import GatewayLink, Refused
 from serving.errors import ClientClosed, OutputNotOffered, PhotoError, PhotosRefused
 from serving.fleet import Servers
 
 _AT_ONCE = 16  # requests of one photo; a gateway's default is to accept 64 photos
-_Answered = Row | PhotoError
-_Ask = Callable[[GatewayLink, bytes, TaggerSpec, float], Awaitable[Row]]
+_Answered = PhotoOutputs | PhotoError
+_Ask = Callable[[GatewayLink, bytes, TaggerSpec, float], Awaitable[PhotoOutputs]]
 
 
 class GatewayTransport:

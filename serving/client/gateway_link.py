@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec
-from serving.client.calls import NOTES, SEEN_PHOTO, Row, noted
+from serving.client.calls import NOTES, SEEN_PHOTO, PhotoOutputs, noted
 from serving.errors import (
     ClientError,
     OutputNotOffered,
@@ -85,12 +85,14 @@ class GatewayLink:
         except SpecError as error:
             raise WrongContract(f"{error}; the gateway and this client are of different releases.") from error
 
-    async def tag(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
+    async def tag(self, photo: bytes, spec: TaggerSpec, timeout: float) -> PhotoOutputs:
         answer = await self._post("/v1/tag", spec, timeout, {"scores": "all"}, content=photo, headers=_RAW)
         with self._understood():
             return _scores(answer.json(), spec)
 
-    async def tag_many(self, photos: Sequence[bytes], spec: TaggerSpec, timeout: float) -> list[Row | PhotoError]:
+    async def tag_many(
+        self, photos: Sequence[bytes], spec: TaggerSpec, timeout: float
+    ) -> list[PhotoOutputs | PhotoError]:
         """A row, or what is wrong, for each photo. Refused where they are too much at once."""
         files = [("files", (str(place), photo, "application/octet-stream")) for place, photo in enumerate(photos)]
         answer = await self._post("/v1/tag:batch", spec, timeout, {"scores": "all"}, files=files)
@@ -100,7 +102,7 @@ class GatewayLink:
                 raise ServerFailed(f"{self.url} did not answer the {len(photos)} photos in order.")
             return [self._item(result, spec) for result in results]
 
-    async def embed(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
+    async def embed(self, photo: bytes, spec: TaggerSpec, timeout: float) -> PhotoOutputs:
         headers = _RAW | {"Accept": "application/octet-stream"}  # JSON would be several times as long
         answer = await self._post("/v1/embed", spec, timeout, {}, content=photo, headers=headers)
         with self._understood():
@@ -109,7 +111,7 @@ class GatewayLink:
             notes = [unquote(text) for text in told.split(",")] if told else []
             return {"embeddings": values.reshape(len(spec.labels), -1), NOTES: noted(notes)}
 
-    async def explain(self, photo: bytes, spec: TaggerSpec, timeout: float) -> Row:
+    async def explain(self, photo: bytes, spec: TaggerSpec, timeout: float) -> PhotoOutputs:
         # Every label is a tag at a threshold of 0.
         answer = await self._post("/v1/explain", spec, timeout, {"threshold": "0"}, content=photo, headers=_RAW)
         with self._understood():
@@ -122,7 +124,7 @@ class GatewayLink:
                 NOTES: noted(said.get("notes", ())),
             }
 
-    def _item(self, result: Mapping[str, Any], spec: TaggerSpec) -> Row | PhotoError:
+    def _item(self, result: Mapping[str, Any], spec: TaggerSpec) -> PhotoOutputs | PhotoError:
         if "error" not in result:
             return _scores(result, spec)
         problem = result["error"]
@@ -174,7 +176,7 @@ class GatewayLink:
         raise _translated(self.url, response.status_code, code, detail)
 
 
-def _scores(answer: Mapping[str, Any], spec: TaggerSpec) -> Row:
+def _scores(answer: Mapping[str, Any], spec: TaggerSpec) -> PhotoOutputs:
     by_label = {entry["label"]: entry["score"] for entry in answer["scores"]}
     scores: NDArray[np.float32] = np.array([by_label[label] for label in spec.labels], np.float32)
     return {"scores": scores, NOTES: noted(answer.get("notes", ()))}

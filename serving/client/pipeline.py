@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serving.arrays import Outputs, Pixels
 from serving.client.batcher import Batcher
-from serving.client.calls import NOTES, SEEN_PHOTO, Row, noted
+from serving.client.calls import NOTES, SEEN_PHOTO, PhotoOutputs, noted
 from serving.client.options import ClientOptions
 from serving.client.photos import BadPhoto, Decoded, Photo, decoded, to_bytes
 from serving.client.transport import Transport
@@ -29,7 +29,7 @@ class Pipeline:
         self._largest = min(options.batch, transport.spec.max_batch)
         self._sends_pixels = sends_pixels
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="labelwise-decode")
-        self._batchers: dict[tuple[str, ...], Batcher[_Ready, Row | PhotoError]] = {}
+        self._batchers: dict[tuple[str, ...], Batcher[_Ready, PhotoOutputs | PhotoError]] = {}
         self._closed = False
 
     @property
@@ -37,7 +37,7 @@ class Pipeline:
         """How many photos may be under way at once, so that every request is full and memory is bounded."""
         return self._largest * self._options.in_flight + self._options.threads
 
-    async def run(self, photo: Photo, outputs: tuple[str, ...]) -> Row | PhotoError:
+    async def run(self, photo: Photo, outputs: tuple[str, ...]) -> PhotoOutputs | PhotoError:
         """`outputs` of one photo, or why it has none. Raises a ClientError where the servers are at fault."""
         if self._closed:
             raise ClientClosed("The client is closed.")
@@ -57,7 +57,7 @@ class Pipeline:
         """Triton does not tell how large a photo is and which way up, without which attention lies nowhere."""
         return self._sends_pixels or (self._transport.takes_pixels and "attention" in outputs)
 
-    def _batcher(self, outputs: tuple[str, ...]) -> Batcher[_Ready, Row | PhotoError]:
+    def _batcher(self, outputs: tuple[str, ...]) -> Batcher[_Ready, PhotoOutputs | PhotoError]:
         if outputs not in self._batchers:
             send = functools.partial(self._send, outputs)
             self._batchers[outputs] = Batcher(send, self._largest, self._options.in_flight)
@@ -75,9 +75,9 @@ class Pipeline:
         encoded = to_bytes(photo, small=not pixels)
         return decoded(encoded, self._transport.spec.image, self._options.max_pixels) if pixels else encoded
 
-    async def _send(self, outputs: tuple[str, ...], ready: list[_Ready]) -> list[Row | PhotoError]:
+    async def _send(self, outputs: tuple[str, ...], ready: list[_Ready]) -> list[PhotoOutputs | PhotoError]:
         """A row for each; photos that the server refuses are taken out, and the others sent again."""
-        answers: list[Row | PhotoError] = [{}] * len(ready)
+        answers: list[PhotoOutputs | PhotoError] = [{}] * len(ready)
         left = list(range(len(ready)))
         while left:
             try:

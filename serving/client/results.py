@@ -6,18 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from labelwise.tagging import Tag
 from serving.errors import PhotoError
 
 
 @dataclass(frozen=True)
-class Tag:
-    label: str
-    score: float
-    threshold: float
-
-
-@dataclass(frozen=True)
-class Result:
+class PhotoResult:
     """`id` is the path as it was given, or else the photo's place in the input, from 0.
 
     `notes` say what had to be assumed to show the photo, such as that its colour profile is broken. A Triton that
@@ -32,7 +26,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class TagResult(Result):
+class TagResult(PhotoResult):
     """`tags` are the labels whose score reaches their threshold, highest first; `scores` has each label asked about."""
 
     tags: tuple[Tag, ...] = ()
@@ -40,7 +34,7 @@ class TagResult(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class EmbedResult(Result):
+class EmbedResult(PhotoResult):
     """`embeddings` float32 [l, p], each row of length 1, for `labels`; none where there is an error."""
 
     labels: tuple[str, ...] = ()
@@ -55,7 +49,7 @@ class SeenLabel(Tag):
 
 
 @dataclass(frozen=True, eq=False)
-class ExplainResult(Result):
+class ExplainResult(PhotoResult):
     """Where each label was seen, highest score first.
 
     `size` is the photo's (width, height), `box` the part of it that the grid covers (left, top, right, bottom), in

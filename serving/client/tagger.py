@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 
 from labelwise.spec import TaggerSpec
+from labelwise.tagging import Threshold
 from serving.client.async_tagger import AsyncTagger
 from serving.client.background import background
-from serving.client.calls import Call, Coordinates, Threshold, embedding, explaining, tagging
+from serving.client.calls import Call, Coordinates, embedding, explaining, tagging
 from serving.client.photos import Photo, kept, require_many
 from serving.client.results import EmbedResult, ExplainResult, TagResult
 from serving.errors import ClientClosed

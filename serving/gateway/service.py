@@ -11,19 +11,27 @@ from fastapi import Request
 
 from labelwise.image import ImageError, Photo
 from labelwise.spec import TaggerSpec
+from labelwise.tagging import Choice
 from serving.arrays import Outputs, Pixels
 from serving.engines.base import Engine
 from serving.gateway.answers.embedding import Embeddings
-from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, asked_tags, located, make_explanation
+from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, located, make_explanation
 from serving.gateway.answers.overlay import MOST_SIDE, draw_overlay
-from serving.gateway.answers.tagging import BatchAnswer, Result, Scored, TagAnswer, make_answer, make_batch_answer
+from serving.gateway.answers.tagging import (
+    BatchAnswer,
+    PhotoResult,
+    ScoredPhoto,
+    TagAnswer,
+    make_answer,
+    make_batch_answer,
+)
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Admission, Place
 from serving.gateway.requests.deadline import Deadline, ended_by_hang_up, requested_timeout
 from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.forms import Item
-from serving.gateway.requests.query import Choice, LabelQuery, TagQuery, choose, refuse_repeats
+from serving.gateway.requests.query import LabelQuery, TagQuery, choose, refuse_repeats
 from serving.gateway.requests.upload import Uploads
 from serving.settings import Settings
 from serving.stages import Stage, note
@@ -70,7 +78,7 @@ class TaggingService:
         """Tag the photo in the request's body. Raises GatewayError, ImageError or ServingError, as all of these do."""
         choice = self._choose(query)
         async with self._one(request, choice.spec, "scores") as run:
-            scored = Scored(run.outputs["scores"][0], run.photo.notes)
+            scored = ScoredPhoto(run.outputs["scores"][0], run.photo.notes)
             return make_answer(choice, scored, query, request.state.request_id)
 
     async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
@@ -82,7 +90,7 @@ class TaggingService:
             note(model=choice.spec.name, version=choice.spec.version, images=len(items))
             with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
                 results = await self._run_many(items, choice.spec, Deadline(timeout))
-            _log_notes(sentence for result in results if isinstance(result, Scored) for sentence in result.notes)
+            _log_notes(sentence for result in results if isinstance(result, ScoredPhoto) for sentence in result.notes)
         return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
 
     async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
@@ -96,12 +104,11 @@ class TaggingService:
         """The same as a PNG of the photo, upright."""
         choice = self._choose(query, "attention")
         async with self._one(request, choice.spec, "scores", "attention") as run:
-            entries = asked_tags(choice, run.outputs["scores"][0], query)
-            places = located(choice.spec, run.outputs["attention"][0], run.photo, [index for index, _ in entries])
-            tags = [tag for _, tag in entries]
+            places, tags = choice.explained(run.outputs["scores"][0])
+            seen = located(choice.spec, run.outputs["attention"][0], run.photo, places)
             # Decoded anew: what was decoded for the model is too small to look at.
             return await self._decoders.small(
-                run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, places, tags)
+                run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, seen, tags)
             )
 
     async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings, Sequence[str]]:
@@ -165,7 +172,7 @@ class TaggingService:
                 answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
                 yield _Run(data, photo, answer, deadline)
 
-    async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[Result]:
+    async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[PhotoResult]:
         """In chunks, of which one is decoded while another is run; a request has as many photos decoded as decoders."""
         size = min(spec.max_batch, _MOST_AT_ONCE)
         turns = asyncio.Semaphore(self._decoders.count)
@@ -179,14 +186,14 @@ class TaggingService:
                 except ImageError as error:
                     return error
 
-        async def run(chunk: Sequence[Item]) -> list[Result]:
+        async def run(chunk: Sequence[Item]) -> list[PhotoResult]:
             results: list[Any] = await _all(map(decoded, chunk))
             good = [place for place, result in enumerate(results) if not isinstance(result, Exception)]
             if good:
                 pixels = np.stack([results[place].pixels for place in good])
                 scores = (await self._infer(pixels, spec, ["scores"], deadline))["scores"]
                 for place, row in zip(good, scores, strict=True):
-                    results[place] = Scored(row, results[place].notes)
+                    results[place] = ScoredPhoto(row, results[place].notes)
             return results
 
         chunks = [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,6 +1,7 @@
 /** One label's score as a bar, with a mark at the threshold. */
 
 import { make } from "./dom.js";
+import { isTag } from "./thresholds.js";
 
 /** @param {{label: string, score: number, threshold: number}} tag */
 export function makeBar(tag) {
@@ -21,5 +22,5 @@ export function showThreshold(bar, { score, threshold }) {
   const numbers = [make("b", "", score.toFixed(digits)), `, threshold ${threshold.toFixed(digits)}`];
   bar.querySelector(".bar-numbers").replaceChildren(...numbers);
   bar.querySelector(".track").style.setProperty("--threshold", threshold);
-  bar.classList.toggle("chosen", score >= threshold);
+  bar.classList.toggle("chosen", isTag({ score, threshold }));
 }

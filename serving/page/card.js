@@ -3,6 +3,7 @@
 import { makeBar, showThreshold } from "./bar.js";
 import { byId, foldedList, make } from "./dom.js";
 import { forgetNearness, watchNearness } from "./nearby.js";
+import { isTag } from "./thresholds.js";
 import { Thumbnail } from "./thumbnail.js";
 import { drawWhere } from "./where.js";
 
@@ -72,7 +73,7 @@ export class Card {
 
   drawLabels() {
     const found = this.judged.scores.filter(({ label }) => this.matches(label));
-    const lastTag = found.findLastIndex(({ score, threshold }) => score >= threshold);
+    const lastTag = found.findLastIndex(isTag);
     const shown = Math.max(BARS_SHOWN, Math.min(TAGS_SHOWN, lastTag + 1));
     const bars = foldedList(found, shown, "bars", makeBar, () => this.refresh());
     this.find(".scores").replaceChildren(...(found.length ? bars : [make("p", "none-found", "No such label.")]));

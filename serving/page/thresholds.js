@@ -14,9 +14,14 @@ export function resetThresholds(model) {
   slid.delete(model);
 }
 
+/** The rule of labelwise/tagging.py, for scores that the server has rounded and sorted. */
+export function isTag({ score, threshold }) {
+  return score >= threshold;
+}
+
 /** The server's answer as it would be with the thresholds that hold now. */
 export function judge(answer) {
   const ours = slidThresholds(answer.model);
   const scores = answer.scores.map((tag) => ({ ...tag, threshold: ours.get(tag.label) ?? tag.threshold }));
-  return { ...answer, scores, tags: scores.filter(({ score, threshold }) => score >= threshold) };
+  return { ...answer, scores, tags: scores.filter(isTag) };
 }

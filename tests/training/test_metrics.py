@@ -14,6 +14,8 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from labelwise.tagging import judge
+from tests.labelwise.tagging_cases import Case, every_case
 from training.metrics import Objective, average_precisions, evaluate, fit_thresholds, parse_objective
 
 
@@ -111,6 +113,15 @@ def test_f1_by_hand():
     assert metrics["OF1"] == pytest.approx(2 * (1 / 3) * (1 / 4) / (1 / 3 + 1 / 4))
 
 
+@every_case
+def test_the_one_rule_from_scores_to_tags(case: Case):
+    """Against the tags that serving gives, no decision is wrong; against their opposite, every one is."""
+    scores, tags = case.scores[np.newaxis], np.array([case.is_tag], np.float32)
+    thresholds = np.array(case.spec.thresholds)
+    assert evaluate(scores, tags, thresholds)["hamming"] == 0
+    assert evaluate(scores, 1 - tags, thresholds)["hamming"] == 1
+
+
 def test_a_score_at_its_threshold_counts_as_a_tag():
     scores, targets = np.array([[0.5], [0.25]], np.float32), np.array([[1], [0]], np.float32)
     assert evaluate(scores, targets, np.array([0.5]))["OF1"] == 1
@@ -205,6 +216,7 @@ def test_a_label_never_present_has_no_average_precision_and_the_usual_threshold(
 def test_no_other_threshold_has_a_better_f1(seed: int, scale: float):
     scores, targets = random_case(seed, unknown=0.2)
     scores = np.round(scores, 2 if seed % 2 else 7) * np.float32(scale)  # with ties and without
+    scores, _ = judge(scores, 0.5)  # serving tells no others apart
     thresholds = fit_thresholds(scores, targets)
     assert ((thresholds >= 0) & (thresholds <= 1)).all()
     for label, threshold in enumerate(thresholds):
@@ -220,10 +232,16 @@ def test_a_threshold_lies_midway_between_what_it_separates():
 
 
 def test_a_threshold_separates_scores_that_are_neighbours():
-    low = np.float32(0.3)
-    scores = np.array([[low], [np.nextafter(low, np.float32(1))]], np.float32)
+    scores = np.array([[0.3], [0.300001]], np.float32)
     thresholds = fit_thresholds(scores, np.array([[0], [1]], np.float32))
-    assert (scores >= thresholds).tolist() == [[False], [True]]
+    assert judge(scores, thresholds)[1].tolist() == [[False], [True]]
+
+
+def test_a_threshold_does_not_separate_scores_that_serving_rounds_to_the_same():
+    """Between the raw scores a threshold would lie above what serving compares it with, and lose the photo."""
+    scores = np.array([[0.1], [0.3000001], [0.3000003]], np.float32)
+    thresholds = fit_thresholds(scores, np.array([[0], [0], [1]], np.float32))
+    assert judge(scores, thresholds)[1].tolist() == [[False], [True], [True]]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.8, 1.0])

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.spec import TaggerSpec
+from labelwise.tagging import judge
 from training.data import ABSENT, PRESENT, LabelledData
 from training.metrics import average_precisions
 
@@ -37,7 +38,7 @@ def label_rows(spec: TaggerSpec, data: LabelledData, scores: NDArray[np.float32]
     """`scores` [n, l] of val; unknown targets count nowhere but in `val_unknown`."""
     targets = data.val.targets
     present, known = targets == PRESENT, (targets == PRESENT) | (targets == ABSENT)
-    raised = (scores >= np.array(spec.thresholds)) & known
+    raised = judge(scores, np.array(spec.thresholds))[1] & known
     hits, support, alarms = (raised & present).sum(axis=0), present.sum(axis=0), raised.sum(axis=0)
     precisions = average_precisions(scores, targets)
     return [

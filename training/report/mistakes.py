@@ -12,6 +12,7 @@ from PIL import Image
 
 from labelwise.image import load_pixels, open_rgb
 from labelwise.spec import ImageSpec, TaggerSpec
+from labelwise.tagging import judge
 from training.data import ABSENT, PRESENT, LabelledPhotos, ShardedPhotos
 
 SHOWN = 12
@@ -57,7 +58,7 @@ def worst_mistakes(
 ) -> tuple[WorstPlaces, WorstPlaces]:
     """Missed labels and false alarms among scores [n, l]; the worst lie furthest from their threshold in log-odds."""
     thresholds = np.array(spec.thresholds)
-    raised = scores >= thresholds
+    _, raised = judge(scores, thresholds)
     distance = np.abs(_log_odds(scores) - _log_odds(thresholds))
     missed, alarms = (targets == PRESENT) & ~raised, (targets == ABSENT) & raised
     return _worst(missed, distance), _worst(alarms, distance)

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from serving.gateway.answers.tagging import Notes
-from serving.gateway.requests.query import Choice
+from labelwise.tagging import Choice
+from serving.gateway.answers.tagging import PhotoNotes
 
 LABELS_HEADER, DIMENSION_HEADER = "X-Labelwise-Labels", "X-Labelwise-Dimension"
 MODEL_HEADER, VERSION_HEADER = "X-Labelwise-Model", "X-Labelwise-Version"
@@ -29,7 +29,7 @@ class EmbedAnswer(BaseModel):
     version: int
     dimension: int
     embeddings: list[LabelEmbedding]
-    notes: Notes = None
+    notes: PhotoNotes = None
     request_id: str
 
 
@@ -41,7 +41,8 @@ def make_embed_answer(choice: Choice, embeddings: Embeddings, notes: Sequence[st
         version=spec.version,
         dimension=embeddings.shape[1],
         embeddings=[
-            LabelEmbedding(label=spec.labels[index], values=_shortest(embeddings[index])) for index in choice.labels
+            LabelEmbedding(label=label, values=_shortest(vector))
+            for label, vector in zip(choice.labels, embeddings[choice.places], strict=True)
         ],
         notes=list(notes) or None,
         request_id=request_id,
@@ -52,14 +53,14 @@ def embedding_bytes(choice: Choice, embeddings: Embeddings, notes: Sequence[str]
     """The same as little-endian float32 [chosen labels, p], and the headers that describe it."""
     spec = choice.spec
     headers = {
-        LABELS_HEADER: _joined(spec.labels[index] for index in choice.labels),
+        LABELS_HEADER: _joined(choice.labels),
         DIMENSION_HEADER: str(embeddings.shape[1]),
         MODEL_HEADER: spec.name,
         VERSION_HEADER: str(spec.version),
     }
     if notes:
         headers[NOTES_HEADER] = _joined(notes)
-    return embeddings[list(choice.labels)].astype("<f4").tobytes(), headers
+    return embeddings[choice.places].astype("<f4").tobytes(), headers
 
 
 def _joined(texts: Iterable[str]) -> str:

@@ -1,18 +1,18 @@
 """From a model's attention to where in the photo each label was seen; plain data in, plain data out."""
 
-from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from labelwise.attention import Located, Maps, as_stored, locate
 from labelwise.image import Photo
 from labelwise.spec import TaggerSpec
-from serving.gateway.answers.tagging import Notes, Scores, Tag, is_tag, ranked
-from serving.gateway.requests.query import Choice, ThresholdQuery
-
-_DIGITS = 6
+from labelwise.tagging import DIGITS, Choice, Tag
+from serving.gateway.answers.tagging import PhotoNotes
+from serving.gateway.requests.query import ThresholdQuery
 
 
 class ExplainQuery(ThresholdQuery):
@@ -39,8 +39,9 @@ class Grid(BaseModel):
     box: tuple[float, float, float, float]
 
 
+@dataclass(frozen=True)
 class SeenLabel(Tag):
-    attention: list[list[float]] = Field(description="Rows from top to bottom; all of it sums to 1.")
+    attention: Annotated[list[list[float]], Field(description="Rows from top to bottom; all of it sums to 1.")]
 
 
 class ExplainAnswer(BaseModel):
@@ -51,40 +52,32 @@ class ExplainAnswer(BaseModel):
     image: ImageInfo
     grid: Grid
     labels: list[SeenLabel]
-    notes: Notes = None
+    notes: PhotoNotes = None
     request_id: str
 
 
-def asked_tags(choice: Choice, scores: Scores, query: ExplainQuery) -> list[tuple[int, Tag]]:
-    """scores [l] -> what is to be explained, highest score first, each with its index in the model's order."""
-    entries = ranked(choice, scores)
-    if query.labels is None:
-        entries = [entry for entry in entries if is_tag(entry[1])]
-    return entries[: query.top_k]
-
-
-def located(spec: TaggerSpec, attention: Maps, photo: Photo, indices: Sequence[int]) -> Located:
-    """attention [l, rows, columns] -> that of the labels `indices`, in the upright photo's pixels."""
+def located(spec: TaggerSpec, attention: Maps, photo: Photo, places: NDArray[np.intp]) -> Located:
+    """attention [l, rows, columns] -> that of the labels at `places`, in the upright photo's pixels."""
     image = spec.image
-    return locate(attention[list(indices)], photo.size, image.resize, image.width / image.height)
+    return locate(attention[places], photo.size, image.resize, image.width / image.height)
 
 
 def make_explanation(
-    choice: Choice, scores: Scores, attention: Maps, photo: Photo, query: ExplainQuery, request_id: str
+    choice: Choice, scores: NDArray[np.float32], attention: Maps, photo: Photo, query: ExplainQuery, request_id: str
 ) -> ExplainAnswer:
     """scores [l] and attention [l, rows, columns] of one photo -> the answer to `query`."""
-    entries = asked_tags(choice, scores, query)
-    places = located(choice.spec, attention, photo, [index for index, _ in entries])
+    places, tags = choice.explained(scores)
+    seen = located(choice.spec, attention, photo, places)
     if query.coordinates == "stored":
-        places = as_stored(places, photo.orientation)
-    maps = np.round(places.maps.astype(np.float64), _DIGITS).tolist()
-    width, height = places.size
+        seen = as_stored(seen, photo.orientation)
+    maps = np.round(seen.maps.astype(np.float64), DIGITS).tolist()
+    width, height = seen.size
     return ExplainAnswer(
         model=choice.spec.name,
         version=choice.spec.version,
         image=ImageInfo(width=width, height=height, orientation=photo.orientation),
-        grid=Grid(height=places.maps.shape[1], width=places.maps.shape[2], box=places.box),
-        labels=[SeenLabel(**dict(tag), attention=grid) for (_, tag), grid in zip(entries, maps, strict=True)],
+        grid=Grid(height=seen.maps.shape[1], width=seen.maps.shape[2], box=seen.box),
+        labels=[SeenLabel(**vars(tag), attention=grid) for tag, grid in zip(tags, maps, strict=True)],
         notes=list(photo.notes) or None,
         request_id=request_id,
     )

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from labelwise.attention import Located, spread
+from labelwise.tagging import Tag
 from serving.gateway.answers.lettering import Font, lettered
-from serving.gateway.answers.tagging import Tag, is_tag
 
 MOST_SIDE = 1024
 _LEAST_WIDTH = 360  # below it the legend has no room; small photos are enlarged
 
 Colour = tuple[int, int, int]
-Pixels = NDArray[np.float32]  # [h, w, 3], 0 to 255
+Canvas = NDArray[np.float32]  # [h, w, 3], 0 to 255
 
 # Okabe and Ito's colours, which differ for the colour-blind too, the most different first.
 COLOURS: tuple[Colour, ...] = (
@@ -49,12 +49,12 @@ def draw_overlay(photo: Image.Image, located: Located, tags: Sequence[Tag]) -> b
     return stream.getvalue()
 
 
-def _muted(photo: Image.Image) -> Pixels:
+def _muted(photo: Image.Image) -> Canvas:
     grey = np.asarray(photo.convert("L"), np.float32)[..., np.newaxis]
     return np.asarray(photo, np.float32) * (1 - _COLOURLESS) + grey * _COLOURLESS
 
 
-def _painted(pixels: Pixels, maps: NDArray[np.float32]) -> Pixels:
+def _painted(pixels: Canvas, maps: NDArray[np.float32]) -> Canvas:
     """Each map [h, w] in its colour. Where several were looked at, the strongest wins softly: a plain mean of several
     colours would be grey, and none of the legend's."""
     shares = np.maximum(maps, 1e-3) ** _CONTRAST
@@ -104,7 +104,7 @@ def _legend(width: int, tags: Sequence[Tag], more: int) -> Image.Image:
     for (text, font), colour, tag, (left, line) in zip(texts, COLOURS, tags, places, strict=False):
         x, y = left + _PADDING, line * row + _PADDING
         draw.rounded_rectangle((x, y, x + _TEXT, y + _TEXT), 3, colour)
-        draw.text((x + row, y + _TEXT / 2), text, _INK if is_tag(tag) else _FAINT, font, anchor="lm")
+        draw.text((x + row, y + _TEXT / 2), text, _INK if tag.is_tag else _FAINT, font, anchor="lm")
     draw.text((_PADDING, rows * row + _PADDING + _TEXT / 2), remark, _FAINT, lettered(remark, _TEXT)[1], anchor="lm")
     return strip
 

@@ -9,22 +9,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from labelwise.image import ImageError
+from labelwise.tagging import Choice, Tag
 from serving.gateway.problems import PROBLEMS, GatewayError
-from serving.gateway.requests.query import Choice, TagQuery
-
-# Scores differ between engines further back than this.
-_DIGITS = 6
-
-Scores = NDArray[np.float32]  # [l]
+from serving.gateway.requests.query import TagQuery
 
 _ASSUMED = "What had to be assumed to show the photo, one sentence each, such as that its colour profile is broken."
-Notes = Annotated[list[str] | None, Field(description=_ASSUMED)]
-
-
-class Tag(BaseModel):
-    label: str
-    score: float = Field(ge=0, le=1)
-    threshold: float = Field(ge=0, le=1, description="The score from which this label counts as a tag here.")
+PhotoNotes = Annotated[list[str] | None, Field(description=_ASSUMED)]
 
 
 class TagAnswer(BaseModel):
@@ -34,7 +24,7 @@ class TagAnswer(BaseModel):
     version: int = Field(description="The version that answered.")
     tags: list[Tag]
     scores: list[Tag] | None = Field(None, description="With `scores=all`: every label, highest first.")
-    notes: Notes = None
+    notes: PhotoNotes = None
     request_id: str
 
 
@@ -53,7 +43,7 @@ class BatchItem(BaseModel):
     id: str = Field(description="As it was sent; of a form the file's name, or its place where names lack or repeat.")
     tags: list[Tag] | None = None
     scores: list[Tag] | None = None
-    notes: Notes = None
+    notes: PhotoNotes = None
     error: ItemError | None = None
 
 
@@ -67,24 +57,24 @@ class BatchAnswer(BaseModel):
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredPhoto:
     """One photo that was tagged: its scores [l], and the decoder's notes about it."""
 
-    scores: Scores
+    scores: NDArray[np.float32]
     notes: Sequence[str] = ()
 
 
-Result = Scored | ImageError | GatewayError  # of one photo of a batch
+PhotoResult = ScoredPhoto | ImageError | GatewayError  # of one photo of a batch
 
 
-def make_answer(choice: Choice, scored: Scored, query: TagQuery, request_id: str) -> TagAnswer:
+def make_answer(choice: Choice, scored: ScoredPhoto, query: TagQuery, request_id: str) -> TagAnswer:
     """One photo's scores -> the answer to `query`."""
     spec = choice.spec
     return TagAnswer(model=spec.name, version=spec.version, request_id=request_id, **_tags(choice, scored, query))
 
 
 def make_batch_answer(
-    choice: Choice, ids: Sequence[str], results: Sequence[Result], query: TagQuery, request_id: str
+    choice: Choice, ids: Sequence[str], results: Sequence[PhotoResult], query: TagQuery, request_id: str
 ) -> BatchAnswer:
     """The scores [l] of each photo, or what is wrong with it -> the answer to `query`."""
     items = [
@@ -96,30 +86,10 @@ def make_batch_answer(
     return BatchAnswer(model=choice.spec.name, version=choice.spec.version, results=items, request_id=request_id)
 
 
-def ranked(choice: Choice, scores: Scores, only_tags: bool = False) -> list[tuple[int, Tag]]:
-    """The chosen labels by score, highest first, each with its index in the model's order."""
-    values = [round(score, _DIGITS) for score in scores.tolist()]
-    order = sorted(choice.labels, key=lambda index: -values[index])
-    if only_tags:  # before they become models, of which a large vocabulary has many
-        order = [index for index in order if values[index] >= choice.thresholds[index]]
-    return [
-        (index, Tag(label=choice.spec.labels[index], score=values[index], threshold=choice.thresholds[index]))
-        for index in order
-    ]
-
-
-def is_tag(tag: Tag) -> bool:
-    return tag.score >= tag.threshold
-
-
-def _tags(choice: Choice, scored: Scored, query: TagQuery) -> dict[str, Any]:
+def _tags(choice: Choice, scored: ScoredPhoto, query: TagQuery) -> dict[str, Any]:
     """The fields `tags` and `notes` and, if they are asked for, `scores`."""
-    notes = list(scored.notes) or None
-    if query.scores == "tags":
-        tags = [tag for _, tag in ranked(choice, scored.scores, only_tags=True)]
-        return {"tags": tags[: query.top_k], "notes": notes}
-    every = [tag for _, tag in ranked(choice, scored.scores)]
-    return {"tags": list(filter(is_tag, every))[: query.top_k], "scores": every, "notes": notes}
+    fields = {"tags": choice.tags(scored.scores), "notes": list(scored.notes) or None}
+    return fields if query.scores == "tags" else fields | {"scores": choice.ranked(scored.scores)}
 
 
 def _item_error(error: Exception) -> ItemError:

@@ -1,20 +1,22 @@
 """What a client may ask for in the query string, and what it means for one version of a model."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from labelwise import tagging
 from labelwise.spec import TaggerSpec
+from labelwise.tagging import Choice, ChoiceError, UnknownLabels
 from serving.gateway.problems import GatewayError
 
-_NAMED = 5  # unknown labels are told, of however many
+_REMEMBERED = 32  # choices; most clients ask the same again, and of many labels one takes longer than all else here
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
-Threshold = Annotated[
+ThresholdText = Annotated[
     str,
     WithJsonSchema(
         {
@@ -30,7 +32,7 @@ Threshold = Annotated[
 class ModelQuery(BaseModel):
     """Which model answers."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(None, description="Which model; needed only where there is more than one.")
     version: int | None = Field(None, ge=1, description="Which version; by default the newest.")
@@ -47,7 +49,7 @@ class ThresholdQuery(LabelQuery):
     """Which of these labels are tags."""
 
     top_k: int | None = Field(None, ge=1, description="At most this many, the highest scores first.")
-    threshold: Threshold | None = Field(
+    threshold: ThresholdText | None = Field(
         None,
         description="In place of the model's own: one number for all labels, or `label:number` for some, by commas.",
         examples=["0.4", "sea:0.4,trees:0.6"],
@@ -60,28 +62,21 @@ class TagQuery(ThresholdQuery):
     scores: Literal["tags", "all"] = Field("tags", description="`all` adds every label's score, tag or not.")
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A query, checked against a contract: `labels` are indices, in the model's order; `thresholds` of all labels."""
-
-    spec: TaggerSpec
-    labels: tuple[int, ...]
-    thresholds: tuple[float, ...]
-
-
+@functools.lru_cache(_REMEMBERED)
 def choose(spec: TaggerSpec, query: LabelQuery) -> Choice:
-    """GatewayError `invalid_request` for labels that the model does not have, and for what is no threshold."""
-    chosen = set(spec.labels) if query.labels is None else set(_names(spec, query.labels, "labels"))
-    if query.exclude is not None:
-        chosen -= set(_names(spec, query.exclude, "exclude"))
-    if not chosen:
-        raise GatewayError("invalid_request", "exclude: this leaves none of the labels.")
-    given = query.threshold if isinstance(query, ThresholdQuery) else None
-    return Choice(
-        spec,
-        tuple(index for index, label in enumerate(spec.labels) if label in chosen),
-        spec.thresholds if given is None else _thresholds(spec, given),
-    )
+    """The query, checked against a contract.
+
+    Raises GatewayError `invalid_request` for labels that the model does not have, and for what is not a threshold.
+    """
+    labels = None if query.labels is None else _names(spec, query.labels, "labels")
+    exclude = None if query.exclude is None else _names(spec, query.exclude, "exclude")
+    threshold, top_k = (query.threshold, query.top_k) if isinstance(query, ThresholdQuery) else (None, None)
+    try:
+        return tagging.choose(spec, labels, exclude, None if threshold is None else _thresholds(threshold), top_k)
+    except UnknownLabels as error:
+        raise GatewayError("invalid_request", f"{error}; see /v1/models.") from error
+    except ChoiceError as error:
+        raise GatewayError("invalid_request", f"{error}.") from error
 
 
 def refuse_repeats(request: Request) -> None:
@@ -96,8 +91,6 @@ def refuse_repeats(request: Request) -> None:
 
 def _names(spec: TaggerSpec, text: str, field: str) -> list[str]:
     names = list(_joined(spec, text.split(",")))
-    if unknown := sorted(set(names).difference(spec.labels)):
-        raise _unknown_labels(spec, unknown, field)
     if not names:
         raise GatewayError("invalid_request", f"{field}: name at least one label of {spec.name}; see /v1/models.")
     return names
@@ -116,17 +109,15 @@ def _joined(spec: TaggerSpec, pieces: Sequence[str]) -> Iterator[str]:
             yield name
 
 
-def _thresholds(spec: TaggerSpec, text: str) -> tuple[float, ...]:
+def _thresholds(text: str) -> float | dict[str, float]:
     if (one := _number(text)) is not None:
-        return (one,) * len(spec.labels)
+        return one
     given: dict[str, float] = {}
     for label, value in _pairs(text):
         if label in given:
             raise GatewayError("invalid_request", f"threshold: {label} has two.")
         given[label] = value
-    if unknown := sorted(given.keys() - set(spec.labels)):
-        raise _unknown_labels(spec, unknown, "threshold")
-    return tuple(given.get(label, own) for label, own in zip(spec.labels, spec.thresholds, strict=True))
+    return given
 
 
 def _pairs(text: str) -> Iterator[tuple[str, float]]:
@@ -152,8 +143,3 @@ def _number(text: str) -> float | None:
         return None
     value = float(text)
     return value if value <= 1 else None
-
-
-def _unknown_labels(spec: TaggerSpec, unknown: Sequence[str], field: str) -> GatewayError:
-    named = ", ".join(unknown[:_NAMED])
-    return GatewayError("invalid_request", f"{field}: {spec.name} has no such label: {named}; see /v1/models.")

@@ -1,9 +1,10 @@
 """The examples of the OpenAPI document: answers like those of the bundled model, and what each error says."""
 
 from labelwise.spec import DataSpec, ImageSpec, TaggerSpec, TensorSpec
+from labelwise.tagging import Tag
 from serving.gateway.answers.embedding import EmbedAnswer, LabelEmbedding
 from serving.gateway.answers.explaining import ExplainAnswer, Grid, ImageInfo, SeenLabel
-from serving.gateway.answers.tagging import BatchAnswer, BatchItem, ItemError, Tag, TagAnswer
+from serving.gateway.answers.tagging import BatchAnswer, BatchItem, ItemError, TagAnswer
 
 REQUEST_ID = "8d83e2c45f604f16a8aa6c65912f27dc"
 
@@ -29,7 +30,7 @@ EXPLAIN = ExplainAnswer(
     version=1,
     image=ImageInfo(width=640, height=480, orientation=1),
     grid=Grid(height=2, width=2, box=(0, 0, 640, 480)),
-    labels=[SeenLabel(**dict(_SUNSET), attention=[[0.4, 0.3], [0.2, 0.1]])],
+    labels=[SeenLabel(**vars(_SUNSET), attention=[[0.4, 0.3], [0.2, 0.1]])],
     request_id=REQUEST_ID,
 )
 EMBED = EmbedAnswer(

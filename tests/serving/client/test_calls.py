@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from labelwise.spec import ImageSpec, TaggerSpec
-from serving.client.calls import SEEN_PHOTO, Row, embedding, explaining, tagging
+from serving.client.calls import SEEN_PHOTO, PhotoOutputs, embedding, explaining, tagging
 from serving.errors import ClientError, OutputNotOffered, PhotoError
 from tests.conftest import ROOT
+from tests.labelwise.tagging_cases import Case, every_case
 
 
 @pytest.fixture(scope="module")
@@ -14,10 +15,17 @@ def spec() -> TaggerSpec:
     return TaggerSpec.read(ROOT / "model_repository/scenes")
 
 
-def row(spec: TaggerSpec) -> Row:
+def row(spec: TaggerSpec) -> PhotoOutputs:
     values = np.random.default_rng(0)
     shapes = {output.name: output.shape for output in spec.outputs}
     return {name: values.random(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+
+@every_case
+def test_the_one_rule_from_scores_to_tags(case: Case) -> None:
+    result = tagging(case.spec).result("it", {"scores": case.scores})
+    assert [tag.label for tag in result.tags] == case.tags
+    assert [*result.scores.items()] == case.ranked
 
 
 def test_a_score_at_its_threshold_is_a_tag(spec: TaggerSpec) -> None:

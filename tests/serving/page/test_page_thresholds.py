@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import running_gateway
+from tests.labelwise.tagging_cases import Case, every_case
 from tests.serving import chromium
 from tests.serving.chromium import ask_api, card, expect, open_thresholds, opened_page, pick_done, slide
 from tests.serving.many_labels import LABELS, publish_many_labels
@@ -72,6 +73,21 @@ def test_sliding_gives_the_tags_that_the_server_would_give_without_asking_it(pag
     for photo in photos[:6]:
         own = [tag["label"] for tag in ask_api(page, photo.read_bytes())["tags"]]
         expect(card(page, photo.name).locator(".chip")).to_have_text(own)
+
+
+@every_case
+def test_slid_thresholds_follow_the_rule_of_the_server(page: Any, case: Case) -> None:
+    """The page gets rounded scores, highest first, and applies thresholds of its own to them."""
+    ranked = [{"label": label, "score": score, "threshold": 1 - score} for label, score in case.ranked]
+    tags = page.evaluate(
+        """async ([scores, thresholds]) => {
+            const { judge, slideThreshold } = await import("/page/thresholds.js");
+            for (const [label, threshold] of thresholds) slideThreshold("case", label, threshold);
+            return judge({ model: "case", scores }).tags;
+        }""",
+        [ranked, list(zip(case.spec.labels, case.spec.thresholds, strict=True))],
+    )
+    assert [tag["label"] for tag in tags] == case.tags
 
 
 def test_one_slider_moves_all_and_photos_that_come_later_obey(page: Any, photos: list[Path]) -> None:

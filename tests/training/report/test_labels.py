@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from labelwise.spec import TaggerSpec
+from tests.labelwise.tagging_cases import Case, every_case
 from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
 from training.report.labels import calibration, label_rows
 
@@ -22,6 +23,15 @@ def test_rows_count_only_what_is_known(run: Path, data: LabelledData):
     assert (row.val_support, row.val_unknown, row.precision, row.recall, row.f1) == (2, 1, 0.5, 0.5, 0.5)
     assert (other.val_support, other.val_unknown, other.has_curve) == (0, 4, False)
     assert np.isnan([other.precision, other.recall, other.f1]).all()
+
+
+@every_case
+def test_the_one_rule_from_scores_to_tags(case: Case):
+    """Where exactly the tags that serving gives are present, every one is a hit and none is a false alarm."""
+    photos = LabelledPhotos([Path("photo.jpg")], np.array([case.is_tag], np.float32))
+    rows = label_rows(case.spec, LabelledData(case.spec.labels, photos, photos), case.scores[np.newaxis])
+    for row, is_tag in zip(rows, case.is_tag, strict=True):
+        assert (row.precision, row.recall) == (1, 1) if is_tag else np.isnan([row.precision, row.recall]).all()
 
 
 def test_calibration_is_by_hand():

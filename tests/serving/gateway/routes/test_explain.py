@@ -12,8 +12,8 @@ from PIL import Image
 
 from labelwise.attention import Located
 from labelwise.image import load_pixels
+from labelwise.tagging import Tag
 from serving.gateway.answers.overlay import COLOURS, draw_overlay
-from serving.gateway.answers.tagging import Tag
 from tests.conftest import ROOT
 from tests.labelwise.test_attention import stored_file
 from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE, REFUSED
