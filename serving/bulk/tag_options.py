@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Photos a request, at most the model's own limit. An engine of our own gains nothing by more and needs memory for them.
 _CHUNK, _CHUNK_FOR_SERVERS = 8, 16
 REQUEST_BYTES = 16 * 2**20  # of encoded photos in one
+_CONNECT_TIMEOUTS = (1.0, 10.0)  # seconds for a first answer; in between, as long as patience
 _MOST_IN_FLIGHT = 64
 _BYTES_IN_FLIGHT = 256 * 2**20
 
@@ -53,7 +54,8 @@ class TagOptions:
         """To whatever tags; not connected."""
         if self.servers is None:
             return OwnEngine(self.engine, self.repository, self.model, self.threads)
-        return create_transport(self.servers, self.model, key=self.key)
+        connect_timeout = max(_CONNECT_TIMEOUTS[0], min(_CONNECT_TIMEOUTS[1], self.patience))
+        return create_transport(self.servers, self.model, key=self.key, connect_timeout=connect_timeout)
 
     def chunk_size(self, spec: TaggerSpec) -> int:
         """Photos a request."""

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,18 @@ from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_com
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads processes' times from /proc")
 
 KILLS = 20
+FORKS = """if True:
+    import os, sys
+    from commands import main
+    import serving.bulk.own_engine, serving.bulk.tag_files, serving.engines.embedded
+    for _ in sys.stdin:
+        run = os.fork()
+        if not run:
+            main()
+        print(run, flush=True)
+        os.waitpid(run, 0)
+        print(flush=True)
+"""
 REPOSITORY = ("--repository", ROOT / "model_repository")
 
 
@@ -34,14 +47,34 @@ def start(folder: Path, out: str, source: str = "photos") -> subprocess.Popen[st
     )
 
 
-def work(process: subprocess.Popen[str], seconds: float) -> None:
+def work(process: int, seconds: float) -> None:
     """Wait until the process has had so many seconds of a core, however busy the machine is, or has ended."""
     ticks = seconds * os.sysconf("SC_CLK_TCK")
-    while process.poll() is None:
-        used = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        if sum(map(int, used)) >= ticks:
+    while True:
+        status = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        if status[0] == "Z" or sum(map(int, status[11:13])) >= ticks:
             return
         time.sleep(0.01)
+
+
+@contextmanager
+def runs_killed_after(seconds: Iterable[float], folder: Path, out: str) -> Iterator[Iterator[None]]:
+    """Runs, one after the other, that are killed after so much work. They are forks, so that none starts Python."""
+    command = [sys.executable, "-c", FORKS, *map(str, tag_command("photos", "--out", out, *REPOSITORY)[3:])]
+    how = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **how) as forks:  # type: ignore[call-overload]
+
+        def killed(seconds: float) -> None:
+            forks.stdin.write("run\n")
+            forks.stdin.flush()
+            run = int(forks.stdout.readline())
+            work(run, seconds)
+            os.kill(run, signal.SIGKILL)
+            while forks.stdout.readline() != "\n":
+                pass
+
+        yield map(killed, seconds)
+        forks.stdin.close()
 
 
 def test_killed_twenty_times_it_ends_with_each_photo_once(tag: Tag, many: Callable[[int], Path], tmp_path: Path):
@@ -52,15 +85,13 @@ def test_killed_twenty_times_it_ends_with_each_photo_once(tag: Tag, many: Callab
     whole, chance, sizes = rows_of(tmp_path / "whole.parquet"), random.Random(6), set[int]()
     assert len(whole) == 251
 
-    for _ in range(KILLS):
-        process = start(tmp_path, "killed.parquet")
-        work(process, chance.uniform(0.3, 1.1))
-        process.kill()
-        process.communicate()
-        if (tmp_path / "killed.parquet").exists():
-            found = rows_of(tmp_path / "killed.parquet")
-            sizes.add(len(found))
-            assert_same(found, {path: whole[path] for path in found})
+    moments = [chance.uniform(0, 0.5) for _ in range(KILLS)]
+    with runs_killed_after(moments, tmp_path, "killed.parquet") as killed:
+        for _ in killed:
+            if (tmp_path / "killed.parquet").exists():
+                found = rows_of(tmp_path / "killed.parquet")
+                sizes.add(len(found))
+                assert_same(found, {path: whole[path] for path in found})
     assert sizes  # some did come as far as an output
 
     end = tag("photos", "--out", "killed.parquet")
@@ -74,7 +105,7 @@ def test_ctrl_c_stops_with_what_is_done_and_goes_on(tag: Tag, many: Callable[[in
     many(200)
     process = start(tmp_path, out)
     journal = tmp_path / (out.rstrip("/") + ".journal")
-    work(process, 1.3)  # about half of it
+    work(process.pid, 1.3)  # about half of it
     process.send_signal(signal.SIGINT)
     printed, said = process.communicate(timeout=30)
     assert process.returncode == 130, printed + said

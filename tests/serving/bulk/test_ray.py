@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="the
 def test_on_two_workers_one_of_which_is_killed(
     tag: Tag, many: Callable[[int], Path], photos: Path, committed: list[Path], tmp_path: Path
 ):
-    many(80)
+    many(40)
     shutil.make_archive(str(tmp_path / "more"), "zip", committed[0].parent)
     tag("photos", "more.zip", "--out", "alone.parquet")
     run = subprocess.Popen(
