@@ -48,8 +48,7 @@ def write_onnx(tagger: TaggerNetwork, spec: TaggerSpec, file: Path) -> None:
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=max(spec.max_batch, 2))},),
             verbose=False,
         )
-    model = program.model_proto
-    simplify(model)
+    model = simplify(program.model_proto)
     describe(model, spec, source_sha256=spec.weights_sha256, versions={"torch": torch.__version__.partition("+")[0]})
     save_model(model, file)
 

@@ -5,6 +5,7 @@ cannot compute at all, are rounded. Its answers say little about a GPU's. So eve
 half precision and back. Inside one operator sums stay fp32, as GPUs keep them.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx_file import load_model, open_session
-from export.simplify import all_graphs
 from export.tolerances import precision_of
 
 _HALF, _SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -36,7 +36,7 @@ def in_single(model: onnx.ModelProto, rounded: bool) -> onnx.ModelProto:
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     del copy.graph.value_info[:]  # a conversion may have left wrong types in it
     copy = onnx.shape_inference.infer_shapes(copy)
-    for graph in all_graphs(copy.graph):
+    for graph in _graphs(copy.graph):
         halves = _half_tensors(graph)
         for weights in graph.initializer:
             _widen(weights)
@@ -78,3 +78,12 @@ def _widened(node: onnx.NodeProto, halves: set[str], rounded: bool) -> list[onnx
 def _widen(tensor: TensorProto) -> None:
     if tensor.data_type == _HALF:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and those inside its Ifs and Loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
+                yield from _graphs(inner)

@@ -19,11 +19,9 @@ from export.onnx_file import (
     shape_of,
     signature_faults,
 )
-from export.simplify import useless_nodes
+from export.simplify import superfluous_nodes
 from export.tolerances import precision_of
 from labelwise.spec import TaggerSpec
-
-_NAMED_AT_MOST = 6
 
 
 def check_graph(version: Version) -> tuple[onnx.ModelProto | None, list[Finding]]:
@@ -37,12 +35,13 @@ def check_graph(version: Version) -> tuple[onnx.ModelProto | None, list[Finding]
 
 def _findings(version: Version, model: onnx.ModelProto) -> Iterator[Finding]:
     subject, external = version.subject, external_files(model)
-    yield finding(subject, "ONNX", f"valid, {precision_of(model)}", _validity_faults(version, not external))
+    faults = _validity_faults(version, not external)
+    yield finding(subject, "ONNX", f"valid, {precision_of(model)}", faults)
     yield finding(subject, "external data", "none", [f"weights lie in {name}" for name in external])
     yield finding(subject, "opset", _versions(model), _runtime_faults(version))
     yield finding(subject, "signature", _signature(model), signature_faults(model, version.spec))
     yield _metadata(subject, model, version.spec)
-    yield _nodes(subject, model)
+    yield _nodes(subject, model, not faults and not external)
 
 
 def _validity_faults(version: Version, is_whole: bool) -> list[str]:
@@ -90,11 +89,10 @@ def _metadata(subject: str, model: onnx.ModelProto, spec: TaggerSpec) -> Finding
     return finding(subject, "metadata", "equals the contract: " + ", ".join(sorted(facts)), faults)
 
 
-def _nodes(subject: str, model: onnx.ModelProto) -> Finding:
+def _nodes(subject: str, model: onnx.ModelProto, is_sound: bool) -> Finding:
     counts = Counter(node.op_type for node in model.graph.node)
     found = f"{len(model.graph.node)} nodes: " + ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-    useless = useless_nodes(model)
-    if useless:
-        more = "" if len(useless) <= _NAMED_AT_MOST else f" and {len(useless) - _NAMED_AT_MOST} more"
-        found += f". These copy or cancel: {', '.join(useless[:_NAMED_AT_MOST])}{more}"
-    return Finding(subject, "nodes", found, "note" if useless else "ok")
+    superfluous = superfluous_nodes(model) if is_sound else []
+    if superfluous:
+        found += f". These copy or cancel: {', '.join(superfluous)}"
+    return Finding(subject, "nodes", found, "note" if superfluous else "ok")

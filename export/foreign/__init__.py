@@ -7,7 +7,6 @@ from pathlib import Path
 import onnx
 import onnx.inliner
 
-from export.foreign.order import sort_nodes
 from export.foreign.outputs import OutputForm, original_runner, read_outputs
 from export.foreign.signature import read_input
 from export.foreign.spec import ForeignSpec, read_foreign_spec
@@ -45,7 +44,6 @@ def open_foreign(file: Path, spec_file: Path) -> Foreign:
     """Read the graph in `file` and what `spec_file`, a possibly partial tagger.json, adds. GraphError, SpecError."""
     foreign, complete = read_foreign_spec(spec_file)
     model = onnx.inliner.inline_local_functions(load_model(file))
-    sort_nodes(model.graph)
     session = open_session(model.SerializeToString())
     form = read_input(model, foreign.image)
     outputs = read_outputs(model, session, form, foreign)

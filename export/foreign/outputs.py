@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
@@ -101,7 +102,8 @@ def _choose_scores(found: Outputs, spec: ForeignSpec) -> str:
 
 
 def _lacks_sigmoid(model: onnx.ModelProto, name: str, values: NDArray, spec: ForeignSpec) -> bool:
-    last = last_node(model, name, _REARRANGES)
+    (value,) = (value for value in ir.from_proto(model).graph.outputs if value.name == name)
+    last = last_node(value, _REARRANGES)
     end = last.op_type if last is not None else "nothing"
     inside = bool(values.min() >= 0 and values.max() <= 1)
     span = f"{name} reaches from {values.min():.3g} to {values.max():.3g} on test pictures"
@@ -116,9 +118,9 @@ def _lacks_sigmoid(model: onnx.ModelProto, name: str, values: NDArray, spec: For
     return True
 
 
-def last_node(model: onnx.ModelProto, name: str, through: Collection[str]) -> onnx.NodeProto | None:
-    """What computes tensor `name`, behind nodes whose operator is one of `through`."""
-    producers = {output: node for node in model.graph.node for output in node.output}
-    while name in producers and producers[name].op_type in through:
-        name = producers[name].input[0]
-    return producers.get(name)
+def last_node(value: ir.Value, through: Collection[str]) -> ir.Node | None:
+    """What computes `value`, behind nodes whose operator is one of `through`."""
+    node = value.producer()
+    while node is not None and node.op_type in through:
+        node = node.inputs[0].producer()
+    return node

@@ -26,7 +26,7 @@ def convert(file: Path, spec: TaggerSpec, precision: Precision, photos: Pictures
         converted = to_half(model)
     else:
         converted, report = quantize(model, spec, photos)
-    simplify(converted)
+    converted = simplify(converted)
     carry_over(model, converted, {"precision": precision, **(report.facts() if report else {})})
     save_model(converted, file)
     return report

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import torch
 
 from export.onnx_file import OPSET, external_files
-from export.simplify import useless_nodes
+from export.simplify import superfluous_nodes
 from labelwise.spec import TaggerSpec, sha256_of
 from training.model import TaggerNetwork
 
@@ -63,7 +63,7 @@ def test_it_speaks_for_itself_and_of_nothing_else(graph: Path, spec: TaggerSpec,
 
 def test_nothing_in_it_copies_or_cancels(graph: Path):
     model = onnx.load(graph)
-    assert useless_nodes(model) == []
+    assert superfluous_nodes(model) == []
     counts = Counter(node.op_type for node in model.graph.node)
     assert counts["Conv"]  # it is the network that was counted
     assert counts["Cast"] == 1  # pixels to floats

@@ -16,7 +16,7 @@ from export.foreign import open_foreign
 from export.onnx_file import GraphError
 from export.pictures import Evidence
 from export.run import Target, export_onnx
-from export.simplify import useless_nodes
+from export.simplify import superfluous_nodes
 from labelwise.errors import LabelwiseError, SpecError
 from labelwise.image import load_pixels
 from labelwise.repository import Repository
@@ -57,7 +57,7 @@ def test_a_timm_model_is_served_with_torchs_own_scores(
     assert {finding.status for finding in findings} == {"ok"}
     model = onnx.load(repository.taggers["foreign"][1].weights)
     assert [node.op_type for node in model.graph.node][:4] == ["Transpose", "Cast", "Sub", "Div"]
-    assert useless_nodes(model) == []
+    assert superfluous_nodes(model) == []
 
 
 def test_the_file_format_is_one_that_triton_reads(timm_onnx: Path, spec_file: Path, tmp_path: Path):
@@ -91,7 +91,7 @@ def test_everything_runs_where_torch_is_not(timm_onnx: Path, spec_file: Path, tm
     repository = tmp_path / "repository"
     code = f"""
 import sys
-for name in ("torch", "timm", "torchvision", "sklearn", "onnxscript", "training"):
+for name in ("torch", "timm", "torchvision", "sklearn", "training"):
     sys.modules[name] = None  # importing it fails
 from commands import app
 export = ["export", {str(timm_onnx)!r}, "--spec", {str(spec_file)!r}, "--to", {str(repository)!r}, "--name", "a"]
@@ -100,7 +100,7 @@ for command in (export, ["check", {str(repository)!r}]):
         app(command)
     except SystemExit as stop:
         assert not stop.code, stop.code
-print([name for name in ("torch", "onnxscript", "training") if sys.modules[name] is not None])
+print([name for name in ("torch", "training") if sys.modules[name] is not None])
 """
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr

@@ -14,7 +14,7 @@ from export.foreign import open_foreign
 from export.half_arithmetic import open_as_computed
 from export.onnx_file import GraphError
 from export.run import Target, export_onnx
-from export.simplify import useless_nodes
+from export.simplify import superfluous_nodes
 from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec
 
@@ -96,7 +96,7 @@ def test_every_form_is_cut_to_the_contract(form: dict, expected_nodes: list[str]
     operators = [node.op_type for node in model.graph.node]
     assert operators[: len(expected_nodes)] == expected_nodes
     assert operators.count("Sigmoid") == 1
-    assert useless_nodes(model) == []
+    assert superfluous_nodes(model) == []
     assert {opset.domain for opset in model.opset_import} == {""}
     session = ort.InferenceSession(published, providers=["CPUExecutionProvider"])
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), np.uint8)
