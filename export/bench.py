@@ -134,7 +134,7 @@ def _machine(threads: int | None) -> str:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor() or platform.machine(),
     )
-    return f"{model}, {threads or os.cpu_count()} threads; ONNX Runtime {ort.VERSION}, labelwise {VERSION}"
+    return f"{model}, {threads or os.cpu_count()} threads; ONNX Runtime {ort.__version__}, labelwise {VERSION}"
 
 
 def _lines(file: str) -> list[str]:

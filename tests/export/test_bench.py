@@ -1,16 +1,20 @@
 """`labelwise bench` on the test checkpoint: every precision at both batch sizes, in one table."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import export.bench
+import export.graph
 from commands import app
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rounds, and the checkpoint's true graph, exported once for all tests."""
+    monkeypatch.setattr(export.graph, "write_onnx", lambda *arguments: shutil.copyfile(graph, arguments[-1]))
     monkeypatch.setattr(export.bench, "_SECONDS", 0.0)
     monkeypatch.setattr(export.bench, "_ROUNDS", 3)
     monkeypatch.setattr(export.bench, "BATCHES", (1, 4))

@@ -7,7 +7,8 @@ import shutil
 import statistics
 import time
 import urllib.request
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,22 +45,32 @@ class TritonPythonModel:
 Run = tuple[float, float, int]
 
 
-@pytest.fixture
-def slow(exported: Path, spec: TaggerSpec, tmp_path: Path) -> Path:
-    repository = Path(shutil.copytree(exported, tmp_path / "exported"))
-    (repository / "pets_model/1/model.py").write_text(MODEL)
-    configure(repository, spec, ServingOptions())
-    return repository
+@dataclass
+class SlowTriton:
+    """A Triton that has loaded the slow model in `folder`."""
+
+    folder: Path
+    port: int
+    metrics: int
+
+    def runs(self) -> list[Run]:
+        """The batches since the last call."""
+        log = self.folder / "runs.txt"
+        lines = [line.split() for line in log.read_text().splitlines()]
+        log.write_text("")
+        return [(float(began), float(ended), int(requests)) for began, ended, requests in lines]
 
 
-def configure(repository: Path, spec: TaggerSpec, options: ServingOptions) -> None:
-    text = model_config(spec, "python", replace(options, warm_up=False))
-    (repository / "pets_model/configs/python.pbtxt").write_text(text)
-
-
-def runs(repository: Path) -> list[Run]:
-    lines = [line.split() for line in (repository / "pets_model/runs.txt").read_text().splitlines()]
-    return [(float(began), float(ended), int(requests)) for began, ended, requests in lines]
+@pytest.fixture(scope="module")
+def slow(exported: Path, spec: TaggerSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowTriton]:
+    folder = tmp_path_factory.mktemp("slow")
+    repository = Path(shutil.copytree(exported, folder / "exported"))
+    model = repository / "pets_model"
+    (model / "1/model.py").write_text(MODEL)
+    (model / "configs/python.pbtxt").write_text(model_config(spec, "python", ServingOptions(warm_up=False)))
+    with triton(repository, folder / "triton") as (client, port, metrics):
+        client.load_model("pets")
+        yield SlowTriton(model, port, metrics)
 
 
 def ask(client: grpcclient.InferenceServerClient, spec: TaggerSpec) -> "asyncio.Task[object]":
@@ -103,13 +114,11 @@ def until_pending(metrics: int, count: int) -> None:
         time.sleep(0.1)
 
 
-def test_a_burst_is_worked_off_without_a_pause(slow: Path, spec: TaggerSpec, tmp_path: Path) -> None:
+def test_a_burst_is_worked_off_without_a_pause(slow: SlowTriton, spec: TaggerSpec) -> None:
     """With any limit of the queue, Triton 2.51 rests up to half a second after each batch."""
-    with triton(slow, tmp_path / "triton") as (client, port, _):
-        client.load_model("pets")
-        answers = asyncio.run(burst(port, spec, 60))
+    answers = asyncio.run(burst(slow.port, spec, 60))
     assert not [answer for answer in answers if isinstance(answer, BaseException)]
-    done = runs(slow)
+    done = slow.runs()
     assert sum(requests for *_, requests in done) == 60
     assert len(done) >= 60 / spec.max_batch
     rests = [began - ended for (_, ended, _), (began, _, _) in itertools.pairwise(done)]
@@ -117,12 +126,10 @@ def test_a_burst_is_worked_off_without_a_pause(slow: Path, spec: TaggerSpec, tmp
 
 
 def test_cancelled_requests_are_not_run_beyond_what_triton_has_already_taken(
-    slow: Path, spec: TaggerSpec, tmp_path: Path
+    slow: SlowTriton, spec: TaggerSpec
 ) -> None:
     """It takes two batches for each instance ahead of time, and those are run."""
-    with triton(slow, tmp_path / "triton") as (client, port, metrics):
-        client.load_model("pets")
-        answers = asyncio.run(cancelled_burst(port, spec, 100, metrics, slow / "pets_model/hold"))
-        asyncio.run(burst(port, spec, 1))  # whatever is left of the first has been dealt with when this is answered
+    answers = asyncio.run(cancelled_burst(slow.port, spec, 100, slow.metrics, slow.folder / "hold"))
+    asyncio.run(burst(slow.port, spec, 1))  # Triton has dealt with the rest of the first burst when it answers this
     assert sum(isinstance(answer, BaseException) for answer in answers) >= 60
-    assert sum(requests for *_, requests in runs(slow)) < 60
+    assert sum(requests for *_, requests in slow.runs()) < 60
