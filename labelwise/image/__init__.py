@@ -1,12 +1,12 @@
-"""Bytes to RGB uint8 pixels: the only decode and resize code of the project.
+"""Decodes photos to RGB uint8 pixels: the only decode and resize code of the project.
 
-Training's evaluation, the gateway, the clients and Triton's decode model all call `load_pixels`, so all of them see the
-same pixels of a photo. Export copies this package beside Triton's decode model as `labelwise_image`, so it imports
-nothing but Pillow and NumPy, and itself only relatively.
+Training's evaluation, the gateway, the clients and Triton's decode model all call `load_pixels`, so they all see the
+same pixels of a photo. Export copies this package beside Triton's decode model as `labelwise_image`. So it imports
+only Pillow and NumPy, and its own modules only relatively.
 
-`loading` has the steps in their order. The other modules, by what they serve:
+Read `loading` first: it has the steps in order. The other modules by topic:
 
-- what is opened, and what is refused: `opening`, `formats`, `complexity`, `structure`, `budget`, `refusal`, `errors`
+- opening and refusing files: `opening`, `formats`, `complexity`, `structure`, `budget`, `refusal`, `errors`
 - JPEG: `jpeg`, `jpeg_segments`; TIFF and EXIF: `tiff`, `tiff_tags`; `png`, `webp`, `gif`, `bmp`
 - AVIF and HEIF: `isobmff_boxes`, `isobmff_items`, `frame_sizes`, `nclx`
 - what is shown: `orientation`, `colour`, `icc`, `cicp`, `hdr`, `depth`, `sizing`

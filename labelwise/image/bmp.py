@@ -1,4 +1,4 @@
-"""The structure of BMP, and the colour profile in it."""
+"""The header of BMP, and the colour profile in it."""
 
 import struct
 
@@ -9,12 +9,12 @@ _V5 = struct.Struct("<14xI52xI52xII")  # header's size, kind of colour space, th
 _V5_BYTES, _EMBEDDED = 124, 0x4D424544
 
 
-def bmp(data: bytes) -> Structure:
-    """The structure of a BMP. What a run-length coded one has beyond its picture is left out."""
+def bmp_structure(data: bytes) -> Structure:
+    """Reads the structure of a BMP. Bytes after the picture of a run-length coded BMP are not needed."""
     width, height = (abs(int.from_bytes(data[at : at + 4], "little", signed=True)) for at in (18, 22))
     if int.from_bytes(data[30:34], "little") not in _RLE:
         return Structure(lambda: data, 1, work=width * height)
-    # At worst a pixel takes a run of its own, two bytes, and each row two more for its end.
+    # At worst each pixel takes a run of two bytes, and each row two more for its end.
     end = int.from_bytes(data[10:14], "little") + 2 * (width + 4) * (height + 4)
     return Structure(lambda: data[:end], 1, work=width * height)
 

@@ -36,7 +36,7 @@ def gamma(exponent: float) -> Curve:
 
 
 def srgb(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IEC 61966-2-1: encoded values, 0 to 1, to linear light."""
+    """IEC 61966-2-1: turns encoded values, 0 to 1, into linear light."""
     return np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
 
 
@@ -49,7 +49,7 @@ def _smpte_240m(signal: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(signal < 0.0912, signal / 4, ((signal + 0.1115) / 1.1115) ** (1 / 0.45))
 
 
-# H.273, table 3. BT.709 and its kin define a camera's curve, not a display's: like browsers, this shows them as sRGB.
+# H.273, table 3. BT.709 and its relatives define a camera's curve, not a display's; as in browsers, they count as sRGB.
 CURVES: dict[int, Curve] = {
     **dict.fromkeys((1, UNSPECIFIED, 6, 11, 12, 13, 14, 15), srgb),
     4: gamma(2.2),

@@ -1,8 +1,8 @@
-"""What can be wrong with an image."""
+"""The ways in which an image can be unusable."""
 
 
 class ImageError(ValueError):
-    """An image that cannot be tagged. `code` is stable; the message is one line for whoever sent the image."""
+    """The image cannot be tagged. `code` is stable; the message is one line for whoever sent the image."""
 
     code = "image_invalid"
 

@@ -1,9 +1,9 @@
-"""HDR pixels (PQ and HLG) to SDR, as ITU-R recommends.
+"""Converts HDR pixels (PQ and HLG) to SDR, as ITU-R recommends.
 
 PQ is absolute; HLG is shown as on the reference display of 1000 cd/m2 (BT.2100, tables 4 and 5). The HDR reference
-white, 203 cd/m2 (BT.2408, table 1), becomes SDR's white. So a picture that is not brighter than that comes out as its
-SDR version. If it is brighter, the EETF of BT.2390 (section 5.4.1) rolls off the highlights, and the brightest part of
-the picture becomes white. The EETF is applied to the largest of the three channels, so hues stay.
+white, 203 cd/m2 (BT.2408, table 1), becomes SDR's white, so a picture that is no brighter equals its SDR version. If
+it is brighter, the EETF of BT.2390 (section 5.4.1) rolls off the highlights, and the brightest part becomes white. The
+EETF is applied to the largest of the three channels, which keeps the hues.
 """
 
 from typing import Any
@@ -21,10 +21,10 @@ _HLG_DISPLAY, _HLG_GAMMA = 1000.0, 1.2
 _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128  # SMPTE ST 2084
 _A = 0.17883277  # ARIB STD-B67
 _B, _C = 1 - 4 * _A, 0.5 - _A * float(np.log(4 * _A))
-_BELOW_PEAK = 0.999  # of the pixels: a sparkle must not darken the rest
-_SAMPLED = 256  # pixels a side
-_AT_ONCE = 2**19  # pixels: as floats, a large picture would take a gigabyte
-_LAST = 4095  # of the tables that are looked up by light
+_BELOW_PEAK = 0.999  # of the pixels; a sparkle must not darken the rest
+_SAMPLED = 256  # pixels per side
+_AT_ONCE = 2**19  # pixels; a large picture would take a gigabyte as floats
+_LAST = 4095  # index of the tables that are looked up by light
 _ENCODED = (srgb_encoded(np.linspace(0, 1, _LAST + 1)) * 255).round().astype(np.uint8)
 
 
@@ -45,18 +45,18 @@ def to_sdr(image: Image.Image, space: Cicp) -> Image.Image:
 
 
 def _index(share: Floats) -> NDArray[np.uint16]:
-    """Shares, 0 to 1, to places in a table of light."""
+    """Turns shares, 0 to 1, into indices of a table of light."""
     return (share * _LAST + 0.5).clip(0, _LAST).astype(np.uint16)
 
 
 def _peak(image: Image.Image, curve: Floats, space: Cicp) -> float:
-    """Returns the light that nearly all pixels keep below in every channel, estimated from a sample of them."""
+    """Estimates from a sample the light that nearly all pixels stay below in every channel."""
     sample = image.resize((min(image.width, _SAMPLED), min(image.height, _SAMPLED)), Image.Resampling.NEAREST)
     return float(np.quantile(_display_light(curve[np.asarray(sample)], space).max(-1), _BELOW_PEAK))
 
 
 def _display_light(light: Floats, space: Cicp) -> Floats:
-    """Light [..., 3] by the transfer's curve to light on the display, of which SDR's white is 1."""
+    """Turns light [..., 3] from the transfer curve into light on the display, where SDR's white is 1."""
     if space.transfer != HLG:
         return light / np.float32(_WHITE)
     weights = to_xyz(PRIMARIES[space.primaries])[1].astype(np.float32)
@@ -66,13 +66,13 @@ def _display_light(light: Floats, space: Cicp) -> Floats:
 
 
 def _to_srgb_primaries(primaries: int) -> Floats:
-    """The matrix [3, 3] by which rows of linear RGB are multiplied from the right."""
+    """Returns the matrix [3, 3] to multiply rows of linear RGB by, from the right."""
     target = to_xyz(SRGB_PRIMARIES)
     return np.linalg.solve(target, adapted(to_xyz(PRIMARIES[primaries]), target.sum(1))).T.astype(np.float32)
 
 
 def _gains(peak: float) -> Floats:
-    """By what the EETF multiplies light of 0 to `peak`, in a table; SDR's white is 1."""
+    """Returns a table of the factors that the EETF applies to light from 0 to `peak`; SDR's white is 1."""
     if peak <= 1:
         return np.ones(_LAST + 1, np.float32)
     light = np.linspace(0, peak, _LAST + 1)[1:] * _WHITE
@@ -82,7 +82,7 @@ def _gains(peak: float) -> Floats:
 
 
 def _rolled_off(signal: NDArray[np.float64], most: float) -> NDArray[np.float64]:
-    """The EETF's spline: signal as a share of the peak's, of which `most` can be shown. Below the knee it stays."""
+    """The EETF: `signal` is a share of the peak, of which `most` can be shown. It is unchanged below the knee."""
     knee = 1.5 * most - 0.5
     t = ((signal - knee) / (1 - knee)).clip(0, 1)
     spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * most
@@ -90,12 +90,12 @@ def _rolled_off(signal: NDArray[np.float64], most: float) -> NDArray[np.float64]
 
 
 def _hlg_scene(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Signal to the scene's light, both 0 to 1."""
+    """Turns a signal into the scene's light, both 0 to 1."""
     return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - _C) / _A) + _B) / 12)
 
 
 def _pq_light(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Signal, 0 to 1, to cd/m2."""
+    """Turns a signal, 0 to 1, into cd/m2."""
     power = signal ** (1 / _M2)
     light: NDArray[np.float64] = 10_000 * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
     return light

@@ -1,4 +1,4 @@
-"""ICC profiles: what they do to colours decides, never what they are called."""
+"""ICC profiles, judged by what they do to colours, never by their names."""
 
 import functools
 import io
@@ -11,22 +11,22 @@ from PIL import Image, ImageChops, ImageCms
 from .cicp import Chromaticities, Cicp, Curve, adapted, to_xyz
 
 _SRGB = ImageCms.createProfile("sRGB")
-# Pillow's profile of sRGB has version 4, for which LittleCMS darkens a print's black to 0 if the intent is perceptual.
-# Other programs do not.
+# Pillow's sRGB profile has version 4. With the perceptual intent, LittleCMS then darkens a print's black to 0, unlike
+# other programs.
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _D50 = np.array([0.9642, 1.0, 0.8249])
-_SAME = 3  # levels of 255: makers' profiles of sRGB differ from each other by that much
+_SAME = 3  # levels of 255, by which vendors' sRGB profiles differ from each other
 _CURVE_STEPS = 4096
 _MOST_TAGS = 256
 _CACHED = 16
-_LARGEST_CACHED = 2**20  # bytes; larger profiles are for printing, and would fill the memory
+_LARGEST_CACHED = 2**20  # bytes; larger profiles are for printing and would fill the cache
 
 # The mode in which pixels go through a profile of each colour space.
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 class ProfileError(ValueError):
-    """The profile cannot be used for these pixels. The message is one sentence for whoever sent the photo."""
+    """The profile cannot be used for these pixels. The message is for whoever sent the photo."""
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -40,13 +40,13 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _by_table(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
-    """Converts grey by what becomes of its 256 levels: the transform is exact, and so slow that it gets no more."""
+    """Converts grey through a table of its 256 levels, since the exact transform is slow."""
     levels = np.asarray(transform.apply(Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])))[0]
     return Image.merge("RGB", [image.point(channel.tolist()) for channel in levels.T])
 
 
 def _fitting(image: Image.Image, mode: str) -> Image.Image:
-    """A grey picture in either of the modes L and RGB, for a profile of the other."""
+    """Converts a grey picture between L and RGB for a profile of the other mode. Raises ProfileError."""
     if (image.mode, mode) == ("L", "RGB") or ((image.mode, mode) == ("RGB", "L") and _is_grey(image)):
         return image.convert(mode)
     wanted, given = ("grey" if kind == "L" else kind for kind in (mode, image.mode))
@@ -65,7 +65,7 @@ def _build(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
         space = source.profile.xcolor_space.strip()
         if space not in _MODES:
             raise ProfileError(f"The photo's colour profile is for {space} pixels, which is not supported")
-        # LittleCMS would otherwise interpolate grey between 33 levels, which loses the dark end of a linear curve.
+        # Otherwise LittleCMS interpolates grey between 33 levels, which loses the dark end of a linear curve.
         flags = ImageCms.Flags.NOOPTIMIZE if space == "GRAY" else ImageCms.Flags.NONE
         transform = ImageCms.buildTransform(source, _SRGB, _MODES[space], "RGB", _INTENT, flags)
     except (ImageCms.PyCMSError, OSError) as error:
@@ -85,7 +85,7 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
 
 
 def _probe() -> NDArray[np.uint8]:
-    """Colours from the whole cube, and all greys: uint8 [1, n, 3]."""
+    """Returns colours from the whole cube, and all greys: uint8 [1, n, 3]."""
     cube = np.stack(np.meshgrid(*[np.linspace(0, 255, 9)] * 3), -1).reshape(1, -1, 3)
     greys = np.repeat(np.arange(256.0), 3).reshape(1, -1, 3)
     colours: NDArray[np.uint8] = np.concatenate([cube, greys], 1).round().astype(np.uint8)

@@ -17,16 +17,16 @@ _DEEPEST = 8
 _MOST_EXIF = 64
 
 
-class Box(NamedTuple):
+class IsoBox(NamedTuple):
     kind: bytes
-    start: int  # of what it holds
+    start: int  # of its content
     end: int
 
 
-def boxes(data: bytes, place: int, end: int) -> Iterator[Box]:
-    """Yields the boxes that follow each other between `place` and `end`; ends before one that is damaged.
+def boxes(data: bytes, place: int, end: int) -> Iterator[IsoBox]:
+    """Yields the boxes between `place` and `end`, and stops before a damaged one.
 
-    Decoders read no further there, either. A box that is cut short is yielded.
+    Decoders stop there, too. A truncated box is yielded.
     """
     while place + 8 <= end:
         size, kind, start = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8], place + 8
@@ -35,16 +35,16 @@ def boxes(data: bytes, place: int, end: int) -> Iterator[Box]:
         stop = end if size == 0 else min(place + size, end)
         if stop < start:
             return
-        yield Box(kind, start, stop)
+        yield IsoBox(kind, start, stop)
         place = stop
 
 
-def find(among: Iterable[Box], kind: bytes) -> Box | None:
+def find(among: Iterable[IsoBox], kind: bytes) -> IsoBox | None:
     return next((box for box in among if box.kind == kind), None)
 
 
-def isobmff(data: bytes) -> Structure:
-    """The structure of an AVIF or HEIF file. Raises ImageTooComplexError."""
+def isobmff_structure(data: bytes) -> Structure:
+    """Reads the structure of an AVIF or HEIF file. Raises ImageTooComplexError."""
     count = items = 0
     for kind, start, end in _nested(data, 0, len(data), _DEEPEST):
         count += 1
@@ -61,17 +61,17 @@ def isobmff(data: bytes) -> Structure:
     return Structure(lambda: data, count)
 
 
-def _nested(data: bytes, place: int, end: int, deepest: int) -> Iterator[Box]:
-    """Yields each box, and those inside it."""
+def _nested(data: bytes, place: int, end: int, deepest: int) -> Iterator[IsoBox]:
+    """Yields each box and the boxes inside it."""
     for box in boxes(data, place, end):
         yield box
         if box.kind in _INSIDE and deepest > 1:
-            wide = box.kind == b"iinf" and data[box.start : box.start + 1] != b"\0"  # by its version, as is the count
+            wide = box.kind == b"iinf" and data[box.start : box.start + 1] != b"\0"  # by its version, as its count is
             yield from _nested(data, box.start + _INSIDE[box.kind] + 2 * wide, box.end, deepest - 1)
 
 
 def _check_exif_items(data: bytes) -> None:
-    """An item's bytes may lie anywhere, so each place that looks like the head of an EXIF block is checked."""
+    """Checks each place that looks like the head of an EXIF block, since an item's bytes may be anywhere."""
     view, looked = memoryview(data), 0
     for head in (b"II*\0", b"MM\0*"):
         place = data.find(head)

@@ -1,4 +1,4 @@
-"""The structure of JPEG: segments before the picture, and scans in it."""
+"""The segments of JPEG: those before the picture, and the scans in it."""
 
 import re
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from .structure import Structure, require
 from .tiff_tags import check_exif
 
-_MOST_SEGMENTS = 4096  # before the picture; 10 MB of XMP are 160
+_MOST_SEGMENTS = 4096  # before the picture; 10 MB of XMP take 160
 _MOST_TABLES = 64 * 2**10  # bytes of quantisation tables before the picture; a photo has up to 520
-_MOST_EXIF = 64  # segments, which Pillow joins one by one
-_MOST_RESOURCES = 20_000  # of Photoshop's
+_MOST_EXIF = 64  # segments; Pillow joins them one by one
+_MOST_RESOURCES = 20_000  # Photoshop's
 _MOST_SCANS = 256  # a camera's progressive photo has 10
 _MOST_WORK = 20 * 64_000_000  # pixels times scans
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # not an escaped 0xFF
 _MARKER_BUT_RESTART = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_BARE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
+_BARE = {0x01, *range(0xD0, 0xDA)}  # markers without a length field
 _LONG = {*range(0x01, 0xFF)} - _BARE  # and those with one
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL, _PROGRESSIVE, SCAN, _TABLES, _RESTART_INTERVAL = (0xC0, 0xC1), 0xC2, 0xDA, 0xDB, 0xDD
@@ -22,14 +22,14 @@ _END, _APP1, _APP2 = 0xD9, 0xE1, 0xE2
 
 
 def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yields each marker with its place and the bytes that belong to it, and passes over the scans' data.
+    """Yields each marker with its place and its bytes, and skips the scans' data.
 
-    Restart markers are part of these data if the file has defined their interval; otherwise they end a scan.
+    Restart markers belong to a scan's data if the file has defined their interval; otherwise they end the scan.
     """
     place, pattern, last = 2, _MARKER, len(data) - 1
     while place < last:
         if data[place] == 0xFF and data[place + 1] in _LONG:
-            start = place  # as nearly always before the scans, without the cost of a search
+            start = place  # nearly always so before the scans; spares the search
         elif found := pattern.search(data, place):
             start = found.start()
         else:
@@ -45,13 +45,13 @@ def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         yield marker, start, body
 
 
-def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
-    """The structure of a JPEG; looks at no more than `most` segments. Raises ImageTooComplexError."""
+def jpeg_structure(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
+    """Reads the structure of a JPEG. Raises ImageTooComplexError, also for more than `most` segments."""
     place, count, tables, frame = 2, 0, 0, b""
     kind, scan = 0, b""
     exif: list[bytes] = []
     for marker, start, body in segments(data):
-        count += 1 + start - place  # what stands between segments is read byte by byte
+        count += 1 + start - place  # a decoder reads what is between segments byte by byte
         if count > most or tables > _MOST_TABLES:
             break  # refused below
         place = start + 2 if marker in _BARE else start + 4 + len(body)
@@ -62,7 +62,7 @@ def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
         elif marker == _APP1 and body.startswith(b"Exif\0\0"):
             exif.append(body[6:] if exif else body)
         elif marker == _APP2 and body.startswith(b"MPF\0"):
-            check_exif(body[4:])  # a directory of tags as EXIF's
+            check_exif(body[4:])  # a directory of tags, as in EXIF
         elif marker == SCAN:
             scan = body
             break
@@ -80,7 +80,7 @@ def jpeg(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
 
 
 def _scans(data: bytes, place: int, kind: int, frame: bytes, scan: bytes) -> int:
-    """How often the decoder goes over the pixels: once, if the first scan has all there is."""
+    """Counts how often the decoder goes over the pixels: once, if the first scan has all components."""
     if kind in _SEQUENTIAL and scan[:1] == frame[5:6]:
         return 1
     scans, count = 1, 0

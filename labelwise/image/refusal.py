@@ -1,4 +1,4 @@
-"""Why a file is refused: it is of no accepted format, it uses what is not supported here, or it is damaged."""
+"""Says why a file is refused: its format is not accepted, it uses an unsupported feature, or it is damaged."""
 
 import io
 import re
@@ -11,15 +11,15 @@ from .errors import BrokenImageError, ImageError, ImageTooLargeError, Unsupporte
 from .formats import accepted_formats
 from .jpeg import unsupported_coding
 
-# What Pillow's readers, libavif and libheif say of a valid file that is beyond them. They raise it as exceptions of
-# every kind, and use the same kinds for damaged files.
+# What Pillow's readers, libavif and libheif say about a valid file that they cannot decode. The types of the exceptions
+# do not tell: they are the same for damaged files.
 _BEYOND_THEM = re.compile(r"Unsupported [\w ]+(\(\d+\))?|cannot handle [\w -]+|Not implemented|No codec available")
-_NO_PICTURE = "not identified by this driver"  # the header is in order, but describes nothing that the reader knows
+_NO_PICTURE = "not identified by this driver"  # the header is valid, but describes nothing that the reader knows
 
 
 @contextmanager
 def refused(data: bytes) -> Iterator[None]:
-    """Raises an ImageError about `data` for whatever the block raises."""
+    """Raises ImageError about `data` for whatever the block raises."""
     try:
         yield
     except ImageError:
@@ -28,7 +28,7 @@ def refused(data: bytes) -> Iterator[None]:
         raise ImageTooLargeError("The image has more pixels than can be decoded here; send a smaller one.") from error
     except MemoryError as error:
         raise ImageTooLargeError("The image needs more memory than there is; send a smaller one.") from error
-    except Exception as error:  # Pillow's plugins raise anything, from SyntaxError to struct.error, on hostile bytes
+    except Exception as error:  # on hostile bytes, Pillow's plugins raise anything from SyntaxError to struct.error
         raise _refusal(data, error) from error
 
 
@@ -46,7 +46,7 @@ def _refusal(data: bytes, error: Exception) -> ImageError:
 
 
 def _format(data: bytes) -> str | None:
-    """Returns the accepted format that begins as `data` does."""
+    """Returns the accepted format whose files begin like `data`."""
     for name in accepted_formats():
         accepts = Image.OPEN[name][1]
         if accepts and accepts(data[:16]) is True:
@@ -55,7 +55,7 @@ def _format(data: bytes) -> str | None:
 
 
 def _error_of(name: str, data: bytes) -> Exception | None:
-    """Returns what the format's own reader raises when it opens `data`; Pillow's `open` keeps that to itself."""
+    """Returns what the format's own reader raises when it opens `data`; Pillow's `open` hides it."""
     try:
         Image.OPEN[name][0](io.BytesIO(data), "")
     except Exception as error:
@@ -64,7 +64,7 @@ def _error_of(name: str, data: bytes) -> Exception | None:
 
 
 def _unsupported(name: str, data: bytes, message: str) -> str | None:
-    """Says what `data` uses that is not supported; None if nothing is known of that."""
+    """Names the unsupported feature that `data` uses, or None if none is known."""
     if name == "JPEG" and (coding := unsupported_coding(data)):
         return f"{coding} is not supported"
     if name == "HEIF" and message == _NO_PICTURE:

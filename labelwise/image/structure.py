@@ -1,8 +1,8 @@
-"""Terms of a file's structure: what it may consist of, and what of it the decoder needs.
+"""What a file consists of: how many pieces, and which part of it a decoder needs.
 
-Decoders read everything that stands before the picture, some of it in time that grows with the square of its size, and
-none of them stops when it is enough. So each format's pieces are counted first. The limits lie far above what cameras
-and editors write: a file may hold megabytes of metadata, but not a million pieces of it.
+Decoders read everything before the picture, some of it in quadratic time, and never give up. So the pieces of each
+format are counted first. The limits lie far above what cameras and editors write: a file may hold megabytes of
+metadata, but not a million pieces of it.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,11 @@ from .errors import ImageTooComplexError
 
 
 class Structure(NamedTuple):
-    """`needed` returns the file, or what of it the decoder needs.
+    """What was counted in a file.
 
-    `pieces` counts segments, chunks, blocks, boxes or tags, `metadata` the bytes in them. `work` is pixels times scans.
-    `plain` says that nothing is used but what every photo uses.
+    `needed` returns the part of the file that the decoder needs. `pieces` counts segments, chunks, blocks, boxes or
+    tags; `metadata` counts the bytes in them. `work` is pixels times scans. `plain`: the file uses only what every
+    photo uses.
     """
 
     needed: Callable[[], bytes]
@@ -26,7 +27,7 @@ class Structure(NamedTuple):
 
 
 def require(condition: bool, what: str, most: int = 0) -> None:
-    """Raises ImageTooComplexError about `what`, `most` inserted, unless the condition holds."""
+    """Raises ImageTooComplexError unless the condition holds; `what` names the excess, with `most` in place of {}."""
     if not condition:
         reason = what.format(most)
-        raise ImageTooComplexError(f"The image has {reason}; save it again, which leaves out what is not needed.")
+        raise ImageTooComplexError(f"The image has {reason}; save it again, which drops what is not needed.")

@@ -1,13 +1,13 @@
-"""The structure of WebP (RIFF)."""
+"""The chunks of WebP (RIFF)."""
 
 from .structure import Structure, require
 from .tiff_tags import check_exif
 
-_MOST_CHUNKS = 10_000  # most of them frames of an animation
+_MOST_CHUNKS = 10_000  # nearly all of them frames of an animation
 
 
-def webp(data: bytes) -> Structure:
-    """The structure of a WebP. Raises ImageTooComplexError."""
+def webp_structure(data: bytes) -> Structure:
+    """Reads the structure of a WebP. Raises ImageTooComplexError."""
     count = metadata = 0
     plain = True
     place = 12
@@ -24,9 +24,13 @@ def webp(data: bytes) -> Structure:
     return Structure(lambda: data, count, metadata, canvas(data), plain)
 
 
+def is_webp(data: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
 def canvas(data: bytes) -> int:
-    """Pixels of a WebP's canvas, which its decoder allocates as soon as the file is opened; 0 for other formats."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+    """Returns the pixels of a WebP's canvas, which is allocated when the file is opened; 0 for other formats."""
+    if not is_webp(data) or len(data) < 30:
         return 0
     if data[12:16] == b"VP8X":
         return (1 + int.from_bytes(data[24:27], "little")) * (1 + int.from_bytes(data[27:30], "little"))

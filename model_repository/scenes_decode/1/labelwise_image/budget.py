@@ -1,6 +1,6 @@
-"""What decoding takes of memory, counted in pixels of 18 bytes.
+"""How much memory decoding takes, counted in pixels of 18 bytes.
 
-A header's width and height do not say it: decoders allocate tiles, strips, coded frames and coefficients.
+A header's width and height do not tell: decoders allocate tiles, strips, coded frames and coefficients.
 """
 
 from math import ceil
@@ -13,15 +13,15 @@ from .errors import BrokenImageError, ImageTooLargeError
 from .frame_sizes import Frames, UnreadableFrames, read_frames
 from .jpeg import keeps_coefficients
 
-BYTES_PER_PIXEL = 18  # the most that any mode of an ordinary picture takes; measured in test_budget.py
-_PADDING = 64  # by which a frame's sides may exceed the picture's, since coders work in blocks
-_ALPHA = 1.25  # of a picture with alpha, all is held that a picture without it may hold, and a quarter more
+BYTES_PER_PIXEL = 18  # the most that any mode of an ordinary picture takes, measured in test_budget.py
+_PADDING = 64  # by how much a frame's sides may exceed the picture's, since coders work in blocks
+_ALPHA = 1.25  # a picture with alpha may hold a quarter more than one without it
 
 
 def held_pixels(image: Image.Image, data: bytes, whole: int) -> int:
-    """Returns how many pixels' memory is held while `image` is decoded from `data`.
+    """Returns how much memory is held while `image` is decoded from `data`, in pixels.
 
-    `whole` is the number of pixels that it has at full scale.
+    `whole` is the number of pixels of the image at full scale.
     """
     pixels = image.width * image.height
     if isinstance(image, JpegImageFile):
@@ -34,9 +34,9 @@ def held_pixels(image: Image.Image, data: bytes, whole: int) -> int:
 
 
 def check_memory(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    """Raises ImageTooLargeError if decoding takes the memory of more than `max_pixels`, whatever the header says.
+    """Raises ImageTooLargeError if decoding takes more memory than `max_pixels` do, whatever the header says.
 
-    Raises BrokenImageError if an AVIF's frames are far larger than the picture is said to be.
+    Raises BrokenImageError if an AVIF's frames are far larger than its header says.
     """
     if isinstance(image, JpegImageFile):
         return  # never more than its width times its height

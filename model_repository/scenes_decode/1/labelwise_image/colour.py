@@ -1,4 +1,4 @@
-"""Any of Pillow's modes to RGB in sRGB, with transparency laid over white."""
+"""Converts any of Pillow's modes to RGB in sRGB, with transparency laid over white."""
 
 import functools
 import struct
@@ -14,17 +14,16 @@ from .icc import ProfileError, make_profile, stated_cicp, to_srgb
 from .nclx import read_nclx
 from .png import read_png_cicp
 
-# What a file states about its colours: a number, an ICC profile, or nothing. An empty profile is one that is broken.
+# What a file states about its colours: a number, an ICC profile, or nothing. An empty profile stands for a broken one.
 Space = Cicp | bytes | None
-Notes = tuple[str, ...]
 
-_SRGB_GAMMA = 0.45455  # which most programs write for sRGB
+_SRGB_GAMMA = 0.45455  # what most programs write for sRGB
 
 
-def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, Notes]:
+def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, tuple[str, ...]]:
     """Converts a picture, decoded from `data`, to sRGB over white.
 
-    Returns also what had to be assumed about its colours, one sentence each.
+    Also returns what had to be assumed about its colours, one sentence each.
     """
     space = _stated_space(image, data)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -39,8 +38,8 @@ def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, Notes]:
     return white, notes
 
 
-def _of_deep_grey(image: Image.Image, space: Space) -> tuple[Image.Image, Notes]:
-    """Grey of more than 8 bits. What becomes of 256 levels tells what becomes of all that lie between."""
+def _of_deep_grey(image: Image.Image, space: Space) -> tuple[Image.Image, tuple[str, ...]]:
+    """Converts grey of more than 8 bits: 256 levels are converted, and those between are interpolated."""
     if space is None or (isinstance(space, Cicp) and space.is_hdr):  # HDR depends on the whole picture
         return _to_srgb(to_8_bit(image), space)
     levels, notes = _to_srgb(Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis]), space)
@@ -50,8 +49,8 @@ def _of_deep_grey(image: Image.Image, space: Space) -> tuple[Image.Image, Notes]
 def _stated_space(image: Image.Image, data: bytes) -> Space:
     """Returns what the file states about its colours.
 
-    Of several statements one counts, the same as in browsers: cICP, then ICC, then sRGB, then gAMA with cHRM in a PNG;
-    ICC, then nclx in AVIF and HEIF.
+    If it states several things, the first of these counts, as in browsers. PNG: cICP, ICC, sRGB, gAMA with cHRM. AVIF
+    and HEIF: ICC, nclx.
     """
     number = read_png_cicp(data) if image.format == "PNG" else None
     if number and number.is_known and UNSPECIFIED not in number:
@@ -74,7 +73,7 @@ def _of_profile(profile: bytes) -> Space:
 
 @functools.lru_cache(16)
 def _of_gamma(exponent: float, chromaticities: Chromaticities) -> bytes | None:
-    """Returns a profile for a PNG's gAMA and cHRM, or None for sRGB and for numbers that make no sense."""
+    """Returns a profile for a PNG's gAMA and cHRM, or None if they mean sRGB or make no sense."""
     if np.allclose(chromaticities, SRGB_PRIMARIES, atol=0.001):
         if abs(exponent - _SRGB_GAMMA) < 0.005:
             return None
@@ -86,7 +85,7 @@ def _of_gamma(exponent: float, chromaticities: Chromaticities) -> bytes | None:
         return None
 
 
-def _to_srgb(image: Image.Image, space: Space) -> tuple[Image.Image, Notes]:
+def _to_srgb(image: Image.Image, space: Space) -> tuple[Image.Image, tuple[str, ...]]:
     if image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     try:
@@ -114,5 +113,5 @@ def _cicp_profile(space: Cicp) -> bytes | None:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Converted; without the copy that Pillow makes of an image that is in this mode already."""
+    """Converts to `mode`; unlike Pillow, does not copy an image that has this mode already."""
     return image if image.mode == mode else image.convert(mode)

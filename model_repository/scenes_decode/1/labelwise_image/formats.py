@@ -1,4 +1,4 @@
-"""The formats that are decoded."""
+"""The image formats that are decoded."""
 
 import functools
 
@@ -12,7 +12,7 @@ else:
     register_heif_opener()
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
-# What the names of photos end in, in any case: the one list for training, export and bulk tagging.
+# How file names of photos end, in upper or lower case; training, export and bulk tagging share this list.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo"),
     *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
@@ -22,6 +22,6 @@ SUFFIXES = (
 
 @functools.cache
 def accepted_formats() -> tuple[str, ...]:
-    """Returns those of FORMATS that this Pillow can open, and HEIF where its plugin is installed."""
+    """Returns the FORMATS that this Pillow can open, and HEIF if its plugin is installed."""
     Image.init()
     return tuple(name for name in (*FORMATS, "HEIF") if name in Image.OPEN)

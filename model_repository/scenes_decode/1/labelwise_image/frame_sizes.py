@@ -1,6 +1,6 @@
-"""The sizes of the frames that an AVIF or HEIF file makes a decoder allocate, from the frames' own headers.
+"""Reads the sizes of the frames that an AVIF or HEIF makes a decoder allocate, from the frames' own headers.
 
-The container states a size of its own, which nothing forces to be the frames' size. The headers are those of the AV1
+The container states a size, too, but nothing forces the frames to have it. The headers are those of the AV1
 specification, section 5.5, and of ITU-T H.265, section 7.3.2.2.
 """
 
@@ -10,19 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from .isobmff_boxes import Box, find
-from .isobmff_items import FULL, Isobmff, TooManyBoxes
+from .isobmff_boxes import IsoBox, find
+from .isobmff_items import FULL, IsoFile, TooManyBoxes
 
 _AV1, _HEVC = b"av01", (b"hvc1", b"hev1")
 _SEQUENCE_HEADER, _PARAMETERS = 1, 33  # of AV1 and of HEVC
 _SAMPLE_TABLE = (b"mdia", b"minf", b"stbl")
-_MOST_HEADERS, _MOST_BYTES = 64, 256  # of a frame, where one is usual, and that are read of each
+_MOST_HEADERS, _MOST_BYTES = 64, 256  # headers of a frame, which usually has one; and bytes read of each
 
 Size = tuple[int, int]
 
 
 class UnreadableFrames(Exception):
-    """The frames' headers are damaged, or are more than a photo needs."""
+    """The frames' headers are damaged, or there are more than a photo needs."""
 
 
 class _Bits:
@@ -45,32 +45,31 @@ class _Bits:
 
 @dataclass(frozen=True)
 class Frames:
-    """The sizes (width, height) of the frames that are decoded for one picture. A grid has a frame for each tile."""
+    """The sizes (width, height) of the frames that make up one picture. A grid has a frame for each tile."""
 
     colour: list[Size]
     alpha: list[Size]
 
     @property
     def area(self) -> int:
-        """Their pixels. Alpha counts a quarter, since it is one plane of four."""
+        """Counts pixels. Alpha counts a quarter, since it is one plane of four."""
         return sum(map(prod, self.colour)) + sum(map(prod, self.alpha)) // 4
 
 
 def read_frames(data: bytes) -> Frames:
-    """Reads the frames' own headers.
+    """Reads the frames' own headers. Raises UnreadableFrames.
 
-    A file may hold a picture and a sequence, of which the first frames count. The larger of the two is returned.
-    Raises UnreadableFrames.
+    A file may hold a picture and a sequence, whose first frames count. Returns the larger of the two.
     """
-    file = Isobmff(data)
+    file = IsoFile(data)
     try:
         return max(_of_items(file), _of_tracks(file), key=lambda frames: frames.area)
     except (TooManyBoxes, struct.error, IndexError) as error:
         raise UnreadableFrames from error
 
 
-def _of_items(file: Isobmff) -> Frames:
-    """The frames of the primary item, of what it is derived from, and of what is auxiliary to these."""
+def _of_items(file: IsoFile) -> Frames:
+    """Reads the frames of the primary item, of its sources, and of the items auxiliary to these."""
     sources: defaultdict[int, list[int]] = defaultdict(list)
     for item, found in file.references(b"dimg"):
         sources[item] += found
@@ -90,7 +89,7 @@ def _of_items(file: Isobmff) -> Frames:
     return Frames(*sizes)
 
 
-def _with_sources(file: Isobmff, items: list[int], sources: dict[int, list[int]]) -> set[int]:
+def _with_sources(file: IsoFile, items: list[int], sources: dict[int, list[int]]) -> set[int]:
     found, waiting = set(items), list(items)
     while waiting:
         for item in sources.get(waiting.pop(), ()):
@@ -101,15 +100,15 @@ def _with_sources(file: Isobmff, items: list[int], sources: dict[int, list[int]]
     return found
 
 
-def _of_tracks(file: Isobmff) -> Frames:
-    """The first frame of each AV1 track; the first track holds the colours."""
+def _of_tracks(file: IsoFile) -> Frames:
+    """Reads the first frame of each AV1 track; the first track holds the colours."""
     movie = find(file.top(), b"moov")
     tracks = [box for box in file.inside(movie.start, movie.end) if box.kind == b"trak"] if movie else []
     sizes = [_of_av1(file, sample) for track in tracks if (sample := _first_sample(file, track))]
     return Frames(sizes[:1], sizes[1:])
 
 
-def _first_sample(file: Isobmff, box: Box) -> bytes:
+def _first_sample(file: IsoFile, box: IsoBox) -> bytes:
     for kind in _SAMPLE_TABLE:
         inner = find(file.inside(box.start, box.end), kind)
         if inner is None:
@@ -124,8 +123,8 @@ def _first_sample(file: Isobmff, box: Box) -> bytes:
     return file.data[place : place + (every or first)]
 
 
-def _of_av1(file: Isobmff, coded: bytes) -> Size:
-    """The largest size of the sequence headers among the open bitstream units."""
+def _of_av1(file: IsoFile, coded: bytes) -> Size:
+    """Returns the largest size in the sequence headers among the open bitstream units."""
     headers, place = [], 0
     while place < len(coded):
         file.step()
@@ -138,8 +137,8 @@ def _of_av1(file: Isobmff, coded: bytes) -> Size:
     return _largest(headers, _av1_size)
 
 
-def _of_hevc(file: Isobmff, number: int, coded: bytes) -> Size:
-    """The largest size of the parameter sets, in the item's configuration and among its coded units."""
+def _of_hevc(file: IsoFile, number: int, coded: bytes) -> Size:
+    """Returns the largest size in the parameter sets, in the item's configuration and among its coded units."""
     configuration = find(file.properties(number), b"hvcC")
     if configuration is None:
         raise UnreadableFrames
@@ -166,7 +165,7 @@ def _of_hevc(file: Isobmff, number: int, coded: bytes) -> Size:
 
 
 def _is_parameters(unit: bytes) -> bool:
-    """Whether the unit is a parameter set, of the only layer that is decoded."""
+    """Whether the unit is a parameter set of the only layer that is decoded."""
     head = int.from_bytes(unit[:2], "big")
     return head >> 9 & 63 == _PARAMETERS and head >> 3 & 63 == 0
 
@@ -202,7 +201,7 @@ def _av1_size(bits: _Bits) -> Size:
 
 
 def _skip_av1_operation(bits: _Bits) -> None:
-    """Skips what a sequence header says of time and of operating points."""
+    """Skips what a sequence header says about timing and operating points."""
     delay_bits = 0
     if bits.read(1):  # timing
         bits.read(64)

@@ -1,4 +1,4 @@
-"""The structure of GIF."""
+"""The blocks of GIF."""
 
 from .structure import Structure, require
 
@@ -7,8 +7,8 @@ _LARGE = 2**16  # bytes of extensions; more are left out, as the picture does no
 _IMAGE, _EXTENSION, _CONTROL = 0x2C, 0x21, 0xF9
 
 
-def gif(data: bytes) -> Structure:
-    """The structure of a GIF up to its first picture. Raises ImageTooComplexError."""
+def gif_structure(data: bytes) -> Structure:
+    """Reads the structure of a GIF up to its first picture. Raises ImageTooComplexError."""
     flags = data[10] if len(data) > 10 else 0
     place = start = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     blocks, control = 0, (0, 0)

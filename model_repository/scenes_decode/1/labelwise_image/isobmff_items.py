@@ -1,26 +1,28 @@
-"""The items of an AVIF or HEIF file (ISO/IEC 14496-12 and 23008-12), read in a bounded number of steps."""
+"""Reads the items of an AVIF or HEIF file (ISO/IEC 14496-12 and 23008-12) in a bounded number of steps."""
 
 import struct
 from collections.abc import Iterator
 from functools import cached_property
 
-from .isobmff_boxes import Box, boxes, find
+from .isobmff_boxes import IsoBox, boxes, find
 
-_MOST_STEPS = 50_000  # boxes, items and coded units; a large phone photo has some thousands
-FULL = 4  # bytes of version and flags, before what a full box holds
-_WITHIN_META = 1  # how `iloc` says that an item's bytes are in `idat`
+_MOST_STEPS = 50_000  # boxes, items and coded units; a large phone photo has a few thousand
+FULL = 4  # bytes of version and flags, before the content of a full box
+_WITHIN_META = 1  # in `iloc`: the item's bytes are in `idat`
 
 
 class TooManyBoxes(Exception):
     """The file has more boxes or items than a photo needs."""
 
 
-class Isobmff:
+class IsoFile:
+    """An AVIF or HEIF file. Its methods raise TooManyBoxes, and struct.error or IndexError if it is damaged."""
+
     def __init__(self, data: bytes) -> None:
         self.data, self._steps = data, 0
 
     @cached_property
-    def meta(self) -> list[Box]:
+    def meta(self) -> list[IsoBox]:
         box = find(self.top(), b"meta")
         return list(self.inside(box.start + FULL, box.end)) if box else []
 
@@ -38,10 +40,10 @@ class Isobmff:
         entries = self.inside(box.start + FULL + (4 if self._wide(box) else 2), box.end)
         return dict(self._item_info(entry) for entry in entries if entry.kind == b"infe")
 
-    def top(self) -> Iterator[Box]:
+    def top(self) -> Iterator[IsoBox]:
         return self.inside(0, len(self.data))
 
-    def inside(self, place: int, end: int) -> Iterator[Box]:
+    def inside(self, place: int, end: int) -> Iterator[IsoBox]:
         for box in boxes(self.data, place, end):
             self.step()
             yield box
@@ -52,7 +54,7 @@ class Isobmff:
             raise TooManyBoxes
 
     def references(self, kind: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Yields each item that refers to others in this way, and these."""
+        """Yields each item that refers to others in this way, and those others."""
         box = find(self.meta, b"iref")
         if box is None:
             return
@@ -63,7 +65,7 @@ class Isobmff:
                 (count,) = struct.unpack_from(">H", self.data, reference.start + (4 if wide else 2))
                 yield item, self._numbers(reference.start + (6 if wide else 4), wide, count)
 
-    def properties(self, number: int) -> list[Box]:
+    def properties(self, number: int) -> list[IsoBox]:
         """Returns the properties of an item."""
         known, places = self._properties
         return [known[place - 1] for place in places.get(number, ()) if 0 < place <= len(known)]
@@ -73,8 +75,8 @@ class Isobmff:
         return self._extents.get(number, [])
 
     @cached_property
-    def _properties(self) -> tuple[list[Box], dict[int, list[int]]]:
-        """All properties, and for each item the places of its own among them, from 1."""
+    def _properties(self) -> tuple[list[IsoBox], dict[int, list[int]]]:
+        """All properties, and each item's own by their places among them, from 1."""
         box = find(self.meta, b"iprp")
         inside = list(self.inside(box.start, box.end)) if box else []
         container = find(inside, b"ipco")
@@ -121,12 +123,12 @@ class Isobmff:
         length = self._number(place + offset_size, length_size)
         return start, start + length if length else len(self.data)
 
-    def _item_info(self, box: Box) -> tuple[int, bytes]:
+    def _item_info(self, box: IsoBox) -> tuple[int, bytes]:
         wide = self.data[box.start] == 3
-        place = box.start + FULL + (6 if wide else 4)  # behind the item's number and its protection
+        place = box.start + FULL + (6 if wide else 4)  # after the item's number and its protection
         return self._numbers(box.start + FULL, wide, 1)[0], self.data[place : place + 4]
 
-    def _associations(self, box: Box) -> Iterator[tuple[int, list[int]]]:
+    def _associations(self, box: IsoBox) -> Iterator[tuple[int, list[int]]]:
         wide, large = self.data[box.start + 3] & 1, self.data[box.start] > 0
         place = box.start + FULL + 4
         for _ in range(struct.unpack_from(">I", self.data, box.start + FULL)[0]):
@@ -138,7 +140,7 @@ class Isobmff:
             yield item, [value & (0x7FFF if wide else 0x7F) for value in packed]
             place += 1 + count * (2 if wide else 1)
 
-    def _wide(self, box: Box) -> bool:
+    def _wide(self, box: IsoBox) -> bool:
         """Whether item numbers have 4 bytes in this box."""
         return self.data[box.start] > 0
 

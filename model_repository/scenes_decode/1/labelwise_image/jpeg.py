@@ -1,7 +1,7 @@
-"""JPEG: decoding all of it, at a reduced scale where that is enough, and telling a whole photo from a cut one.
+"""JPEG: decodes a whole photo, at a reduced scale if that is enough, and detects a truncated one.
 
-A decoder fills what a cut file lacks with grey, and libjpeg's warning about it does not reach Python. A decoder also
-refuses some files that lack only the marker at their end. So the question here is whether the picture depends on bytes
+A decoder fills the missing part of a truncated file with grey, and libjpeg's warning about it does not reach Python. A
+decoder also refuses some files that lack only the end marker. So the question is whether the picture depends on bytes
 that the file does not have: the file is decoded with two different endings, and both must give the same picture.
 """
 
@@ -21,9 +21,9 @@ _BEYOND_LIBJPEG = {
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical coding"),
     0xF7: "JPEG-LS",
 }
-_FILL = bytes(16)  # a longer run of zeros at the end is what a broken download left, no picture
-# Two endings, each bit of one unlike the other's. Restart markers let them continue a picture that has those. libjpeg
-# takes a marker one or two ahead of its turn for a lost one, and leaves the part before it grey: so two orders of them.
+_FILL = bytes(16)  # a longer run of zeros at the end comes from a broken download, not from a picture
+# Two endings that differ in every bit. Their restart markers let them continue a picture that has some. If a marker is
+# one or two places early, libjpeg assumes that others are lost and leaves grey before it: hence two orders of them.
 _BITS = bytes(1 + 89 * place % 254 for place in range(64))
 _ENDINGS = tuple(
     b"".join(bits + bytes((0xFF, 0xD0 + (first + turn) % 8)) for turn in range(8)) + bits + _END
@@ -32,13 +32,13 @@ _ENDINGS = tuple(
 
 
 def draft(image: Image.Image, side: int) -> None:
-    """Lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, with no side below `side`."""
+    """Lets a JPEG be decoded at 1/2, 1/4 or 1/8 scale, with no side below `side`."""
     if isinstance(image, JpegImageFile):
         image.draft(None, (side, side))
 
 
 def load_jpeg(image: JpegImageFile, data: bytes) -> None:
-    """Decodes `image`, opened from `data`. Raises OSError if rows are missing, and what else Pillow raises."""
+    """Decodes `image`, opened from `data`. Raises OSError if rows are missing, and whatever Pillow raises."""
     tile = image.tile
     if data.endswith(_END) or data.rfind(_END) > _start_of_scans(data):
         try:
@@ -46,14 +46,14 @@ def load_jpeg(image: JpegImageFile, data: bytes) -> None:
             if not _ends_in_grey(image) or _is_arithmetic(data):
                 return
         except OSError:
-            pass  # a missing end marker is no loss; what else is wrong shows below
+            pass  # a missing end marker does no harm; any other fault shows below
     end = _end_of_scans(data)
     if end is None or not _load_whole(image, tile, data[:end].rstrip(b"\xff")):
         raise OSError("The last rows are missing.")
 
 
 def keeps_coefficients(image: JpegImageFile, data: bytes) -> bool:
-    """Whether libjpeg keeps the coefficients of the whole photo, at any scale, because it has several scans."""
+    """Whether libjpeg keeps the whole photo's coefficients at any scale, because the photo has several scans."""
     if image.info.get("progressive"):
         return True
     components = _start_of_scans(data) + 4
@@ -61,7 +61,7 @@ def keeps_coefficients(image: JpegImageFile, data: bytes) -> bool:
 
 
 def unsupported_coding(data: bytes) -> str | None:
-    """Says what the JPEG `data` uses that libjpeg or Pillow does not decode; None if nothing is known of that."""
+    """Names what the JPEG `data` uses that libjpeg or Pillow cannot decode, or None if nothing is known."""
     for marker, _, body in segments(data):
         if marker in _BEYOND_LIBJPEG:
             return _BEYOND_LIBJPEG[marker]
@@ -77,7 +77,7 @@ def unsupported_coding(data: bytes) -> str | None:
 
 
 def _unsupported_sampling(factors: bytes) -> str | None:
-    """`factors` holds horizontal and vertical sampling of each component, four bits each."""
+    """`factors` hold the horizontal and vertical sampling of each component, four bits each."""
     for sides in ([factor >> 4 for factor in factors], [factor & 15 for factor in factors]):
         if any(side == 0 or max(sides) % side for side in sides):
             return "subsampling by a fraction"
@@ -85,10 +85,10 @@ def _unsupported_sampling(factors: bytes) -> str | None:
 
 
 def _load_whole(image: JpegImageFile, tile: list[_Tile], scans: bytes) -> bool:
-    """Decodes a file that ends after its last scan. Returns whether it has every row."""
+    """Decodes a file that ends after its last scan, and returns whether it has every row."""
     if not scans.endswith(_FILL):
         return _is_whole(image, tile, scans)
-    # Zeros are also codes: they may be what fills a cut file, or the end of a picture of one colour.
+    # Zeros are also codes: they may fill a truncated file, or end a picture of one colour.
     filled = scans.rstrip(b"\0")
     escape = filled.endswith(b"\xff")
     return (
@@ -99,7 +99,7 @@ def _load_whole(image: JpegImageFile, tile: list[_Tile], scans: bytes) -> bool:
 
 
 def _is_whole(image: JpegImageFile, tile: list[_Tile], scans: bytes) -> bool:
-    # What a progressive file lacks may be too fine to show at a reduced scale; it is held at full size at any scale.
+    # What a progressive file lacks may be too fine to show at a reduced scale. libjpeg holds it at full size anyway.
     sample = JpegImageFile(io.BytesIO(scans)) if image.info.get("progressive") else image
     pictures, sampled = set(), sample.tile if sample is not image else tile
     for ending in _ENDINGS:
@@ -118,18 +118,18 @@ def _load(image: JpegImageFile, tile: list[_Tile], data: bytes) -> None:
 
 
 def _is_arithmetic(data: bytes) -> bool:
-    """Whether zeros without end follow the data, by the standard (T.81, D.2): they never run out and turn grey."""
+    """Whether the coding is arithmetic: then endless zeros follow the data (T.81, D.2), and nothing turns grey."""
     return next((marker in _ARITHMETIC for marker, _, _ in segments(data) if marker in FRAMES), False)
 
 
 def _ends_in_grey(image: Image.Image) -> bool:
-    """Whether the last pixel is what libjpeg puts in place of missing data."""
+    """Whether the last pixel has the grey that libjpeg puts in place of missing data."""
     last = image.getpixel((image.width - 1, image.height - 1))
     return all(value in (127, 128) for value in (last if isinstance(last, tuple) else (last,)))
 
 
 def _end_of_scans(data: bytes) -> int | None:
-    """Returns where the last scan's data end. Returns None if a component or some of its bits have no scan."""
+    """Returns where the last scan's data end, or None if a component or some of its bits have no scan."""
     missing: set[tuple[int, int]] | None = None  # component, coefficient
     progressive = False
     for marker, start, body in segments(data):

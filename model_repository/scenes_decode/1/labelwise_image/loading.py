@@ -1,15 +1,16 @@
-"""Encoded bytes to a photo's pixels: opening, decoding, turning, colour and size, in this order."""
+"""From encoded bytes to pixels: open, decode, turn upright, convert colours, resize, in this order."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from .budget import held_pixels
-from .colour import Notes, to_rgb
+from .colour import to_rgb
 from .complexity import opening_pixels
 from .jpeg import draft
 from .opening import MAX_PIXELS, open_header
@@ -17,25 +18,26 @@ from .orientation import load_upright, turned_like
 from .refusal import refused
 from .sizing import at_size
 
-# A JPEG may be decoded at 1/2, 1/4 or 1/8, down to this many times the target. What that changes is bounded by a test,
-# and the same in training, in the gateway and in Triton.
+# A JPEG may be decoded at 1/2, 1/4 or 1/8 scale, but not below this many times the target. A test bounds what that
+# changes; it is the same in training, in the gateway and in Triton.
 _DRAFT_MARGIN = 2
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo at the model's size, with what has to be known to find a place of it in the original again.
+    """A photo at the model's size, and what is needed to map a place in it back to the original.
 
-    `pixels` are uint8 [height, width, 3]; `size` is the whole photo's (width, height), upright; `orientation` is the
-    EXIF orientation, 1 to 8, that made it upright. `notes` are sentences about what had to be assumed to show it.
+    `pixels` are uint8 [height, width, 3]. `size` is the whole photo's (width, height), upright. `orientation` is the
+    EXIF orientation, 1 to 8, that was applied. `notes` say what had to be assumed to show the photo, a sentence each.
     """
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     orientation: int
-    notes: Notes = ()
+    notes: tuple[str, ...] = ()
 
 
+# Called with a number of pixels; the context that it returns is open while the memory of so many pixels is held.
 Hold = Callable[[int], AbstractContextManager[object]]
 
 
@@ -47,13 +49,11 @@ def load_pixels(
     interpolation: str = "bicubic",
     max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
-    """Decode an encoded photo and bring it to the model's size.
+    """Decodes a photo to the model's size. Returns uint8 [height, width, 3]. Raises ImageError.
 
-    EXIF orientation is applied, colours are converted to sRGB (HDR to SDR), transparency is laid over white, and of an
-    animation the first frame counts. `squash` scales both sides to the target; `crop` scales the shorter side and
-    keeps the centre.
-
-    Returns uint8 [height, width, 3]; raises an ImageError.
+    Applies the EXIF orientation, converts colours to sRGB (HDR to SDR), lays transparency over white, and takes the
+    first frame of an animation. `squash` scales both sides to the target; `crop` scales the shorter side to the target
+    and keeps the centre.
     """
     return load_photo(data, height, width, resize, interpolation, max_pixels).pixels
 
@@ -67,37 +67,49 @@ def load_photo(
     max_pixels: int = MAX_PIXELS,
     hold: Hold = nullcontext,
 ) -> Photo:
-    """As `load_pixels`; `hold(pixels)` is entered for the time in which the memory of so many pixels is held."""
-    with hold(opening_pixels(data)), refused(data):
-        image = open_header(data, max_pixels)
-        size, whole = image.size, image.width * image.height
-        draft(image, _DRAFT_MARGIN * max(height, width))
-    with hold(held_pixels(image, data, whole)), refused(data):
-        orientation = load_upright(image, data)
-        shown, notes = to_rgb(image, data)
-        size_shown, pixels = at_size(shown, height, width, resize, interpolation)
-        image.close()  # so that nothing is held after `hold`
-    return Photo(pixels, turned_like(size_shown, size, orientation), orientation, notes)
+    """As `load_pixels`, with what else is known of the photo."""
+    with _decoded(data, _DRAFT_MARGIN * max(height, width), max_pixels, hold) as photo:
+        pixels = at_size(photo.picture, height, width, resize, interpolation)
+        photo.picture.close()  # so that nothing is held after `hold`
+    return Photo(pixels, photo.size, photo.orientation, photo.notes)
 
 
 def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
-    """Decode to an upright sRGB image; with `draft_side` a JPEG may come smaller, no side below it. ImageError."""
-    with refused(data):
-        image = open_header(data, max_pixels)
-        if draft_side is not None:
-            draft(image, draft_side)
-        load_upright(image, data)
-        return to_rgb(image, data)[0]
+    """Decodes to an upright sRGB image. Raises ImageError.
+
+    With `draft_side`, a JPEG may be decoded at a smaller scale, with no side below `draft_side`.
+    """
+    with _decoded(data, draft_side, max_pixels, nullcontext) as photo:
+        return photo.picture
 
 
 def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
-    """As `open_rgb`, then made smaller until no side is above `side`; `hold` as in `load_photo`."""
+    """As `open_rgb`, then scales the image down until no side is above `side`."""
+    with _decoded(data, side, max_pixels, hold) as photo:
+        photo.picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return photo.picture
+
+
+class _Decoded(NamedTuple):
+    """A `picture` in sRGB, perhaps at a reduced scale; the rest as in Photo."""
+
+    picture: Image.Image
+    size: tuple[int, int]
+    orientation: int
+    notes: tuple[str, ...]
+
+
+@contextmanager
+def _decoded(data: bytes, draft_side: int | None, max_pixels: int, hold: Hold) -> Iterator[_Decoded]:
+    """Decodes `data` for a block that runs within `hold`. Raises ImageError for whatever the block raises, too."""
     with hold(opening_pixels(data)), refused(data):
         image = open_header(data, max_pixels)
-        whole = image.width * image.height
-        draft(image, side)
-    with hold(held_pixels(image, data, whole)), refused(data):
-        load_upright(image, data)
-        shown, _ = to_rgb(image, data)
-        shown.thumbnail((side, side), Image.Resampling.LANCZOS)
-        return shown
+        stored = image.size
+        if draft_side is not None:
+            draft(image, draft_side)
+    with hold(held_pixels(image, data, stored[0] * stored[1])), refused(data):
+        orientation = load_upright(image, data)
+        picture, notes = to_rgb(image, data)
+        if picture is not image:
+            image.close()
+        yield _Decoded(picture, turned_like(picture.size, stored, orientation), orientation, notes)

@@ -1,4 +1,4 @@
-"""Opening a file: the header is read and checked, the pixels are not decoded yet."""
+"""Opens a file: reads and checks its header, and does not decode pixels yet."""
 
 import io
 
@@ -12,14 +12,14 @@ from .errors import EmptyImageError, ImageTooLargeError, ImageTooSmallError
 from .formats import accepted_formats
 from .png import MOST_PROFILE
 
-PngImagePlugin.MAX_TEXT_CHUNK = MOST_PROFILE  # Pillow's own limit is below the size of some monitors' profiles
+PngImagePlugin.MAX_TEXT_CHUNK = MOST_PROFILE  # Pillow's own limit is smaller than some monitors' profiles
 
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 8
 
 
 def open_header(data: bytes, max_pixels: int) -> Image.Image:
-    """Opens `data` and checks its size. Raises what Pillow raises, and ImageError for its size."""
+    """Opens `data` and checks its size. Raises ImageError if the size is refused, and whatever Pillow raises."""
     if not data:
         raise EmptyImageError("There are no bytes; send an image.")
     data = needed(data)
@@ -43,10 +43,7 @@ def _open_tiff(data: bytes) -> Image.Image:
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise ImageTooLargeError(f"The image is {width}x{height} pixels: {_too_large(max_pixels)}")
+        most = f"{max_pixels / 1e6:g} megapixels"
+        raise ImageTooLargeError(f"The image is {width}x{height} pixels: send at most {most}.")
     if min(size) < MIN_SIDE:
         raise ImageTooSmallError(f"The image is {width}x{height} pixels; send at least {MIN_SIDE}x{MIN_SIDE}.")
-
-
-def _too_large(max_pixels: int) -> str:
-    return f"send at most {max_pixels / 1e6:g} megapixels."

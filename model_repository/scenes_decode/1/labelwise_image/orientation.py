@@ -1,7 +1,6 @@
-"""Decoding a photo upright, as its EXIF says. HEIF and AVIF state the same by `irot` and `imir`.
+"""Decodes a photo upright, as its EXIF orientation says. HEIF and AVIF state the same in `irot` and `imir`.
 
-Pillow also believes an orientation that stands in XMP alone. Browsers, libvips and ImageMagick do not, and neither does
-this module.
+Pillow also follows an orientation that only XMP states. Browsers, libvips and ImageMagick do not, nor does this module.
 """
 
 from contextlib import suppress
@@ -14,32 +13,32 @@ from PIL.TiffImagePlugin import TiffImageFile
 from .jpeg import load_jpeg
 
 _ORIENTATION = 0x0112  # EXIF's tag
-_EXIF = ("exif", "Raw profile type exif")  # what Pillow's formats call it
+_EXIF = ("exif", "Raw profile type exif")  # the names that Pillow's formats give it
 _XMP = ("xmp", "XML:com.adobe.xmp")
 
 
 def load_upright(image: Image.Image, data: bytes) -> int:
     """Decodes `image`, opened from `data`, turns it upright and returns the orientation in the file, 1 to 8."""
-    if isinstance(image, TiffImageFile):  # turns itself as it loads, and forgets its orientation
+    if isinstance(image, TiffImageFile):  # Pillow turns it on loading and drops its orientation
         orientation = _settled_orientation(image)
         image.load()
         return orientation
     if isinstance(image, JpegImageFile):
         load_jpeg(image, data)
     else:
-        image.load()  # some parts of a PNG come after its pixels
+        image.load()  # before EXIF is read: some parts of a PNG come after its pixels
         _free_decoder(image)
     orientation = _settled_orientation(image)
-    for name in _EXIF:  # which Pillow would write again without its orientation, reading all of it for that
+    for name in _EXIF:  # otherwise Pillow reads all of it, to write it again without the orientation
         image.info.pop(name, None)
     if orientation != 1:
-        with suppress(Exception):  # as below
-            ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies the picture
+        with suppress(Exception):  # as in _settled_orientation
+            ImageOps.exif_transpose(image, in_place=True)  # in place, so that the picture is not copied
     return orientation
 
 
 def _free_decoder(image: Image.Image) -> None:
-    """Frees what Pillow keeps beside a decoded AVIF or WebP, which is more than the picture itself."""
+    """Frees what Pillow keeps beside a decoded AVIF or WebP, which is larger than the picture itself."""
     if image.format in ("AVIF", "WEBP"):
         vars(image).pop("_decoder", None)  # planes, or two canvases
         if isinstance(image, ImageFile) and image.fp:
@@ -47,11 +46,11 @@ def _free_decoder(image: Image.Image) -> None:
 
 
 def _settled_orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation, and keeps Pillow from reading another. A broken EXIF block is ignored."""
+    """Returns the EXIF orientation, and makes Pillow use the same one. Ignores a broken EXIF block."""
     hidden = {name: image.info.pop(name) for name in _XMP if name in image.info}
     try:
-        with suppress(Exception):  # Pillow's EXIF reader raises anything on hostile bytes
-            orientation = int(image.getexif()[_ORIENTATION])  # Pillow keeps what it has read once
+        with suppress(Exception):  # on hostile bytes, Pillow's EXIF reader raises anything
+            orientation = int(image.getexif()[_ORIENTATION])  # Pillow caches what it reads here
             if orientation in range(1, 9):
                 return orientation
     finally:
@@ -60,10 +59,10 @@ def _settled_orientation(image: Image.Image) -> int:
 
 
 def turned_like(shown: tuple[int, int], size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Returns `size` upright, given the size `shown` of the decoded image, whose sides may be smaller.
+    """Returns `size` upright. `shown` is the size of the decoded image, which may be smaller.
 
-    Pillow gives the size of some formats before turning and of others after it, so the decoded sides decide. Only
-    where a draft became square does the orientation decide.
+    Pillow gives the size before turning for some formats and after it for others, so the decoded sides decide. The
+    orientation decides only if the decoded image is square.
     """
     turned = orientation > 4 if shown[0] == shown[1] else (shown[0] < shown[1]) != (size[0] < size[1])
     return (size[1], size[0]) if turned else size

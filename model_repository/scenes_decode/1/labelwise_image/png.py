@@ -1,4 +1,4 @@
-"""The chunks of PNG: the one reader of them, and the limits of what they hold."""
+"""Reads the chunks of a PNG, and limits what they hold."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -10,9 +10,9 @@ from .tiff_tags import check_exif
 
 _MOST_CHUNKS = 65_536  # some writers cut the picture into pieces of a kilobyte
 _MOST_OTHERS = 4096  # chunks beside the picture's own
-_LARGE = 2**16  # bytes of text; more are left out, as the picture does not need them
-MOST_PROFILE = 8 * 2**20  # bytes of a colour profile; the largest of monitors have 4 million
-_SMALL_PROFILE = MOST_PROFILE // 1032  # bytes as deflated, which shrinks to 1/1032 at best
+_LARGE = 2**16  # bytes of text; longer text is left out, as the picture does not need it
+MOST_PROFILE = 8 * 2**20  # bytes of a colour profile; a monitor's has up to 4 million
+_SMALL_PROFILE = MOST_PROFILE // 1032  # bytes when deflated, which shrinks to 1/1032 at best
 _PICTURE = {b"IDAT", b"fdAT"}
 _TEXT = {b"tEXt", b"zTXt", b"iTXt"}
 _PROFILE, _OLD_EXIF = b"iCCP", b"Raw profile type exif\0"
@@ -33,8 +33,8 @@ _PLAIN = {
 }
 
 
-def png(data: bytes, most: int = _MOST_CHUNKS) -> Structure:
-    """The structure of a PNG; looks at no more than `most` chunks. Raises ImageTooComplexError."""
+def png_structure(data: bytes, most: int = _MOST_CHUNKS) -> Structure:
+    """Reads the structure of a PNG. Raises ImageTooComplexError, also for more than `most` chunks."""
     count, others, metadata, plain = 0, 0, 0, True
     optional: list[tuple[int, int]] = []
     for kind, start, end in chunks(data):
@@ -56,7 +56,7 @@ def png(data: bytes, most: int = _MOST_CHUNKS) -> Structure:
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yields kind, start and end of each chunk, its length and its checksum included. The last may be cut short."""
+    """Yields kind, start and end of each chunk, including its length and checksum. The last may be truncated."""
     start = 8
     while start + 8 <= len(data):
         end = min(start + 12 + int.from_bytes(data[start : start + 4], "big"), len(data))
@@ -65,7 +65,7 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def read_png_cicp(data: bytes) -> Cicp | None:
-    """Returns what the cICP chunk says. It stands before the picture, so the search ends there."""
+    """Returns what the cICP chunk says. It comes before the picture, so the search ends there."""
     for kind, start, end in islice(chunks(data), _MOST_OTHERS):
         if kind == b"cICP" and end - start == 16:
             return Cicp(data[start + 8], data[start + 9])
@@ -75,9 +75,9 @@ def read_png_cicp(data: bytes) -> Cicp | None:
 
 
 def _unneeded(data: bytes, optional: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yields what the decoder can do without: text, unless it is EXIF as it once was written, and huge profiles.
+    """Yields what the decoder can do without: huge profiles, and text that is not EXIF in its old form.
 
-    Pillow refuses the whole picture for text or a profile that unpacks to more than MAX_TEXT_CHUNK.
+    Pillow refuses the whole picture if text or a profile unpacks to more than MAX_TEXT_CHUNK.
     """
     profiles = 0
     for start, end in optional:
@@ -94,7 +94,7 @@ def _unneeded(data: bytes, optional: list[tuple[int, int]]) -> Iterator[tuple[in
 
 
 def _is_readable(text: bytes, packed: bool) -> bool:
-    """Whether it is a short EXIF block in hexadecimal, after a line with its name and one with its length."""
+    """Whether `text` is a short EXIF block in hexadecimal, after a line with its name and one with its length."""
     try:
         if packed:
             text = zlib.decompressobj().decompress(text[1:], _LARGE + 1)
@@ -107,7 +107,7 @@ def _is_readable(text: bytes, packed: bool) -> bool:
 
 
 def _unpacks_to_more(profile: bytes, most: int) -> bool:
-    """Given the contents of iCCP: a name, a zero, the method 0 and deflated bytes."""
+    """`profile` is the content of iCCP: a name, a zero, the method 0 and deflated bytes."""
     if len(profile) < _SMALL_PROFILE:
         return False
     try:

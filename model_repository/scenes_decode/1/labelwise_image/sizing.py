@@ -1,4 +1,4 @@
-"""Bringing a decoded image to the model's size."""
+"""Resizes a decoded image to the model's size."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,14 @@ _RESAMPLING = {
 }
 
 
-def at_size(
-    image: Image.Image, height: int, width: int, resize: str, interpolation: str
-) -> tuple[tuple[int, int], NDArray[np.uint8]]:
-    """Returns the image's own size and its pixels at the model's, uint8 [height, width, 3]."""
+def at_size(image: Image.Image, height: int, width: int, resize: str, interpolation: str) -> NDArray[np.uint8]:
+    """Returns the image's pixels at the model's size, uint8 [height, width, 3]."""
     box = centre_box(image.size, width / height) if resize == "crop" else None
-    return image.size, np.asarray(image.resize((width, height), _RESAMPLING[interpolation], box=box))
+    return np.asarray(image.resize((width, height), _RESAMPLING[interpolation], box=box))
 
 
 def centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:
-    """The largest centred box (left, top, right, bottom) of width/height `ratio` within `size`."""
+    """Returns the largest centred box (left, top, right, bottom) within `size` whose width / height is `ratio`."""
     width, height = size
     box_width, box_height = min(width, height * ratio), min(height, width / ratio)
     left, top = (width - box_width) / 2, (height - box_height) / 2

@@ -1,7 +1,7 @@
-"""TIFF: how the samples are stored, and which kinds of them are decoded rightly.
+"""TIFF: how the samples are stored, and which kinds of samples are decoded correctly.
 
-Pillow opens more kinds of TIFF than it decodes rightly, and libtiff allocates whole tiles and strips whatever the
-picture's size. So the directory is read and checked here first.
+Pillow opens more kinds of TIFF than it decodes correctly, and libtiff allocates whole tiles and strips whatever the
+size of the picture. So the directory is read and checked here first.
 """
 
 import struct
@@ -65,10 +65,10 @@ _OTHER_COMPRESSIONS = {
     34712: "JPEG 2000",
     34887: "LERC",
     34925: "LZMA",  # its header alone may ask for 4 GiB of memory
-    50001: "WebP",  # which the libtiff of Pillow's wheels lacks
+    50001: "WebP",  # the libtiff in Pillow's wheels lacks it
     50002: "JPEG XL",
 }
-_DECODED = {  # the depths that are decoded rightly; a table test compares them with what other programs show
+_DECODED = {  # the depths that are decoded correctly; a table test compares them with what other programs show
     (WHITE_IS_ZERO, _UINT): {1, 2, 4, 8, 16},
     (_BLACK_IS_ZERO, _UINT): {1, 2, 4, 8, 12, 16, 32},
     (_BLACK_IS_ZERO, _FLOAT): {32},
@@ -84,7 +84,7 @@ _LARGE_TILE = 4096**2
 
 @dataclass(frozen=True)
 class Layout:
-    """How the first picture of a TIFF is stored. `size` is (width, height), `block` the same of a tile or a strip."""
+    """How the first picture of a TIFF is stored. `size` and `block`, of a tile or strip, are (width, height)."""
 
     size: tuple[int, int]
     colour: int
@@ -120,8 +120,8 @@ def is_tiff(data: bytes) -> bool:
 def read_layout(data: bytes) -> Layout:
     """Returns how the samples are stored.
 
-    Raises UnsupportedImageError if they are not decoded rightly, BrokenImageError if the directory is damaged or
-    contradicts itself, and ImageTooLargeError if the tiles are far larger than the picture.
+    Raises UnsupportedImageError if Pillow does not decode them correctly, BrokenImageError if the directory is damaged
+    or contradicts itself, and ImageTooLargeError if the tiles are far larger than the picture.
     """
     try:
         tags, counts = read_tags(data, _REQUIRED | _OPTIONAL | set(_DEFAULTS))
@@ -138,7 +138,7 @@ def unsupported(what: object) -> UnsupportedImageError:
 
 
 def decoding_bytes(layout: Layout) -> int:
-    """Returns how many bytes are allocated at most while the picture is decoded, before it is brought to RGB."""
+    """Returns how many bytes decoding the picture allocates at most, before its conversion to RGB."""
     (width, height), (across, down) = layout.size, layout.block
     block = down * ceil(across * (layout.samples / layout.planes) * layout.bits / 8)
     if layout.compression == _JPEG:
@@ -146,19 +146,21 @@ def decoding_bytes(layout: Layout) -> int:
     elif layout.compression == _ZSTD:
         block *= 2  # and its window
     if layout.colour == _YCBCR and layout.compression not in (_NONE, _JPEG):
-        block += 4 * width * down  # libtiff brings it to RGBA
+        block += 4 * width * down  # libtiff converts it to RGBA
     return 4 * width * height + block
 
 
 def correct(image: TiffImageFile, layout: Layout) -> None:
-    """Corrects what Pillow gets wrong in a picture that it has opened and not decoded yet."""
+    """Corrects what Pillow gets wrong when it opens a picture, before the picture is decoded."""
     if image.mode in ("P", "PA"):
         colours = image.tag_v2[_COLOR_MAP]
-        if max(colours) < 256:  # as old programs wrote them, where TIFF has 16 bits
+        if max(colours) < 256:  # as old programs wrote them; TIFF has 16 bits
             image.palette = ImagePalette.raw("RGB;L", bytes(colours))
     if layout.sample_format == _FLOAT and layout.compression != _NONE:  # libtiff returns the machine's byte order
         image.tile = [_in_raw_mode(tile, "F;32NF") for tile in image.tile]
-    elif layout.colour == _YCBCR and layout.compression == _NONE:  # Pillow 12 takes it for RGBX, as libtiff returns it
+    elif (
+        layout.colour == _YCBCR and layout.compression == _NONE
+    ):  # Pillow 12 takes it for the RGBX that libtiff returns
         image._mode = "YCbCr"
         image.tile = [_in_raw_mode(tile, "YCbCr") for tile in image.tile]
 
@@ -207,7 +209,7 @@ def _check_samples(layout: Layout, tags: Tags) -> None:
 
 
 def _ycbcr_is_decoded(layout: Layout, tags: Tags) -> bool:
-    """Uncompressed, Pillow decodes it as if every pixel had samples of its own, in the full range."""
+    """Whether Pillow decodes it: without compression, it assumes full-range samples for every pixel."""
     if layout.compression != _NONE:
         return True
     expected = {tag: _DEFAULTS[tag] for tag in (_YCBCR_COEFFICIENTS, _REFERENCE_BLACK_WHITE)}

@@ -1,4 +1,4 @@
-"""The tags in the first directory of a TIFF or an EXIF block: the one reader of them, and the limits of what they hold.
+"""Reads the tags in the first directory of a TIFF or an EXIF block, and limits what they hold.
 
 Tags are named as in TIFF 6.0.
 """
@@ -11,10 +11,10 @@ from itertools import islice
 from .errors import BrokenImageError, UnsupportedImageError
 from .structure import Structure, require
 
-# Byte order and version. Pillow also reads the last two, which no standard has.
+# Byte order and version. The last two are in no standard, but Pillow reads them.
 HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"II\0*", b"MM*\0")
-_MOST_TAGS = 4096  # of one directory; photographs have up to 200
-_MOST_VALUES = 1_000_000  # numbers of all tags; a picture has two for each strip or tile
+_MOST_TAGS = 4096  # in one directory; photos have up to 200
+_MOST_VALUES = 1_000_000  # numbers in all tags; a picture has two per strip or tile
 _MOST_READ = 16  # values of one tag
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _BYTES = {1, 2, 6, 7}  # types whose values are read as one string
@@ -26,30 +26,30 @@ Tags = dict[int, tuple[float, ...]]
 Bytes = bytes | memoryview
 
 
-def tiff(data: bytes) -> Structure:
-    """The structure of a TIFF. Raises ImageTooComplexError."""
-    count, values = _check(data)
+def tiff_structure(data: bytes) -> Structure:
+    """Reads the structure of a TIFF. Raises ImageTooComplexError."""
+    count, size = _counted(data)
     _check_pieces(data)
-    return Structure(lambda: data, count, values)
+    return Structure(lambda: data, count, size)
 
 
 def check_exif(block: Bytes) -> None:
-    """Raises ImageTooComplexError for an EXIF block that takes much longer to read than its size explains."""
-    for _ in range(2):  # Pillow, too, takes the prefix twice
+    """Raises ImageTooComplexError if an EXIF block takes much longer to read than its size explains."""
+    for _ in range(2):  # Pillow also removes the prefix twice
         block = block[6:] if block[:6] == b"Exif\0\0" else block
-    _check(block)
+    _counted(block)
 
 
 def looks_like_exif(block: Bytes) -> bool:
-    """Whether a directory with a known type of value follows; among a picture's own bytes, none does."""
+    """Whether a directory with a known type of value follows; a picture's own bytes do not look like that."""
     return any(kind in _SIZES for _, kind, _, _ in islice(_whole_entries(block), 1))
 
 
 def read_tags(data: bytes, wanted: Collection[int]) -> tuple[Tags, dict[int, int]]:
     """Returns the first 16 values of each wanted tag, and how many values it has in all.
 
-    Raises BrokenImageError if a tag is there twice, because decoders differ in which of the two they take; and
-    struct.error if the directory reaches beyond the end of the file.
+    Raises BrokenImageError if a tag occurs twice, because decoders differ in which one they take. Raises struct.error
+    if the directory reaches beyond the end of the file.
     """
     order, word = _signs(data)
     if order + word == ">Q":
@@ -74,8 +74,8 @@ def _quotients(values: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(top / bottom for top, bottom in zip(values[::2], values[1::2], strict=True))
 
 
-def _check(data: Bytes) -> tuple[int, int]:
-    """Counts the tags of the first directory and the bytes of their values."""
+def _counted(data: Bytes) -> tuple[int, int]:
+    """Counts the tags of the first directory and the bytes of their values. Raises ImageTooComplexError."""
     count = total = values = 0
     for _, kind, number, _ in _whole_entries(data):
         count += 1
@@ -88,7 +88,7 @@ def _check(data: Bytes) -> tuple[int, int]:
 
 
 def _check_pieces(data: bytes) -> None:
-    """Refuses more strips or tiles than the picture has room for: they are read one by one."""
+    """Raises ImageTooComplexError for more strips or tiles than the picture has room for; each is read by itself."""
     little = data[:2] == b"II"
     numbers, first = {}, {}
     for tag, kind, number, field in _whole_entries(data):
@@ -102,20 +102,20 @@ def _check_pieces(data: bytes) -> None:
 
 
 def _signs(data: Bytes) -> tuple[str, str]:
-    """Returns struct's signs of the byte order, and of places in the file: 8 bytes in a BigTIFF, otherwise 4."""
+    """Returns struct's characters for the byte order and for offsets: 8 bytes in a BigTIFF, otherwise 4."""
     return "<" if data[:2] == b"II" else ">", "Q" if b"+" in bytes(data[2:4]) else "I"
 
 
 def _whole_entries(data: Bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """As `_entries`, but ends where the data do."""
+    """As `_entries`, but stops at the end of the data."""
     with suppress(struct.error, OverflowError):
         yield from _entries(data)
 
 
 def _entries(data: Bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yields tag, type, number of values, and 4 or 8 bytes that hold the values or, if these take more, their place.
+    """Yields tag, type, number of values, and 4 or 8 bytes that hold the values or, if they do not fit, their offset.
 
-    Raises struct.error or OverflowError where the directory reaches beyond the end of the data.
+    Raises struct.error or OverflowError if the directory reaches beyond the end of the data.
     """
     if bytes(data[:4]) not in HEADS:
         return
