@@ -1,4 +1,4 @@
-"""The first stage: what is found, without the photos that are done, in chunks as large as a request."""
+"""The first stage: groups the photos found, without those that are done, into chunks as large as a request."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,13 +14,13 @@ from serving.bulk.sources.found import Found, FoundPhoto, Unreadable, as_text
 from serving.bulk.sources.selection import Selection
 from serving.bulk.tag_errors import GOES_ON, OutputError
 
-_LOOKED_UP = 64  # photos at once
-_BYTES = 64 * 2**20  # out of archives, held in memory at once
+_LOOKED_UP = 64  # photos per look into the journal
+_BYTES = 64 * 2**20  # of photos from archives, in memory at once
 
 
 @dataclass
 class Chunk:
-    """Photos to be tagged together; rows of what cannot be read; how many were done before, and of those broken."""
+    """Photos to tag together, rows that are known already, and how many photos, and broken ones, an earlier run did."""
 
     photos: list[FoundPhoto] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -37,10 +37,10 @@ def read_chunks(
     out: str | None = None,
     selection: Selection | None = None,
 ) -> Iterator[Chunk]:
-    """Everything in `paths`, once, `size` photos or `most_bytes` a chunk, a larger photo alone.
+    """Each photo in `paths` once, in chunks of at most `size` photos and `most_bytes`; a larger photo comes alone.
 
-    What the ledger knows is skipped, if it `is_complete` in other ways too. What it says of folders and archives that
-    could not be read is taken out of it at the end, if this time they could.
+    Skips what is done by the ledger and by `is_complete`. At the end the ledger forgets the errors of folders and
+    archives that could be read this time.
     """
     new: list[FoundPhoto] = []
     unreadable, selection = ledger.unreadable(), selection or Selection()
@@ -59,7 +59,7 @@ def read_chunks(
             unreadable.pop(unread.path, None)
         if chunk.rows or chunk.skipped:
             yield chunk
-        while len(new) >= size or (new and new[-1].file is None):  # those out of archives are in memory
+        while len(new) >= size or (new and new[-1].file is None):  # photos from archives are in memory
             yield Chunk(_first(new, size, most_bytes))
     while new:
         yield Chunk(_first(new, size, most_bytes))
@@ -69,12 +69,12 @@ def read_chunks(
 
 
 def _was_read(path: str, error: str, names: Sequence[str]) -> bool:
-    """Whether all that is in `names` includes it: archives are read only where they are named."""
+    """Whether a run over `names` reads `path`: it reads archives only if they are named."""
     return path in names or (error == "folder_unreadable" and any(Path(path).is_relative_to(name) for name in names))
 
 
 def _first(photos: list[FoundPhoto], size: int, most_bytes: int) -> list[FoundPhoto]:
-    """Taken off the front of `photos`, one at least."""
+    """The first photos, at least one, which are removed from `photos`."""
     count, held = 1, photos[0].size
     while count < min(size, len(photos)) and held + photos[count].size <= most_bytes:
         held += photos[count].size
@@ -85,7 +85,7 @@ def _first(photos: list[FoundPhoto], size: int, most_bytes: int) -> list[FoundPh
 
 
 def _once(every: Iterable[Found]) -> Iterator[Found]:
-    """Each path as it comes first. They are kept in a file without a name: there may be more than memory holds."""
+    """Each path the first time. They are in a temporary file, because there may be more than memory holds."""
     try:
         with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as seen:
             seen.execute("PRAGMA journal_mode = OFF")
@@ -98,7 +98,7 @@ def _once(every: Iterable[Found]) -> Iterator[Found]:
 
 
 def _groups(every: Iterator[Found], ledger: Ledger, size: int) -> Iterator[list[Found]]:
-    """Some at a time, those out of archives with their bytes, unless they are done."""
+    """Groups of a few; photos from archives with their bytes, unless they are done."""
     group: list[Found] = []
     held = 0
     for found in every:

@@ -1,21 +1,20 @@
-"""How many requests to have in flight: as many as bring more images a second, and no more."""
+"""Finds how many requests in flight bring the most images per second."""
 
 import asyncio
 import time
 from types import TracebackType
 
-_GAIN = 1.05  # more images a second than before, by this factor, is more
-_WINDOW = 0.5  # seconds, at least, over which a rate is measured
-_ROUNDS = 3  # that many requests a place, at least
-_HELD = 20  # windows until it is tried again whether more would help
+_GAIN = 1.05  # a rate counts as higher from this factor on
+_WINDOW = 0.5  # seconds over which a rate is measured, at least
+_ROUNDS = 3  # requests per place in a window, at least
+_HELD = 20  # windows until it tries again whether more places help
 
 
 class InFlight:
     """A place for each request: `async with in_flight: …`, then `answered(images)`.
 
-    It begins with `first` places. As long as a window with more of them brings more images a second, it adds half as
-    many again; when one does not, it takes the last step back and stays there for a while. A server that says that it
-    is full halves them.
+    It begins with `first` places and adds half as many as long as each step brings more images per second. If a step
+    does not, it takes that step back and stays there for a while. A server that says it is full halves the places.
     """
 
     def __init__(self, most: int, first: int = 2) -> None:
@@ -40,7 +39,7 @@ class InFlight:
             self._free.notify_all()
 
     def answered(self, images: int, now: float | None = None) -> None:
-        """A request of so many images was answered."""
+        """Call this when a request of so many images was answered."""
         now = time.monotonic() if now is None else now
         self._requests += 1
         self._images += images
@@ -50,7 +49,7 @@ class InFlight:
             self._begin(now)
 
     def refused(self) -> None:
-        """The server's queue is full."""
+        """Call this when a server says that its queue is full."""
         self.places, self._before, self._held = max(1, self.places // 2), None, _HELD
         self._begin()
 

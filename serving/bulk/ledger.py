@@ -1,9 +1,9 @@
-"""What has been tagged, kept so that a run killed at any moment goes on where it was.
+"""Keeps what has been tagged, so that a run that was killed at any moment can go on where it was.
 
-`tags.parquet.journal` is an SQLite database beside the output: the one place that rows go to while a run goes on. A
-row is keyed by its path, so none can be there twice; a transaction is whole or not there, also after kill -9; and
-looking up what is done takes no memory, however many photos there are. The output is written from it (see `output`),
-and when all is done and in the output the journal is deleted. It is locked: two runs cannot write one output.
+`tags.parquet.journal` is an SQLite database beside the output; all rows of a run go there first. The path is a row's
+key, so no row is there twice. A transaction is whole or absent, even after kill -9. Looking up what is done takes no
+memory, however many photos there are. The output is written from the journal (see `output`), which is deleted when
+everything is in the output. It is locked, so that two runs cannot write one output.
 """
 
 import json
@@ -33,17 +33,17 @@ _COLUMNS = "path, size, mtime_ns, scores, error, detail"
 
 
 class Ledger:
-    """The journal in `file`, of an output in `parts` parts. May be used by several threads. Raises OutputError."""
+    """The journal in `file` of an output in `parts` parts, for any number of threads. Raises OutputError."""
 
     def __init__(self, file: Path, db: sqlite3.Connection, identity: Identity, parts: int) -> None:
         self._file, self._db, self.identity, self.parts = file, db, identity, parts
-        self.every_score = False  # whether a row with only some scores needs tagging
+        self.every_score = False  # whether a row with only some scores must be tagged again
         self._lock = threading.Lock()
-        self.changed = set(range(parts))  # since they were last published; after a crash, nobody knows
+        self.changed = set(range(parts))  # since they were last published: perhaps all, after a crash
 
     @classmethod
     def open(cls, file: Path) -> "Ledger | None":
-        """The journal that a run left, locked for this one; None where none was left, or none that was begun."""
+        """The journal that an earlier run left, locked; None if there is none, or an empty one."""
         if not file.exists():
             return None
         with _explained(file), _connected(file) as db:
@@ -51,19 +51,19 @@ class Ledger:
                 db.close()
                 return None
             model, version, labels, parts, *rest = db.execute("SELECT * FROM about").fetchone()
-            weights = rest[0] if rest else None  # none in an older journal
+            weights = rest[0] if rest else None  # older journals lack it
             return cls(file, db, Identity(model, version, tuple(json.loads(labels)), weights), parts)
 
     @classmethod
     def create(cls, file: Path, identity: Identity, parts: int, rows: Iterable[Row] = ()) -> "Ledger":
-        """A new journal that begins with `rows`, all of them or none of it."""
+        """A new journal that begins with `rows`: all of them, or there is no journal."""
         with _explained(file), _connected(file) as db:
             ledger = cls(file, db, identity, parts)
             ledger._begin(rows)
             return ledger
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Keep `rows`, in place of older ones of the same paths; they are safe when this returns."""
+        """Keep `rows` in place of older ones with the same paths. They are safe when this returns."""
         with self._lock, _explained(self._file):
             self._db.execute("BEGIN")
             try:
@@ -76,9 +76,9 @@ class Ledger:
         self.changed.update(self._part(row.path) for row in rows)
 
     def done(self, photos: Sequence[FoundPhoto]) -> dict[str, Row]:
-        """The rows, by path, of those that need no tagging, as they have not changed since."""
+        """The rows, by path, of those photos that are done and have not changed since."""
         query = f"SELECT {_COLUMNS} FROM rows WHERE part = ? AND path = ?"
-        with self._lock, _explained(self._file):  # one by one: of `IN (VALUES …)` SQLite makes a scan of all rows
+        with self._lock, _explained(self._file):  # one by one: SQLite scans all rows for `IN (VALUES …)`
             known = [self._db.execute(query, (self._part(photo.path), photo.path)).fetchone() for photo in photos]
         found = ((photo, _row(*values)) for photo, values in zip(photos, known, strict=True) if values)
         return {row.path: row for photo, row in found if _is_of(row, photo) and self._is_final(row)}
@@ -89,19 +89,19 @@ class Ledger:
         return row.scores is not None and not (self.every_score and np.isnan(row.scores).any())
 
     def unreadable(self) -> dict[str, str]:
-        """The folders and archives that could not be read, or not to their end, with their errors."""
+        """The errors, by path, of folders and archives that could not be read to their end."""
         with self._lock, _explained(self._file):
             return dict(self._db.execute(f"SELECT path, error FROM rows WHERE {_UNREADABLE}"))
 
     def forget_unreadable(self, paths: Iterable[str]) -> None:
-        """Take out what says that these folders and archives cannot be read."""
+        """Remove the errors of these folders and archives."""
         keys = [(self._part(path), path) for path in paths]
         with self._lock, _explained(self._file):
             self._db.executemany(f"DELETE FROM rows WHERE part = ? AND path = ? AND {_UNREADABLE}", keys)
         self.changed.update(part for part, _ in keys)
 
     def pages(self, part: int, size: int) -> Iterator[list[Row]]:
-        """All rows of a part by their paths, at most `size` at a time."""
+        """All rows of a part, sorted by path, at most `size` at a time."""
         query = f"SELECT {_COLUMNS} FROM rows WHERE part = ? AND path > ? ORDER BY path LIMIT ?"
         last = ""
         while True:
@@ -113,7 +113,7 @@ class Ledger:
             last = rows[-1].path
 
     def count(self) -> int:
-        """Rows."""
+        """The number of rows."""
         with self._lock, _explained(self._file):
             return int(self._db.execute("SELECT count(*) FROM rows").fetchone()[0])
 
@@ -122,7 +122,7 @@ class Ledger:
             self._db.close()
 
     def delete(self) -> None:
-        """Close it and remove it: everything is in the output."""
+        """Close and delete the journal, because everything is in the output."""
         self.close()
         remove(self._file)
 
@@ -141,22 +141,22 @@ class Ledger:
         self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def _part(self, path: str) -> int:
-        """Always the same for the same path, so that a changed photo's row is replaced in its part."""
+        """The part of a path: always the same, so that the row of a changed photo is replaced there."""
         return zlib.crc32(path.encode()) % self.parts
 
 
 def remove(file: Path) -> None:
-    """Delete a journal and what SQLite may have left beside it."""
+    """Delete a journal and the files of SQLite beside it."""
     for suffix in SUFFIXES:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
 @contextmanager
 def _connected(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that stays open unless the block fails."""
+    """A connection, which is closed only if the block fails."""
     db = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
     try:
-        # The lock goes with the process, however that ends. What power failure takes from a WAL is only tagged again.
+        # The lock ends with the process. Rows that a power failure takes from the WAL are tagged again.
         for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
             db.execute(f"PRAGMA {pragma}")
         yield db
@@ -190,4 +190,4 @@ def _explained(file: Path) -> Iterator[None]:
             raise OutputError(f"Another run is writing here ({file} is locked): wait for it or stop it.") from error
         raise OutputError(f"{file} cannot be written: {error}. {GOES_ON}") from error
     except sqlite3.DatabaseError as error:
-        raise OutputError(f"{file} is no journal of `labelwise tag` ({error}): remove it to start again.") from error
+        raise OutputError(f"{file} is not a journal of `labelwise tag` ({error}): remove it to start again.") from error

@@ -1,11 +1,10 @@
-"""The output: one file, or a folder of parts, that a reader accepts at any moment.
+"""The output: one file, or a folder of parts, that can be read at any moment.
 
-It is never written to. From the journal, all rows are written to a file aside, sorted by path; that is flushed to the
-disk and renamed into place. A reader sees the old file or the new one, both whole; a full disk leaves the old one. That
-happens every two seconds, but never takes more than a fiftieth of the time, and at the end. Of a folder only the parts
-that changed are written; a photo's part follows from its path, so it never stands in two.
+All rows of the journal are written to a new file, sorted by path, which is flushed to the disk and renamed into place.
+A reader sees the old file or the new one, both whole; a full disk leaves the old one. In a folder only the parts that
+have changed are written; a photo's path decides its part, so it is never in two.
 
-A finished output has no journal. When it is added to, its rows become the beginning of a new journal.
+A finished output has no journal. A run that adds to it begins a new journal with its rows.
 """
 
 import math
@@ -25,7 +24,7 @@ from serving.bulk.output_formats import Format, format_of, parquet_file
 from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
 from serving.bulk.tag_errors import GOES_ON, OutputError, UsageError
 
-_VALUES_A_PAGE = 4_000_000  # scores at once in memory
+_VALUES_A_PAGE = 4_000_000  # scores in memory at once
 _ROWS_A_PAGE = 4_096
 _ASIDE, _JOURNAL = ".{}.new", ".journal"
 PARTS = 16  # of a new folder
@@ -35,7 +34,7 @@ class Output:
     """Where `labelwise tag` writes: a file in the format of its suffix, or a folder of Parquet parts."""
 
     def __init__(self, path: str, every_score: bool = True) -> None:
-        """UsageError for a place that can be no output. Without `every_score` only tags have one in it."""
+        """Raises UsageError if `path` cannot be an output. Without `every_score` only tags get a score."""
         self.path, self._every_score = _located(path), every_score
         self.is_folder = path.endswith("/") or self.path.is_dir()
         self._format: Format = parquet_file if self.is_folder else format_of(self.path)
@@ -47,7 +46,7 @@ class Output:
             raise UsageError(f"{self.path} cannot be written: it is a file, or the folder is read-only.")
 
     def open(self, spec: TaggerSpec, force: bool) -> Ledger:
-        """The journal to go on with; `force` replaces an output of another model.
+        """The journal to continue. `force` replaces an output of another model.
 
         Raises OutputError if what is there is of another model, and UsageError if the format cannot hold the labels.
         """
@@ -60,7 +59,7 @@ class Output:
             if other and self.path.exists():
                 _refuse_unless(force, self.path, other, identity)
             if ledger and (other or not self.path.exists()):
-                ledger.delete()  # whoever removed the output wants to begin again
+                ledger.delete()  # without its output, the run begins again
                 ledger = None
             if ledger is None:
                 remove(self.journal)
@@ -75,7 +74,7 @@ class Output:
             raise
 
     def publish(self, ledger: Ledger, spec: TaggerSpec) -> None:
-        """Bring the output up to the journal. OutputError leaves what was there."""
+        """Write what the journal has and the output lacks. Raises OutputError, and then leaves the output as it was."""
         changed, size = sorted(ledger.changed), max(1, min(_ROWS_A_PAGE, _VALUES_A_PAGE // len(spec.labels)))
         for part in changed:
             ledger.changed.discard(part)
@@ -87,7 +86,7 @@ class Output:
                 raise OutputError(f"{self.path} cannot be written: {reason}. It is as it was. {GOES_ON}") from error
 
     def _begin(self, identity: Identity, force: bool) -> Ledger:
-        """A new journal, with the rows of a finished output."""
+        """A new journal with the rows of a finished output."""
         parts = self._parts()
         count = _count_in(parts[0].name) if self.is_folder and parts else PARTS if self.is_folder else 1
         if not parts:
@@ -98,19 +97,19 @@ class Output:
             return Ledger.create(self.journal, identity, count, rows)
         except (ValueError, KeyError, TypeError, OSError) as error:
             remove(self.journal)
-            raise OutputError(f"{self.path} is no output of `labelwise tag`: name another file.") from error
+            raise OutputError(f"{self.path} is not an output of `labelwise tag`: name another file.") from error
         except _OtherModel as other:
             remove(self.journal)
             _refuse_unless(force, self.path, str(other), identity)
             return Ledger.create(self.journal, identity, count)
 
     def _parts(self) -> list[Path]:
-        """The files that are there."""
+        """The output's files."""
         if not self.is_folder:
             return [self.path] if self.path.exists() else []
         found = sorted(self.path.glob("part-*.parquet"))
         if self.path.is_dir() and not found and any(not _is_aside(file.name) for file in self.path.iterdir()):
-            raise OutputError(f"{self.path} is no output of `labelwise tag`: name another folder, or a file in it.")
+            raise OutputError(f"{self.path} is not an output of `labelwise tag`: name another folder, or a file in it.")
         return found
 
     def _part_file(self, part: int, parts: int) -> Path:
@@ -119,7 +118,7 @@ class Output:
     def _write(self, file: Path, pages: Iterable[Page], spec: TaggerSpec) -> None:
         if self.is_folder:
             self.path.mkdir(exist_ok=True)
-        aside = file.with_name(_ASIDE.format(file.name))  # one name: what a killed run left is written over
+        aside = file.with_name(_ASIDE.format(file.name))  # always this name, to overwrite what a killed run left
         try:
             with aside.open("wb") as stream:
                 self._format.write(stream, pages, spec)
@@ -134,11 +133,11 @@ class Output:
 
 
 def _located(name: str) -> Path:
-    """Where a link leads to, for a rename would replace the link. UsageError where there can be no file or folder."""
+    """The target of a link, which a rename would replace. Raises UsageError if no file or folder can be there."""
     path = Path(name)
     if path.name in ("", ".."):
         raise UsageError(
-            f"{name or 'An empty --out'} is no name of an output: end it in a file's or a new folder's name."
+            f"{name or 'An empty --out'} is not the name of an output: end it in the name of a file or a new folder."
         )
     try:
         path = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -151,11 +150,11 @@ def _located(name: str) -> Path:
 
 
 class _OtherModel(Exception):
-    """Rows of another model than the one at hand."""
+    """The output has rows of another model."""
 
 
 def _checked(stored: Iterable[StoredRow], identity: Identity) -> Iterator[Row]:
-    """Rows read back, with scores in the order of the model's labels."""
+    """The rows with their scores in the order of the model's labels. Raises _OtherModel."""
     labels = identity.labels or ()
     for made_by, row, told in stored:
         if other := identity.unlike(made_by):
@@ -167,16 +166,16 @@ def _checked(stored: Iterable[StoredRow], identity: Identity) -> Iterator[Row]:
 
 
 def _is_aside(name: str) -> bool:
-    """Whether a run that was killed left it."""
+    """Whether a killed run left it."""
     return fnmatch(name, _ASIDE.format("part-*"))
 
 
 def _count_in(name: str) -> int:
-    """Of part-00003-of-00016.parquet: 16."""
+    """16 for part-00003-of-00016.parquet. Raises OutputError for other names."""
     try:
         return int(name.removesuffix(".parquet").split("-of-")[1])
     except (ValueError, IndexError):
-        raise OutputError(f"{name} is no part that `labelwise tag` wrote: name another folder.") from None
+        raise OutputError(f"{name} is not a part that `labelwise tag` wrote: name another folder.") from None
 
 
 def _refuse_unless(force: bool, output: Path, made_by: str, identity: Identity) -> None:
@@ -188,7 +187,7 @@ def _refuse_unless(force: bool, output: Path, made_by: str, identity: Identity) 
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last, where the system can: Windows cannot open a folder."""
+    """Make a rename permanent, except on Windows, which cannot open a folder."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,8 +1,8 @@
-"""One row of the output: a photo, and either its scores or why it has none."""
+"""One row of the output: a photo, and its scores or its error."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +12,17 @@ from labelwise.tagging import best_first, judge
 
 _WEIGHTS_DIGITS = 12  # enough to tell two models
 
-_IN_THE_BYTES, _FOR_WANT_OF_A_PLUGIN = "image_", "image_format_unsupported"
+_IN_THE_BYTES, _MISSING_PLUGIN = "image_", "image_format_unsupported"
 
 
 def is_permanent(error: str) -> bool:
-    """Whether the photo is at fault, until it changes. Others may pass: a disk is back, or the plugin for HEIC."""
-    return error.startswith(_IN_THE_BYTES) and error != _FOR_WANT_OF_A_PLUGIN
+    """Whether the error stays until the photo changes. Others may pass: a disk or a plugin for HEIC is back."""
+    return error.startswith(_IN_THE_BYTES) and error != _MISSING_PLUGIN
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`size` (bytes) and `mtime_ns` are those of the photo that was read, None where none was; scores float32 [l]."""
+    """`size` in bytes and `mtime_ns` of the photo, None if it was not read; scores float32 [l]."""
 
     path: str
     size: int | None
@@ -34,9 +34,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Identity:
-    """What an output is of: rows of another one do not belong beside it. None is what an output does not tell.
+    """The model that made an output; rows of another model do not belong in it. None is what the output does not tell.
 
-    `weights`: a repository that is begun anew counts from version 1 again.
+    `weights` tell models of one name and version apart: a new repository counts versions from 1 again.
     """
 
     model: str
@@ -49,7 +49,7 @@ class Identity:
         return cls(spec.name, spec.version, spec.labels, weights_of(spec))
 
     def unlike(self, other: "Identity") -> str | None:
-        """What to call `other` where it is another one by what both tell."""
+        """What to call `other` if it is another model, judged by what both tell."""
         if (self.model, self.version) != (other.model, other.version):
             return str(other)
         for name in ("labels", "weights"):
@@ -64,7 +64,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Page:
-    """Some rows as columns, ready to be written: scores float64 [n, l] rounded, NaN where there is none to tell."""
+    """Rows as columns, ready to be written: scores float64 [n, l] rounded, NaN for those that are not written."""
 
     rows: Sequence[Row]
     scores: NDArray[np.float64]
@@ -72,11 +72,18 @@ class Page:
 
 
 class StoredRow(NamedTuple):
-    """A row as it was read back: what it was written for, and all but its scores, which are told by label."""
+    """A row that was read back from an output, with its scores by label."""
 
-    made_by: Identity  # without labels in a format that names only those it has scores of
-    row: Row
+    made_by: Identity  # without labels if the format names only those that have a score
+    row: Row  # without scores
     told: dict[str, float] | None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], labels: tuple[str, ...] | None) -> "StoredRow":
+        """From the columns of an output by name. Raises KeyError if one is missing."""
+        row = Row(entry["path"], entry["size"], entry["mtime_ns"], None, entry["error"], entry["detail"])
+        made_by = Identity(entry["model"], entry["version"], labels, entry.get("weights"))  # older ones lack `weights`
+        return cls(made_by, row, entry["scores"])
 
 
 def make_page(rows: Sequence[Row], spec: TaggerSpec, every_score: bool) -> Page:

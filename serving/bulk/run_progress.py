@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar with rate, errors and time left; without a terminal a line every few seconds."""
+"""Shows a run: a bar with rate, errors and time left, or without a terminal a line every few seconds."""
 
 import threading
 import time
@@ -39,13 +39,13 @@ class Counts:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        self.quiet = True  # rich would end the program
+        self.quiet = True  # rich would end the process
 
 
 class RunProgress:
-    """Follows the counts on stderr; use as a context manager. `count` says how many photos there are, or None.
+    """Shows the counts on stderr; a context manager. `count` returns how many photos there are, or None.
 
-    The terminal may be closed meanwhile: that nobody looks any more ends no run.
+    A closed terminal does not end the run.
     """
 
     def __init__(self, count: Callable[[], int | None]) -> None:
@@ -69,7 +69,7 @@ class RunProgress:
     def __enter__(self) -> "RunProgress":
         with suppress(OSError):
             self._bar.start()
-        # Beside the run, for it may take as long as a look at every folder takes; a daemon, for nobody waits for it.
+        # In a daemon thread: it looks at every folder, and the run does not wait for it.
         threading.Thread(target=self._learn_total, name="count", daemon=True).start()
         return self
 
@@ -109,5 +109,5 @@ class RunProgress:
     def _learn_total(self) -> None:
         try:
             self._total = self._count()
-        except OSError:  # the run itself will say so
+        except OSError:  # the run reports it
             return

@@ -1,4 +1,4 @@
-"""From photos to rows: read, decoded, run by the engine; each photo ends as a row, with its scores or its error."""
+"""Turns photos into rows: reads, decodes and scores them. Each photo gets a row, with its scores or its error."""
 
 import asyncio
 import random
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from serving.bulk.xmp.sidecars import Sidecars  # a run without sidecars does not load lxml
 
 _OUTPUTS = ("scores",)
-_TIMEOUTS = (3.0, 30.0)  # seconds for a request, the transport's own tries included; in between, as long as patience
-_PAUSE = (0.5, 3.0)  # seconds, at random between
-_MOST_FAILED = 8  # photos, each asked alone and with no answer in between: more are not the photos' fault
+_TIMEOUTS = (3.0, 30.0)  # seconds for a request with its retries; in between, as long as patience
+_PAUSE = (0.5, 3.0)  # seconds between tries, at random
+_MOST_FAILED = 8  # photos asked alone, one after the other: if all fail, it is the server's fault
 _PASSES = (ServerUnavailable, ServerTimeout)  # ServerBusy is a ServerUnavailable
 
 Prepared = decoder.Photo | bytes
@@ -42,10 +42,10 @@ Answer = tuple[NDArray[np.float32], str]  # scores [l], and the decoder's notes 
 
 
 class Scorer:
-    """Tags chunks with the model behind `transport`, several at once; decoding is bounded by `threads`.
+    """Scores chunks with the model behind `transport`, several at once, decoded by `threads` threads.
 
-    While no server answers, or one fails on everything, every request is tried again; after `patience` seconds without
-    any answer the run ends with ServerGone. `note` is told when a wait begins.
+    While no server answers, or one fails on everything, requests are repeated; after `patience` seconds without any
+    answer the run ends with ServerGone. `note` prints when a wait begins.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Scorer:
         self._timeout = max(_TIMEOUTS[0], min(_TIMEOUTS[1], patience))
 
     async def score(self, photos: Sequence[FoundPhoto]) -> list[Row]:
-        """A row for each photo. ServerGone, or a ClientError that no waiting mends, ends the run."""
+        """A row for each photo. Raises ServerGone, or a ClientError that waiting does not help."""
         prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, photos)
         places = [place for place, ready in enumerate(prepared) if not isinstance(ready, PhotoError)]
         results: list[Prepared | PhotoError | Answer] = list(prepared)
@@ -83,7 +83,7 @@ class Scorer:
         return rows
 
     def _tell(self, rows: Sequence[Row]) -> None:
-        """Prints each note once, with the first photo it is about."""
+        """Print each note once, with the first photo that has it."""
         for row in rows:
             if row.error is None and row.detail and row.detail not in self._told:
                 self._told.add(row.detail)
@@ -93,11 +93,11 @@ class Scorer:
         self._threads.shutdown(cancel_futures=True)
 
     def _prepare(self, photos: Sequence[FoundPhoto]) -> list[Prepared | PhotoError]:
-        """Runs on a thread; one photo's bytes at a time, unless they are what is sent."""
+        """Runs on a thread. Holds the bytes of one photo at a time, unless bytes are sent."""
         return [_prepared(photo, None if self._send_bytes else self._transport.spec.image) for photo in photos]
 
     async def _ask(self, batch: Sequence[Prepared]) -> list[Answer | PhotoError]:
-        """Scores and notes of each photo. Asks again without what the server refuses."""
+        """Scores and notes of each photo. Asks again without the photos that the server refuses."""
         try:
             return [*await self._patiently(batch)]
         except PhotosRefused as refused:
@@ -110,7 +110,7 @@ class Scorer:
         except ServerFailed as error:
             if len(batch) == 1:
                 return [PhotoError("engine_failed", str(error))]
-            half = len(batch) // 2  # one of them may be to blame
+            half = len(batch) // 2  # one photo may be to blame
             return await self._ask(batch[:half]) + await self._ask(batch[half:])
 
     async def _patiently(self, batch: Sequence[Prepared]) -> list[Answer]:
@@ -156,7 +156,7 @@ class Scorer:
 
 
 def _prepared(photo: FoundPhoto, image: ImageSpec | None) -> Prepared | PhotoError:
-    """Its bytes, or decoded for an `image` size."""
+    """The photo's bytes or, if there is an `image` size, its pixels."""
     try:
         data = photo.read()
         if image is None:

@@ -1,4 +1,4 @@
-"""What may be chosen for a run, and what tags by that choice."""
+"""The options of a run, and the transport and scorer for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from serving.settings import load_settings
 if TYPE_CHECKING:
     from serving.bulk.xmp.sidecars import Sidecars  # a run without sidecars does not load lxml
 
-# Photos a request, at most the model's own limit. An engine of our own gains nothing by more and needs memory for them.
+# Photos per request, within the model's own limit. An engine in this process gains nothing from more.
 _CHUNK, _CHUNK_FOR_SERVERS = 8, 16
-REQUEST_BYTES = 16 * 2**20  # of encoded photos in one
+REQUEST_BYTES = 16 * 2**20  # of encoded photos in a request
 _CONNECT_TIMEOUTS = (1.0, 10.0)  # seconds for a first answer; in between, as long as patience
 _MOST_IN_FLIGHT = 64
 _BYTES_IN_FLIGHT = 256 * 2**20
@@ -26,7 +26,7 @@ _BYTES_IN_FLIGHT = 256 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class TagOptions:
-    """What may be chosen; `servers` are URLs separated by commas, in place of an `engine` on `repository`."""
+    """`servers` are URLs separated by commas, and take the place of an `engine` on `repository`."""
 
     out: str
     engine: Literal["embedded", "triton"] = "embedded"
@@ -37,32 +37,32 @@ class TagOptions:
     send: Literal["auto", "pixels", "bytes"] = "auto"
     every_score: bool = True
     sidecars: "Sidecars | None" = None
-    hidden: bool = False  # hidden folders and those of other programs, too
+    hidden: bool = False  # also take hidden folders and those of other programs
     exclude: tuple[str, ...] = ()  # globs
     force: bool = False
     patience: float = 300.0  # seconds without an answer
-    threads: int | None = None  # that decode, and that run an embedded engine; as many as cores
-    in_flight: int | None = None  # requests to servers at once; found by trying
+    threads: int | None = None  # that decode and run the embedded engine; by default one per core
+    in_flight: int | None = None  # requests to servers at once; by default found by trying
     ray: bool = False
-    workers: int | None = None  # actors of Ray; as many as its cluster has cores
+    workers: int | None = None  # actors of Ray; by default one per core of its cluster
 
     @property
     def at_gateway(self) -> bool:
         return (self.servers or "").startswith("http")
 
     def transport(self) -> Transport:
-        """To whatever tags; not connected."""
+        """The transport to the engine or the servers, not yet connected."""
         if self.servers is None:
             return OwnEngine(self.engine, self.repository, self.model, self.threads)
         connect_timeout = max(_CONNECT_TIMEOUTS[0], min(_CONNECT_TIMEOUTS[1], self.patience))
         return create_transport(self.servers, self.model, key=self.key, connect_timeout=connect_timeout)
 
     def chunk_size(self, spec: TaggerSpec) -> int:
-        """Photos a request."""
+        """Photos per request."""
         return min(_CHUNK_FOR_SERVERS if self.servers else _CHUNK, spec.max_batch)
 
     def scorer(self, transport: Transport, note: Callable[[str], None]) -> tuple[Scorer, Callable[[], int]]:
-        """On a transport that is connected; and how many chunks it can do with at once, at any time."""
+        """The scorer for a connected transport, and a function that tells how many chunks it can use at once now."""
         threads, spec = self.threads or load_settings().threads, transport.spec
         send_bytes = self.send == "bytes" or self.at_gateway
         request = REQUEST_BYTES if send_bytes else self.chunk_size(spec) * spec.image.height * spec.image.width * 3
@@ -91,6 +91,6 @@ def check_options(options: TagOptions) -> None:
     if options.workers and not options.ray:
         raise UsageError("--workers is for --ray: without it all cores of this machine are used.")
     if options.send == "bytes" and not options.servers:
-        raise UsageError("--send bytes is for servers: here photos are decoded anyway.")
+        raise UsageError("--send bytes is for servers: an engine here always gets pixels.")
     if options.send == "pixels" and options.at_gateway:
         raise UsageError("--send pixels is for Triton: the gateway takes photos as they are.")

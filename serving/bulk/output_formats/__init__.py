@@ -1,4 +1,4 @@
-"""The formats of an output, by the suffix of its name. Each can be written a page at a time, and read back."""
+"""The formats of an output, by the suffix of its name. Each is written page by page, and read back."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,14 +13,14 @@ class Format(Protocol):
     """A module of this package."""
 
     def write(self, stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
-        """Write all of a file, also of no pages."""
+        """Write a whole file, also without any page."""
 
     def read(self, file: Path) -> Iterator[StoredRow]:
-        """Its rows. ValueError, KeyError or OSError where it is not what `write` wrote."""
+        """The rows. Raises ValueError, KeyError or OSError for a file that `write` did not write."""
 
 
 def format_of(file: Path) -> Format:
-    """UsageError for a suffix that is none of theirs."""
+    """The format for the suffix of `file`. Raises UsageError if there is none."""
     from serving.bulk.output_formats import csv_file, jsonl_file, parquet_file
 
     formats: dict[str, Format] = {".jsonl": jsonl_file, ".csv": csv_file, ".parquet": parquet_file}

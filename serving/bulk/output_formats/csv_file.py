@@ -4,21 +4,21 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from labelwise.label_names import join_names
 from labelwise.spec import TaggerSpec
-from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
+from serving.bulk.rows import Page, StoredRow, weights_of
 
 _SCORES = "scores."
 _BEFORE, _AFTER = ("path", "tags"), ("model", "version", "weights", "error", "detail", "size", "mtime_ns")
-_NEEDED = {*_BEFORE, *_AFTER} - {"weights"}  # which older ones lack
-_LONGEST = 2**31 - 1  # characters of a cell: all tags of a model with many; Python takes no more on Windows
+_NEEDED = {*_BEFORE, *_AFTER} - {"weights"}  # older outputs lack it
+_LONGEST = 2**31 - 1  # characters of a cell with all tags; the most that Python takes on Windows
 
 
 def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-    # "\r\n" ends a line, as in RFC 4180: else Python before 3.13 leaves a "\r" without quotes.
+    # Lines end in "\r\n", as in RFC 4180. With "\n", Python before 3.13 writes a "\r" in a cell without quotes.
     writer = csv.writer(text)
     writer.writerow((*_BEFORE, *(_SCORES + label for label in spec.labels), *_AFTER))
     for page in pages:
@@ -26,11 +26,11 @@ def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
             told = ("" if score != score else score for score in values)
             about = (spec.name, spec.version, weights_of(spec), row.error, row.detail, row.size, row.mtime_ns)
             writer.writerow((row.path, join_names(tags or ()), *told, *about))
-    text.detach()  # the stream is not ours to close
+    text.detach()  # the caller closes the stream
 
 
 def read(file: Path) -> Iterator[StoredRow]:
-    before = csv.field_size_limit(_LONGEST)  # of all readers of this process
+    before = csv.field_size_limit(_LONGEST)  # it is a setting of the whole process
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             yield from _rows(csv.DictReader(stream, strict=True))
@@ -47,8 +47,8 @@ def _rows(reader: "csv.DictReader[str]") -> Iterator[StoredRow]:
     labels = tuple(name.removeprefix(_SCORES) for name in names if name.startswith(_SCORES))
     for cells in reader:
         told = {label: float(cells[_SCORES + label]) for label in labels if cells[_SCORES + label]}
-        size, mtime_ns = (int(cells[name]) if cells[name] else None for name in ("size", "mtime_ns"))
-        row = Row(cells["path"], size, mtime_ns, None, cells["error"] or None, cells["detail"] or None)
-        broken = row.error is not None and not told
-        made_by = Identity(cells["model"], int(cells["version"]), labels, cells.get("weights") or None)
-        yield StoredRow(made_by, row, None if broken else told)
+        entry: dict[str, Any] = {name: cells.get(name) or None for name in _AFTER}
+        entry |= {name: int(entry[name]) for name in ("size", "mtime_ns") if entry[name]}
+        entry |= {"path": cells["path"], "version": int(cells["version"])}
+        broken = entry["error"] is not None and not told
+        yield StoredRow.of(entry | {"scores": None if broken else told}, labels)

@@ -1,4 +1,4 @@
-"""JSON lines: an object a photo; `scores` by label, null where the photo is broken."""
+"""JSON lines: an object per photo; `scores` by label, null if the photo is broken."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from labelwise.spec import TaggerSpec
-from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
+from serving.bulk.rows import Page, StoredRow, weights_of
 
 
 def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
@@ -35,7 +35,4 @@ def _entries(page: Page, spec: TaggerSpec) -> Iterator[dict[str, object]]:
 def read(file: Path) -> Iterator[StoredRow]:
     with file.open(encoding="utf-8") as stream:
         for line in stream:
-            entry = json.loads(line)
-            row = Row(entry["path"], entry["size"], entry["mtime_ns"], None, entry["error"], entry["detail"])
-            made_by = Identity(entry["model"], entry["version"], None, entry.get("weights"))
-            yield StoredRow(made_by, row, entry["scores"])
+            yield StoredRow.of(json.loads(line), None)

@@ -1,4 +1,4 @@
-"""Parquet: `tags` is a list, `scores` a struct with a float32 for each label, both null where the photo is broken."""
+"""Parquet: `tags` is a list, `scores` a struct with a float32 per label; both are null if the photo is broken."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from labelwise.label_names import case_fault
 from labelwise.spec import TaggerSpec
-from serving.bulk.rows import Identity, Page, Row, StoredRow, weights_of
+from serving.bulk.rows import Page, StoredRow, weights_of
 from serving.bulk.tag_errors import UsageError
 
 _READ_ROWS = 4096
@@ -23,7 +23,7 @@ def write(stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
 
 
 def check_labels(spec: TaggerSpec, file: Path) -> None:
-    """Raises UsageError if labels differ only by case: a query for one of them would get the other's scores."""
+    """Raises UsageError if labels differ only by case: a query for one would get the scores of the other."""
     if fault := case_fault(spec.labels):
         raise UsageError(f"{file} cannot be Parquet: {fault}. Write .csv or .jsonl, or rename one of the labels.")
 
@@ -46,28 +46,21 @@ def schema_of(spec: TaggerSpec) -> pa.Schema:
 
 
 def to_table(page: Page, spec: TaggerSpec) -> pa.Table:
-    schema, rows = schema_of(spec), page.rows
     missing = np.isnan(page.scores)
     columns = [pa.array(page.scores[:, at], pa.float32(), mask=missing[:, at]) for at in range(len(spec.labels))]
+    schema, count = schema_of(spec), len(page.rows)
     broken = pa.array([tags is None for tags in page.tags])
-    scores = pa.StructArray.from_arrays(columns, fields=list(schema.field("scores").type), mask=broken)
-    values = [
-        [row.path for row in rows],
-        page.tags,
-        scores,
-        [spec.name] * len(rows),
-        [spec.version] * len(rows),
-        [weights_of(spec)] * len(rows),
-        [row.error for row in rows],
-        [row.detail for row in rows],
-        [row.size for row in rows],
-        [row.mtime_ns for row in rows],
-    ]
-    arrays = [
-        value if isinstance(value, pa.Array) else pa.array(value, kind)
-        for value, kind in zip(values, schema.types, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return pa.table(
+        {name: [getattr(row, name) for row in page.rows] for name in ("path", "error", "detail", "size", "mtime_ns")}
+        | {
+            "tags": page.tags,
+            "scores": pa.StructArray.from_arrays(columns, fields=list(schema.field("scores").type), mask=broken),
+            "model": [spec.name] * count,
+            "version": [spec.version] * count,
+            "weights": [weights_of(spec)] * count,
+        },
+        schema=schema,
+    )
 
 
 def read(file: Path) -> Iterator[StoredRow]:
@@ -75,9 +68,6 @@ def read(file: Path) -> Iterator[StoredRow]:
         labels = tuple(field.name for field in parquet.schema_arrow.field("scores").type)
         for batch in parquet.iter_batches(_READ_ROWS):
             for entry in batch.to_pylist():
-                row = Row(entry["path"], entry["size"], entry["mtime_ns"], None, entry["error"], entry["detail"])
-                told = entry["scores"]
-                if told is not None:
-                    told = {label: score for label, score in told.items() if score is not None}
-                made_by = Identity(entry["model"], entry["version"], labels, entry.get("weights"))
-                yield StoredRow(made_by, row, told)
+                if told := entry["scores"]:
+                    entry["scores"] = {label: score for label, score in told.items() if score is not None}
+                yield StoredRow.of(entry, labels)

@@ -108,7 +108,7 @@ def test_what_can_be_no_output_is_refused(out: str):
 @pytest.mark.parametrize("text", ["abc\n", "path,tags\n", f"path\n{'x' * 200_000}\n", 'path\n"a"b\n'])
 def test_a_csv_of_something_else_is_refused(text: str):
     Path("t.csv").write_text(text)
-    with pytest.raises(OutputError, match="is no output"):
+    with pytest.raises(OutputError, match="is not an output"):
         Output("t.csv").open(SPEC, force=True)
     assert Path("t.csv").read_text() == text
 
@@ -134,5 +134,5 @@ def test_any_name_is_read_back(out: str):
 def test_a_folder_of_other_files_is_refused():
     Path("t").mkdir()
     Path("t/.hidden").touch()
-    with pytest.raises(OutputError, match="t is no output"):
+    with pytest.raises(OutputError, match="t is not an output"):
         Output("t/").open(SPEC, force=True)

@@ -200,9 +200,9 @@ def assert_one_line(answer, code: int, *words: str) -> None:
         (("nowhere", "--out", "t.csv"), 2, ("There is nothing at nowhere",)),
         (("photos", "--out", "t.xlsx"), 2, ("t.xlsx cannot be an output", ".parquet")),
         (("photos", "--out", "no/where/t.csv"), 2, ("There is no folder no/where",)),
-        (("photos", "--out", "photos/"), 1, ("photos is no output of `labelwise tag`",)),
-        (("photos", "--out", "other.csv"), 1, ("other.csv is no output of `labelwise tag`",)),
-        (("photos", "--out", "other.parquet"), 1, ("other.parquet is no output of `labelwise tag`",)),
+        (("photos", "--out", "photos/"), 1, ("photos is not an output of `labelwise tag`",)),
+        (("photos", "--out", "other.csv"), 1, ("other.csv is not an output of `labelwise tag`",)),
+        (("photos", "--out", "other.parquet"), 1, ("other.parquet is not an output of `labelwise tag`",)),
         (("photos", "--out", "t.csv", "--model", "pets"), 1, ("no model 'pets'", "scenes")),
         (("photos", "--out", "t.csv", "--repository", "photos"), 1, ("holds no tagger",)),
         (("photos", "--out", "t.csv", "--send", "bytes"), 2, ("--send bytes is for servers",)),
@@ -259,7 +259,7 @@ def test_an_output_that_is_removed_begins_again(tag: Tag, photos: Path, tmp_path
 
 def test_the_journal_of_something_else_is_not_touched(tag: Tag, photos: Path, tmp_path: Path):
     (tmp_path / "t.csv.journal").write_text("my diary, which is longer than a database's header, and is not one")
-    assert_one_line(tag("photos", "--out", "t.csv"), 1, "t.csv.journal is no journal of `labelwise tag`")
+    assert_one_line(tag("photos", "--out", "t.csv"), 1, "t.csv.journal is not a journal of `labelwise tag`")
     assert (tmp_path / "t.csv.journal").read_text().startswith("my diary")
 
 
