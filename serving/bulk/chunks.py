@@ -10,7 +10,7 @@ from serving.bulk.ledger import Ledger
 from serving.bulk.rows import Row
 from serving.bulk.sources.archives import BROKEN
 from serving.bulk.sources.finding import find_photos, named
-from serving.bulk.sources.found import Found, FoundPhoto, Unreadable, as_text
+from serving.bulk.sources.found import Found, FoundPhoto, as_text, unreadable
 from serving.bulk.sources.selection import Selection
 from serving.bulk.tag_errors import GOES_ON, OutputError
 
@@ -45,7 +45,7 @@ def read_chunks(
     new: list[FoundPhoto] = []
     unreadable, selection = ledger.unreadable(), selection or Selection()
     for group in _groups(_once(find_photos(paths, out, selection)), ledger, size):
-        chunk = Chunk(rows=[_row(found) for found in group if isinstance(found, Unreadable)])
+        chunk = Chunk(rows=[found for found in group if isinstance(found, Row)])
         photos = [found for found in group if isinstance(found, FoundPhoto)]
         done = ledger.done(photos)
         for photo in photos:
@@ -117,8 +117,4 @@ def _loaded(photo: FoundPhoto) -> Found:
     try:
         return photo.loaded()
     except BROKEN as error:
-        return Unreadable(photo.path, "archive_broken", f"It cannot be read from its archive: {error}.")
-
-
-def _row(found: Unreadable) -> Row:
-    return Row(found.path, None, None, error=found.code, detail=found.detail)
+        return unreadable(photo.path, "archive_broken", f"It cannot be read from its archive: {error}.")

@@ -38,7 +38,7 @@ _MOST_FAILED = 8  # photos asked alone, one after the other: if all fail, it is 
 _PASSES = (ServerUnavailable, ServerTimeout)  # ServerBusy is a ServerUnavailable
 
 Prepared = decoder.Photo | bytes
-Answer = tuple[NDArray[np.float32], str]  # scores [l], and the decoder's notes or ""
+ScoresAndNotes = tuple[NDArray[np.float32], str]  # scores [l], and the decoder's notes or ""
 
 
 class Scorer:
@@ -70,13 +70,7 @@ class Scorer:
     async def score(self, photos: Sequence[FoundPhoto]) -> list[Row]:
         """A row for each photo. Raises ServerGone, or a ClientError that waiting does not help."""
         prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, photos)
-        places = [place for place, ready in enumerate(prepared) if not isinstance(ready, PhotoError)]
-        results: list[Prepared | PhotoError | Answer] = list(prepared)
-        if places:
-            answers = await self._ask([prepared[place] for place in places])  # type: ignore[misc]
-            for place, answer in zip(places, answers, strict=True):
-                results[place] = answer
-        rows = [_row(photo, result) for photo, result in zip(photos, results, strict=True)]  # type: ignore[arg-type]
+        rows = [_row(photo, scored) for photo, scored in zip(photos, await self._ask(prepared), strict=True)]
         self._tell(rows)
         if self._sidecars:
             rows = await asyncio.to_thread(self._sidecars.add, photos, rows, self._transport.spec)
@@ -96,24 +90,26 @@ class Scorer:
         """Runs on a thread. Holds the bytes of one photo at a time, unless bytes are sent."""
         return [_prepared(photo, None if self._send_bytes else self._transport.spec.image) for photo in photos]
 
-    async def _ask(self, batch: Sequence[Prepared]) -> list[Answer | PhotoError]:
-        """Scores and notes of each photo. Asks again without the photos that the server refuses."""
+    async def _ask(self, batch: Sequence[Prepared | PhotoError]) -> list[ScoresAndNotes | PhotoError]:
+        """The scores of each photo, or its error. Asks again without the photos that the server refuses."""
+        photos = [ready for ready in batch if not isinstance(ready, PhotoError)]
+        answers: Sequence[ScoresAndNotes | PhotoError]
         try:
-            return [*await self._patiently(batch)]
+            answers = await self._patiently(photos) if photos else ()
         except PhotosRefused as refused:
             self._heard()
-            left = [index for index in range(len(batch)) if index not in refused.errors]
-            if len(left) == len(batch):
+            if refused.errors.keys().isdisjoint(range(len(photos))):
                 raise
-            answers = iter(await self._ask([batch[index] for index in left]) if left else ())
-            return [refused.errors.get(index) or next(answers) for index in range(len(batch))]
+            answers = await self._ask([refused.errors.get(place, photo) for place, photo in enumerate(photos)])
         except ServerFailed as error:
-            if len(batch) == 1:
-                return [PhotoError("engine_failed", str(error))]
-            half = len(batch) // 2  # one photo may be to blame
-            return await self._ask(batch[:half]) + await self._ask(batch[half:])
+            if half := len(photos) // 2:  # one photo may be to blame
+                answers = await self._ask(photos[:half]) + await self._ask(photos[half:])
+            else:
+                answers = [PhotoError("engine_failed", str(error))]
+        left = iter(answers)
+        return [ready if isinstance(ready, PhotoError) else next(left) for ready in batch]
 
-    async def _patiently(self, batch: Sequence[Prepared]) -> list[Answer]:
+    async def _patiently(self, batch: Sequence[Prepared]) -> list[ScoresAndNotes]:
         while True:
             try:
                 return await self._infer(batch)
@@ -126,17 +122,17 @@ class Scorer:
                 self._wait_or_end(error)
             await asyncio.sleep(random.uniform(*_PAUSE))
 
-    async def _infer(self, batch: Sequence[Prepared]) -> list[Answer]:
-        photos = [photo for photo in batch if isinstance(photo, decoder.Photo)]
-        encoded = [photo for photo in batch if isinstance(photo, bytes)]
+    async def _infer(self, batch: Sequence[Prepared]) -> list[ScoresAndNotes]:
         async with self._in_flight:
             if self._send_bytes:
+                encoded = [photo for photo in batch if isinstance(photo, bytes)]
                 outputs = await self._transport.infer_encoded(encoded, _OUTPUTS, self._timeout)
                 notes = [" ".join(str(text).splitlines()) for text in outputs.get(NOTES, [""] * len(encoded))]
             else:
-                pixels = np.stack([photo.pixels for photo in photos])
+                decoded = [photo for photo in batch if isinstance(photo, decoder.Photo)]
+                pixels = np.stack([photo.pixels for photo in decoded])
                 outputs = await self._transport.infer(pixels, _OUTPUTS, self._timeout)
-                notes = [" ".join(photo.notes) for photo in photos]
+                notes = [" ".join(photo.notes) for photo in decoded]
         self._heard()
         self._in_flight.answered(len(batch))
         return list(zip(outputs["scores"], notes, strict=True))
@@ -170,7 +166,7 @@ def _prepared(photo: FoundPhoto, image: ImageSpec | None) -> Prepared | PhotoErr
         return PhotoError("file_unreadable", f"It cannot be read: {error.strerror or error}.")
 
 
-def _row(photo: FoundPhoto, result: Answer | PhotoError) -> Row:
+def _row(photo: FoundPhoto, result: ScoresAndNotes | PhotoError) -> Row:
     if isinstance(result, PhotoError):
         return Row(photo.path, photo.size, photo.mtime_ns, error=result.code, detail=result.detail)
     scores, notes = result

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import PurePosixPath
 
-from serving.bulk.sources.found import Found, FoundPhoto, Unreadable, as_text, is_photo, sized
+from serving.bulk.sources.found import Found, FoundPhoto, as_text, is_photo, sized, unreadable
 from serving.bulk.sources.selection import Selection
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
@@ -23,13 +23,13 @@ BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFE
 
 
 def read_archive(path: str, selection: Selection | None = None) -> Iterator[Found]:
-    """The photos in an archive; if it is damaged, those before the damage, then the archive as Unreadable."""
+    """The photos in an archive; if it is damaged, those before the damage, then the row of the archive."""
     selection = selection or Selection()
     read = _read_zip if path.lower().endswith(".zip") else _read_tar
     try:
         yield from read(path, selection)
     except BROKEN as error:
-        yield Unreadable(as_text(path), "archive_broken", f"It cannot be read to its end: {error}.")
+        yield unreadable(as_text(path), "archive_broken", f"It cannot be read to its end: {error}.")
 
 
 class _CheckedInfo(tarfile.TarInfo):
@@ -56,7 +56,7 @@ def _read_tar(path: str, selection: Selection) -> Iterator[Found]:
                 yield sized(FoundPhoto(name, member.size, _tar_time(member), stream.read, streamed=True))
             elif member.islnk() or member.issym():  # the stream may have passed what it leads to
                 detail = f"It is a link in the archive to {as_text(member.linkname)}, and those are not followed."
-                yield Unreadable(name, "file_unreadable", detail)
+                yield unreadable(name, "file_unreadable", detail)
 
 
 def _last_offsets(path: str) -> dict[str, int]:

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from labelwise.image import SUFFIXES
+from serving.bulk.rows import Row
 from serving.bulk.sources.archives import ARCHIVES, read_archive
 from serving.bulk.sources.folders import Visited, matches, photos_below
-from serving.bulk.sources.found import Found, Unreadable, is_photo, look
+from serving.bulk.sources.found import Found, is_photo, look
 from serving.bulk.sources.lists import LISTS, read_list, read_stdin
 from serving.bulk.sources.selection import Selection, in_program_folder
 from serving.bulk.tag_errors import UsageError
@@ -45,7 +46,7 @@ def find_photos(paths: Sequence[str], out: str | None = None, selection: Selecti
     for path in named(paths, out, selection):
         if path != STDIN and os.path.isdir(path):  # noqa: PTH112 (Path raises for a name that no file can have)
             found_below = photos_below(path, visited, selection)
-            yield from (found if isinstance(found, Unreadable) else look(found) for found in found_below)
+            yield from (found if isinstance(found, Row) else look(found) for found in found_below)
         else:
             yield from (found for found in _read(path, selection) if not _is_own(found.path, out))
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving.bulk.sources.found import Unreadable, as_text, is_photo, reason
+from serving.bulk.rows import Row
+from serving.bulk.sources.found import as_text, is_photo, reason, unreadable
 from serving.bulk.sources.selection import Selection
 
 _DEEP = re.compile(r"(?:^|(?<=/))\*\*(?:/+\*\*)*(?:/+|$)")  # the part `**/` of a glob
@@ -14,10 +15,10 @@ _DEEP = re.compile(r"(?:^|(?<=/))\*\*(?:/+\*\*)*(?:/+|$)")  # the part `**/` of 
 Visited = set[tuple[int, int]]  # device and inode of folders
 
 
-def photos_below(folder: str, visited: Visited, selection: Selection) -> Iterator[str | Unreadable]:
+def photos_below(folder: str, visited: Visited, selection: Selection) -> Iterator[str | Row]:
     """The files of photos in `folder` and below."""
     for found in _walk(folder, visited, selection):
-        if isinstance(found, Unreadable):
+        if isinstance(found, Row):
             yield found
         elif not isinstance(found, str) and is_photo(found.name) and selection.takes(found.path, is_folder=False):
             yield found.path
@@ -43,7 +44,7 @@ def _folders(top: str, selection: Selection) -> Iterator[str]:
             yield os.path.join(top, *names, "")  # noqa: PTH118
 
 
-def _walk(folder: str, visited: Visited, selection: Selection) -> Iterator[str | os.DirEntry[str] | Unreadable]:
+def _walk(folder: str, visited: Visited, selection: Selection) -> Iterator[str | os.DirEntry[str] | Row]:
     """`folder` and those below, each followed by its files. Links come last, so that each folder has its own path."""
     folders, links = [folder], list[str]()
     while folders or links:
@@ -62,7 +63,7 @@ def _walk(folder: str, visited: Visited, selection: Selection) -> Iterator[str |
                     else:
                         yield entry
         except OSError as error:
-            yield Unreadable(as_text(current), "folder_unreadable", reason(error))
+            yield unreadable(as_text(current), "folder_unreadable", reason(error))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What the search gives: photos that were found, and what was named but cannot be read."""
+"""What the search gives: photos that were found, and rows of what was named but cannot be read."""
 
 import functools
 import os
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labelwise.image import SUFFIXES
+from serving.bulk.rows import Row
 from serving.client.photos import MAX_BYTES
 
 _APPLE_DOUBLE = "._"  # macOS leaves such files beside others on disks of other systems: photos by name only
@@ -33,16 +34,12 @@ class FoundPhoto:
         return replace(self, read=functools.partial(_same, self.read()), streamed=False)
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """A photo, folder or archive that was named but cannot be read, or not to its end."""
-
-    path: str
-    code: str
-    detail: str
+Found = FoundPhoto | Row  # a photo, or the row of what cannot be read
 
 
-Found = FoundPhoto | Unreadable
+def unreadable(path: str, error: str, detail: str) -> Row:
+    """The row of a photo, folder or archive that was named but cannot be read, or not to its end."""
+    return Row(path, None, None, error=error, detail=detail)
 
 
 def look(file: str) -> Found:
@@ -51,11 +48,11 @@ def look(file: str) -> Found:
     try:
         status = os.stat(file)  # noqa: PTH116
     except FileNotFoundError:
-        return Unreadable(path, "file_missing", "There is no such file.")
+        return unreadable(path, "file_missing", "There is no such file.")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return Unreadable(path, "file_unreadable", reason(error))
+        return unreadable(path, "file_unreadable", reason(error))
     if not stat.S_ISREG(status.st_mode):  # reading a named pipe would never end
-        return Unreadable(path, "file_unreadable", "It is not a file.")
+        return unreadable(path, "file_unreadable", "It is not a file.")
     return sized(FoundPhoto(path, status.st_size, status.st_mtime_ns, functools.partial(read_file, file), file))
 
 
@@ -63,7 +60,7 @@ def sized(photo: FoundPhoto) -> Found:
     """The photo, unless it is too large to be one."""
     if photo.size <= MAX_BYTES:
         return photo
-    return Unreadable(photo.path, "file_too_large", f"It has more than {MAX_BYTES // 2**20} MiB.")
+    return unreadable(photo.path, "file_too_large", f"It has more than {MAX_BYTES // 2**20} MiB.")
 
 
 def is_photo(name: str) -> bool:

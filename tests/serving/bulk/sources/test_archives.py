@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from serving.bulk.rows import Row
 from serving.bulk.sources.archives import BROKEN, read_archive
 from serving.bulk.sources.finding import count_photos, find_photos
-from serving.bulk.sources.found import FoundPhoto, Unreadable
+from serving.bulk.sources.found import FoundPhoto
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def loaded(archive: str) -> list[str]:
     read = []
     for found in read_archive(archive):
         try:
-            read.append(f"{found.path} {found.code if isinstance(found, Unreadable) else len(found.read())}")
+            read.append(f"{found.path} {found.error if isinstance(found, Row) else len(found.read())}")
         except BROKEN:
             read.append(f"{found.path} broken")
     return read
@@ -77,8 +78,8 @@ def test_zips_and_broken_zips(folder: Path):
     assert (found[0].path, found[0].size, found[1]) == ("a.zip/in/1.jpg", 3, b"one")
     (folder / "b.zip").write_bytes((folder / "a.zip").read_bytes()[:-30])
     (broken,) = find_photos(["b.zip"])
-    assert isinstance(broken, Unreadable)
-    assert (broken.path, broken.code) == ("b.zip", "archive_broken")
+    assert isinstance(broken, Row)
+    assert (broken.path, broken.error) == ("b.zip", "archive_broken")
 
 
 def test_times_that_are_none_lose_no_photo(folder: Path):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from labelwise.image import SUFFIXES
+from serving.bulk.rows import Row
 from serving.bulk.sources.finding import check_sources, count_photos, find_photos
-from serving.bulk.sources.found import MAX_BYTES, Found, FoundPhoto, Unreadable, look
+from serving.bulk.sources.found import MAX_BYTES, Found, FoundPhoto, look
 from serving.bulk.tag_errors import UsageError
 
 
@@ -115,7 +116,7 @@ def test_names_in_other_encodings_and_odd_files(folder: Path):
     assert {*found} == {*ALL, "p/caf\\xe9.jpg", "p/line\nbreak.jpg", "p/pipe.jpg", "p/gone.jpg", "p/huge.jpg"}
     assert isinstance(photo := found["p/caf\\xe9.jpg"], FoundPhoto)
     assert photo.read() == b"x"
-    codes = {path: item.code for path, item in found.items() if isinstance(item, Unreadable)}
+    codes = {path: item.error for path, item in found.items() if isinstance(item, Row)}
     assert codes == {"p/pipe.jpg": "file_unreadable", "p/gone.jpg": "file_missing", "p/huge.jpg": "file_too_large"}
 
 
@@ -139,7 +140,7 @@ def test_a_folder_that_cannot_be_read_is_in_the_output():
         Path(folder).chmod(0o755)
         deep.chmod(0)
         with not_root():
-            found = {photo.path: getattr(photo, "code", "") for photo in find_photos([f"{folder}/p"])}
+            found = {photo.path: getattr(photo, "error", "") for photo in find_photos([f"{folder}/p"])}
             assert {photo.path for photo in find_photos([str(deep)])} == {f"{folder}/p/deep"}
         deep.chmod(0o755)
     assert found == {f"{folder}/p/a.jpg": "", f"{folder}/p/deep": "folder_unreadable"}
@@ -158,7 +159,7 @@ def test_a_bad_link_loses_nothing_of_its_folder():
         Path(folder).chmod(0o755)
         closed.chmod(0)
         with not_root():
-            found = {photo.path[-5:]: getattr(photo, "code", "") for photo in find_photos([f"{folder}/p"])}
+            found = {photo.path[-5:]: getattr(photo, "error", "") for photo in find_photos([f"{folder}/p"])}
         closed.chmod(0o755)
     unreadable = {"r.jpg": "file_unreadable", "i.jpg": "file_unreadable"}
     assert found == unreadable | {f"{index}.jpg": "" for index in range(5)}
@@ -169,7 +170,7 @@ def test_named_files_that_cannot_be_read_are_no_reason_to_refuse_the_rest(folder
         (folder / name).symlink_to(target)
     paths = ["gone.jpg", "round.jpg", "gone.tar", "p/a.jpg"]
     check_sources(paths)
-    found = {photo.path: getattr(photo, "code", "") for photo in find_photos(paths)}
+    found = {photo.path: getattr(photo, "error", "") for photo in find_photos(paths)}
     assert found == dict(zip(paths, ("file_missing", "file_unreadable", "archive_broken", ""), strict=True))
     (folder / "gone.csv").symlink_to("nowhere")
     with pytest.raises(UsageError, match=r"gone.csv cannot be read"):

@@ -31,7 +31,7 @@ def names(*paths: str) -> list[str]:
 
 def test_a_list_on_stdin(folder: Path):
     code = "from serving.bulk.sources.finding import find_photos\n"
-    code += "for f in find_photos(['-']): print(f.path, getattr(f, 'code', ''))"
+    code += "for f in find_photos(['-']): print(f.path, getattr(f, 'error', ''))"
     answer = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
