@@ -1,4 +1,4 @@
-"""Names of labels as text: several names in one cell, and names that are too much alike."""
+"""Label names as text: several names in one cell, and names that are too similar."""
 
 import re
 import unicodedata
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 _PLAIN = re.compile(r"[^,;|\r\n]*")
 _QUOTED = re.compile(r'\s*"([^"]*(?:""[^"]*)*)"\s*(?=[,;|\r\n]|\Z)')
-_NEEDS_QUOTES = re.compile(r'[,;|\r\n"]|^[\[{(=+\-@]')  # not to begin as a list or a formula does
+_NEEDS_QUOTES = re.compile(r'[,;|\r\n"]|^[\[{(=+\-@]')  # the beginning of a list or a formula
 
 
 def clean_name(text: str) -> str:
-    """The name without white space around it, in Unicode's form NFC: macOS gives names in folders the form NFD."""
+    """The name in Unicode's form NFC, without white space around it. macOS has file names in NFD."""
     return unicodedata.normalize("NFC", text.strip())
 
 
 def split_names(cell: str) -> list[str]:
-    """The names in a cell, separated by commas, semicolons, bars or line ends; empty ones are left out.
+    """The names in a cell, separated by commas, semicolons, bars or line ends, without empty ones.
 
     A name in double quotes may hold separators, and a doubled quote stands for one, as in CSV (RFC 4180, section 2).
     Raises ValueError if a quoted name does not end where a separator or the cell does.
@@ -27,7 +27,7 @@ def split_names(cell: str) -> list[str]:
             name, at = clean_name(quoted[1].replace('""', '"')), quoted.end()
         else:
             plain = _PLAIN.match(cell, at)
-            assert plain is not None  # it matches nothing, too
+            assert plain is not None  # it also matches the empty string
             name, at = clean_name(plain[0]), plain.end()
             if name.startswith('"'):
                 raise ValueError(f"the quoted name that begins with {name[:20]} does not end at a separator")
@@ -38,7 +38,7 @@ def split_names(cell: str) -> list[str]:
 
 
 def join_names(names: Iterable[str]) -> str:
-    """A cell that `split_names` reads as `names`: separated by semicolons, in quotes where a name needs them."""
+    """A cell that `split_names` reads as `names`: separated by semicolons, with quotes if a name needs them."""
     return ";".join('"' + name.replace('"', '""') + '"' if _NEEDS_QUOTES.search(name) else name for name in names)
 
 
@@ -53,9 +53,9 @@ def alike(labels: Sequence[str]) -> list[list[str]]:
 
 
 def case_fault(labels: Sequence[str]) -> str | None:
-    """What to say of labels that differ only by case; None if there are none.
+    """An error text if labels differ only by case, otherwise None.
 
-    SQL compares names without case: of the columns Cat and cat, DuckDB reads the first for both.
+    SQL compares names without case: for the columns Cat and cat, DuckDB reads Cat twice.
     """
     groups = same_but_for_case(labels)
     if not groups:
@@ -84,12 +84,12 @@ def _letters(label: str) -> str:
 
 
 def _counts(sign: str) -> bool:
-    """Letters, digits, marks, and symbols such as emoji; ASCII's symbols are used as punctuation."""
+    """True for letters, digits, marks, and symbols such as emoji; ASCII's symbols serve as punctuation."""
     category = unicodedata.category(sign)[0]
     return category in "LNM" or (category == "S" and not sign.isascii())
 
 
 def _shown(label: str) -> str:
-    """In quotes, and escaped where two spellings would look the same."""
+    """The label in quotes, escaped if another spelling looks the same."""
     same_looking = not label.isprintable() or not unicodedata.is_normalized("NFC", label)
     return ascii(label) if same_looking else repr(label)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-# Names in lower case: thumbnails, recycle bins and snapshots of storage systems, systems and photo programs. One with a
-# slash is a folder in a folder.
+# In lower case: folders of storage systems, operating systems and photo programs. A name with a slash is a folder in a
+# folder.
 _PROGRAMS = (
     "@eadir",  # Synology: thumbnails
     "@__thumb",  # QNAP: thumbnails
@@ -28,7 +28,7 @@ _PROGRAMS = (
 
 
 def program_in(names: Sequence[str], *, start: int = 0) -> str | None:
-    """The first of `names`, from `start` on, that is a program's folder."""
+    """The first of `names`, from `start` on, that is the folder of a program."""
     for at in range(start, len(names)):
         here, in_parent = names[at].lower(), "/".join(names[max(at - 1, 0) : at + 1]).lower()
         if any(fnmatchcase(in_parent if "/" in known else here, known) for known in _PROGRAMS):

@@ -1,4 +1,4 @@
-"""Text tables as spreadsheets save them: their encoding, their separator, and rows of cells."""
+"""Reads text tables as spreadsheets save them: finds encoding and separator, and gives rows of cells."""
 
 import codecs
 import csv
@@ -19,20 +19,20 @@ HEAD_BYTES = 1024  # what `encoding_of` needs to see
 
 
 def encoding_of(head: bytes) -> str:
-    """The codec for a text that begins with `head`: by its byte order mark, by UTF-16's zero bytes, else UTF-8."""
+    """The codec of a text that begins with `head`: by its byte order mark, by UTF-16's zero bytes, otherwise UTF-8."""
     if marked := next((codec for mark, codec in _MARKS.items() if head.startswith(mark)), None):
         return marked
     even, odd = (head[start:HEAD_BYTES:2].count(0) for start in (0, 1))
-    if max(even, odd) * 8 > min(len(head), HEAD_BYTES):  # without a mark: every other byte of ASCII text is zero
+    if max(even, odd) * 8 > min(len(head), HEAD_BYTES):  # UTF-16 without a mark: every other byte of ASCII text is 0
         return "utf-16-be" if even > odd else "utf-16-le"
     return "utf-8-sig"
 
 
 def read_cells(stream: TextIO, columns: Collection[str]) -> Iterator[tuple[int, list[str]]]:
-    """Each row that is not blank, with the number of its last line; the first is the header. Raises csv.Error.
+    """Each row that is not blank, with the number of its last line. The first is the header. Raises csv.Error.
 
-    The separator is what a line `sep=` says, or of comma, semicolon and tab the one that gives the header a column with
-    a name in `columns` (in any case), and the most columns. `stream` is open with newline="".
+    A line `sep=` names the separator. Otherwise it is the one of comma, semicolon and tab that gives the header a
+    column of `columns`, in upper or lower case, and the most columns. Open `stream` with newline="".
     """
     skipped, first = 0, stream.readline()
     separator = ""
