@@ -5,12 +5,10 @@ Imports nothing of the gateway, whose metrics, threads and connections do not co
 """
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import fields
@@ -25,6 +23,7 @@ from serving.decoding.limits import Limits
 from serving.decoding.messages import GRANTED, HEAD_SIZE, Kind, pack, unpack_head
 from serving.logged_warnings import log_warnings
 from serving.memory import return_large_blocks
+from serving.parent_death import end_with
 
 try:
     import resource
@@ -32,8 +31,6 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 logger = logging.getLogger("labelwise.decoder")
-
-_PR_SET_PDEATHSIG = 1
 
 
 class _Denied(Exception):
@@ -43,7 +40,7 @@ class _Denied(Exception):
 def main(parent: int) -> None:
     """Work until the pipes end. `parent` is the process id of whoever started this one."""
     _outlive_signals()
-    _end_with(parent)
+    end_with(parent)  # also during a photo, when it does not see the end of the pipes
     return_large_blocks()
     incoming, outgoing = os.dup(0), os.dup(1)
     os.dup2(2, 1)  # what a library prints must not get among the messages
@@ -56,14 +53,6 @@ def _outlive_signals() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def _end_with(parent: int) -> None:
-    """Also in the middle of a photo, where the end of the pipes is not seen (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit()
 
 
 class _Decoder:

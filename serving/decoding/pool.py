@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.errors import LabelwiseError
+from serving.backoff import Backoff
 from serving.decoding.decoder_process import DecoderEnded, DecoderProcess, Job
 from serving.decoding.limits import Limits
 from serving.decoding.pixel_budget import PixelBudget
@@ -22,7 +23,6 @@ Decoded = tuple[dict[str, Any], NDArray[np.uint8]]
 
 _GRACE = 1.0  # seconds that a photo nobody waits for has left: a new process costs more than most photos
 _AT_ONCE = 1_000_000  # pixels that a photo may hold without asking: most photos need no more
-_RESTART_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, after ever more failed starts
 
 
 class PoolClosed(Exception):
@@ -107,21 +107,22 @@ class DecoderPool:
 
     async def _keep(self, process: DecoderProcess) -> None:
         """Offer the process, and another whenever one has ended."""
-        failures = 0
+        backoff = Backoff()
         while True:
+            delay = 0.0
             try:
                 await process.ready
-                failures = 0
+                backoff = Backoff()
                 self._offer(process)
                 await process.ended.wait()
             except DecoderEnded as error:
-                failures = min(failures + 1, len(_RESTART_DELAYS) - 1)
-                logger.error("%s at its start; another starts in %g s", error, _RESTART_DELAYS[failures])
+                delay = backoff.after(0)
+                logger.error("%s at its start; another starts in %g s", error, delay)
             finally:
                 self.processes.discard(process)
                 if process in self._idle:
                     self._idle.remove(process)
-            await asyncio.sleep(_RESTART_DELAYS[failures])
+            await asyncio.sleep(delay)
             process = self._new_process()
 
     def _offer(self, process: DecoderProcess) -> None:

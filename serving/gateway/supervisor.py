@@ -22,6 +22,7 @@ from typing import Any
 from prometheus_client.multiprocess import mark_process_dead
 
 from labelwise.errors import LabelwiseError
+from serving.backoff import Backoff
 from serving.engines import create_local_triton
 from serving.gateway.listener import announce
 from serving.gateway.observe.logs import configure_logging
@@ -34,8 +35,6 @@ from serving.temporary import TemporaryFolder
 
 logger = logging.getLogger("labelwise.workers")
 
-_RESTART_DELAYS = (1.0, 30.0)  # seconds: the first, then doubled up to the second
-_STABLE_AFTER = 60.0  # seconds; a worker that lived longer is replaced after the first delay again
 _CLOSE_WITHIN = 20.0  # seconds for engines and traces, after the time that accepted requests have
 _READY, _FAILED, _RESTART_TRITON = "ready", "failed", "restart"
 
@@ -98,8 +97,7 @@ class _KeptWorker:
         self.started, self.failure = asyncio.Event(), ""
 
     async def keep(self) -> None:
-        first, longest = _RESTART_DELAYS
-        delay = first
+        backoff = Backoff()
         while True:
             began = time.monotonic()
             process = self._start()
@@ -109,12 +107,10 @@ class _KeptWorker:
                 self.failure = self._why or f"A worker ended at its start ({process.exitcode}); the log says why."
                 self.started.set()
                 return
-            if time.monotonic() - began > _STABLE_AFTER:
-                delay = first
+            delay = backoff.after(time.monotonic() - began)
             why = f": {self._why}" if self._why else ""
             logger.error("worker %d ended (%s)%s; another starts in %g s", process.pid, process.exitcode, why, delay)
             await asyncio.sleep(delay)
-            delay = min(2 * delay, longest)
 
     async def end(self, within: float) -> None:
         """Lets the process finish the requests that it accepted, and kills it after `within` seconds."""

@@ -11,21 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
+from serving import parent_death
 
 _LONGEST_LOG_LINE = 1 << 20  # bytes
-
-# Becomes Triton, after asking the kernel to kill it with its parent; PR_SET_PDEATHSIG (1) survives the exec. A
-# `preexec_fn` would run Python in a fork of a threaded process instead. "Parent" is the thread that started it: the
-# event loop's, without which nobody would stop Triton.
-_LAUNCHER = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() == int(sys.argv[1]):  # otherwise the parent died before the line above
-    try:
-        os.execv(sys.argv[2], sys.argv[2:])
-    except OSError as error:
-        sys.exit(f"error: {sys.argv[2]}: {error.strerror}")
-"""
 
 
 class PythonScratch:
@@ -55,9 +43,9 @@ class PythonScratch:
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
-    """Runs `command` in a process group of its own, with its log in one pipe. It is killed where this process ends."""
+    """Run `command` in its own process group, with its log in one pipe. The kernel kills it if this process ends."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command),
+        *(sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *command),
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
