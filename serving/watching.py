@@ -1,10 +1,10 @@
-"""Noticing what is published into a repository, and taken out of it, while it is being served."""
+"""Notices what is published into a repository, and taken out of it, while it is being served."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
@@ -15,13 +15,18 @@ logger = logging.getLogger("labelwise.engine")
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at the repository found: whole versions not seen before, and all that are there at all."""
+    """What one look at the repository found.
+
+    `new` are the whole versions that were not seen before, or have changed; `broken` are those of them that are not
+    whole, with the reason; `present` are all that there are.
+    """
 
     new: tuple[TaggerVersion, ...] = ()
     present: frozenset[VersionKey] = frozenset()
+    broken: Mapping[VersionKey, str] = field(default_factory=dict)
 
     def retired(self, served: Iterable[VersionKey]) -> set[VersionKey]:
-        """Of `served`, what was taken out; never the last version of a name that has only broken ones left."""
+        """Returns those of `served` that were taken out; never the last version of a name with none but broken ones."""
         served = set(served)
         if not self.present:  # a volume that is not mounted, more likely than a wish to serve nothing
             return set()
@@ -30,9 +35,9 @@ class Look:
 
 
 class RepositoryWatch:
-    """Looks at a repository of which the `known` versions were read before; cheap while nothing changes.
+    """Looks at a repository of which the `known` versions were read before. A look is cheap while nothing changes.
 
-    A `silent` one leaves it to another to say what is broken.
+    A `silent` watch logs nothing: somebody else says what is broken.
     """
 
     def __init__(self, path: Path, known: Collection[VersionKey], silent: bool = False) -> None:
@@ -40,16 +45,25 @@ class RepositoryWatch:
         self._complaint = ""
         self._seen = {key: mark for key, mark in self._marks().items() if key in known}
 
-    @property
-    def known(self) -> set[VersionKey]:
-        return set(self._seen)
-
     def look(self) -> Look:
-        """Blocks while it reads what is new. Never raises: what is broken is logged in one line, until it changes."""
+        """Look at the repository; blocks while it reads what is new. Never raises.
+
+        What is broken is logged in one line, and not read again until it changes.
+        """
         marks = self._marks()
-        found = [self._read(key) for key, mark in marks.items() if self._seen.get(key) != mark]
+        new, broken = [], {}
+        for key, mark in marks.items():
+            if self._seen.get(key) == mark:
+                continue
+            try:
+                if version := read_version(self._path, *key):
+                    new.append(version)
+            except (LabelwiseError, OSError) as error:
+                broken[key] = str(error)
+                if not self._silent:
+                    log_broken(key, error)
         self._seen = marks or self._seen
-        return Look(tuple(version for version in found if version), frozenset(marks))
+        return Look(tuple(new), frozenset(marks), broken)
 
     def _marks(self) -> dict[VersionKey, VersionMark]:
         complaint, marks = "", {}
@@ -64,25 +78,17 @@ class RepositoryWatch:
         self._complaint = complaint
         return marks
 
-    def _read(self, key: VersionKey) -> TaggerVersion | None:
-        try:
-            return read_version(self._path, *key)
-        except (LabelwiseError, OSError) as error:
-            if not self._silent:
-                log_broken(key, error)
-            return None
-
 
 def log_broken(key: VersionKey, reason: Exception | str) -> None:
-    """The one line about a version that is not served."""
+    """Log the one line about a version that is not served."""
     logger.error("%s version %d is not served: %s", *key, " ".join(str(reason).split()))
 
 
 async def repeat(action: Callable[[], Awaitable[None]], interval: float) -> None:
-    """Runs `action` every `interval` seconds. A fault in it is logged, and does not end the repetition.
+    """Run `action` every `interval` seconds. An exception in it is logged, and does not end the repetition.
 
-    It runs at multiples of `interval` on the machine's clock, so that all workers of a gateway look at the same moment
-    and serve the same versions.
+    It runs at multiples of `interval` on the machine's clock: all workers of a gateway look at the same moment, and so
+    serve the same versions.
     """
     while True:
         await asyncio.sleep(seconds_to_next(interval, time.monotonic()))

@@ -1,75 +1,130 @@
-"""Keeping a Triton of our own in step with a repository: new versions loaded at once, old ones unloaded when unused."""
+"""Which versions a Triton of our own has: chosen at its start, after a crash, and at each look at the repository."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
 
-from labelwise.errors import RepositoryError
+from labelwise.errors import LabelwiseError, RepositoryError
 from labelwise.repository import TaggerVersion, VersionKey
 from serving.errors import ServingError
 from serving.local_triton.control import TritonControl, UnloadableVersions
-from serving.local_triton.offer import TritonOffer
+from serving.local_triton.view import TritonView
 from serving.onnx_session import load_session
-from serving.watching import log_broken
+from serving.watching import RepositoryWatch, log_broken
 
 logger = logging.getLogger("labelwise.triton")
 
-
-_REST = 30.0  # seconds after which Triton is asked again for what it could not do
+_REST = 30.0  # seconds after which Triton is asked again for what it could not do, if no version is to blame
 
 
 class TritonLoader:
-    """Has `triton` load what is published, and unload it `retire_after` seconds after it was taken out or replaced.
+    """Shows Triton the versions of `repository` that it is to have in `view`, and has `triton` load them.
 
-    It was started with what `offer` shows. `start_again` is called where nothing else helps Triton.
+    A version that was taken out or replaced stays for `retire_after` seconds. `start_again` is called if nothing else
+    helps Triton. `faults` says why versions are not served; each is logged once, and tried again once its files change.
     """
 
     def __init__(
         self,
+        repository: Path,
+        view: TritonView,
         triton: TritonControl,
-        offer: TritonOffer,
         start_again: Callable[[], None],
         retire_after: float,
     ) -> None:
-        self._triton, self._view, self._watch = triton, offer.view, offer.watch
-        self._start_again = start_again
-        self._whole = offer.whole  # what can be loaded, as far as we know
+        self._view, self._triton, self._start_again = view, triton, start_again
+        self._watch = RepositoryWatch(repository, known=())
+        self._whole: set[VersionKey] = set()  # what can be loaded, as far as we know
+        self.faults: dict[VersionKey, str] = {}
         self._retire_after = retire_after
         self._expiry: dict[VersionKey, float] = {}  # of what Triton still has for requests that began with it
         self._rest_until: dict[str, float] = {}
+        self._changing = asyncio.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The taggers that a Triton is to load when it is started."""
+        return self._view.names
+
+    async def prepare(self) -> None:
+        """Show what the repository holds, to a Triton that is not started yet. It judges itself what it can load."""
+        async with self._changing:
+            await self._look(is_tried=False)
+            for name in sorted({name for name, _ in self._whole}):
+                await self._show(name)
+
+    async def leave_out(self, failed: Mapping[VersionKey, str]) -> bool:
+        """Show none of the versions that Triton `failed` to load at its start. Returns False if none of them is shown.
+
+        A start is where Triton finds out: one version takes all versions of its tagger with it, and Triton may hang.
+        """
+        async with self._changing:
+            shown = [key for key in sorted(failed) if key[1] in self._view.versions(key[0])]
+            for key in shown:
+                self._leave_out(key, failed[key])
+            for name in sorted({name for name, _ in shown}):
+                await self._show(name)
+            return bool(shown)
 
     async def reload(self) -> None:
-        """One look at the repository, and what follows from it."""
+        """Look at the repository once, and have Triton do what follows from it."""
         if not await self._triton.is_live():  # it is being started again, with what the view shows
             return
+        async with self._changing:
+            new = await self._look(is_tried=True)
+            for name in sorted({*self._view.names, *(name for name, _ in new)}):
+                fresh = _numbers(new, name)
+                if fresh or self._rest_until.get(name, 0) < time.monotonic():
+                    try:
+                        await self._settle(name, fresh)
+                    except (OSError, RepositoryError) as error:
+                        reason = getattr(error, "strerror", None) or error
+                        self._give_up(name, fresh, f"Triton's copy of it cannot be made: {reason}")
+
+    async def _look(self, *, is_tried: bool) -> set[VersionKey]:
+        """Learn what the repository holds by now. Returns the versions that are new, or new again, and whole."""
         look = await asyncio.to_thread(self._watch.look)
         self._whole -= look.retired(self._whole)  # before the new ones count: they have to load first
-        new = {version.key for version in look.new if await self._can_run(version)}
+        self.faults |= look.broken
+        new = {version.key for version in look.new if await self._can_run(version, is_tried)}
         self._whole |= new
-        for name in sorted({*self._view.names, *(name for name, _ in new)}):
-            if _numbers(new, name) or self._rest_until.get(name, 0) < time.monotonic():
-                await self._settle(name, _numbers(self._whole, name), _numbers(new, name))
+        return new
 
-    async def _can_run(self, version: TaggerVersion) -> bool:
-        """Tried here first: a Triton that fails to load a version may die of it, or hang (seen with 2.51)."""
-        reason = await asyncio.to_thread(self._view.missing_program, *version.key)
+    async def _can_run(self, version: TaggerVersion, is_tried: bool) -> bool:
+        """Check what may kill a Triton, or hang it (2.51 did both): a missing program, a graph that does not load."""
+        self.faults.pop(version.key, None)
         try:
-            await asyncio.to_thread(load_session, version, 1, cpu_only=True)
+            await asyncio.to_thread(self._view.require_programs, *version.key)
+            if is_tried:
+                await asyncio.to_thread(load_session, version, 1, cpu_only=True)
         except RepositoryError as error:
-            reason = str(error)
-        if reason:
-            log_broken(version.key, reason)
-        return reason is None
+            self._leave_out(version.key, str(error))
+            return False
+        return True
 
-    async def _settle(self, name: str, whole: set[int], new: set[int]) -> None:
-        shown = self._view.versions(name)
+    async def _show(self, name: str) -> None:
+        """Show what is wanted or held of a tagger, without a word to Triton."""
+        whole = _numbers(self._whole, name)
+        held = self._view.versions(name) - _numbers(self.faults, name)
+        versions = await asyncio.to_thread(self._view.wanted, name, whole) | held
+        if versions:
+            await asyncio.to_thread(self._view.build, name, versions, whole, frozenset())
+        self._view.exchange(name)
+        await asyncio.to_thread(self._view.discard, name)
+
+    async def _settle(self, name: str, new: set[int]) -> None:
+        """Have Triton load or unload what it has to. Raises OSError or RepositoryError if no view can be made of it."""
+        whole, shown = _numbers(self._whole, name), self._view.versions(name)
         wanted = await asyncio.to_thread(self._view.wanted, name, whole)
         held = frozenset(number for number in shown - wanted if not self._is_expired((name, number)))
         if not wanted | held:
             await self._unload(name)
         elif wanted | held != shown or new & wanted or await asyncio.to_thread(self._view.is_outdated, name, whole):
-            await self._load(name, wanted | held, whole, new)
+            await asyncio.to_thread(self._view.build, name, wanted | held, whole, new)
+            await self._load(name, new)
         self._expiry = {key: until for key, until in self._expiry.items() if key[0] != name or key[1] in held}
         for number in held:
             self._expiry.setdefault((name, number), time.monotonic() + self._retire_after)
@@ -77,30 +132,33 @@ class TritonLoader:
     def _is_expired(self, key: VersionKey) -> bool:
         return self._expiry.get(key, float("inf")) < time.monotonic()
 
-    async def _load(self, name: str, versions: frozenset[int], whole: set[int], new: set[int]) -> None:
-        try:
-            generation = await asyncio.to_thread(self._view.build, name, versions, whole, new)
-        except OSError as error:
-            self._give_up(name, new, f"Triton's copy of it cannot be made: {error.strerror}")
-            return
-        before = self._view.show(name, generation)
+    async def _load(self, name: str, new: set[int]) -> None:
+        """Have Triton load what was built; if it cannot, what it had before."""
+        self._view.exchange(name)
         try:
             await self._triton.load(name)
         except ServingError as error:
-            self._view.show(name, before)
-            guilty = error.numbers - self._view.versions(name) if isinstance(error, UnloadableVersions) else set()
-            self._give_up(name, {*guilty} or new, str(error))
-            if guilty:
-                del self._rest_until[name]  # the others are worth a try at once
+            self._view.exchange(name)
+            self._give_up(name, self._guilty(name, new, error), str(error))
             await self._restore(name)
-            before = generation
-        await asyncio.to_thread(self._view.discard, before)
+        await asyncio.to_thread(self._view.discard, name)
+
+    def _guilty(self, name: str, new: set[int], error: ServingError) -> AbstractSet[int]:
+        """Returns the versions that made the load fail: those that Triton names, or the likeliest.
+
+        New versions have run here before. One that was loaded may have been overwritten in place since.
+        """
+        shown = self._view.versions(name)
+        named = error.numbers - shown if isinstance(error, UnloadableVersions) else frozenset()
+        return named or shown & _numbers(self.faults, name) or new
 
     async def _restore(self, name: str) -> None:
         """A load that failed leaves parts of a tagger loaded and others not."""
         try:
+            if self._view.versions(name) & _numbers(self.faults, name):
+                await self._show(name)
             await (self._triton.load(name) if name in self._view.names else self._triton.unload(name))
-        except ServingError:
+        except (LabelwiseError, OSError):
             self._start_again()
 
     async def _unload(self, name: str) -> None:
@@ -109,17 +167,23 @@ class TritonLoader:
         except ServingError as error:
             self._give_up(name, set(), str(error))
             return
-        await asyncio.to_thread(self._view.discard, self._view.show(name, None))
+        self._view.exchange(name)
+        await asyncio.to_thread(self._view.discard, name)
 
-    def _give_up(self, name: str, new: set[int], reason: str) -> None:
-        """New versions are not tried again until they change; the rest is, after a while. What is loaded stays."""
-        self._rest_until[name] = time.monotonic() + _REST
-        self._whole -= {(name, number) for number in new}
-        for number in new:
-            log_broken((name, number), reason)
-        if not new:
+    def _give_up(self, name: str, guilty: AbstractSet[int], reason: str) -> None:
+        """What is loaded stays. With no version to blame, the same is tried again after a while."""
+        for number in sorted(guilty):
+            self._leave_out((name, number), reason)
+        if not guilty:
+            self._rest_until[name] = time.monotonic() + _REST
             logger.warning("Triton cannot change what it has of %s: %s", name, reason)
 
+    def _leave_out(self, key: VersionKey, reason: str) -> None:
+        self._whole.discard(key)
+        if key not in self.faults:
+            log_broken(key, reason)
+        self.faults[key] = reason
 
-def _numbers(keys: set[VersionKey], name: str) -> set[int]:
+
+def _numbers(keys: Iterable[VersionKey], name: str) -> set[int]:
     return {number for other, number in keys if other == name}

@@ -1,4 +1,4 @@
-"""A real NVIDIA Triton as a child process: found, started, watched, started again after a crash, never left behind."""
+"""NVIDIA Triton as a child process: started, watched, started again after a crash, and never left behind."""
 
 import asyncio
 import contextlib
@@ -8,24 +8,23 @@ import secrets
 import signal
 import time
 from asyncio.subprocess import Process
+from collections.abc import Iterable
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
 from labelwise.repository import VersionKey, tagger_of
+from serving.backoff import Backoff
 from serving.local_triton.control import TritonControl
 from serving.local_triton.install import TritonInstall, find_triton, require_plain, trace_arguments
 from serving.local_triton.loader import TritonLoader
 from serving.local_triton.log import first_line, parse_line, parse_unloadable
-from serving.local_triton.offer import TritonOffer
 from serving.local_triton.process import PythonScratch, ended, listens, require_free, start
-from serving.local_triton.view import TritonView
+from serving.local_triton.view import CONFIG_NAME, TritonView
 from serving.temporary import TemporaryFolder
 from serving.watching import repeat
 
 logger = logging.getLogger("labelwise.triton")
 
-_RESTART_DELAYS = (1.0, 30.0)  # seconds: after the second crash in a row, doubled up to the last
-_STABLE_AFTER = 60.0  # seconds of life after which a crash counts as the first again
 _ASK_EVERY = 1.0  # seconds
 _SILENT_AT_MOST = 5  # questions in a row, of a second each: what has too much to do may answer one of them late
 _STUBS_LEAVE_WITHIN = 2.0  # seconds; the Python backend's processes notice Triton's end by themselves
@@ -33,13 +32,13 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 
 class LocalTriton:
-    """Triton serving the taggers of `repository` on this machine for as long as this process wants it.
+    """Serves the taggers of `repository` with a Triton on this machine.
 
-    gRPC and metrics listen on `host`; HTTP is off. A Triton that dies is started again: at once, and if it goes on
-    dying after 1, 2, 4 … 30 seconds. One that gives no sign of life for five seconds is killed, and so started again.
-    Every `reload_interval` seconds (0: never) it is told to load what was published; what was replaced or taken out it
+    gRPC and metrics listen on `host`; HTTP is off. A Triton that dies is started again at once, and after 1, 2, 4 … 30
+    seconds if it goes on dying. One that gives no sign of life for five seconds is killed, and so started again.
+    Every `reload_interval` seconds (0: never) it is told to load what was published. What was replaced or taken out, it
     keeps for `retire_after` seconds more, for requests that began with it.
-    It is stopped by `stop`, and killed by the kernel where this process (or the event loop's thread) ends without.
+    `stop` stops it. If this process (or the event loop's thread) ends without that, the kernel kills it.
     """
 
     def __init__(
@@ -65,22 +64,18 @@ class LocalTriton:
         self._install = install
         self._reload_interval, self._retire_after = reload_interval, retire_after
         self._trace_endpoint = trace_endpoint
-        self._view: TritonView | None = None
         self._workspace: TemporaryFolder | None = None
         self._process: Process | None = None
         self._serves = False  # since `_process` was started
         self._scratch = PythonScratch()
-        self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # how its shared memory is called
+        self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # the prefix of its shared memory's names
         self._control = TritonControl(self.grpc_url, start_timeout)
         self._command: list[str] = []
         self._environment: dict[str, str] = {}
         self._log: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._broken: set[VersionKey] = (
-            set()
-        )  # versions that were not whole at the start, or that Triton could not load
         self._unloadable: dict[VersionKey, str] = {}  # what Triton could not load since it was started, and why
-        self._complaint = ""  # the first error in Triton's log since it was started, else the last line
+        self._complaint = ""  # the first error in Triton's log since it was started, otherwise the last line
 
     @property
     def grpc_url(self) -> str:
@@ -93,7 +88,10 @@ class LocalTriton:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self) -> None:
-        """Start Triton and wait until it serves every model. LabelwiseError has the decisive line of its log."""
+        """Start Triton and wait until it serves every model. Raises LabelwiseError with the decisive line of its log.
+
+        Versions that it cannot load are left out, as long as one is left.
+        """
         install = self._install or find_triton()
         install.require_numpy()
         require_free(self._host, self._grpc_port, "gRPC")
@@ -102,55 +100,57 @@ class LocalTriton:
         self._workspace.takes_along(_SHARED_MEMORY / f"{self._regions}*")
         try:
             require_plain(Path(self._workspace.name))
-            offer = await asyncio.to_thread(self._lay_out, install, Path(self._workspace.name))
-            process = await self._first(offer)
+            loader = await self._lay_out(install, Path(self._workspace.name))
+            await self._launch(loader)
+            if not loader.names:
+                reason = next(reversed(loader.faults.values()), f"{self._repository} holds no tagger")
+                raise LabelwiseError(f"Triton did not start: {reason}")
         except BaseException:
             await self.stop()
             raise
-        self._tasks.append(asyncio.create_task(self._supervise(process)))
+        self._tasks.append(asyncio.create_task(self._supervise(loader)))
         self._tasks.append(asyncio.create_task(self._end_if_silent()))
         if self._reload_interval:
-            loader = TritonLoader(self._control, offer, self.restart, self._retire_after)
             self._tasks.append(asyncio.create_task(repeat(loader.reload, self._reload_interval)))
 
-    def _lay_out(self, install: TritonInstall, workspace: Path) -> TritonOffer:
-        """Backends, environment, command, and what to serve."""
+    async def _lay_out(self, install: TritonInstall, workspace: Path) -> TritonLoader:
+        """Prepare the environment, the command, and what to serve."""
         (workspace / "backends").mkdir()
         self._environment = install.environment()
-        # configs/python.pbtxt where a model has one, its config.pbtxt where it has none
-        config_name = None if install.has_onnxruntime else "python"
-        offer = TritonOffer(self._repository, workspace, config_name)
-        backends = install.lay_out_backends(workspace / "backends")
-        self._view = offer.view
-        self._command = [str(install.binary), *self._arguments(offer.view.repository, backends)]
-        if config_name:
-            self._command.append(f"--model-config-name={config_name}")
-        return offer
+        try:
+            view = TritonView(self._repository, workspace, None if install.has_onnxruntime else "python")
+            loader = TritonLoader(self._repository, view, self._control, self.restart, self._retire_after)
+            await loader.prepare()
+            backends = install.lay_out_backends(workspace / "backends")
+        except OSError as error:
+            raise LabelwiseError(
+                f"Triton's copy of {self._repository} cannot be made in {workspace.parent}: {error.strerror or error}. "
+                "TMPDIR can name another place."
+            ) from error
+        self._command = [str(install.binary), *self._arguments(view.repository, backends)]
+        return loader
 
-    async def _first(self, offer: TritonOffer) -> Process:
-        """The first Triton that serves. What one cannot load is left out for the next, as long as something is left."""
-        self._complaint = offer.complaint
-        while offer.view.names or not offer.broken:
-            process = await self._spawn()
+    async def _launch(self, loader: TritonLoader) -> None:
+        """Start a Triton that serves what `loader` shows. Versions that it cannot load are left out of the next one."""
+        while True:
+            process = await self._spawn(loader.names)
             try:
-                await self._until_serving(process)
+                return await self._until_serving(process)
             except LabelwiseError:
-                shown = offer.view.versions
-                failed = {key: why for key, why in self._unloadable.items() if key[1] in shown(key[0])}
-                if not failed:
+                if not await loader.leave_out(self._unloadable):
                     raise
-                await asyncio.to_thread(offer.leave_out, failed)
-            else:
-                return process
-        raise LabelwiseError(f"Triton did not start: {self._complaint}")
 
     def restart(self) -> None:
-        """End a Triton that can no longer do its work; a new one is started, as after a crash.
+        """End a Triton that can no longer do its work; another is started, as after a crash.
 
-        One that does not serve yet stays: the complaint is of the one before.
+        A Triton that does not serve yet stays: the complaint is about the one before.
         """
-        if self._serves and self._process is not None and self._process.returncode is None:
+        if self._serves:
             self._serves = False
+            self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
@@ -176,6 +176,7 @@ class LocalTriton:
         return [
             *self._control.arguments,
             f"--model-repository={repository}",
+            f"--model-config-name={CONFIG_NAME}",
             f"--backend-directory={backends}",
             "--model-control-mode=explicit",
             "--disable-auto-complete-config",
@@ -192,9 +193,8 @@ class LocalTriton:
             *(() if self._trace_endpoint is None else trace_arguments(self._trace_endpoint)),
         ]
 
-    async def _spawn(self) -> Process:
+    async def _spawn(self, names: Iterable[str]) -> Process:
         self._complaint, self._unloadable = "nothing in its log", {}
-        names = self._view.names if self._view else ()
         command = [*self._command, *(f"--load-model={name}" for name in names)]
         self._scratch = PythonScratch()
         process = await start(command, self._environment)
@@ -208,8 +208,7 @@ class LocalTriton:
         deadline = time.monotonic() + self._start_timeout
         while not (await listens(self._host, self._metrics_port) and await self._control.is_live()):
             if self._unloadable and process.returncode is None:  # it may hang when it ends by itself
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                self._kill()
                 await ended(process, self._stop_timeout)
             if process.returncode is not None:
                 await self._clear_away(process)  # reads the log to its end
@@ -221,28 +220,24 @@ class LocalTriton:
         if self._workspace is not None and (scratch := self._scratch.find()):
             self._workspace.takes_along(scratch)
 
-    async def _supervise(self, process: Process) -> None:
-        first, longest = _RESTART_DELAYS
-        delay = 0.0
+    async def _supervise(self, loader: TritonLoader) -> None:
+        backoff = Backoff(at_once=True)
         while True:
-            started = time.monotonic()
+            process, started = self._process, time.monotonic()
+            assert process is not None
             await ended(process, float("inf"))
             died = time.monotonic()
             await self._clear_away(process, at_once=True)
-            if died - started > _STABLE_AFTER:
-                delay = 0.0
+            delay = backoff.after(died - started)
             logger.error("Triton ended (exit status %s) and is started again in %g s", process.returncode, delay)
             await asyncio.sleep(delay)
-            delay = min(max(2 * delay, first), longest)
             try:
-                process = await self._spawn()
-                await self._until_serving(process)
+                await self._launch(loader)
             except OSError as error:  # such as no memory for one more process: the next round tries again
                 logger.error("Triton cannot be started: %s", error.strerror)
             except LabelwiseError as error:
                 logger.error("%s", error)
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                self._kill()
             else:
                 logger.info("Triton serves again, %.1f s after the one before ended", time.monotonic() - died)
 

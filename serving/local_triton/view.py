@@ -1,16 +1,21 @@
-"""The repository as a Triton of our own sees it: exactly the versions it shall load, of which no export takes one away.
+"""The repository as a Triton of our own sees it: the versions that it is to load, and no others.
 
-    repository/NAME_model -> ../generations/000007/NAME_model      and so for each part of each tagger
+    repository/NAME_model    what Triton loads; the same for each part of each tagger
+    aside/NAME_model         the next state while it is built; after `exchange`, the state before
 
-A generation is one state of one tagger: its versions as hard links where possible, and its configurations, which load
-all that is in it. The next one is built aside, shown in one go, and taken back where Triton cannot load it; a Triton
-that is started again finds what was shown last.
+The versions are hard links where possible, so they stay although an export takes them out of the source. A state is
+built aside and shown in one go; if Triton cannot load it, a second `exchange` takes it back. A Triton that is started
+again loads what is shown.
+
+Triton alone cannot do this (tried with 2.51). It unloads a version at the first load that finds its folder gone, and
+requests that began with it fail. At a start, one broken version takes the others of its tagger with it. A configuration
+sent with a load could choose the versions, but it keeps none whose folder is gone, a crash forgets it, and it is sent
+for one model at a time: between two of them the ensemble answers nobody.
 """
 
-import contextlib
-import itertools
 import os
 import shutil
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,149 +23,149 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from labelwise.errors import LabelwiseError
+from labelwise.errors import LabelwiseError, RepositoryError
 from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, model_names
 from labelwise.spec import SPEC_FILE, TaggerSpec
 
-_CONFIGS = "configs"  # of `tritonserver --model-config-name`
-_Mark = tuple[object, ...]
+CONFIG_NAME = "labelwise"  # for --model-config-name: the configurations written here; those of the source stay beside
+_CONFIGS = "configs"  # the folder of configurations that are chosen by name
 
 
 @dataclass(frozen=True)
-class Generation:
-    """One state of one tagger; `mark` tells whether the files beside its versions were replaced since."""
+class _State:
+    """The `versions` of one tagger; `mark` differs once the files beside them have been replaced."""
 
-    folder: Path
     versions: frozenset[int]
-    mark: _Mark
+    mark: tuple[object, ...]
 
 
 class TritonView:
-    """Of the repository `source`, under the empty `folder`; its methods block, and raise OSError where disks are full.
+    """A view of the repository `source` under the empty `folder`. Its methods block, and raise OSError on a full disk.
 
-    `config_name` is that of Triton's --model-config-name, if it has one.
+    Where a model of `source` has a configuration `config_name`, that one counts.
     """
 
     def __init__(self, source: Path, folder: Path, config_name: str | None) -> None:
         self._source, self._config_name = source, config_name
-        self.repository = folder / "repository"
-        self._generations = folder / "generations"
+        self.repository, self._aside = folder / "repository", folder / "aside"
         self.repository.mkdir()
-        self._generations.mkdir()
-        self._numbers = itertools.count(1)
-        self._shown: dict[str, Generation] = {}
+        self._aside.mkdir()
+        self._shown: dict[str, _State] = {}
+        self._beside: dict[str, _State] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._shown)
 
     def versions(self, name: str) -> frozenset[int]:
-        """Those that Triton has, or had to load."""
+        """Returns the versions that are shown to Triton."""
         return self._shown[name].versions if name in self._shown else frozenset()
 
-    def wanted(self, name: str, whole: set[int]) -> frozenset[int]:
-        """Those of the `whole` versions that the operator's version policy has loaded."""
-        config = _read(self._config(self._base(name, whole) / model_names(name).model))
-        policy = config.version_policy if config else model_config_pb2.ModelVersionPolicy()
+    def wanted(self, name: str, whole: AbstractSet[int]) -> frozenset[int]:
+        """Returns those of the `whole` versions that the operator's version policy selects."""
+        if not whole:
+            return frozenset()
+        policy = self._config(self._base(name, whole) / model_names(name).model).version_policy
         if policy.HasField("specific"):
-            return frozenset(whole.intersection(policy.specific.versions))
+            return frozenset(whole).intersection(policy.specific.versions)
         newest = len(whole) if policy.HasField("all") else max(1, policy.latest.num_versions)
         return frozenset(sorted(whole)[-newest:])
 
-    def missing_program(self, name: str, number: int) -> str | None:
-        """A version's program that is not there: Triton's Python backend hangs where it looks for one."""
-        names = model_names(name)
-        for part in (names.decode, names.model):
-            config = _read(self._config(self._source / part))
+    def require_programs(self, name: str, number: int) -> None:
+        """Raises RepositoryError if a program of the version is missing: Triton's Python backend hangs without it."""
+        for part in model_names(name):
             program = f"{part}/{number}/model.py"
-            if config and config.backend == "python" and not (self._source / program).is_file():
-                return f"{program} is missing"
-        return None
+            if self._config(self._source / part).backend == "python" and not (self._source / program).is_file():
+                raise RepositoryError(f"{program} is missing")
 
-    def is_outdated(self, name: str, whole: set[int]) -> bool:
+    def is_outdated(self, name: str, whole: AbstractSet[int]) -> bool:
         """Whether the files beside the versions have been replaced: they follow a new version, a moment later."""
         return self._base(name, whole) == self._source and self._shown[name].mark != _mark(self._source, name)
 
-    def build(self, name: str, versions: frozenset[int], whole: set[int], anew: set[int]) -> Generation:
-        """The next generation, not shown yet; `anew` are versions to take from the source though they are here."""
+    def build(self, name: str, versions: frozenset[int], whole: AbstractSet[int], fresh: AbstractSet[int]) -> None:
+        """Build the next state aside. The `fresh` versions come from the source although they are shown already."""
+        self.discard(name)
         base = self._base(name, whole)
-        folder = self._generations / f"{next(self._numbers):06}"
-        generation = Generation(folder, versions, _mark(base, name))
+        mark = _mark(base, name)
         for part in model_names(name):
-            (folder / part).mkdir(parents=True)
-            self._copy_shared(base / part, folder / part, versions)
-            for number in versions:
-                older = self._shown[name].folder if number in self.versions(name) - anew else self._source
-                if (older / part / str(number)).is_dir():
-                    shutil.copytree(older / part / str(number), folder / part / str(number), copy_function=_link)
-        return generation
-
-    def show(self, name: str, generation: Generation | None) -> Generation | None:
-        """From now on Triton loads this one, or nothing under that name. Returns what it loaded before."""
-        before = self._shown.pop(name, None)
-        for part in model_names(name):
-            link = self.repository / part
-            if generation is None:
-                link.unlink(missing_ok=True)
-            else:
-                aside = self._generations / f"{part}.link"
-                aside.symlink_to(generation.folder / part)
-                aside.replace(link)
-        if generation is not None:
-            self._shown[name] = generation
-        return before
-
-    def discard(self, generation: Generation | None) -> None:
-        """Away with one that is not shown."""
-        if generation is not None:
-            shutil.rmtree(generation.folder, ignore_errors=True)
-
-    def _base(self, name: str, whole: set[int]) -> Path:
-        """Where the files beside the versions are taken from: the source, unless they describe a broken version."""
-        shown = self._shown.get(name)
-        if shown is None:
-            return self._source
-        with contextlib.suppress(LabelwiseError):
-            if TaggerSpec.read(self._source / name / SPEC_FILE).version in whole:
-                return self._source
-        return shown.folder
-
-    def _config(self, part: Path) -> Path:
-        custom = part / _CONFIGS / f"{self._config_name}.pbtxt"
-        return custom if custom.is_file() else part / CONFIG_FILE
-
-    def _copy_shared(self, source: Path, target: Path, versions: frozenset[int]) -> None:
-        """The files beside the versions; of the configurations, those that would load the newest load all there is.
-
-        An ensemble that is for a version that is left out is made one for the newest of `versions`.
-        """
-        for file in _shared_files(source):
-            copy = target / file.relative_to(source)
-            copy.parent.mkdir(exist_ok=True)
-            config = _read(file) if file.suffix == ".pbtxt" else None
-            if config is not None and config.platform == "ensemble" and versions.isdisjoint(_pinned(config)):
-                _pin(config, TaggerSpec.read(source / str(max(versions))))
-                copy.write_text(text_format.MessageToString(config), "utf-8")
-            elif config is None or config.platform == "ensemble" or config.version_policy.HasField("specific"):
+            folder = self._aside / part
+            folder.mkdir()
+            for file in _shared_files(base / part):
+                copy = folder / file.relative_to(base / part)
+                copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)  # no link: unlike the versions, these may be overwritten in place
-            else:
-                config.version_policy.all.SetInParent()
-                copy.write_text(text_format.MessageToString(config), "utf-8")
+            for number in versions:
+                older = self.repository if number in self.versions(name) - fresh else self._source
+                if (older / part / str(number)).is_dir():
+                    shutil.copytree(older / part / str(number), folder / str(number), copy_function=_link)
+            self._write_config(folder, versions)
+        self._beside[name] = _State(versions, mark)
+
+    def exchange(self, name: str) -> None:
+        """Show what lies aside, which may be nothing, and put aside what was shown."""
+        for part in model_names(name):
+            shown, aside, spare = self.repository / part, self._aside / part, self._aside / f"{part}.spare"
+            for old, new in ((shown, spare), (aside, shown), (spare, aside)):
+                if old.exists():
+                    old.rename(new)
+        before, after = self._shown.pop(name, None), self._beside.pop(name, None)
+        if before:
+            self._beside[name] = before
+        if after:
+            self._shown[name] = after
+
+    def discard(self, name: str) -> None:
+        """Remove what lies aside."""
+        self._beside.pop(name, None)
+        for part in model_names(name):
+            shutil.rmtree(self._aside / part, ignore_errors=True)
+
+    def _base(self, name: str, whole: AbstractSet[int]) -> Path:
+        """Where the files beside the versions come from: the source, unless they describe a broken version."""
+        if name in self._shown:
+            try:
+                described = TaggerSpec.read(self._source / name / SPEC_FILE).version
+                for part in model_names(name):
+                    self._config(self._source / part)
+            except LabelwiseError:
+                return self.repository
+            if described not in whole:
+                return self.repository
+        return self._source
+
+    def _config(self, model: Path) -> Any:
+        """Returns the operator's configuration of a model. Raises RepositoryError if it cannot be read."""
+        file = model / _CONFIGS / f"{self._config_name}.pbtxt"
+        if not file.is_file():
+            file = model / CONFIG_FILE
+        try:
+            return text_format.Parse(file.read_text("utf-8"), model_config_pb2.ModelConfig())
+        except OSError as error:
+            raise RepositoryError(f"{model.name}/{file.name} cannot be read: {error.strerror}.") from error
+        except (ValueError, text_format.ParseError) as error:
+            raise RepositoryError(f"{model.name}/{file.name} is not a Triton configuration: {error}") from error
+
+    def _write_config(self, folder: Path, versions: frozenset[int]) -> None:
+        """Write the configuration that loads `versions`. If the ensemble is for none of them, it gets the newest."""
+        config = self._config(folder)
+        if config.platform == "ensemble":
+            if versions.isdisjoint(config.version_policy.specific.versions):
+                _pin(config, TaggerSpec.read(folder / str(max(versions))))
+        elif not config.version_policy.HasField("specific"):
+            config.version_policy.all.SetInParent()
+        (folder / _CONFIGS).mkdir(exist_ok=True)
+        (folder / _CONFIGS / f"{CONFIG_NAME}.pbtxt").write_text(text_format.MessageToString(config), "utf-8")
 
 
-def _shared_files(part: Path) -> list[Path]:
-    return [
-        file for folder in (part, part / _CONFIGS) if folder.is_dir() for file in folder.iterdir() if file.is_file()
-    ]
+def _shared_files(model: Path) -> list[Path]:
+    """The files beside the versions."""
+    beside = [child for child in model.glob("*") if not child.name.isdecimal()]
+    return [file for child in beside for file in (child, *child.rglob("*")) if file.is_file()]
 
 
-def _mark(base: Path, name: str) -> _Mark:
+def _mark(base: Path, name: str) -> tuple[object, ...]:
     files = sorted(file for part in model_names(name) for file in _shared_files(base / part))
     return tuple((file.relative_to(base), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
-
-
-def _pinned(config: Any) -> set[int]:
-    return set(config.version_policy.specific.versions)
 
 
 def _pin(config: Any, spec: TaggerSpec) -> None:
@@ -170,14 +175,6 @@ def _pin(config: Any, spec: TaggerSpec) -> None:
         step.model_version = spec.version
     if CONTRACT_PARAMETER in config.parameters:
         config.parameters[CONTRACT_PARAMETER].string_value = spec.model_dump_json()
-
-
-def _read(config: Path) -> Any:
-    """Triton's own message; None for what cannot be read, of which Triton says more than we could."""
-    try:
-        return text_format.Parse(config.read_text("utf-8"), model_config_pb2.ModelConfig())
-    except (OSError, ValueError, text_format.ParseError):
-        return None
 
 
 def _link(source: str | Path, target: str | Path) -> None:

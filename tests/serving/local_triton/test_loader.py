@@ -99,10 +99,9 @@ async def test_it_follows_versions_and_taggers_and_its_own_clients_notice_nothin
 
 
 async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart(
-    changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where only Triton finds the fault, which may kill it: it comes back with what it had."""
-    monkeypatch.setattr("serving.local_triton.loader._REST", 3.0)
+    """Also if only Triton finds the fault, which may kill it: it comes back with what it had."""
     repository, triton = changing
     async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
         publish_next(repository, keep=1, broken=True)
@@ -144,3 +143,31 @@ async def test_a_program_that_only_triton_finds_broken_delays_no_good_version(
         await until_served(client, "scenes", [])
         await until_served(client, "scenes", [3])
         assert caplog.text.count("is not served") == 1
+
+
+async def test_a_version_that_stops_being_loadable_takes_no_other_down(
+    changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its file is overwritten in place, which Triton notices only when it has to load the version again."""
+    repository, triton = changing
+    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
+        publish_next(repository)
+        await until_served(client, "scenes", [2])
+        await overwritten(repository, 2, caplog)
+        assert await versions(client, "scenes_model") == [1, 2]
+        assert triton.pid is not None
+        os.kill(triton.pid, signal.SIGKILL)
+        await until_served(client, "scenes", [])
+        await until_served(client, "scenes", [1])
+        assert await versions(client, "scenes_model") == [1]
+        await overwritten(repository, 1, caplog)
+        publish_next(repository)
+        await until_served(client, "scenes", [3])
+        await until_served(client, "scenes_model", [3])
+        assert caplog.text.count("is not served") == 2
+
+
+async def overwritten(repository: Path, version: int, caplog: pytest.LogCaptureFixture) -> None:
+    (repository / f"scenes_model/{version}/model.onnx").write_bytes(b"not a graph")
+    said = f"scenes version {version} is not served"
+    await asyncio.to_thread(until, lambda: said in caplog.text)

@@ -222,10 +222,10 @@ def test_start_that_takes_too_long(repository: Path) -> None:
     assert_fails_in_one_line(local_triton(repository, start_timeout=0.1), "not ready within 0.1 s")
 
 
-def test_binary_that_is_none(tmp_path: Path) -> None:
+def test_a_binary_that_does_not_exist(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "python").mkdir()
     install = TritonInstall(tmp_path / "tritonserver", tmp_path)
-    triton = LocalTriton(tmp_path, grpc_port=free_port(), metrics_port=free_port(), install=install)
+    triton = LocalTriton(repository, grpc_port=free_port(), metrics_port=free_port(), install=install)
     assert_fails_in_one_line(triton, "did not start", "tritonserver")
 
 
