@@ -22,7 +22,7 @@ from export.precision import convert
 from export.precision.int8 import MOST_PHOTOS
 from export.run import Source
 from export.tolerances import Precision
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from labelwise.version import VERSION
 
 BATCHES = (1, 8)
@@ -78,20 +78,20 @@ class _Graph:
 def bench_precisions(source: Source, evidence: Evidence, threads: int | None = None) -> Measurements:
     """Write the source's graph in every precision (int8 where there are photos to calibrate with), and run them in
     turn, so that whatever else the machine does strikes all alike. LabelwiseError as for an export."""
-    spec = source.spec.model_copy(update={"name": source.spec.name or "bench"})
+    spec = source.spec
     photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8") if photos else ("fp32", "fp16")
     pictures = photos or pictures_for(spec, None)
     with tempfile.TemporaryDirectory() as folder:
         original = Path(folder) / "original.onnx"
-        source.write(spec, original)
+        source.write("bench", 1, original)
         graphs = [_graph(original, spec, precision, photos, evidence.data, threads or 0) for precision in precisions]
     rows = [row for batch in BATCHES if batch <= spec.max_batch for row in _measure(graphs, batch, pictures)]
     return Measurements(rows, _machine(threads))
 
 
 def _graph(
-    original: Path, spec: TaggerSpec, precision: Precision, photos: Pictures | None, data: str | None, threads: int
+    original: Path, spec: TrainedSpec, precision: Precision, photos: Pictures | None, data: str | None, threads: int
 ) -> _Graph:
     file = Path(shutil.copyfile(original, original.with_name(f"{precision}.onnx")))
     convert(file, spec, precision, photos)

@@ -10,7 +10,7 @@ from torch import nn
 from export.metadata import describe
 from export.onnx_file import OPSET, Outputs, Pixels, Runner, save_model
 from export.simplify import simplify
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.model import TaggerNetwork
 
 
@@ -29,10 +29,10 @@ class ServingGraph(nn.Module):
         return (scores, output.embeddings, output.attention) if self.tagger.label_level else (scores,)
 
 
-def write_onnx(tagger: TaggerNetwork, spec: TaggerSpec, file: Path) -> None:
+def write_onnx(tagger: TaggerNetwork, spec: TrainedSpec, name: str, version: int, file: Path) -> None:
     """Export with a dynamic batch and the contract's tensor names; what the tagger is goes into the metadata.
 
-    `spec.weights_sha256` is still that of the checkpoint. Raises GraphError; OSError where the disk will not take it.
+    `name` and `version` are those that it is published under. Raises GraphError, and OSError if the disk is full.
     """
     example = torch.zeros(2, *spec.input.shape, dtype=torch.uint8)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node that it does not fold
@@ -49,11 +49,11 @@ def write_onnx(tagger: TaggerNetwork, spec: TaggerSpec, file: Path) -> None:
             verbose=False,
         )
     model = simplify(program.model_proto)
-    describe(model, spec, source_sha256=spec.weights_sha256, versions={"torch": torch.__version__.partition("+")[0]})
+    describe(model, spec, name, version, {"torch": torch.__version__.partition("+")[0]})
     save_model(model, file)
 
 
-def checkpoint_runner(tagger: TaggerNetwork, spec: TaggerSpec) -> Runner:
+def checkpoint_runner(tagger: TaggerNetwork, spec: TrainedSpec) -> Runner:
     """The checkpoint itself, as a function of pixels: what the exported graph is compared with."""
     graph = ServingGraph(tagger).eval()
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from export.onnx_file import Runner
 from labelwise.errors import DataError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from labelwise.tagging import judge
 from training.data import EvalBatches, read_data
 from training.metrics import average_precisions
@@ -34,7 +34,7 @@ class LabelledChange:
         )
 
 
-def labelled_change(data: str, spec: TaggerSpec, reference: Runner, graph: Runner) -> LabelledChange:
+def labelled_change(data: str, spec: TrainedSpec, reference: Runner, graph: Runner) -> LabelledChange:
     """Score the val photos of `data`, in any layout that training reads, with both. DataError."""
     ours, theirs, targets = _score(data, spec, (reference, graph))
     changed = count_changed(ours, theirs, np.array(spec.thresholds))
@@ -46,13 +46,13 @@ def count_changed(ours: Scores, theirs: Scores, thresholds: NDArray[np.float64])
     return int((judge(ours, thresholds)[1] != judge(theirs, thresholds)[1]).any(axis=1).sum())
 
 
-def labelled_map(data: str, spec: TaggerSpec, graph: Runner) -> tuple[float, int]:
+def labelled_map(data: str, spec: TrainedSpec, graph: Runner) -> tuple[float, int]:
     """mAP, 0..1, of the graph alone on the val photos of `data`, and how many these are. DataError."""
     scores, targets = _score(data, spec, (graph,))
     return _map(scores, targets), len(targets)
 
 
-def _score(data: str, spec: TaggerSpec, runners: tuple[Runner, ...]) -> list[Scores]:
+def _score(data: str, spec: TrainedSpec, runners: tuple[Runner, ...]) -> list[Scores]:
     """The scores of each runner, then the targets, each [n, l]; every photo is decoded once."""
     seed = spec.training.get("seed")  # unsplit data is split as for training, so that no photo was trained on
     photos = read_data(data, seed if isinstance(seed, int) else 0).select(spec.labels).val

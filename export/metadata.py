@@ -4,19 +4,20 @@ import json
 
 import onnx
 
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
+from labelwise.version import VERSION
 
 _PREFIX = "labelwise."
 
 
-def describe(model: onnx.ModelProto, spec: TaggerSpec, source_sha256: str, versions: dict[str, str]) -> None:
+def describe(model: onnx.ModelProto, spec: TrainedSpec, name: str, version: int, libraries: dict[str, str]) -> None:
     """Write the contract into `model`, and take out every trace of the source code and machine it was made with.
 
-    `source_sha256` is the hash of the weights it was exported from, `versions` those of the libraries that did it.
+    `name` and `version` are those that it is published under, `libraries` the versions of what exported it.
     """
-    model.producer_name, _, model.producer_version = spec.producer.partition(" ")
-    model.model_version = spec.version
-    model.graph.name = spec.name
+    model.producer_name, model.producer_version = "labelwise", VERSION
+    model.model_version = version
+    model.graph.name = name
     model.doc_string = model.graph.doc_string = ""
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]
@@ -27,13 +28,13 @@ def describe(model: onnx.ModelProto, spec: TaggerSpec, source_sha256: str, versi
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     facts = {
-        "name": spec.name,
-        "version": spec.version,
+        "name": name,
+        "version": version,
         "labels": list(spec.labels),
         "thresholds": list(spec.thresholds),
         "image": spec.image.model_dump(),
-        "source_sha256": source_sha256,
-        "versions": {"onnx": onnx.__version__, **versions},
+        "source_sha256": spec.weights_sha256,
+        "versions": {"onnx": onnx.__version__, **libraries},
     }
     onnx.helper.set_model_props(model, {_PREFIX + key: json.dumps(value) for key, value in facts.items()})
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TaggerSpec, TensorSpec
+from labelwise.spec import TensorSpec, TrainedSpec
 
 OPSET = 18  # what `labelwise export` writes, and what it tells others to
 
@@ -88,7 +88,7 @@ def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
         raise GraphError(f"ONNX Runtime cannot load the graph: {message}.") from error
 
 
-def session_runner(session: ort.InferenceSession, spec: TaggerSpec, outputs: tuple[str, ...] = ()) -> Runner:
+def session_runner(session: ort.InferenceSession, spec: TrainedSpec, outputs: tuple[str, ...] = ()) -> Runner:
     """The published graph as a function of pixels to some outputs, or all; onnxruntime's errors become GraphError."""
     names = outputs or spec.output_names
 
@@ -102,7 +102,7 @@ def session_runner(session: ort.InferenceSession, spec: TaggerSpec, outputs: tup
     return run
 
 
-def signature_faults(model: onnx.ModelProto, spec: TaggerSpec) -> list[str]:
+def signature_faults(model: onnx.ModelProto, spec: TrainedSpec) -> list[str]:
     """In what the graph's inputs and outputs are not the contract's, or cannot take any batch; empty if in nothing."""
     wanted = [(spec.input, graph_inputs(model)), *((output, list(model.graph.output)) for output in spec.outputs)]
     faults = [fault for tensor, values in wanted if (fault := _tensor_fault(tensor, values))]

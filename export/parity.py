@@ -11,7 +11,7 @@ from export.onnx_file import GraphError, Outputs, Runner, load_structure, open_s
 from export.pictures import Pictures
 from export.tolerances import TOLERANCES, Precision, Tolerance
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 
 REFERENCE_BATCH = 16
 
@@ -42,7 +42,7 @@ class Difference:
 def check_parity(
     reference: Runner,
     called: str,
-    spec: TaggerSpec,
+    spec: TrainedSpec,
     file: Path,
     pictures: Pictures,
     precision: Precision = "fp32",
@@ -69,7 +69,7 @@ def check_parity(
 
 
 def compare(
-    expected: Outputs, actual: Runner, spec: TaggerSpec, pictures: Pictures, precision: Precision
+    expected: Outputs, actual: Runner, spec: TrainedSpec, pictures: Pictures, precision: Precision
 ) -> list[Difference]:
     """The largest difference to the outputs `expected` of all pictures, of each output at each batch size."""
     return [
@@ -101,7 +101,7 @@ def batches_to_try(pictures: Pictures, size: int, largest: int) -> Iterator[list
 
 
 def _largest(
-    expected: Outputs, actual: Runner, spec: TaggerSpec, pictures: Pictures, size: int, precision: Precision
+    expected: Outputs, actual: Runner, spec: TrainedSpec, pictures: Pictures, size: int, precision: Precision
 ) -> list[Difference]:
     worst: dict[str, Difference] = {}
     for rows in batches_to_try(pictures, size, spec.max_batch):

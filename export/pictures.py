@@ -9,7 +9,7 @@ import numpy as np
 from export.onnx_file import Pixels
 from labelwise.errors import DataError
 from labelwise.image import SUFFIXES, ImageError, load_pixels
-from labelwise.spec import ImageSpec, TaggerSpec
+from labelwise.spec import ImageSpec, TrainedSpec
 
 _AT_MOST = 64  # a check runs each photo several times
 
@@ -40,7 +40,7 @@ class Pictures:
             yield [row % len(self.names) for row in range(start, start + size)]
 
 
-def pictures_for(spec: TaggerSpec, images: Path | None, at_most: int = _AT_MOST) -> Pictures:
+def pictures_for(spec: TrainedSpec, images: Path | None, at_most: int = _AT_MOST) -> Pictures:
     """Photos in the folder or list `images`, an even sample of them; without it test pictures. DataError."""
     if images is None:
         return drawn_pictures(spec.image, min(spec.max_batch, at_most))

@@ -26,7 +26,7 @@ from export.whole import require_no_strangers, require_whole
 from labelwise.errors import RepositoryError
 from labelwise.locking import locked_folder
 from labelwise.repository import CONFIG_FILE, WEIGHTS_FILE, model_names, version_folders
-from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec
+from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec, TrainedSpec
 
 # Triton reads configs/NAME.pbtxt instead of config.pbtxt where it is started with --model-config-name=NAME.
 CUSTOM_CONFIGS = "configs"
@@ -103,18 +103,18 @@ def next_version(repository: Path, name: str) -> int:
     return newest + 1
 
 
-def check_compatible(repository: Path, spec: TaggerSpec) -> None:
+def check_compatible(repository: Path, name: str, version: int, spec: TrainedSpec) -> None:
     """All versions share one config.pbtxt, so they must share what is in it. RepositoryError if they do not."""
-    published = repository / spec.name / SPEC_FILE
+    published = repository / name / SPEC_FILE
     if not published.is_file():
         return
-    if spec.version in version_folders(repository / spec.name):
-        raise RepositoryError(f"{spec.name!r} already has a version {spec.version}: choose another --version.")
+    if version in version_folders(repository / name):
+        raise RepositoryError(f"{name!r} already has a version {version}: choose another --version.")
     other = TaggerSpec.read(published)
     shared = ("labels", "image", "input", "outputs", "max_batch")
     if any(getattr(other, field) != getattr(spec, field) for field in shared):
         raise RepositoryError(
-            f"{spec.name!r} is published with other labels or tensors, and versions must share them: change --name."
+            f"{name!r} is published with other labels or tensors, and versions must share them: change --name."
         )
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,8 @@ from labelwise.assignment import split_assignment
 from labelwise.errors import LabelwiseError
 from labelwise.label_names import case_fault
 from labelwise.repository import WEIGHTS_FILE, tagger_of
-from labelwise.spec import NAME_PATTERN, SPEC_FILE, TaggerSpec, sha256_of
+from labelwise.spec import NAME_PATTERN, SPEC_FILE, TaggerSpec, TrainedSpec, sha256_of
 from labelwise.validation import first_refusal
-from labelwise.version import VERSION
 
 if TYPE_CHECKING:
     from export.labelled import LabelledChange
@@ -52,11 +52,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported: its contract, still without name and version; how to write its graph, given the contract
-    with both; the same numbers computed by other means, what errors call those, and the precision it comes in."""
+    """What is exported: its contract; what writes its graph under a name and version; the same numbers computed by
+    other means, what errors call those, and the precision it comes in."""
 
-    spec: TaggerSpec
-    write: Callable[[TaggerSpec, Path], None]
+    spec: TrainedSpec
+    write: Callable[[str, int, Path], None]
     reference: Runner
     called: str
     precision: Precision = "fp32"
@@ -110,7 +110,7 @@ def open_run(run: Path) -> Source:
 
     tagger, spec = load_checkpoint(run)
     reference = checkpoint_runner(tagger, spec)
-    return Source(spec, lambda spec, file: write_onnx(tagger, spec, file), reference, "the checkpoint")
+    return Source(spec, partial(write_onnx, tagger, spec), reference, "the checkpoint")
 
 
 def open_onnx(file: Path, spec_file: Path) -> Source:
@@ -122,30 +122,29 @@ def open_onnx(file: Path, spec_file: Path) -> Source:
 
 
 def _export(source: Source, target: Target, evidence: Evidence) -> Export:
-    pictures = pictures_for(source.spec, evidence.images or evidence.calibrate)
-    photos = pictures_for(source.spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
+    spec = source.spec
+    pictures = pictures_for(spec, evidence.images or evidence.calibrate)
+    photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
     if target.calibrates:
         enough(photos)
     with staging(target.repository) as stage:
         number = target.version or next_version(target.repository, target.name)
-        placed = {"name": target.name, "version": number, "producer": f"labelwise {VERSION}"}
-        spec = source.spec.model_copy(update=placed)
-        check_compatible(target.repository, spec)
+        check_compatible(target.repository, target.name, number, spec)
         weights = stage / WEIGHTS_FILE
-        source.write(spec, weights)
+        source.write(target.name, number, weights)
         differences = check_parity(source.reference, source.called, spec, weights, pictures, source.precision)
         plans = [_build_plan(weights, spec, target.plan, photos)] if target.plan else []
         quantization = convert(weights, spec, target.precision, photos)
         if target.precision != "fp32":
             precision = coarser(source.precision, target.precision)
             differences = check_parity(source.reference, source.called, spec, weights, pictures, precision, True)
-        change = _labelled_change(source, spec, weights, evidence.data)
-        spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
-        publish(target.repository, stage, weights, spec, target.backend, target.options, plans, target.keep)
-    return Export(spec, differences, quantization, change)
+        change = _labelled_change(source, weights, evidence.data)
+        published = spec.published(target.name, number, sha256_of(weights))
+        publish(target.repository, stage, weights, published, target.backend, target.options, plans, target.keep)
+    return Export(published, differences, quantization, change)
 
 
-def _build_plan(weights: Path, spec: TaggerSpec, precision: PlanPrecision, photos: Pictures | None) -> Plan:
+def _build_plan(weights: Path, spec: TrainedSpec, precision: PlanPrecision, photos: Pictures | None) -> Plan:
     graph = weights
     if precision == "int8":
         graph = weights.with_name("symmetric.onnx")
@@ -153,12 +152,13 @@ def _build_plan(weights: Path, spec: TaggerSpec, precision: PlanPrecision, photo
     return build_plan(graph, spec, weights.parent, precision)
 
 
-def _labelled_change(source: Source, spec: TaggerSpec, weights: Path, data: str | None) -> "LabelledChange | None":
+def _labelled_change(source: Source, weights: Path, data: str | None) -> "LabelledChange | None":
     if data is None:
         return None
     from export.labelled import labelled_change
 
-    return labelled_change(data, spec, source.reference, session_runner(open_as_computed(weights), spec))
+    graph = session_runner(open_as_computed(weights), source.spec)
+    return labelled_change(data, source.spec, source.reference, graph)
 
 
 def _check(target: Target, evidence: Evidence) -> None:
@@ -170,7 +170,7 @@ def _check(target: Target, evidence: Evidence) -> None:
         find_builder()
 
 
-def _check_labels(spec: TaggerSpec, file: Path) -> None:
+def _check_labels(spec: TrainedSpec, file: Path) -> None:
     if fault := case_fault(spec.labels):
         raise LabelwiseError(f"Not published: {fault}. Rename one of them in {file}, in the same place of the list.")
 

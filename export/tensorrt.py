@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 
 PlanPrecision = Literal["fp32", "fp16", "int8"]
 
@@ -35,11 +35,11 @@ class Profile:
     maximum: int
 
     @classmethod
-    def of(cls, spec: TaggerSpec) -> "Profile":
+    def of(cls, spec: TrainedSpec) -> "Profile":
         """From a single image to the contract's largest batch."""
         return cls(1, min(_OPTIMAL_BATCH, spec.max_batch), spec.max_batch)
 
-    def shapes(self, spec: TaggerSpec) -> tuple[str, str, str]:
+    def shapes(self, spec: TrainedSpec) -> tuple[str, str, str]:
         """As trtexec and ONNX Runtime write them: name:BxHxWxC at the least, the best and the largest batch."""
         sizes = (self.minimum, self.optimum, self.maximum)
         return tuple(f"{spec.input.name}:{'x'.join(map(str, (size, *spec.input.shape)))}" for size in sizes)  # type: ignore[return-value]
@@ -59,12 +59,12 @@ class Builder:
     """A TensorRT of some version that turns (onnx, spec, profile, precision, plan, timing cache) into two files."""
 
     version: str
-    build: Callable[[Path, TaggerSpec, Profile, PlanPrecision, Path, Path], None]
+    build: Callable[[Path, TrainedSpec, Profile, PlanPrecision, Path, Path], None]
 
 
 def build_plan(
     onnx: Path,
-    spec: TaggerSpec,
+    spec: TrainedSpec,
     out_folder: Path,
     precision: PlanPrecision = "fp16",
     profile: Profile | None = None,
@@ -130,7 +130,7 @@ def _trtexec_builder() -> Builder | None:
         raise LabelwiseError(f"{program} does not say which TensorRT it is, so a plan of it could not be named.")
 
     def build(
-        onnx: Path, spec: TaggerSpec, profile: Profile, precision: PlanPrecision, plan: Path, timing: Path
+        onnx: Path, spec: TrainedSpec, profile: Profile, precision: PlanPrecision, plan: Path, timing: Path
     ) -> None:
         done = _run([program, *_trtexec_arguments(onnx, spec, profile, precision, plan, timing)])
         if done.returncode:
@@ -140,7 +140,7 @@ def _trtexec_builder() -> Builder | None:
 
 
 def _trtexec_arguments(
-    onnx: Path, spec: TaggerSpec, profile: Profile, precision: PlanPrecision, plan: Path, timing: Path
+    onnx: Path, spec: TrainedSpec, profile: Profile, precision: PlanPrecision, plan: Path, timing: Path
 ) -> list[str]:
     least, best, largest = profile.shapes(spec)
     return [
@@ -184,7 +184,7 @@ def _python_builder() -> Builder | None:
         raise LabelwiseError(f"The tensorrt package cannot be imported: {error}") from error
 
     def build(
-        onnx: Path, spec: TaggerSpec, profile: Profile, precision: PlanPrecision, plan: Path, timing: Path
+        onnx: Path, spec: TrainedSpec, profile: Profile, precision: PlanPrecision, plan: Path, timing: Path
     ) -> None:
         engine, measured = _build_in_process(tensorrt, onnx, spec, profile, precision, timing)
         plan.write_bytes(engine)
@@ -194,7 +194,7 @@ def _python_builder() -> Builder | None:
 
 
 def _build_in_process(
-    trt: Any, onnx: Path, spec: TaggerSpec, profile: Profile, precision: PlanPrecision, timing: Path
+    trt: Any, onnx: Path, spec: TrainedSpec, profile: Profile, precision: PlanPrecision, timing: Path
 ) -> tuple[bytes, bytes]:
     """The serialized engine and the timing cache, by TensorRT 10's Python API."""
     builder = trt.Builder(trt.Logger(trt.Logger.WARNING))

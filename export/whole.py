@@ -14,8 +14,8 @@ from labelwise.spec import TaggerSpec
 
 def require_whole(stage: Path, spec: TaggerSpec) -> None:
     """Raises RepositoryError for a configuration, a program or a file under `stage` that Triton could not use."""
-    weights = weights_file(stage, spec.name, spec.version)
-    for each in (*check_configs(stage, {spec.name: spec}), *check_files(stage, Version(spec, weights))):
+    version = Version(spec.name, spec.version, spec, weights_file(stage, spec.name, spec.version))
+    for each in (*check_configs(stage, {spec.name: spec}), *check_files(stage, version)):
         if each.status == "failed":
             raise RepositoryError(f"Not published: {each.subject}, {each.check}: {each.found}.")
 

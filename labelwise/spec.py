@@ -1,4 +1,7 @@
-"""TaggerSpec: the one contract between training, export and serving, stored as tagger.json beside every artefact."""
+"""The one contract between training, export and serving, stored as tagger.json beside every artefact.
+
+A run has a TrainedSpec. Publishing adds a name and a version, which makes it a TaggerSpec.
+"""
 
 import errno
 import hashlib
@@ -8,12 +11,16 @@ import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from labelwise.errors import SpecError
 from labelwise.validation import first_refusal
+from labelwise.version import VERSION
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 SPEC_FILE = "tagger.json"
 LAST_VERSION = 10**15 - 1  # within what JSON and Triton's int64 keep exactly
@@ -61,12 +68,14 @@ class DataSpec(_Frozen):
     train_counts: dict[str, int]
 
 
-class TaggerSpec(_Frozen):
-    """All that a consumer may know about a tagger; nothing else in the code knows a size, a label or a tensor name."""
+class TrainedSpec(_Frozen):
+    """The contract of a tagger that is not published yet: what training knows, and what stands in a run's tagger.json.
+
+    The tagger.json that labelwise 0.1 wrote into a run also has a placeholder for a name and a version. Reading drops
+    them.
+    """
 
     format: Literal[1] = 1
-    name: str = Field(pattern=NAME_PATTERN)
-    version: int = Field(ge=1, le=LAST_VERSION)
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
     thresholds: tuple[Probability, ...]
     image: ImageSpec
@@ -82,33 +91,49 @@ class TaggerSpec(_Frozen):
     producer: str
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the weights file beside this one")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_placeholders(cls, content: object) -> object:
+        if cls is TrainedSpec and isinstance(content, dict):
+            return {field: value for field, value in content.items() if field not in _Published.model_fields}
+        return content
+
     @model_validator(mode="after")
-    def _consistent(self) -> "TaggerSpec":
+    def _consistent(self) -> "Self":
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: each label may stand only once")
         if any(not label.isprintable() or label != label.strip() for label in self.labels):
             raise ValueError("labels: printable text without surrounding spaces is needed")
         if len(self.thresholds) != len(self.labels):
-            raise ValueError(f"thresholds: {len(self.labels)} needed, one a label, not {len(self.thresholds)}")
+            raise ValueError(f"thresholds: {len(self.labels)} needed, one per label, not {len(self.thresholds)}")
         if self.input.shape != (self.image.height, self.image.width, 3):
             raise ValueError("input.shape: must be [image.height, image.width, 3]")
         if self.outputs[0].name != "scores" or self.outputs[0].shape != (len(self.labels),):
-            raise ValueError("outputs: the first must be 'scores' with one value a label")
+            raise ValueError("outputs: the first must be 'scores' with one value per label")
         return self
-
-    def __hash__(self) -> int:  # a version never changes, so its name, number and weights tell it from others
-        return hash((self.name, self.version, self.weights_sha256))
 
     @property
     def output_names(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.outputs)
 
+    def changed(self, **changes: Any) -> "Self":
+        """Returns a validated copy with other values for some fields."""
+        return self.model_validate(dict(self) | changes)
+
+    def published(self, name: str, version: int, weights_sha256: str) -> "TaggerSpec":
+        """Returns the contract as this release publishes it, with the hash of the exported weights."""
+        added = {"name": name, "version": version, "weights_sha256": weights_sha256}
+        return TaggerSpec.model_validate(dict(self) | added | {"producer": f"labelwise {VERSION}"})
+
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
-    def read(cls, path: Path) -> "TaggerSpec":
-        """Read and validate `path`, a tagger.json or a folder that holds one. SpecError names the wrong field."""
+    def read(cls, path: Path) -> "Self":
+        """Reads and validates `path`, a tagger.json or a folder that holds one.
+
+        Raises SpecError, which names the wrong field.
+        """
         file = path / SPEC_FILE if path.is_dir() else path
         try:
             text = read_regular_file(file, _LARGEST_FILE).decode("utf-8")
@@ -117,16 +142,36 @@ class TaggerSpec(_Frozen):
         return cls.parse(text, str(file))
 
     @classmethod
-    def parse(cls, text: str, source: str) -> "TaggerSpec":
-        """Validate JSON `text`; `source` is what an error calls it."""
+    def parse(cls, text: str, source: str) -> "Self":
+        """Validates JSON `text`; errors call it `source`."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise SpecError(f"{source} is not a valid tagger: {first_refusal(error)}") from error
+            raise invalid_spec(source, error) from error
 
     def write(self, folder: Path) -> None:
-        """Write tagger.json into `folder` atomically: readers see the old file or the new one."""
+        """Writes tagger.json into `folder` atomically: readers see the old file or the new one."""
         write_atomically(folder / SPEC_FILE, self.to_json().encode())
+
+
+class _Published(_Frozen):
+    """What publishing adds. A base class, for these fields come first in tagger.json."""
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    version: int = Field(ge=1, le=LAST_VERSION)
+
+
+class TaggerSpec(TrainedSpec, _Published):
+    """All that a consumer may know about a tagger; nothing else in the code knows a size, a label or a tensor name."""
+
+    def __hash__(self) -> int:  # a version never changes, so its name, number and weights tell it from others
+        return hash((self.name, self.version, self.weights_sha256))
+
+
+def invalid_spec(source: str, error: ValidationError) -> SpecError:
+    """The error for a tagger.json, called `source`, that pydantic refused."""
+    return SpecError(f"{source} is not a valid tagger: {first_refusal(error)}")
 
 
 def sha256_of(file: Path) -> str:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from labelwise.errors import LabelwiseError, SpecError
-from labelwise.spec import SPEC_FILE, DataSpec, ImageSpec, TaggerSpec, TensorSpec, sha256_of, write_atomically
+from labelwise.spec import SPEC_FILE, DataSpec, ImageSpec, TensorSpec, TrainedSpec, sha256_of, write_atomically
 from labelwise.validation import first_refusal
 from labelwise.version import VERSION
 from training.config import Method, ModelConfig, TrainConfig
@@ -37,8 +37,8 @@ def make_spec(
     thresholds: list[float],
     metrics: dict[str, float],
     weights_sha256: str,
-) -> TaggerSpec:
-    """The contract of what `config` trains; its name and version are placeholders until export.
+) -> TrainedSpec:
+    """The contract of what `config` trains.
 
     `grid` is that of the attention maps, None for a tagger that has nothing but scores.
     """
@@ -47,9 +47,7 @@ def make_spec(
     if grid is not None:
         outputs.append(TensorSpec(name="embeddings", dtype="float32", shape=(len(labels), width)))
         outputs.append(TensorSpec(name="attention", dtype="float32", shape=(len(labels), *grid)))
-    return TaggerSpec(
-        name="untitled",
-        version=1,
+    return TrainedSpec(
         labels=labels,
         thresholds=tuple(thresholds),
         image=image,
@@ -74,7 +72,7 @@ def save_weights(file: Path, state: dict[str, torch.Tensor]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def save_checkpoint(run: Path, state: dict[str, torch.Tensor], make: Callable[[str], TaggerSpec]) -> None:
+def save_checkpoint(run: Path, state: dict[str, torch.Tensor], make: Callable[[str], TrainedSpec]) -> None:
     """Write weights and contract so that a crash between the two, or a full disk, leaves a whole checkpoint.
 
     `make` gives the contract of weights with a certain SHA-256. The old weights stay, under another name, until the new
@@ -96,14 +94,14 @@ def _serialised(state: dict[str, torch.Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
 
 
-def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[TaggerNetwork, TaggerSpec]:
+def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[TaggerNetwork, TrainedSpec]:
     """The trained model in evaluation mode with its contract. LabelwiseError if `run` holds no whole checkpoint.
 
     `weights` may be STAGE_1_FILE: the same model as it was before stage 2, uncalibrated.
     """
     if not (run / SPEC_FILE).is_file() or not (run / weights).is_file():
         raise LabelwiseError(f"{run} is not a trained run: it needs {weights} and {SPEC_FILE} from `labelwise train`.")
-    spec = TaggerSpec.read(run)
+    spec = TrainedSpec.read(run)
     file = _described_weights(run, spec) if weights == WEIGHTS_FILE else run / weights
     config, method = _model_of(spec, run)
     model = TaggerNetwork(len(spec.labels), spec.image, config, method)
@@ -116,7 +114,7 @@ def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[TaggerNetwo
     return model.eval(), spec
 
 
-def _described_weights(run: Path, spec: TaggerSpec) -> Path:
+def _described_weights(run: Path, spec: TrainedSpec) -> Path:
     """The weights that the contract describes: after a crash amid saving, those from before."""
     for file in (run / WEIGHTS_FILE, run / _PREVIOUS_FILE):
         if file.is_file() and sha256_of(file) == spec.weights_sha256:
@@ -126,7 +124,7 @@ def _described_weights(run: Path, spec: TaggerSpec) -> Path:
     )
 
 
-def _model_of(spec: TaggerSpec, run: Path) -> tuple[ModelConfig, Method]:
+def _model_of(spec: TrainedSpec, run: Path) -> tuple[ModelConfig, Method]:
     try:
         trained = _Trained.model_validate(spec.training)
     except ValidationError as error:
@@ -168,7 +166,7 @@ def trained_image(run: Path) -> ImageSpec | None:
     """How the run in this folder prepares its photos; None if there is no run. Raises LabelwiseError if damaged."""
     if (run / STATE_FILE).is_file() and (run / SPEC_FILE).is_file():
         with suppress(SpecError):  # the state has it, too
-            return TaggerSpec.read(run).image
+            return TrainedSpec.read(run).image
     state = load_state(run)
     return None if state is None else ImageSpec.model_validate(state["settings"]["image"])
 

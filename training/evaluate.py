@@ -13,7 +13,7 @@ from rich.table import Table
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.repository import Repository
-from labelwise.spec import SPEC_FILE, TaggerSpec, write_atomically
+from labelwise.spec import SPEC_FILE, TrainedSpec, write_atomically
 from labelwise.tagging import judge
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint
@@ -91,10 +91,10 @@ def evaluate_tagger(
     targets = np.concatenate([part.targets for part in parts])
     if objective:
         fitted = fit_thresholds(scores, targets, objective)
-        spec = spec.model_copy(update={"thresholds": tuple(map(float, fitted))})
+        spec = spec.changed(thresholds=tuple(map(float, fitted)))
     evaluation = _measure(spec, scores, targets, split)
     if write:
-        spec.model_copy(update={"metrics": spec.metrics | evaluation.metrics}).write(source)
+        spec.changed(metrics=spec.metrics | evaluation.metrics).write(source)
     return evaluation
 
 
@@ -121,7 +121,7 @@ def _check_writable(is_run: bool, objective: Objective | None, source: Path) -> 
         )
 
 
-def _split_seed(spec: TaggerSpec) -> int:
+def _split_seed(spec: TrainedSpec) -> int:
     """Data without a split column is split as it was for training, so that no photo of val was trained on."""
     seed = spec.training.get("seed")
     return seed if isinstance(seed, int) else 0
@@ -139,13 +139,13 @@ def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str
     return parts
 
 
-def _open_run(run: Path) -> tuple[TaggerSpec, Scoring]:
+def _open_run(run: Path) -> tuple[TrainedSpec, Scoring]:
     tagger, spec = load_checkpoint(run)
     tagger = tagger.to(pick_device("auto"))
     return spec, lambda photos: sigmoid(predict(tagger, EvalBatches(photos, spec.image, EVAL_BATCH, cache="none")))
 
 
-def _open_repository(path: Path) -> tuple[TaggerSpec, Scoring]:
+def _open_repository(path: Path) -> tuple[TrainedSpec, Scoring]:
     taggers = Repository.open(path).taggers
     if len(taggers) > 1:
         raise LabelwiseError(f"{path} holds several taggers ({', '.join(taggers)}): give a repository with one.")
@@ -161,7 +161,7 @@ def _open_repository(path: Path) -> tuple[TaggerSpec, Scoring]:
     return version.spec, score
 
 
-def _measure(spec: TaggerSpec, scores: NDArray[np.float32], targets: NDArray[np.float32], split: str) -> Evaluation:
+def _measure(spec: TrainedSpec, scores: NDArray[np.float32], targets: NDArray[np.float32], split: str) -> Evaluation:
     thresholds = np.array(spec.thresholds)
     metrics = evaluate(scores, targets, thresholds) | {"ECE": expected_calibration_error(scores, targets)}
     counts = zip(*label_counts(judge(scores, thresholds)[1], targets), strict=True)

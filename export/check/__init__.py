@@ -47,7 +47,7 @@ def _check(repository: Path, evidence: Evidence, run: Path | None) -> list[Findi
         readable, found = read_versions(repository, name)
         findings += [*found, *(check_copies(repository, version) for version in readable[-1:])]
         versions += readable
-    findings += check_configs(repository, {version.spec.name: version.spec for version in versions})  # the newest stays
+    findings += check_configs(repository, {version.name: version.spec for version in versions})  # the newest stays
     origin, compared = _origin(run, versions)
     if origin is not None and not compared:
         findings.append(

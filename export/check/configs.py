@@ -79,7 +79,7 @@ def _contract_faults(config: Config, folder: Path, specs: Mapping[str, TaggerSpe
     spec = specs.get(tagger_of(folder.name))
     if spec is None:
         return
-    names = model_names(spec.name)
+    names = model_names(tagger_of(folder.name))
     checks = {names.ensemble: _ensemble_faults, names.decode: _decode_faults, names.model: _model_faults}
     if config.max_batch_size != spec.max_batch:
         yield f"max_batch_size is {config.max_batch_size}, the contract says {spec.max_batch}"
@@ -92,7 +92,7 @@ def _ensemble_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator
     yield from _label_faults(config, spec, folder)
     yield from _parameter_faults(config, spec)
     steps = {step.model_name: step for step in config.ensemble_scheduling.step}
-    names = model_names(spec.name)
+    names = model_names(folder.name)
     decode, model = steps.get(names.decode), steps.get(names.model)
     if decode is None or model is None:
         yield f"its steps are {sorted(steps)}, not {names.decode} and {names.model}"

@@ -17,14 +17,19 @@ _NEEDED = {"model.py": "TritonPythonModel", "__init__.py": "load_pixels", "label
 
 @dataclass(frozen=True)
 class Version:
-    """A version whose contract can be read; `weights` is where its graph should lie."""
+    """A version whose contract can be read; `weights` is where its graph should lie.
 
+    `name` and `number` are those of its folder, which a broken contract may contradict.
+    """
+
+    name: str
+    number: int
     spec: TaggerSpec
     weights: Path
 
     @property
     def subject(self) -> str:
-        return f"{self.spec.name} version {self.spec.version}"
+        return f"{self.name} version {self.number}"
 
 
 def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Finding]]:
@@ -40,14 +45,14 @@ def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Find
             if fault := case_fault(spec.labels):
                 findings.append(Finding(f"{name} version {number}", "labels", fault, "note"))
             weights = weights_file(repository, name, number)
-            versions.append(Version(spec.model_copy(update={"name": name, "version": number}), weights))
+            versions.append(Version(name, number, spec, weights))
     return versions, findings
 
 
 def check_files(repository: Path, version: Version) -> Iterator[Finding]:
     """The graph is the one that was exported, and the decoder is there."""
     spec = version.spec
-    decoder = repository / model_names(spec.name).decode / str(spec.version)
+    decoder = repository / model_names(version.name).decode / str(version.number)
     programs = [decoder / "model.py", *_decoder_modules(decoder), *version.weights.parent.glob("*.py")]
     faults = [
         f"{file.relative_to(repository)} is missing" for file in (*programs, version.weights) if not file.is_file()
@@ -85,14 +90,14 @@ def _fault_of_program(file: Path) -> str:
 def check_copies(repository: Path, newest: Version) -> Finding:
     """tagger.json above the version folders is a copy of the newest version's."""
     faults = []
-    names = model_names(newest.spec.name)
+    names = model_names(newest.name)
     for folder in (names.ensemble, names.model):
         try:
             if TaggerSpec.read(repository / folder / SPEC_FILE) != newest.spec:
-                faults.append(f"{folder}/{SPEC_FILE} is not that of version {newest.spec.version}")
+                faults.append(f"{folder}/{SPEC_FILE} is not that of version {newest.number}")
         except SpecError as error:
             faults.append(str(error))
-    return finding(newest.spec.name, "copies", f"equal version {newest.spec.version}'s {SPEC_FILE}", faults)
+    return finding(newest.name, "copies", f"equal version {newest.number}'s {SPEC_FILE}", faults)
 
 
 def _read_contract(folder: Path, name: str, number: int) -> tuple[TaggerSpec | None, list[str]]:

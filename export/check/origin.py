@@ -7,7 +7,7 @@ from export.check.contract import Version
 from export.graph import checkpoint_runner
 from export.metadata import facts_of
 from export.onnx_file import GraphError, Runner, load_structure
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.checkpoint import load_checkpoint
 
 
@@ -15,7 +15,7 @@ from training.checkpoint import load_checkpoint
 class Origin:
     """A checkpoint: its contract, and itself as a function of pixels."""
 
-    spec: TaggerSpec
+    spec: TrainedSpec
     runner: Runner
 
 
@@ -28,7 +28,7 @@ def open_origin(run: Path) -> Origin:
 def descendants(origin: Origin, versions: list[Version]) -> list[Version]:
     """The versions whose metadata name this checkpoint; if none does, the newest ones with its labels and pictures."""
     same = [version for version in versions if _source_of(version) == origin.spec.weights_sha256]
-    newest = {version.spec.name: version for version in versions}
+    newest = {version.name: version for version in versions}
     wanted = (origin.spec.labels, origin.spec.image)
     return same or [version for version in newest.values() if (version.spec.labels, version.spec.image) == wanted]
 

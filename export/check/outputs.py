@@ -10,14 +10,14 @@ from export.onnx_file import GraphError, Outputs, Runner
 from export.parity import REFERENCE_BATCH, Difference, batch_sizes, compare, run_all
 from export.pictures import Pictures
 from export.tolerances import Precision
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 
 _UNIT = 1e-2  # how far a length or a sum may be from 1, in any precision
 _BELOW_ZERO = 1e-6
 
 
 def check_outputs(
-    subject: str, spec: TaggerSpec, run: Runner, pictures: Pictures, precision: Precision
+    subject: str, spec: TrainedSpec, run: Runner, pictures: Pictures, precision: Precision
 ) -> Iterator[Finding]:
     """Every picture alone, then in batches of 1, 2, an odd number and the largest."""
     sizes = ", ".join(map(str, batch_sizes(spec.max_batch)))
@@ -33,7 +33,7 @@ def check_outputs(
 
 
 def check_against(
-    subject: str, reference: Runner, run: Runner, spec: TaggerSpec, pictures: Pictures, precision: Precision
+    subject: str, reference: Runner, run: Runner, spec: TrainedSpec, pictures: Pictures, precision: Precision
 ) -> Finding:
     """The graph against the checkpoint that it was made from."""
     try:
@@ -45,7 +45,7 @@ def check_against(
         return finding(subject, "parity with the run", "", [str(error)])
 
 
-def check_half(subject: str, run: Runner, computed: Runner, spec: TaggerSpec, pictures: Pictures) -> Finding:
+def check_half(subject: str, run: Runner, computed: Runner, spec: TrainedSpec, pictures: Pictures) -> Finding:
     """A graph of half floats: as this CPU computes it, in fp32, against as a GPU computes it, in half precision."""
     check = "in half precision"
     try:
@@ -65,7 +65,7 @@ def _differing(subject: str, check: str, differences: list[Difference]) -> Findi
     return finding(subject, check, found, [f"differs in {one}" for one in differences if not one.ok])
 
 
-def _shape_faults(outputs: Outputs, spec: TaggerSpec) -> list[str]:
+def _shape_faults(outputs: Outputs, spec: TrainedSpec) -> list[str]:
     return [
         f"{tensor.name} is {outputs[tensor.name].dtype} {list(outputs[tensor.name].shape[1:])}, the contract says "
         f"{tensor.dtype} {list(tensor.shape)}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import onnx.inliner
+from pydantic import ValidationError
 
 from export.foreign.outputs import OutputForm, original_runner, read_outputs
 from export.foreign.signature import read_input
@@ -24,18 +25,17 @@ from export.onnx_file import (
 from export.pictures import drawn_pictures
 from export.tolerances import Precision, precision_of
 from labelwise.errors import SpecError
-from labelwise.spec import DataSpec, TaggerSpec, TensorSpec, sha256_of
+from labelwise.spec import DataSpec, TensorSpec, TrainedSpec, invalid_spec, sha256_of
 
 _NOT_LABELWISE = DataSpec(fingerprint="unknown", train_images=0, val_images=0, train_counts={})
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """The contract, its name and version still placeholders; the graph's writer; the original graph as it was, and the
-    precision that it computes in."""
+    """The contract; what writes the graph under a name and version; the original graph and its precision."""
 
-    spec: TaggerSpec
-    write: Callable[[TaggerSpec, Path], None]
+    spec: TrainedSpec
+    write: Callable[[str, int, Path], None]
     reference: Runner
     precision: Precision
 
@@ -52,9 +52,9 @@ def open_foreign(file: Path, spec_file: Path) -> Foreign:
         wanted, found = (", ".join(f"{out.name} {list(out.shape)}" for out in s.outputs) for s in (complete, spec))
         raise SpecError(f"{spec_file} does not fit the graph: outputs: it says {wanted}, the graph gives {found}.")
 
-    def write(spec: TaggerSpec, target: Path) -> None:
+    def write(name: str, version: int, target: Path) -> None:
         adapted = adapt(model, form, outputs, spec)
-        describe(adapted, spec, source_sha256=spec.weights_sha256, versions={})
+        describe(adapted, spec, name, version, {})
         if form.batch is None:
             save_model(adapted, target)
         else:
@@ -64,30 +64,32 @@ def open_foreign(file: Path, spec_file: Path) -> Foreign:
     return Foreign(spec, write, reference, precision_of(model))
 
 
-def _contract(foreign: ForeignSpec, outputs: dict[str, OutputForm], sha256: str, source: str) -> TaggerSpec:
+def _contract(foreign: ForeignSpec, outputs: dict[str, OutputForm], sha256: str, source: str) -> TrainedSpec:
     image, grid = foreign.image, outputs["attention"].shape[1:] if "attention" in outputs else None
-    unchecked = TaggerSpec.model_construct(
-        name="untitled",
-        version=1,
-        labels=foreign.labels,
-        thresholds=foreign.label_thresholds,
-        image=image,
-        input=TensorSpec(name="image", dtype="uint8", shape=(image.height, image.width, 3)),
-        outputs=tuple(TensorSpec(name=name, dtype="float32", shape=output.shape) for name, output in outputs.items()),
-        embedding_dim=outputs["embeddings"].shape[-1] if "embeddings" in outputs else None,
-        attention_grid=(grid[0], grid[1]) if grid else None,
-        max_batch=foreign.max_batch,
-        backbone=foreign.backbone,
-        metrics=foreign.metrics,
-        data=foreign.data or _NOT_LABELWISE,
-        training=foreign.training,
-        producer="unknown",
-        weights_sha256=sha256,
-    )
-    return TaggerSpec.parse(unchecked.to_json(), source)  # which names the wrong field
+    try:
+        return TrainedSpec(
+            labels=foreign.labels,
+            thresholds=foreign.label_thresholds,
+            image=image,
+            input=TensorSpec(name="image", dtype="uint8", shape=(image.height, image.width, 3)),
+            outputs=tuple(
+                TensorSpec(name=name, dtype="float32", shape=output.shape) for name, output in outputs.items()
+            ),
+            embedding_dim=outputs["embeddings"].shape[-1] if "embeddings" in outputs else None,
+            attention_grid=(grid[0], grid[1]) if grid else None,
+            max_batch=foreign.max_batch,
+            backbone=foreign.backbone,
+            metrics=foreign.metrics,
+            data=foreign.data or _NOT_LABELWISE,
+            training=foreign.training,
+            producer="unknown",
+            weights_sha256=sha256,
+        )
+    except ValidationError as error:
+        raise invalid_spec(source, error) from error
 
 
-def _save_freed(model: onnx.ModelProto, batch: int, spec: TaggerSpec, file: Path) -> None:
+def _save_freed(model: onnx.ModelProto, batch: int, spec: TrainedSpec, file: Path) -> None:
     """Save a graph whose batch was fixed, if it is free now; the numbers are compared later."""
     pictures = drawn_pictures(spec.image, 3).pixels
     try:

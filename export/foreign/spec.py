@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from labelwise.errors import SpecError
-from labelwise.spec import DataSpec, ImageSpec, Probability, TaggerSpec
+from labelwise.spec import DataSpec, ImageSpec, Probability, TrainedSpec
 from labelwise.validation import first_refusal
 
 _HINT = 'at least {"labels": ["cat", …], "image": {"height": 224, "width": 224}} is needed'
@@ -44,7 +44,7 @@ class ForeignSpec(BaseModel):
         return self.thresholds if isinstance(self.thresholds, tuple) else (self.thresholds,) * len(self.labels)
 
 
-def read_foreign_spec(file: Path) -> tuple[ForeignSpec, TaggerSpec | None]:
+def read_foreign_spec(file: Path) -> tuple[ForeignSpec, TrainedSpec | None]:
     """The part that counts, and the whole contract if `file` is a complete one. SpecError names the field."""
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -54,7 +54,7 @@ def read_foreign_spec(file: Path) -> tuple[ForeignSpec, TaggerSpec | None]:
     except (ValueError, RecursionError) as error:  # neither UTF-8 nor JSON, or nested without end
         raise SpecError(f"{file} is not a valid tagger: it is no JSON; {_HINT}.") from error
     if isinstance(content, dict) and "format" in content:  # as training and export write it
-        complete = TaggerSpec.parse(text, str(file))
+        complete = TrainedSpec.parse(text, str(file))
         return ForeignSpec(**complete.model_dump(include={*ForeignSpec.model_fields})), complete
     try:
         spec = ForeignSpec.model_validate_json(text)
@@ -64,6 +64,6 @@ def read_foreign_spec(file: Path) -> tuple[ForeignSpec, TaggerSpec | None]:
         raise SpecError(f"{file} is not a valid tagger: {refusal}{hint}.") from error
     if len(spec.label_thresholds) != len(spec.labels):
         raise SpecError(
-            f"{file} is not a valid tagger: thresholds: {len(spec.labels)} needed, one a label, or just one."
+            f"{file} is not a valid tagger: thresholds: {len(spec.labels)} needed, one per label, or just one."
         )
     return spec, None

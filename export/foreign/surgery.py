@@ -14,14 +14,16 @@ from export.foreign.signature import InputForm
 from export.onnx_file import ONNX_TYPES, graph_inputs
 from export.simplify import simplify
 from export.tolerances import precision_of
-from labelwise.spec import TaggerSpec, TensorSpec
+from labelwise.spec import TensorSpec, TrainedSpec
 
 _BATCH = "batch"
 _WEIGHTS_ALONE = 4  # the IR version from which weights need not be inputs too
 _PREFIX = "model/"  # keeps the graph's own names apart from the contract's
 
 
-def adapt(model: onnx.ModelProto, form: InputForm, outputs: dict[str, OutputForm], spec: TaggerSpec) -> onnx.ModelProto:
+def adapt(
+    model: onnx.ModelProto, form: InputForm, outputs: dict[str, OutputForm], spec: TrainedSpec
+) -> onnx.ModelProto:
     """A copy of `model` that takes the contract's input and gives its outputs, folded and simplified."""
     copy = onnx.compose.add_prefix(model, _PREFIX)
     copy.ir_version = max(copy.ir_version, _WEIGHTS_ALONE)
@@ -37,7 +39,7 @@ def adapt(model: onnx.ModelProto, form: InputForm, outputs: dict[str, OutputForm
     return simplify(_fold(ir.to_proto(adapted)))
 
 
-def _replace_input(graph: ir.Graph, form: InputForm, spec: TaggerSpec) -> None:
+def _replace_input(graph: ir.Graph, form: InputForm, spec: TrainedSpec) -> None:
     """uint8 [b, h, w, 3] -> what the graph takes, by nodes of ours; transposed first, while a value is one byte."""
     (old,) = (value for value in graph.inputs if value.name == _PREFIX + form.name)
     image = value = _value(spec.input)
@@ -56,7 +58,7 @@ def _replace_input(graph: ir.Graph, form: InputForm, spec: TaggerSpec) -> None:
     graph.inputs[:] = [image]
 
 
-def _replace_outputs(graph: ir.Graph, outputs: dict[str, OutputForm], spec: TaggerSpec, is_half: bool) -> None:
+def _replace_outputs(graph: ir.Graph, outputs: dict[str, OutputForm], spec: TrainedSpec, is_half: bool) -> None:
     """The contract's outputs as fp32; an Identity that is not needed goes later.
 
     The last Sigmoid of a graph in half precision is computed in fp32: half precision has no number between 0.9995 and

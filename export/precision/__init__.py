@@ -9,10 +9,10 @@ from export.precision.half import to_half
 from export.precision.int8 import Quantization, quantize
 from export.simplify import simplify
 from export.tolerances import Precision
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 
 
-def convert(file: Path, spec: TaggerSpec, precision: Precision, photos: Pictures | None) -> Quantization | None:
+def convert(file: Path, spec: TrainedSpec, precision: Precision, photos: Pictures | None) -> Quantization | None:
     """Rewrite the fp32 graph in `file` in `precision`; `photos` calibrate int8, and what that did is returned.
 
     Raises DataError: int8 without photos, or with too few. GraphError: a graph that cannot be converted.

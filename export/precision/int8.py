@@ -27,7 +27,7 @@ from export.pictures import Pictures
 from export.precision.opset import raise_opset
 from export.tolerances import precision_of
 from labelwise.errors import DataError, LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 
 LEAST_PHOTOS, MOST_PHOTOS = 8, 256
 BUDGET = 0.005  # mean absolute difference of a score, 0..1, on photos that were not calibrated with
@@ -66,7 +66,7 @@ class Quantization:
 
 
 def quantize(
-    model: onnx.ModelProto, spec: TaggerSpec, photos: Pictures | None, symmetric: bool = False
+    model: onnx.ModelProto, spec: TrainedSpec, photos: Pictures | None, symmetric: bool = False
 ) -> tuple[onnx.ModelProto, Quantization]:
     """The graph with as many layers in integers as keep the error within BUDGET, the most sensitive left out first.
 
@@ -132,7 +132,7 @@ class _Calibrated:
 class _Error:
     """Mean absolute difference of the scores to the fp32 graph's, 0..1."""
 
-    def __init__(self, model: onnx.ModelProto, spec: TaggerSpec, pixels: Pixels) -> None:
+    def __init__(self, model: onnx.ModelProto, spec: TrainedSpec, pixels: Pixels) -> None:
         self._spec = spec
         self._pixels = pixels
         self._expected = self._scores(model, pixels)
@@ -150,7 +150,7 @@ class _Error:
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # it has no types
-    def __init__(self, spec: TaggerSpec, pixels: Pixels) -> None:
+    def __init__(self, spec: TrainedSpec, pixels: Pixels) -> None:
         size = min(_BATCH, spec.max_batch)
         self._feeds = iter([{spec.input.name: pixels[at : at + size]} for at in range(0, len(pixels), size)])
 
@@ -197,7 +197,7 @@ def _prepare(model: onnx.ModelProto, file: Path) -> None:
     ort.InferenceSession(named.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _ranges(file: Path, spec: TaggerSpec, pixels: Pixels) -> Any:
+def _ranges(file: Path, spec: TrainedSpec, pixels: Pixels) -> Any:
     calibrator = create_calibrator(
         file,
         _LAYERS,

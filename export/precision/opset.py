@@ -6,12 +6,12 @@ from onnx import version_converter
 
 from export.onnx_file import OPSET, GraphError, Pixels, one_line, open_session, session_runner
 from export.tolerances import TOLERANCES, precision_of
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 
 PER_CHANNEL = 13  # from here on, weights may have a scale for each channel
 
 
-def raise_opset(model: onnx.ModelProto, spec: TaggerSpec, pixels: Pixels) -> onnx.ModelProto:
+def raise_opset(model: onnx.ModelProto, spec: TrainedSpec, pixels: Pixels) -> onnx.ModelProto:
     """Returns the graph in an opset in which it can be quantised; itself, if it is in one.
 
     Raises GraphError if onnx cannot convert it, or if the converted graph gives other scores for `pixels`.

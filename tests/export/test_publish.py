@@ -113,10 +113,10 @@ def test_a_version_is_not_overwritten(spec: TaggerSpec, tmp_path: Path):
 )
 def test_versions_that_cannot_share_a_config_are_refused(change: dict[str, object], spec: TaggerSpec, tmp_path: Path):
     add(tmp_path, spec)
-    check_compatible(tmp_path, spec.model_copy(update={"version": 2, "thresholds": (0.1, 0.2, 0.3)}))
-    check_compatible(tmp_path, spec.model_copy(update={"name": "cars", **change}))
+    check_compatible(tmp_path, "pets", 2, spec.changed(thresholds=(0.1, 0.2, 0.3)))
+    check_compatible(tmp_path, "cars", 1, spec.changed(**change))
     with pytest.raises(RepositoryError, match="versions must share"):
-        check_compatible(tmp_path, spec.model_copy(update={"version": 2, **change}))
+        check_compatible(tmp_path, "pets", 2, spec.changed(**change))
 
 
 @pytest.mark.parametrize("place", ["file", "file/repository", "/proc/repository"])

@@ -1,6 +1,7 @@
 """`labelwise export` as a whole: a checkpoint becomes a version, or the repository stays as it was."""
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ from export.triton_config import ServingOptions
 from labelwise import LabelwiseError
 from labelwise.errors import DataError, RepositoryError
 from labelwise.repository import Repository, TaggerVersion
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.checkpoint import load_checkpoint
 from training.model import TaggerNetwork
 from training.synth import draw_dataset
@@ -46,7 +47,7 @@ def ready_graph(graph: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calla
     """Give the next export this checkpoint's true graph, made once, after a change to it."""
 
     def prepare(change: Callable[[onnx.ModelProto], None]) -> None:
-        def write(tagger: TaggerNetwork, spec: TaggerSpec, file: Path) -> None:
+        def write(tagger: TaggerNetwork, spec: TrainedSpec, name: str, version: int, file: Path) -> None:
             model = onnx.load(graph)
             change(model)
             onnx.save_model(model, file)
@@ -63,8 +64,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_what_is_published_scores_as_the_checkpoint(exported: Path, checkpoint: Path):
     tagger, trained = load_checkpoint(checkpoint)
     version = Repository.open(exported).taggers["pets"][1]
-    same = {"name": "pets", "version": 1, "weights_sha256": version.spec.weights_sha256}
-    assert version.spec == trained.model_copy(update=same)
+    assert version.spec == trained.published("pets", 1, version.spec.weights_sha256)
     pixels = np.random.default_rng(1).integers(0, 256, (3, *version.spec.input.shape), np.uint8)
     session = ort.InferenceSession(version.weights, providers=["CPUExecutionProvider"])
     (scores,) = session.run(["scores"], {version.spec.input.name: pixels})
@@ -102,18 +102,28 @@ def test_older_versions_go_and_options_reach_the_configuration(repository: Path,
     assert config.instance_group[0].count == 2
 
 
+def test_a_run_of_an_old_release_is_published(repository: Path, checkpoint: Path, tmp_path: Path, ready_graph):
+    """labelwise 0.1 wrote a placeholder for a name and a version into a run's tagger.json."""
+    ready_graph(describe)
+    run = shutil.copytree(checkpoint, tmp_path / "run")
+    trained = json.loads((run / "tagger.json").read_text("utf-8"))
+    (run / "tagger.json").write_text(json.dumps({"name": "untitled", "version": 1, **trained}), "utf-8")
+    assert export_run(run, Target(repository, "pets")).spec.version == 2
+    assert Repository.open(repository).taggers["pets"][2].spec.labels == tuple(trained["labels"])
+
+
 def test_labels_that_differ_only_by_case_are_not_published(checkpoint: Path, tmp_path: Path):
     run = shutil.copytree(checkpoint, tmp_path / "run")
-    spec = TaggerSpec.read(run)
+    spec = TrainedSpec.read(run)
     first, second, *others = spec.labels
-    spec.model_copy(update={"labels": (first, first.upper(), *others)}).write(run)
+    spec.changed(labels=(first, first.upper(), *others)).write(run)
     with pytest.raises(
         LabelwiseError, match=rf"'{first}' and '{first.upper()}' differ only by case.* Rename one of"
     ) as e:
         export_run(run, Target(tmp_path / "repository", "pets"))
     assert str(run / "tagger.json") in str(e.value)
     assert not (tmp_path / "repository").exists()
-    spec.model_copy(update={"labels": (first, f"other {second}", *others)}).write(run)
+    spec.changed(labels=(first, f"other {second}", *others)).write(run)
     assert load_checkpoint(run)[1].labels[1] == f"other {second}"  # the way out that the message names
 
 
@@ -166,7 +176,7 @@ def test_other_labels_or_a_taken_version_leave_the_repository_untouched(
     with pytest.raises(RepositoryError, match="already has a version 1"):
         export_run(checkpoint, Target(repository, "pets", version=1))
     other = shutil.copytree(checkpoint, tmp_path / "run")
-    TaggerSpec.read(other).model_copy(update={"labels": ("cat", "dog", "sea")}).write(other)
+    TrainedSpec.read(other).changed(labels=("cat", "dog", "sea")).write(other)
     with pytest.raises(RepositoryError, match="other labels or tensors"):
         export_run(other, Target(repository, "pets"))
     assert content(repository) == before
@@ -254,7 +264,7 @@ def test_photos_and_labels_that_the_user_names_are_compared(
     listing = tmp_path / "data/labels.csv"
     names = [name for name in listing.read_text("utf-8").splitlines()[0].split(",") if name not in ("image", "split")]
     run = shutil.copytree(checkpoint, tmp_path / "run")
-    TaggerSpec.read(run).model_copy(update={"labels": tuple(names)}).write(run)
+    TrainedSpec.read(run).changed(labels=tuple(names)).write(run)
     result = export_run(run, Target(repository, "shapes"), Evidence(photos[0].parent, data=str(tmp_path / "data")))
     assert {Path(difference.image).suffix for difference in result.differences} == {".jpg"}
     assert result.change is not None
@@ -279,7 +289,7 @@ def test_an_int8_plan_is_built_from_a_symmetric_graph(
     ready_graph(describe)
     asked = []
 
-    def build(graph: Path, spec: TaggerSpec, folder: Path, precision: str) -> Plan:
+    def build(graph: Path, spec: TrainedSpec, folder: Path, precision: str) -> Plan:
         zeros = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(graph).graph.initializer]
         asked.append((precision, {str(zero.dtype) for zero in zeros if "int" in str(zero.dtype) and zero.ndim == 0}))
         (folder / "model.plan").write_bytes(b"engine")

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from labelwise.errors import SpecError
-from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of, write_atomically
+from labelwise.spec import SPEC_FILE, TaggerSpec, TrainedSpec, sha256_of, write_atomically
 
 REQUIRED = [name for name, field in TaggerSpec.model_fields.items() if field.is_required()]
 
@@ -88,6 +88,38 @@ def test_what_is_no_json_object_is_refused_by_file(content: bytes, tmp_path: Pat
         TaggerSpec.read(tmp_path)
     assert str(tmp_path / SPEC_FILE) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_an_old_release_is_read_without_its_placeholders(spec: TaggerSpec, tmp_path: Path):
+    """labelwise 0.1 called every run "untitled", version 1."""
+    (tmp_path / SPEC_FILE).write_text(changed(spec, "name", "untitled"), "utf-8")
+    trained = TrainedSpec.read(tmp_path)
+    assert trained.published(spec.name, spec.version, spec.weights_sha256).labels == spec.labels
+    trained.write(tmp_path)
+    assert not {"name", "version"} & json.loads((tmp_path / SPEC_FILE).read_text("utf-8")).keys()
+    assert TrainedSpec.read(tmp_path) == trained
+
+
+def test_what_is_trained_is_not_taken_for_what_is_published(spec: TaggerSpec, tmp_path: Path):
+    TrainedSpec.parse(spec.to_json(), "it").write(tmp_path)
+    with pytest.raises(SpecError, match="name: Field required"):
+        TaggerSpec.read(tmp_path)
+
+
+def test_publishing_adds_a_name_a_version_and_the_hash_of_the_weights(spec: TaggerSpec):
+    trained = TrainedSpec.parse(spec.to_json(), "it")
+    published = trained.published("cars", 7, "f" * 64)
+    assert (published.name, published.version, published.weights_sha256) == ("cars", 7, "f" * 64)
+    assert [*json.loads(published.to_json())][:4] == ["format", "name", "version", "labels"]
+    for wrong in (("a path/", 7), ("cars", 0)):
+        with pytest.raises(ValidationError):
+            trained.published(*wrong, "f" * 64)
+
+
+def test_a_changed_copy_is_validated(spec: TaggerSpec):
+    assert spec.changed(thresholds=(0.1, 0.2)).thresholds == (0.1, 0.2)
+    with pytest.raises(ValidationError, match="2 needed, one per label, not 1"):
+        spec.changed(thresholds=(0.1,))
 
 
 def test_a_missing_file_is_refused_by_path(tmp_path: Path):

@@ -10,7 +10,7 @@ import torch
 
 import training.checkpoint
 from labelwise.errors import LabelwiseError
-from labelwise.spec import SPEC_FILE, DataSpec, TaggerSpec, write_atomically
+from labelwise.spec import SPEC_FILE, DataSpec, TrainedSpec, write_atomically
 from training.checkpoint import (
     WEIGHTS_FILE,
     load_checkpoint,
@@ -81,7 +81,7 @@ def test_a_contract_of_another_model_is_refused(
 ):
     write_run(tmp_path, config)
     content = json.loads((tmp_path / SPEC_FILE).read_text())
-    TaggerSpec.model_validate(content | {"training": training}).write(tmp_path)
+    TrainedSpec.model_validate(content | {"training": training}).write(tmp_path)
     with pytest.raises(LabelwiseError) as caught:
         load_checkpoint(tmp_path)
     assert words in str(caught.value)

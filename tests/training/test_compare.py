@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, table
 from training.compare.outcome import write_results
 from training.synth import draw_dataset
@@ -50,7 +50,7 @@ def test_all_variants_are_trained_once_and_told_apart(
     assert [(run.method, run.seed) for run in runs] == [(name, 0) for name in VARIANTS]
     results = json.loads((tmp_path / "results.json").read_text())
     for run, entry in zip(runs, results, strict=True):
-        spec = TaggerSpec.read(comparison.folder(run.method, run.seed))
+        spec = TrainedSpec.read(comparison.folder(run.method, run.seed))
         assert (entry["metrics"], spec.training["seed"]) == (spec.metrics, run.seed)
         assert run.parameters > 1000
     sizes = {run.method: run.parameters for run in runs}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from tests.training import joined_gradients
 from tests.training.joined_gradients import all_gradients
 from training.config import TrainConfig
@@ -58,7 +58,7 @@ def test_torchrun_trains_one_run(dataset: Path, config: TrainConfig, tmp_path: P
     (tmp_path / "config.yaml").write_text(config.model_dump_json(), encoding="utf-8")  # JSON is YAML
     train = ("-m", "labelwise", "train", dataset, "--out", tmp_path / "run", "--config", tmp_path / "config.yaml")
     call(*TORCHRUN, *train, "--no-report")
-    spec = TaggerSpec.read(tmp_path / "run")
+    spec = TrainedSpec.read(tmp_path / "run")
     assert spec.metrics["mAP"] > 0
     assert len((tmp_path / "run/history.jsonl").read_text().splitlines()) == 4
 

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from labelwise.errors import DataError, LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TaggerSpec, TrainedSpec
 from tests.conftest import ROOT
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
@@ -104,6 +104,16 @@ def test_data_with_more_labels_in_another_order_is_aligned(
     assert "Left out, for the tagger does not know them: the labels unheard of." in said
 
 
+def test_a_run_of_an_old_release_is_measured_and_may_get_other_thresholds(run: Path, dataset: Path):
+    """labelwise 0.1 wrote a placeholder for a name and a version into a run's tagger.json."""
+    expected = evaluate_tagger(run, dataset)
+    trained = json.loads((run / "tagger.json").read_text("utf-8"))
+    (run / "tagger.json").write_text(json.dumps({"name": "untitled", "version": 1, **trained}), "utf-8")
+    assert evaluate_tagger(run, dataset) == expected
+    evaluate_tagger(run, dataset, thresholds="f1", write=True)
+    assert [*json.loads((run / "tagger.json").read_text("utf-8"))] == [*trained]
+
+
 def test_data_without_a_label_of_the_tagger_is_refused_by_name(run: Path, dataset: Path, tmp_path: Path):
     missing, *kept = read_data(dataset).labels
     other = write_rows(tmp_path / "other.csv", ["image", *kept, "split"], rows_of(dataset))
@@ -122,7 +132,7 @@ def test_data_where_nothing_of_the_tagger_is_present_is_refused(run: Path, datas
 def test_without_a_split_column_val_is_what_the_run_never_trained_on(run: Path, dataset: Path, tmp_path: Path):
     columns = ["image", *read_data(dataset).labels]
     unsplit = write_rows(tmp_path / "unsplit.csv", columns, rows_of(dataset))
-    seed = TaggerSpec.read(run).training["seed"]
+    seed = TrainedSpec.read(run).training["seed"]
     assert read_data(unsplit, seed).val.files != read_data(unsplit).val.files
     val = read_data(unsplit, seed).val
     expected = evaluate(scores_of(run, val.files), val.targets, np.array(THRESHOLDS))
@@ -142,7 +152,7 @@ def test_thresholds_are_fitted_on_the_photos_and_only_shown(run: Path, dataset: 
 
 
 def test_written_thresholds_are_in_the_contract_with_their_metrics(run: Path, dataset: Path):
-    before = TaggerSpec.read(run)
+    before = TrainedSpec.read(run)
     evaluation = evaluate_tagger(run, dataset, thresholds="recall=0.9", write=True)
     after = load_checkpoint(run)[1]  # which still fits its weights
     assert after.thresholds == tuple(row.threshold for row in evaluation.labels) != before.thresholds

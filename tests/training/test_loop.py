@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing import event_accumulator
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.checkpoint import (
     HISTORY_FILE,
     STAGE_1_FILE,
@@ -135,8 +135,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert history(tmp_path) == history(finished)
     assert_same(load_state(tmp_path), load_state(finished))
     assert_same(load_file(tmp_path / WEIGHTS_FILE), load_file(finished / WEIGHTS_FILE))
-    assert TaggerSpec.read(tmp_path) == TaggerSpec.read(finished)
-    assert metrics == TaggerSpec.read(finished).metrics
+    assert TrainedSpec.read(tmp_path) == TrainedSpec.read(finished)
+    assert metrics == TrainedSpec.read(finished).metrics
 
 
 class StoppedByHand(Trainer):
@@ -180,7 +180,7 @@ def test_resuming_a_finished_run_changes_nothing(
 ):
     run = shutil.copytree(finished, tmp_path / "run")
     before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
-    assert Trainer(config, data, run).run() == TaggerSpec.read(finished).metrics
+    assert Trainer(config, data, run).run() == TrainedSpec.read(finished).metrics
     assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
 
 

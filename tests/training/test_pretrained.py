@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from labelwise.spec import ImageSpec, TaggerSpec
+from labelwise.spec import ImageSpec, TrainedSpec
 from training.checkpoint import load_checkpoint, save_state, trained_image
 from training.config import ModelConfig, TrainConfig
 from training.config_layers import make_config
@@ -137,7 +137,7 @@ def test_training_and_its_checkpoint_use_the_backbones_own(
     assert "mean 0.5, 0.5, 0.5; std 0.5, 0.5, 0.5. The weights of test_resnet were" in capsys.readouterr().out
     tagger, spec = load_checkpoint(run)
     assert (spec.image.mean, spec.image.std, spec.image.interpolation) == (HALF, HALF, "bilinear")
-    assert spec == TaggerSpec.read(run)
+    assert spec == TrainedSpec.read(run)
     assert trained_image(run) == spec.image
     torch.testing.assert_close(tagger.mean.flatten(), torch.full((3,), 127.5))
     torch.testing.assert_close(tagger.std.flatten(), torch.full((3,), 127.5))

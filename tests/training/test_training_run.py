@@ -18,7 +18,7 @@ import torch
 from torch._inductor.config import cpp
 
 from labelwise.errors import DataError, LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from tests.polling import until
 from training.checkpoint import load_checkpoint, load_state
 from training.config import TrainConfig
@@ -90,7 +90,7 @@ def test_a_label_that_never_occurs_is_named_or_left_out(dataset: Path, short: Tr
         train_run(data, tmp_path / "run", short)
     assert not (tmp_path / "run").exists()
     train_run(data, tmp_path / "run", short, RunOptions(drop_absent=True, report=False))
-    assert "unicorn" not in TaggerSpec.read(tmp_path / "run").labels
+    assert "unicorn" not in TrainedSpec.read(tmp_path / "run").labels
 
 
 def test_a_machine_that_cannot_compile_is_one_line(
@@ -133,7 +133,7 @@ def test_broken_photos_are_named_or_left_out(
     with pytest.raises(DataError, match=r"2 photos cannot be decoded: .*00010\.jpg .*00011\.jpg .*--skip-broken"):
         train_run(data, tmp_path / "run", short)
     train_run(data, tmp_path / "run", short, RunOptions(skip_broken=True, report=False))
-    assert TaggerSpec.read(tmp_path / "run").data.train_images == 14
+    assert TrainedSpec.read(tmp_path / "run").data.train_images == 14
     assert "00011.jpg" in capsys.readouterr().out
 
 

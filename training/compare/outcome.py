@@ -9,7 +9,7 @@ from dataclasses import asdict
 from matplotlib.figure import Figure
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TaggerSpec, write_atomically
+from labelwise.spec import TrainedSpec, write_atomically
 from training.compare.runs import Comparison, Run
 
 _METRICS = ("mAP", "CF1", "OF1", "LRAP")
@@ -42,7 +42,7 @@ def write_results(comparison: Comparison, runs: list[Run], cores: str) -> None:
 
 
 def _report(comparison: Comparison, runs: list[Run], cores: str) -> Iterator[str]:
-    spec = TaggerSpec.read(comparison.folder(runs[0].method, runs[0].seed))
+    spec = TrainedSpec.read(comparison.folder(runs[0].method, runs[0].seed))
     config = comparison.config(runs[0].method, 0)
     yield (
         f"{spec.data.train_images} photos to train on, {spec.data.val_images} for val, {len(spec.labels)} labels; "

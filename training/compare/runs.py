@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.checkpoint import WEIGHTS_FILE, trained_image
 from training.config import TrainConfig
 from training.config_layers import make_config, setting_names
@@ -83,7 +83,7 @@ class Comparison:
         """Train one of `tasks`, or what is left of it."""
         folder = self.folder(*task)
         metrics = train_run(self.source, folder, self.config(*task), self.options)
-        seconds = read_history(folder, TaggerSpec.read(folder)).seconds
+        seconds = read_history(folder, TrainedSpec.read(folder)).seconds
         with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
             parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118 - no mapping
         return Run(*task, metrics, seconds, parameters)

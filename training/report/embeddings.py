@@ -15,7 +15,7 @@ from sklearn.metrics import silhouette_score
 from torch import nn
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.checkpoint import STAGE_1_FILE
 from training.data import PRESENT
 from training.report import figures
@@ -55,7 +55,7 @@ class EmbeddingPanel:
 
 
 def embedding_panel(
-    spec: TaggerSpec, places: Places, found: ValPass, best_stage: int | None, has_earlier: bool
+    spec: TrainedSpec, places: Places, found: ValPass, best_stage: int | None, has_earlier: bool
 ) -> EmbeddingPanel:
     """The embeddings at `places` of the saved network, beside those of the network at the end of stage 1.
 

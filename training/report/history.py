@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.checkpoint import HISTORY_FILE
 
 _ROUNDING = 6e-6  # history keeps five decimals
@@ -46,7 +46,7 @@ class History:
         return epochs[values.index(max(values))] if values else None
 
 
-def read_history(run: Path, spec: TaggerSpec) -> History:
+def read_history(run: Path, spec: TrainedSpec) -> History:
     """Of a run without a history there are no entries; a line that a crash cut short is counted, and left out."""
     file = run / HISTORY_FILE
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from labelwise.tagging import judge
 from training.data import ABSENT, PRESENT, LabelledData
 from training.metrics import average_precisions
@@ -34,7 +34,7 @@ class LabelRow:
         return not math.isnan(self.average_precision)
 
 
-def label_rows(spec: TaggerSpec, data: LabelledData, scores: NDArray[np.float32]) -> list[LabelRow]:
+def label_rows(spec: TrainedSpec, data: LabelledData, scores: NDArray[np.float32]) -> list[LabelRow]:
     """`scores` [n, l] of val; unknown targets count nowhere but in `val_unknown`."""
     targets = data.val.targets
     present, known = targets == PRESENT, (targets == PRESENT) | (targets == ABSENT)

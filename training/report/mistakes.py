@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelwise.image import load_pixels, open_rgb
-from labelwise.spec import ImageSpec, TaggerSpec
+from labelwise.spec import ImageSpec, TrainedSpec
 from labelwise.tagging import judge
 from training.data import ABSENT, PRESENT, LabelledPhotos, ShardedPhotos
 
@@ -54,7 +54,7 @@ class WorstPlaces:
 
 
 def worst_mistakes(
-    spec: TaggerSpec, scores: NDArray[np.float32], targets: NDArray[np.float32]
+    spec: TrainedSpec, scores: NDArray[np.float32], targets: NDArray[np.float32]
 ) -> tuple[WorstPlaces, WorstPlaces]:
     """Missed labels and false alarms among scores [n, l]; the worst lie furthest from their threshold in log-odds."""
     thresholds = np.array(spec.thresholds)
@@ -76,7 +76,7 @@ def _worst(wrong: NDArray[np.bool_], distance: NDArray[np.float64]) -> WorstPlac
 
 
 def show_mistakes(
-    spec: TaggerSpec,
+    spec: TrainedSpec,
     photos: LabelledPhotos | ShardedPhotos,
     scores: NDArray[np.float32],
     attention: Mapping[tuple[int, int], NDArray[np.float32]],

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError, LabelwiseError
-from labelwise.spec import TaggerSpec, write_atomically
+from labelwise.spec import TrainedSpec, write_atomically
 from training.checkpoint import load_checkpoint
 from training.data import LabelledData, check_photos, read_data
 from training.device import pick_device
@@ -52,7 +52,7 @@ def write_report(run: Path, data: LabelledData) -> Path:
     return _write(run / REPORT_FILE, _render(run, model.to(pick_device("auto")), spec, data))
 
 
-def _render(run: Path, model: TaggerNetwork, spec: TaggerSpec, data: LabelledData) -> str:
+def _render(run: Path, model: TaggerNetwork, spec: TrainedSpec, data: LabelledData) -> str:
     places = sample_places(data.val.targets)
     earlier = load_earlier(run, model)
     found = pass_over_val(model, spec, data.val, places, earlier)

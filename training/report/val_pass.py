@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.data import EvalBatches, LabelledPhotos, ShardedPhotos
 from training.evaluator import EVAL_BATCH, run_network
 from training.model import TaggerOutput
@@ -27,7 +27,7 @@ class ValPass:
 
 def pass_over_val(
     network: nn.Module,
-    spec: TaggerSpec,
+    spec: TrainedSpec,
     photos: LabelledPhotos | ShardedPhotos,
     places: Places,
     earlier: nn.Module | None = None,

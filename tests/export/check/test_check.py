@@ -11,7 +11,7 @@ from export.check import check_repository
 from export.check.findings import Finding, summary
 from export.pictures import Evidence
 from labelwise.errors import DataError, LabelwiseError, RepositoryError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.synth import draw_dataset
 
 Failures = Callable[[], list[Finding]]
@@ -98,7 +98,7 @@ def test_against_the_run_it_came_from(exported: Path, checkpoint: Path, tmp_path
     found = statuses(check_repository(exported, run=checkpoint))
     assert found["pets version 1", "parity with the run"] == "ok"
     other = shutil.copytree(checkpoint, tmp_path / "run")
-    TaggerSpec.read(other).model_copy(update={"labels": ("cat", "dog", "sea")}).write(other)
+    TrainedSpec.read(other).changed(labels=("cat", "dog", "sea")).write(other)
     assert statuses(check_repository(exported, run=other))["pets version 1", "parity with the run"] == "ok"
     with pytest.raises(LabelwiseError, match="is not a trained run"):
         check_repository(exported, run=tmp_path)
@@ -123,7 +123,7 @@ def test_labelled_photos_give_map_and_changed_tags(exported: Path, checkpoint: P
     draw_dataset(tmp_path / "data", 20, seed=0, labels=3)
     listing = tmp_path / "data/labels.csv"
     header, *rows = listing.read_text("utf-8").splitlines()
-    spec = TaggerSpec.read(checkpoint)
+    spec = TrainedSpec.read(checkpoint)
     columns = header.split(",")
     labels = [column for column in columns if column not in ("image", "split")]
     renamed = [dict(zip(labels, spec.labels, strict=True)).get(column, column) for column in columns]

@@ -7,7 +7,7 @@ import pytest
 
 from export.foreign.spec import read_foreign_spec
 from labelwise.errors import SpecError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 
 LEAST = {"labels": ["cat", "sea"], "image": {"height": 32, "width": 48}}
 
@@ -38,7 +38,7 @@ def test_labels_are_composed_as_training_writes_them(tmp_path: Path):
 
 def test_a_whole_contract_is_taken_too(exported: Path):
     spec, complete = read_foreign_spec(exported / "pets/tagger.json")
-    assert complete == TaggerSpec.read(exported / "pets")
+    assert complete == TrainedSpec.read(exported / "pets")
     assert (spec.labels, spec.max_batch, spec.metrics) == (complete.labels, 5, {"mAP": 0.5})
 
 

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.report.figures import course
 from training.report.history import History, read_history
 
 
 def test_history_copes_with_crashes_and_absent_keys(run: Path, tmp_path: Path):
-    spec = TaggerSpec.read(run).model_copy(update={"metrics": {"mAP": 0.500004, "OF1": 0.25}})
+    spec = TrainedSpec.read(run).model_copy(update={"metrics": {"mAP": 0.500004, "OF1": 0.25}})
     entries = [
         {"epoch": 1, "loss": 1.0, "mAP": 0.4},
         {"epoch": 2, "loss": 0.9, "mAP": 0.9},

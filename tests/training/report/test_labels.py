@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from tests.labelwise.tagging_cases import Case, every_case
 from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
 from training.report.labels import calibration, label_rows
 
 
 def test_rows_count_only_what_is_known(run: Path, data: LabelledData):
-    spec = TaggerSpec.read(run)
+    spec = TrainedSpec.read(run)
     targets = np.full((4, len(data.labels)), UNKNOWN, np.float32)
     targets[:, 0] = [PRESENT, PRESENT, ABSENT, UNKNOWN]
     scores = np.zeros_like(targets)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise.spec import ImageSpec, TaggerSpec
+from labelwise.spec import ImageSpec, TrainedSpec
 from tests.training.report.conftest import untrained_run
 from training.config import TrainConfig
 from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
@@ -14,7 +14,7 @@ from training.report.mistakes import show_mistakes
 
 
 def test_mistakes_come_with_the_furthest_first(config: TrainConfig, data: LabelledData, tmp_path: Path):
-    spec = TaggerSpec.read(untrained_run(tmp_path, config, data)).model_copy(
+    spec = TrainedSpec.read(untrained_run(tmp_path, config, data)).model_copy(
         update={"thresholds": tuple([0.9, 0.2] + [0.5] * (len(data.labels) - 2))}
     )
     targets = np.full_like(data.val.targets, UNKNOWN)
@@ -44,7 +44,7 @@ def test_pictures_are_upright_and_show_what_the_model_sees(
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     Image.new("RGB", (60, 20), "red").save(tmp_path / "turned.jpg", exif=exif)
-    spec = TaggerSpec.read(untrained_run(tmp_path / "run", config, data, threshold=1.0))
+    spec = TrainedSpec.read(untrained_run(tmp_path / "run", config, data, threshold=1.0))
     spec = spec.model_copy(update={"image": ImageSpec(height=32, width=32, resize=resize)})
     photos = LabelledPhotos((tmp_path / "turned.jpg",), np.full((1, len(data.labels)), PRESENT, np.float32))
     missed, _ = show_mistakes(spec, photos, np.full((1, len(data.labels)), 0.5, np.float32), {})

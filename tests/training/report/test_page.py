@@ -10,7 +10,7 @@ import pytest
 
 from commands import main
 from labelwise.errors import DataError, LabelwiseError
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from tests.training.report.conftest import relabelled, untrained_run
 from training.config import TrainConfig
 from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData
@@ -52,7 +52,7 @@ def test_the_sections_stand_in_order(page: Element, run: Path, data: LabelledDat
     assert sections == expected
     assert [link.get("href") for link in page.iter(f"{XHTML}a")] == [f"#{name}" for name in expected[1:]]
     summary = text(section(page, "summary"))
-    assert f"{TaggerSpec.read(run).metrics['mAP']:.3f}" in summary
+    assert f"{TrainedSpec.read(run).metrics['mAP']:.3f}" in summary
     assert f"{len(data.train)} to train on, {len(data.val)} for val" in summary
     assert "4, stage 2 from epoch 3" in summary
     assert "These are not the photos" not in summary
@@ -72,7 +72,7 @@ def test_every_figure_is_there_once_and_described(page: Element, data: LabelledD
 
 
 def test_the_table_says_what_the_contract_says(page: Element, run: Path, data: LabelledData):
-    spec, rows = TaggerSpec.read(run), table(page)
+    spec, rows = TrainedSpec.read(run), table(page)
     assert tuple(row[0] for row in rows) == spec.labels
     assert [row[-1] for row in rows] == [f"{threshold:.4f}" for threshold in spec.thresholds]
     assert [int(row[1]) for row in rows] == list(spec.data.train_counts.values())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
 from training.data import EvalBatches, LabelledData, LabelledPhotos, read_data, write_shards
@@ -36,7 +36,7 @@ class Plain(nn.Module):
 def test_models_without_attention_or_label_level_embeddings(
     has_embedding: bool, config: TrainConfig, data: LabelledData, run: Path
 ):
-    model, spec = Plain(len(data.labels), has_embedding).eval(), TaggerSpec.read(run)
+    model, spec = Plain(len(data.labels), has_embedding).eval(), TrainedSpec.read(run)
     spec = spec.model_copy(update={"thresholds": (1.0,) * len(data.labels)})
     places = sample_places(data.val.targets)
     found = pass_over_val(model, spec, data.val, places)
@@ -52,7 +52,7 @@ def test_models_without_attention_or_label_level_embeddings(
 
 
 def test_embeddings_are_those_of_their_photo_and_label(config: TrainConfig, data: LabelledData, run: Path):
-    model, spec = TaggerNetwork(len(data.labels), config.image, config.model).eval(), TaggerSpec.read(run)
+    model, spec = TaggerNetwork(len(data.labels), config.image, config.model).eval(), TrainedSpec.read(run)
     photos = six_times(data.train)
     places = np.array([[0, 1], [63, 0], [64, 2], [len(photos) - 1, 5]])
     earlier = TaggerNetwork(len(data.labels), config.image, config.model).eval()
@@ -66,7 +66,7 @@ def test_embeddings_are_those_of_their_photo_and_label(config: TrainConfig, data
 def test_the_worst_mistakes_have_the_attention_of_their_photo_and_label(
     config: TrainConfig, data: LabelledData, run: Path
 ):
-    model, spec = TaggerNetwork(len(data.labels), config.image, config.model).eval(), TaggerSpec.read(run)
+    model, spec = TaggerNetwork(len(data.labels), config.image, config.model).eval(), TrainedSpec.read(run)
     photos = six_times(data.train)
     found = pass_over_val(model, spec, photos, np.empty((0, 2), np.int64))
     worst = [place for kind in worst_mistakes(spec, found.scores, photos.targets) for place in kind.places]
