@@ -128,7 +128,7 @@ def report(
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
 ) -> None:
     """Write a run's report.html: curves, labels, the worst mistakes as pictures, and a map of the embeddings."""
-    from training.report import report_run
+    from training.report.page import report_run
 
     typer.echo(f"Wrote {report_run(run, data, skip_broken)}.")
 

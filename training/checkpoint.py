@@ -27,6 +27,7 @@ STAGE_1_FILE = "stage1.safetensors"
 STATE_FILE = "state.pt"
 _PREVIOUS_FILE = ".previous.safetensors"
 HISTORY_FILE = "history.jsonl"
+REPORT_FILE = "report.html"
 
 
 def make_spec(

@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import label_ranking_average_precision_score, precision_recall_curve
 
 from labelwise.tagging import judge
 
@@ -153,6 +152,8 @@ def _top_3(scores: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.
 
 
 def _ranking_metrics(scores: ScoreMatrix, targets: Targets) -> dict[str, float]:
+    from sklearn.metrics import label_ranking_average_precision_score  # takes seconds to import
+
     if not len(scores):
         return {}
     lowest_present = np.where(targets == 1, scores, np.inf).min(axis=1, keepdims=True)
@@ -163,6 +164,8 @@ def _ranking_metrics(scores: ScoreMatrix, targets: Targets) -> dict[str, float]:
 
 
 def _fit_threshold(scores: NDArray[np.float64], targets: Targets, objective: Objective) -> float:
+    from sklearn.metrics import precision_recall_curve  # takes seconds to import
+
     known = targets >= 0
     if not (targets == 1).any():
         return _DEFAULT_THRESHOLD

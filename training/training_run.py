@@ -1,4 +1,4 @@
-"""`labelwise train`: settings, lists and paths checked before anything slow, then every photo, the loop, the report."""
+"""`labelwise train`: checks settings, lists and paths, then every photo; runs the loop; writes the report."""
 
 import tempfile
 from collections.abc import Iterator
@@ -16,22 +16,20 @@ from labelwise.errors import DataError, LabelwiseError
 from labelwise.locking import locked_folder
 from labelwise.spec import SPEC_FILE, left_aside
 from training.backbone import feature_shape, first_line, make_backbone
-from training.checkpoint import STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
+from training.checkpoint import REPORT_FILE, STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
 from training.config import TrainConfig
 from training.data import PRESENT, LabelledData, check_photos, read_data
-from training.data.labelled_data import check_case
+from training.data.labelled_data import check_case, some
 from training.device import pick_device
 from training.distributed import World, joined_world
 from training.loop import Trainer
 from training.metrics import HEADLINE
 from training.pretrained import describe_input
-from training.report import write_report
-from training.report.page import REPORT_FILE
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run does beside training; none of it changes what is learned from a photo."""
+    """What a run does besides training. No option changes what is learned from a photo."""
 
     resume: bool = False
     skip_broken: bool = False
@@ -43,7 +41,7 @@ class RunOptions:
 def train_run(
     source: str | Path, out: Path, config: TrainConfig, options: RunOptions = RunOptions()
 ) -> dict[str, float]:
-    """Train on `source` into the folder `out`; returns the best epoch's val metrics. Raises LabelwiseError."""
+    """Train on `source` into the folder `out`. Returns the val metrics of the best epoch. Raises LabelwiseError."""
     with joined_world(config.device) as world, _explained():
         quiet = options.quiet or not world.is_main
         check_config(config, world)
@@ -61,7 +59,7 @@ def train_run(
 
 
 def check_config(config: TrainConfig, world: World = World()) -> None:
-    """What can be wrong without a look at the data: device, batch, network. Raises LabelwiseError."""
+    """Check what does not depend on the data: device, batch size, network. Raises LabelwiseError."""
     if config.batch_size % (world.size * config.accumulate):
         raise LabelwiseError(
             f"batch_size {config.batch_size} cannot be shared by {world.size} processes in {config.accumulate} parts "
@@ -73,19 +71,21 @@ def check_config(config: TrainConfig, world: World = World()) -> None:
 
 
 def _report(out: Path, data: LabelledData, source: str | Path) -> None:
-    """The run is whole by now; nothing that happens here may look as if it were not."""
+    """The run is complete by now. An error here must not suggest otherwise."""
+    from training.report.page import write_report  # its plotting libraries take a second to import
+
     try:
         print(f"Wrote {write_report(out, data)}.", flush=True)
     except LabelwiseError as error:
         raise LabelwiseError(
-            f"The run is whole, but its report failed: {error} Later: labelwise report {out} {source}"
+            f"The run is complete, but its report failed: {error} Later: labelwise report {out} {source}"
         ) from error
 
 
 def prepare_data(
     data: LabelledData, config: TrainConfig, options: RunOptions, quiet: bool = False, processes: int = 1
 ) -> LabelledData:
-    """Check all of `data`: every file, and that each label can be learned. Raises DataError."""
+    """Check every file of `data`, and that each label can be learned. Raises DataError."""
     check_case(data)
     count = len(data.train) + len(data.val)
     bar = partial(track, description="Reading photos", total=count, transient=True, disable=quiet)
@@ -101,26 +101,25 @@ def prepare_data(
     present = (data.train.targets == PRESENT).any(axis=0)
     absent = [label for label, is_present in zip(data.labels, present, strict=True) if not is_present]
     if absent and not options.drop_absent:
-        more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
         raise DataError(
-            f"No photo to train on has the label {', '.join(absent[:10])}{more}: add some, take the label out, or "
-            "leave out all such labels with --drop-absent."
+            f"No photo to train on has the label {some(absent)}: add some, take the label out, or leave out all such "
+            "labels with --drop-absent."
         )
     if absent:
-        _say(f"Left out, for no photo to train on has them: {', '.join(absent)}.", quiet)
+        _say(f"Left out, because no photo to train on has them: {', '.join(absent)}.", quiet)
         data = data.select(tuple(np.array(data.labels)[present]))
     in_val = (data.val.targets == PRESENT).any(axis=0)
     if not in_val.any():
-        raise DataError("No photo of val has any of the labels, so that nothing could be scored: add photos that have.")
+        raise DataError("No photo of val has any of the labels, so nothing can be scored: add photos that have some.")
     if not in_val.all():
         unseen = [label for label, is_there in zip(data.labels, in_val, strict=True) if not is_there]
-        _say(f"Not measured, and left at the threshold 0.5, for no photo of val has them: {', '.join(unseen)}.", quiet)
+        _say(f"Not measured, threshold stays 0.5, because no photo of val has them: {', '.join(unseen)}.", quiet)
     return data
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What torch says of a machine that cannot do what was asked, in one line."""
+    """Turn torch's errors about this machine into one line each."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -137,7 +136,7 @@ def _explained() -> Iterator[None]:
 
 @contextmanager
 def _own_folder(out: Path, options: RunOptions, world: World) -> Iterator[None]:
-    """The run's folder, writable and nobody else's, for as long as this lasts. Raises LabelwiseError."""
+    """Hold the run's folder: writable, and locked against other processes. Raises LabelwiseError."""
     if not world.is_main:
         yield
         return
@@ -158,7 +157,7 @@ def _own_folder(out: Path, options: RunOptions, world: World) -> Iterator[None]:
             yield
         finally:
             if is_new and not any(out.iterdir()):
-                out.rmdir()  # nothing came of it
+                out.rmdir()  # nothing was saved
 
 
 def _claim(out: Path, options: RunOptions) -> None:
@@ -166,9 +165,9 @@ def _claim(out: Path, options: RunOptions) -> None:
     if has_run and not options.resume:
         raise LabelwiseError(f"{out} already holds a run: add --resume to go on with it, or choose another --out.")
     if options.resume and not has_run:
-        _say(f"{out} holds no run to go on with: this one begins anew.", options.quiet)
+        _say(f"{out} holds no run to go on with: this one starts from the beginning.", options.quiet)
     for name in (WEIGHTS_FILE, STAGE_1_FILE, STATE_FILE, SPEC_FILE, REPORT_FILE):
-        for aside in left_aside(out / name):  # of a process that was killed amid saving: we hold the lock
+        for aside in left_aside(out / name):  # left by a process that was killed while saving; no other one runs here
             aside.unlink()
 
 

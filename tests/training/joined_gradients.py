@@ -1,6 +1,6 @@
 """One step's loss and gradients for each of some settings, on a process's share of a fixed batch.
 
-Under torchrun a script, which test_distributed.py starts; arguments: data set, file to write, settings as JSON lines.
+As a script it is one rank of several, which test_distributed.py starts. Arguments: data set, folder, settings as JSON.
 """
 
 import sys
@@ -37,8 +37,6 @@ def all_gradients(source: Path, out: Path, texts: Sequence[str], world: World) -
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    file = Path(sys.argv[2])
+    print("ready", flush=True)
     with joined_world() as world:
-        results = all_gradients(Path(sys.argv[1]), file.parent, sys.argv[3:], world)
-        if world.is_main:
-            torch.save(results, file)
+        all_gradients(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:], world)

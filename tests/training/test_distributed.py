@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from labelwise.spec import TrainedSpec
+from tests.conftest import free_port
 from tests.training import joined_gradients
 from tests.training.joined_gradients import all_gradients
 from training.config import TrainConfig
-from training.distributed import World, any_of, gather, gather_objects
+from training.distributed import World, any_of, gather, gather_objects, joined_world
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -30,7 +32,7 @@ def call(*command: object) -> None:
 
 
 def test_two_processes_have_the_gradients_of_one_with_the_joined_batch(
-    dataset: Path, config: TrainConfig, tmp_path: Path
+    dataset: Path, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # Layer norms, no dropout, a bank that holds all: whatever is drawn or kept per process would rightly differ.
     model = {"backbone": "test_convnext", "feature_level": 2, "dim": 16, "heads": 2, "dropout": 0, "drop_path": 0}
@@ -43,8 +45,7 @@ def test_two_processes_have_the_gradients_of_one_with_the_joined_batch(
     plain = config.model_dump(mode="json") | {"epochs": 0, "model": model}
     texts = [json.dumps(plain | case) for case in cases]
     one = all_gradients(dataset, tmp_path, texts, World())
-    call(*TORCHRUN, joined_gradients.__file__, dataset, tmp_path / "two.pt", *texts)
-    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    two = gradients_of_rank_0(dataset, tmp_path, texts, monkeypatch)
     assert [len(found) > 20 for found in one] == [True] * 4
     assert ["contrast" in found for found in one] == [True, True, True, False]
     assert one[0].keys() > {"prototype", "prototypes"}
@@ -52,6 +53,29 @@ def test_two_processes_have_the_gradients_of_one_with_the_joined_batch(
         torch.testing.assert_close(
             joined, expected, atol=2e-6, rtol=1e-3, msg=lambda text, case=case: f"{case}: {text}"
         )
+
+
+def gradients_of_rank_0(
+    dataset: Path, out: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, torch.Tensor]]:
+    """This process is rank 0 of two; the other one is started here."""
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    other = subprocess.Popen(
+        [sys.executable, joined_gradients.__file__, str(dataset), str(out), *texts],
+        env=os.environ | world | {"RANK": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "ready\n"  # or it broke, and joining would wait for it
+    for name, value in (world | {"RANK": "0"}).items():
+        monkeypatch.setenv(name, value)
+    with joined_world() as joined:
+        assert joined == World(rank=0, size=2)
+        found = all_gradients(dataset, out, texts, joined)
+    other.communicate(timeout=60)
+    assert other.returncode == 0
+    return found
 
 
 def test_torchrun_trains_one_run(dataset: Path, config: TrainConfig, tmp_path: Path):

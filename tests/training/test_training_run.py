@@ -15,6 +15,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from torch._inductor import config as inductor
 from torch._inductor.config import cpp
 
 from labelwise.errors import DataError, LabelwiseError
@@ -97,8 +98,11 @@ def test_a_machine_that_cannot_compile_is_one_line(
     dataset: Path, short: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(cpp, "cxx", (None, "/nowhere/c++"))
+    monkeypatch.setattr(inductor, "compile_threads", 1)  # no processes to compile in, which would all import torch
+    shallow = short.model.model_copy(update={"feature_level": 0})  # a small graph, as tracing it takes the time
+    compiled = short.model_copy(update={"compile": True, "method": "bce", "model": shallow})
     with pytest.raises(LabelwiseError, match=r"torch\.compile fails here \(.*compiler.*\): leave out --compile\."):
-        train_run(dataset, tmp_path / "run", short.model_copy(update={"compile": True, "method": "bce"}))
+        train_run(dataset, tmp_path / "run", compiled)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -181,7 +185,7 @@ def test_a_report_that_fails_does_not_hide_the_run(
     dataset: Path, short: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "run/report.html").mkdir(parents=True)  # in the report's way
-    with pytest.raises(LabelwiseError, match=r"The run is whole, but its report failed: .* labelwise report "):
+    with pytest.raises(LabelwiseError, match=r"The run is complete, but its report failed: .* labelwise report "):
         train_run(dataset, tmp_path / "run", short)
     said = capsys.readouterr().out
     first = ["Read as a CSV list.\n6 labels, with their photos", "16 photos to train on, 4 for val", "Saved in"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TrainedSpec, write_atomically
-from training.checkpoint import load_checkpoint
+from training.checkpoint import REPORT_FILE, load_checkpoint
 from training.data import LabelledData, check_photos, read_data
 from training.device import pick_device
 from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
@@ -23,8 +23,6 @@ from training.report.history import read_history
 from training.report.labels import LabelRow, calibration, label_rows
 from training.report.mistakes import show_mistakes
 from training.report.val_pass import pass_over_val
-
-REPORT_FILE = "report.html"
 
 _HEADLINES = ("mAP", "LRAP", "CF1", "OF1")
 _OTHERS = ("coverage", "hamming")
