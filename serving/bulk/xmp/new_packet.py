@@ -91,9 +91,9 @@ def keywords_in(file: str) -> list[str]:
 
 def _copy(source: Packet, target: Packet) -> None:
     """Add the properties that `target` lacks, and unite the lists of keywords."""
-    ours = {word for name in _names(source) if name.startswith(_OURS) for word in _words(source, name)}
+    ours = {word for name in source.names if name.startswith(_OURS) for word in _words(source, name)}
     listed = {name: [word for word in _words(source, qualified(name)) if word not in ours] for name in KEYWORD_LISTS}
-    seen = _names(target) | {qualified(name) for name in KEYWORD_LISTS}
+    seen = target.names | {qualified(name) for name in KEYWORD_LISTS}
     for description in source.descriptions:
         _trim(description, seen)
         if len(description) or len(description.attrib) > 1:
@@ -132,13 +132,6 @@ def _is_huge(child: Element) -> bool:
     return not is_usual and len(etree.tostring(child)) > _LARGEST
 
 
-def _names(packet: Packet) -> set[str]:
-    children = {child.tag for description in packet.descriptions for child in description.iterchildren("*")}
-    return children | {name for description in packet.descriptions for name in description.attrib} - {
-        qualified("rdf:about")
-    }
-
-
 def _words(packet: Packet, name: str) -> list[str]:
     """The words of a property, even if it is a text and not a list."""
     found = [description.get(name) for description in packet.descriptions]
@@ -150,7 +143,7 @@ def _words(packet: Packet, name: str) -> list[str]:
 
 def _settle_colours(packet: Packet) -> None:
     """Remove colour labels without their version: darktable then ignores the title and more of the sidecar."""
-    if not all(name in _names(packet) for name in _COLOURS):
+    if not packet.names >= _COLOURS:
         for description in packet.descriptions:
             for name in _COLOURS:
                 description.attrib.pop(name, None)

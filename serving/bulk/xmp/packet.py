@@ -7,7 +7,6 @@ the encoding and the line ends. lxml alone would keep none of them; it parses an
 import codecs
 import functools
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,8 +75,8 @@ class Packet:
     @classmethod
     def new(cls) -> "Packet":
         """A packet without any property."""
-        root = etree.Element(qualified("x:xmpmeta"), nsmap={"x": NAMESPACES["x"]})
-        etree.SubElement(root, qualified("rdf:RDF"), nsmap={"rdf": NAMESPACES["rdf"]})
+        root = _element("x:xmpmeta")
+        root.append(_element("rdf:RDF"))
         return cls(root)
 
     @classmethod
@@ -111,36 +110,34 @@ class Packet:
     @property
     def descriptions(self) -> list[Element]:
         """Each rdf:Description with properties of the photo; those further down describe other things."""
-        return list(self.rdf.findall(qualified("rdf:Description")))
+        return list(self.rdf.findall("rdf:Description", NAMESPACES))
 
     def first_description(self) -> Element:
         """The rdf:Description for new properties."""
         for description in self.descriptions:
             return description
-        return _appended(self.rdf, etree.Element(qualified("rdf:Description"), {qualified("rdf:about"): ""}))
+        return _appended(self.rdf, _element("rdf:Description", {qualified("rdf:about"): ""}))
+
+    @property
+    def names(self) -> set[str]:
+        """The photo's properties, as lxml spells them."""
+        found = {name for description in self.descriptions for name in description.attrib}
+        found |= {child.tag for description in self.descriptions for child in description.iterchildren("*")}
+        return found - {qualified("rdf:about")}
 
     def has(self, name: str) -> bool:
-        return any(True for _ in self.find(name)) or self.is_attribute(name)
-
-    def is_attribute(self, name: str) -> bool:
-        return any(qualified(name) in description.attrib for description in self.descriptions)
-
-    def find(self, name: str) -> Iterator[Element]:
-        """The elements of a property."""
-        for description in self.descriptions:
-            yield from description.findall(qualified(name))
+        return qualified(name) in self.names
 
     def containers(self, name: str) -> list[Element]:
         """Each rdf:Bag, rdf:Seq or rdf:Alt of a property. Raises PacketError if the property is not a list."""
-        if self.is_attribute(name):
+        if self.rdf.xpath(f"rdf:Description/@{name}", namespaces=NAMESPACES):
             raise _not_a_list(name)
-        return [_container(element, name) for element in self.find(name)]
+        return [_container(element, name) for element in self.rdf.findall(f"rdf:Description/{name}", NAMESPACES)]
 
     def add_list(self, name: str, words: list[str], kind: str = "Bag") -> Element:
         """Add a property that is a list, and return the container of its items."""
-        prefix = name.partition(":")[0]
-        element = etree.Element(qualified(name), nsmap={prefix: NAMESPACES[prefix]})
-        container = etree.SubElement(_appended(self.first_description(), element), qualified(f"rdf:{kind}"))
+        element = _appended(self.first_description(), _element(name))
+        container = etree.SubElement(element, qualified(f"rdf:{kind}"))
         for word in words:
             add_item(container, word)
         return container
@@ -149,14 +146,12 @@ class Packet:
         """Add a property that is a text; with `has_language` one that may have several languages."""
         if has_language:
             self.add_list(name, [text], "Alt")[0].set(_LANGUAGE, "x-default")
-            return
-        prefix = name.partition(":")[0]
-        element = etree.Element(qualified(name), nsmap={prefix: NAMESPACES[prefix]})
-        _appended(self.first_description(), element).text = text
+        else:
+            _appended(self.first_description(), _element(name)).text = text
 
 
 def items(container: Element) -> list[Element]:
-    return list(container.findall(qualified("rdf:li")))
+    return list(container.findall("rdf:li", NAMESPACES))
 
 
 def words(container: Element) -> list[str]:
@@ -189,6 +184,11 @@ def indent(element: Element) -> None:
         child.tail = element.text
         indent(child)
     element[-1].tail = "\n" + " " * depth
+
+
+def _element(name: str, attributes: dict[str, str] | None = None) -> Element:
+    prefix = name.partition(":")[0]
+    return etree.Element(qualified(name), attributes, nsmap={prefix: NAMESPACES[prefix]})
 
 
 def _appended(parent: Element, child: Element) -> Element:
