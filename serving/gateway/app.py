@@ -1,5 +1,7 @@
 """The gateway: create_app(settings, engine) builds the whole HTTP side, and nothing here knows which engine it is."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,20 +10,19 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.version import VERSION
 from serving.engines.base import Engine
-from serving.gateway import routes
+from serving.gateway.access.auth import needs_key
 from serving.gateway.access.exposure import PAGE_HEADERS, add_protection
-from serving.gateway.middleware import AnswerHead, Observe
+from serving.gateway.middleware import Observe
 from serving.gateway.observe.metrics import Metrics
-from serving.gateway.problems import AnswerFaults, Problem, install_error_handlers
-from serving.gateway.requests.query import TagQuery
-from serving.gateway.routes import tag
+from serving.gateway.routes import ROUTES
+from serving.gateway.routes.api_route import ApiRoute
+from serving.gateway.routes.openapi import complete
 from serving.gateway.service import TaggingService
-from serving.gateway.shortcut import Shortcut
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,38 +49,31 @@ class _PageFiles(StaticFiles):
 
 
 class _Gateway(FastAPI):
-    """FastAPI with every middleware outside of its own: what is answered by one of them costs nothing of the rest."""
+    """FastAPI without what it does per request: middleware, starlette's router, and the endpoint (api_route.py)."""
+
+    needs_key: Callable[[str], bool] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Past FastAPI's own, which asks the environment each time whether somebody set up its telemetry."""
+        """Skips FastAPI's own, which looks for its telemetry in the environment each time."""
         await Starlette.__call__(self, scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        added, self.user_middleware = self.user_middleware, [Middleware(AnswerFaults)]
-        app = super().build_middleware_stack()
-        for middleware in reversed(added):
+        """Without FastAPI's handlers of exceptions and exit stacks: AnswerErrors is in their place."""
+        app: ASGIApp = Router(self.routes, redirect_slashes=False)  # to send a photo twice helps nobody
+        for middleware in reversed(self.user_middleware):
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
-        self.user_middleware = added
         return app
 
     def openapi(self) -> dict[str, Any]:
-        """Without FastAPI's own form of a 422, which never occurs; it adds that to every address with a parameter."""
-        document = super().openapi()
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                if "application/json" in operation["responses"].get("422", {}).get("content", {}):
-                    del operation["responses"]["422"]
-        schemas = document["components"]["schemas"]
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        schemas["Problem"] = Problem.model_json_schema()
-        return document
+        if self.openapi_schema is None:
+            self.openapi_schema = complete(super().openapi(), self.needs_key)
+        return self.openapi_schema
 
 
 def create_app(
     settings: Settings, engine: Engine, metrics: Metrics | None = None, traces: "Traces | None" = None
 ) -> FastAPI:
-    """The ASGI app on a started engine; the caller starts and closes the engine."""
+    """Returns the ASGI app on a started engine; the caller starts and closes the engine."""
     app = _Gateway(
         title="labelwise",
         version=VERSION,
@@ -87,26 +81,23 @@ def create_app(
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        servers=[{"url": "."}],  # beside this document: a proxy may serve it under a path
-        redirect_slashes=False,  # to send a photo twice helps nobody
+        servers=[{"url": "."}],  # relative to the document: a proxy may serve it under a path
+        routes=list(ROUTES),
     )
     metrics = metrics or Metrics()
-    service = TaggingService(settings, engine, metrics)
-    app.state.service = service
-    app.add_middleware(AnswerHead)
-    app.add_middleware(Shortcut, path="/v1/tag", endpoint=tag.tag, query_model=TagQuery)
+    app.state.service = TaggingService(settings, engine, metrics)
     add_protection(app, settings)
     app.add_middleware(Observe, metrics=metrics, only_problems=settings.log_requests == "problems", traces=traces)
-    install_error_handlers(app)
-    app.include_router(routes.router)
+    if settings.keys is not None:
+        app.needs_key = partial(needs_key, public_metrics=settings.public_metrics)
     _add_pages(app)
     return app
 
 
 def _add_pages(app: FastAPI) -> None:
     """The page and the API's documentation; both load nothing from elsewhere."""
-
     files = _PageFiles(directory=_PAGE)
+    app.router.route_class = ApiRoute
 
     @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:

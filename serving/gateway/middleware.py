@@ -5,6 +5,7 @@ import time
 from random import getrandbits
 from typing import TYPE_CHECKING
 
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.gateway.observe.logs import log_request
@@ -57,10 +58,10 @@ class Observe:
             self._record(scope, status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route's template, not the path: paths are the client's to invent, and each would be a new series.
-        route, state = getattr(scope.get("route"), "path", "other"), scope["state"]
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        # The route's template, not the path: clients invent paths, and each would be a new series.
+        matched, state = scope.get("route"), scope["state"]
+        route = matched.path if isinstance(matched, APIRoute) else "other"
+        self._metrics.count_answer(route, status, seconds)
         problem = state.get("problem")
         if problem is not None:
             self._metrics.problems.labels(problem).inc()
@@ -81,11 +82,10 @@ class AnswerHead:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        asked = {**scope, "method": method, "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}
+        asked = {**scope, "method": "GET", "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}
         try:
             await self._app(asked, receive, send)
         finally:

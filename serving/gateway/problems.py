@@ -2,19 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labelwise.image import ImageError
-from labelwise.validation import refusal_of
 from serving.errors import ServerBusy, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
 
 logger = logging.getLogger("labelwise.gateway")
@@ -60,12 +57,13 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "deadline_exceeded": (504, "The answer took too long"),
 }
 
-_ENGINE_CODES: dict[type[ServingError], tuple[str, str]] = {
+_ENGINE_PROBLEMS: dict[type[ServingError], tuple[str, str]] = {
     UnknownModel: ("unknown_model", "This model or version is not served here; see /v1/models."),
     ServerBusy: ("overloaded", "The engine's queue is full; try again shortly."),  # which is a ServerUnavailable
     ServerUnavailable: ("engine_unavailable", "The engine is down or starting; try again shortly."),
     ServerTimeout: ("deadline_exceeded", "The model did not answer in time; try again, or send less at once."),
 }
+_ENGINE_FAILED = ("engine_failed", "The model failed on this input; the log here says why.")
 _RETRY_AFTER = {"overloaded": "1", "engine_unavailable": "2", "shutting_down": "2", "too_many_connections": "1"}
 
 
@@ -79,127 +77,84 @@ class Problem(BaseModel):
     code: str
     request_id: str
 
+    @classmethod
+    def of(cls, code: str, detail: str, request_id: str) -> "Problem":
+        status, title = PROBLEMS[code]
+        return cls(title=title, status=status, detail=detail, code=code, request_id=request_id)
+
 
 class GatewayError(Exception):
-    """An error of the gateway's own; `code` is a key of PROBLEMS."""
+    """An error of the gateway itself; `code` is a key of PROBLEMS, `headers` are for its answer."""
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
-        self.code, self.detail = code, detail
+        self.code, self.detail, self.headers = code, detail, headers or {}
 
 
-def problem_response(request: Request, code: str, detail: str) -> JSONResponse:
-    """The answer for `code`; the request id is the one the middleware gave."""
-    status, title = PROBLEMS[code]
-    request_id = request.scope.get("state", {}).get("request_id", "")
-    request.scope.setdefault("state", {})["problem"] = code
-    problem = Problem(title=title, status=status, detail=detail, code=code, request_id=request_id)
-    headers = {"Retry-After": _RETRY_AFTER[code]} if code in _RETRY_AFTER else None
-    return JSONResponse(problem.model_dump(), status, headers, media_type=PROBLEM_TYPE)
+class AnswerErrors:
+    """Answers every error that the app raises, and 503 to a request that the end of the server cuts off.
 
-
-def install_error_handlers(app: FastAPI) -> None:
-    for kind, handler in _HANDLERS.items():
-        app.add_exception_handler(kind, handler)
-    app.add_exception_handler(Exception, _on_anything_else)
-
-
-async def error_response(request: Request, error: BaseException) -> JSONResponse:
-    """The answer to what an endpoint raised, where no framework looks for its handler."""
-    handler = next((_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS), None)
-    return _last_answer(request, error) if handler is None else await handler(request, error)
-
-
-async def _on_gateway_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, GatewayError)
-    return problem_response(request, error.code, error.detail)
-
-
-async def _on_image_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ImageError)
-    return problem_response(request, error.code, str(error))
-
-
-async def _on_engine_error(request: Request, error: Exception) -> JSONResponse:
-    """What the engine said is for the log; the client gets our words."""
-    logger.warning("request %s: %s: %s", request.state.request_id, type(error).__name__, error)
-    for kind, (code, detail) in _ENGINE_CODES.items():
-        if isinstance(error, kind):
-            return problem_response(request, code, detail)
-    return problem_response(request, "engine_failed", "The model failed on this input; the log here says why.")
-
-
-async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    refusal = refusal_of(error.errors()[0])
-    field = ".".join(map(str, refusal.place[1:])) or "body"
-    wrong = "there is no such parameter" if refusal.kind == "extra_forbidden" else refusal.reason
-    return problem_response(request, "invalid_request", f"{field}: {wrong}.")
-
-
-async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """Starlette's own: an unknown path, a wrong method, a malformed form."""
-    assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed"}
-    code = codes.get(error.status_code, "malformed_body" if error.status_code < 500 else "internal")
-    response = problem_response(request, code, f"{request.method} {request.url.path}: {_phrase(error.status_code)}.")
-    response.headers.update(error.headers or {})
-    return response
-
-
-_HANDLERS: dict[type, Callable[[Request, Any], Awaitable[JSONResponse]]] = {
-    GatewayError: _on_gateway_error,
-    ImageError: _on_image_error,
-    ServingError: _on_engine_error,
-    RequestValidationError: _on_validation_error,
-    HTTPException: _on_http_exception,
-}
-
-
-async def _on_anything_else(request: Request, error: Exception) -> JSONResponse:
-    """A fault of ours outside the routes, such as in a middleware; Starlette logs the traceback after this answer."""
-    logger.error("request %s failed: %s", request.scope.get("state", {}).get("request_id"), type(error).__name__)
-    return _fault_response(request)
-
-
-class AnswerFaults:
-    """Answers what no handler took: a fault of ours with 500, and what the end of the server cut off with 503.
-
-    Starlette's own place for faults is outside of every middleware: its answer would have no request id, and nobody
-    would count it. uvicorn's answer to a cancelled request would be a plain 500.
+    An error after the answer has begun goes on to the server, which closes the connection.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_begun = False
 
         async def watched_send(message: Message) -> None:
-            nonlocal started
-            started = True
+            nonlocal has_begun
+            has_begun = True
             await send(message)
 
         try:
             await self._app(scope, receive, watched_send)
         except (Exception, asyncio.CancelledError) as error:
-            if started:
+            if has_begun:
                 raise
-            await _last_answer(Request(scope), error)(scope, receive, send)
+            await problem_response(scope, error)(scope, receive, send)
 
 
-def _last_answer(request: Request, error: BaseException) -> JSONResponse:
-    request_id = request.scope.get("state", {}).get("request_id")
+def problem_response(scope: Scope, error: BaseException) -> Response:
+    """The answer to `error`. The client gets our words; what an engine or a library said is for the log."""
+    state = scope.setdefault("state", {})
+    request_id = state.get("request_id", "")
+    failure = error if isinstance(error, GatewayError) else _as_gateway_error(error, scope, request_id)
+    state["problem"] = failure.code
+    problem = Problem.of(failure.code, failure.detail, request_id)
+    return JSONResponse(
+        problem.model_dump(), problem.status, {**retry_after(failure.code), **failure.headers}, PROBLEM_TYPE
+    )
+
+
+def retry_after(code: str) -> dict[str, str]:
+    """The header with the seconds after which a client may try again, if this problem passes by itself."""
+    return {"Retry-After": _RETRY_AFTER[code]} if code in _RETRY_AFTER else {}
+
+
+def _as_gateway_error(error: BaseException, scope: Scope, request_id: str) -> GatewayError:
+    if isinstance(error, ImageError):
+        return GatewayError(error.code, str(error))
+    if isinstance(error, ServingError):
+        logger.warning("request %s: %s: %s", request_id, type(error).__name__, error)
+        found = next((words for kind, words in _ENGINE_PROBLEMS.items() if isinstance(error, kind)), _ENGINE_FAILED)
+        return GatewayError(*found)
+    if isinstance(error, HTTPException):
+        return _of_routing(error, scope)
     if isinstance(error, asyncio.CancelledError):
         logger.warning("request %s was cut off by the end of the server", request_id)
-        return problem_response(request, "shutting_down", "The server is shutting down; try again shortly.")
+        return GatewayError("shutting_down", "The server is shutting down; try again shortly.")
     logger.error("request %s failed", request_id, exc_info=error)
-    return _fault_response(request)
+    return GatewayError("internal", "The server failed; its log has the details under this request id.")
 
 
-def _fault_response(request: Request) -> JSONResponse:
-    return problem_response(request, "internal", "The server failed; its log has the details under this request id.")
-
-
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase.lower()
+def _of_routing(error: HTTPException, scope: Scope) -> GatewayError:
+    """Starlette raises this for an unknown path, a wrong method and a file that it cannot send."""
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, "malformed_body" if error.status_code < 500 else "internal")
+    phrase = HTTPStatus(error.status_code).phrase.lower()
+    return GatewayError(code, f"{scope['method']} {URL(scope=scope).path}: {phrase}.", error.headers)

@@ -4,15 +4,16 @@ import ipaddress
 import socket
 from functools import lru_cache
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labelwise.errors import LabelwiseError
-from serving.gateway.access.auth import RequireKey, describe_keys
+from serving.gateway.access.auth import RequireKey
 from serving.gateway.access.keys import KeyRing, read_keys
-from serving.gateway.problems import problem_response
+from serving.gateway.middleware import AnswerHead
+from serving.gateway.problems import AnswerErrors, GatewayError, problem_response
 from serving.gateway.requests.head import host_of
 from serving.settings import Settings
 
@@ -65,7 +66,8 @@ def add_protection(app: FastAPI, settings: Settings) -> None:
     """From the outside in: headers, foreign pages, host names, CORS, keys. LabelwiseError for a bad key file."""
     if settings.keys is not None:
         app.add_middleware(RequireKey, keys=KeyRing(settings.keys), public_metrics=settings.public_metrics)
-        describe_keys(app, settings.public_metrics)
+    app.add_middleware(AnswerErrors)
+    app.add_middleware(AnswerHead)
     if settings.cors_origins:
         # Outside the keys: a browser asks beforehand without one.
         app.add_middleware(
@@ -106,7 +108,7 @@ class RefuseForeignPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS and self._is_foreign(Headers(scope=scope)):
             detail = "A page of another site may not use this server; its setting cors_origins adds sites."
-            await problem_response(Request(scope), "cross_origin", detail)(scope, receive, send)
+            await problem_response(scope, GatewayError("cross_origin", detail))(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -129,7 +131,7 @@ class CheckHost:
         hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
         if scope["type"] == "http" and not all(map(self._is_ours, hosts)):
             detail = "This server does not answer for this host name; its setting allowed_hosts adds names."
-            await problem_response(Request(scope), "misdirected_request", detail)(scope, receive, send)
+            await problem_response(scope, GatewayError("misdirected_request", detail))(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

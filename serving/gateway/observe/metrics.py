@@ -53,7 +53,18 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self._answers: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._models: dict[tuple[str, int], ModelMetrics] = {}
+
+    def count_answer(self, route: str, status: int, seconds: float) -> None:
+        """Counts one answered request."""
+        found = self._answers.get((route, status))
+        if found is None:  # looking series up in each request would cost more than counting
+            found = self.requests.labels(route, str(status)), self.request_seconds.labels(route)
+            self._answers[route, status] = found
+        answers, durations = found
+        answers.inc()
+        durations.observe(seconds)
 
     def of(self, spec: TaggerSpec) -> "ModelMetrics":
         """Those of one version of a model."""

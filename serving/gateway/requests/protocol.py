@@ -11,7 +11,7 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from serving.gateway.problems import PROBLEM_TYPE, PROBLEMS, Problem
+from serving.gateway.problems import PROBLEM_TYPE, Problem, retry_after
 from serving.gateway.requests.head import head_problem, resolve_target
 
 LINGERING = 64  # connections beyond the limit that may read why they are refused; more are cut
@@ -261,18 +261,16 @@ def _give_up(cycle: RequestResponseCycle) -> None:
 
 
 def _raw_problem(code: str) -> bytes:
-    status, title = PROBLEMS[code]
-    request_id = uuid.uuid4().hex
-    problem = Problem(title=title, status=status, detail=_DETAILS[code], code=code, request_id=request_id)
+    problem = Problem.of(code, _DETAILS[code], request_id=uuid.uuid4().hex)
     body = problem.model_dump_json().encode()
     head = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
         f"content-type: {PROBLEM_TYPE}",
         f"content-length: {len(body)}",
-        f"x-request-id: {request_id}",
+        f"x-request-id: {problem.request_id}",
         "x-content-type-options: nosniff",
         "connection: close",
-        *(["retry-after: 1"] if status == HTTPStatus.SERVICE_UNAVAILABLE else []),
+        *(f"{name.lower()}: {value}" for name, value in retry_after(code).items()),
     ]
     return "\r\n".join([*head, "", ""]).encode() + body
 

@@ -1,9 +1,5 @@
-"""The HTTP API, a file a noun. Routes parse and answer; TaggingService does the work."""
-
-from fastapi import APIRouter
+"""The HTTP API, one file per noun. Routes parse and answer; TaggingService does the work."""
 
 from serving.gateway.routes import embed, explain, health, models, tag
 
-router = APIRouter()
-for part in (tag, explain, embed, models, health):
-    router.include_router(part.router)
+ROUTES = [route for part in (tag, explain, embed, models, health) for route in part.router.routes]

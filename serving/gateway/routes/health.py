@@ -6,10 +6,12 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from serving.gateway.problems import problem_response
-from serving.gateway.routes.common import done, problems, service_of
+from serving.gateway.problems import GatewayError
+from serving.gateway.routes.api_route import ApiRoute
+from serving.gateway.routes.common import service_of
+from serving.gateway.routes.openapi import done, problems
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=ApiRoute)
 
 
 _METRICS: dict[int | str, dict[str, Any]] = {
@@ -26,20 +28,19 @@ class Ready(BaseModel):
 
 
 @router.get("/v2/health/live", summary="The gateway runs", responses=done(Live()))
-async def live() -> Live:
+async def live(request: Request) -> Live:
     return Live()
 
 
 @router.get(
     "/v2/health/ready",
     summary="Photos would be tagged now",
-    response_model=Ready,
     responses=done(Ready()) | problems("engine_unavailable"),
 )
-async def ready(request: Request) -> Ready | Response:
+async def ready(request: Request) -> Ready:
     if await service_of(request).engine.is_ready():
         return Ready()
-    return problem_response(request, "engine_unavailable", "The engine is down or starting; try again shortly.")
+    raise GatewayError("engine_unavailable", "The engine is down or starting; try again shortly.")
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_METRICS)

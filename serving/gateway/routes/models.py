@@ -8,9 +8,20 @@ from pydantic import BaseModel, Field
 
 from labelwise.spec import TaggerSpec
 from serving.gateway.routes import examples
-from serving.gateway.routes.common import done, problems, service_of
+from serving.gateway.routes.api_route import ApiRoute
+from serving.gateway.routes.common import service_of
+from serving.gateway.routes.openapi import done, problems
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=ApiRoute)
+
+# Written out, for FastAPI describes a 422 of its own at a path parameter that it is told of, and here none occurs.
+_NAME = {
+    "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "title": "Name"}}]
+}
+
+
+class ContractQuery(BaseModel):
+    version: int | None = Field(None, ge=1)
 
 
 class ModelInfo(BaseModel):
@@ -64,16 +75,22 @@ async def models(request: Request) -> ModelList:
     return ModelList(default=default, models=[_describe(catalogue[name]) for name in names])
 
 
-@router.get("/v1/models/{name}", summary="One model", responses=done(_EXAMPLE) | problems("unknown_model"))
-async def model(request: Request, name: str) -> ModelInfo:
+@router.get(
+    "/v1/models/{name}",
+    summary="One model",
+    responses=done(_EXAMPLE) | problems("unknown_model"),
+    openapi_extra=_NAME,
+)
+async def model(request: Request) -> ModelInfo:
     service = service_of(request)
-    return _describe(service.engine.catalogue[service.find(name, None).name])
+    return _describe(service.engine.catalogue[service.find(request.path_params["name"], None).name])
 
 
 @router.get(
     "/v1/models/{name}/contract",
     summary="tagger.json of one version, by default the newest, for clients that are programs",
     responses=done(examples.CONTRACT) | problems("unknown_model", "invalid_request"),
+    openapi_extra=_NAME,
 )
-async def contract(request: Request, name: str, version: Annotated[int | None, Query(ge=1)] = None) -> TaggerSpec:
-    return service_of(request).find(name, version)
+async def contract(request: Request, query: Annotated[ContractQuery, Query()]) -> TaggerSpec:
+    return service_of(request).find(request.path_params["name"], query.version)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import Request
 
 from serving.engines import create_engine
 from serving.gateway.app import create_app
@@ -19,7 +20,7 @@ def test_a_fault_of_ours_has_a_request_id_and_is_counted(repository: Path, caplo
     app = create_app(settings, create_engine(settings))
 
     @app.get("/fault")
-    async def fault() -> None:
+    async def fault(request: Request) -> None:
         raise ZeroDivisionError("a secret")
 
     async def ask() -> tuple[httpx.Response, httpx.Response]:

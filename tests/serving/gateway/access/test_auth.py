@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from serving.gateway.access.auth import RequireKey
 from serving.gateway.access.keys import KeyRing, add_key, revoke_key
+from serving.gateway.problems import AnswerErrors
 from tests.conftest import ROOT, running_gateway
 from tests.polling import until
 
@@ -122,6 +123,7 @@ def test_the_openapi_document_tells(client: httpx.Client) -> None:
 def test_public_metrics(file: Path, key: str, public: bool, status: int) -> None:
     app = FastAPI()  # which has no such address: a 404 was let through
     app.add_middleware(RequireKey, keys=KeyRing(file), public_metrics=public)
+    app.add_middleware(AnswerErrors)
 
     async def status_of(path: str) -> int:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

@@ -296,7 +296,7 @@ def test_pipelined_requests(url: str) -> None:
     assert_well(url)
 
 
-def test_a_client_that_hangs_up_amid_its_answers_is_no_fault_of_ours(url: str) -> None:
+def test_a_client_that_hangs_up_during_its_answers_causes_no_internal_error(url: str) -> None:
     def answered() -> str:
         metrics = httpx.get(f"{url}/metrics").text
         assert 'code="internal"' not in metrics

@@ -1,0 +1,74 @@
+"""The API's routes: FastAPI registers and describes them, and a request costs one match, one parse and one call.
+
+FastAPI's own way from the match to the endpoint (injection, exit stacks, exception wrappers, a second validation of the
+answer) takes more processor time than everything else that the gateway adds to decoding and inference.
+"""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from labelwise.validation import first_refusal
+from serving.gateway.problems import GatewayError
+
+JSON_TYPE = "application/json"
+_REMEMBERED = 256  # query strings; clients use few
+_LONGEST = 512  # bytes of a query string that is remembered
+
+Endpoint = Callable[..., Any]
+
+
+class ApiRoute(APIRoute):
+    """Answers with what `endpoint(request)` returns: a Response, or a model, which becomes JSON.
+
+    An endpoint with the parameter `query: Annotated[Model, Query()]` also gets the query string as that model. Nothing
+    else is injected: path parameters are in `request.path_params`. What the endpoint raises is left to AnswerErrors.
+    """
+
+    def __init__(self, path: str, endpoint: Endpoint, **described: Any) -> None:
+        if inspect.signature(endpoint).parameters.keys() - {"request", "query"}:
+            raise TypeError(f"{path}: an endpoint takes `request` and `query`, and nothing else is injected here")
+        super().__init__(path, endpoint, **described)
+        self._call = _with_query(endpoint)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.methods and scope["method"] not in self.methods:
+            raise HTTPException(405, headers={"Allow": ", ".join(self.methods)})
+        answer = await self._call(Request(scope, receive))
+        if not isinstance(answer, Response):
+            text = answer.model_dump_json(exclude_none=self.response_model_exclude_none)
+            answer = Response(text, media_type=JSON_TYPE)
+        await answer(scope, receive, send)
+
+
+def _with_query(endpoint: Endpoint) -> Endpoint:
+    """Returns `endpoint` as a function of the request alone."""
+    if "query" not in inspect.signature(endpoint).parameters:
+        return endpoint
+    parse = functools.partial(_parse, typing.get_type_hints(endpoint)["query"])
+    remembered = functools.lru_cache(_REMEMBERED)(parse)
+
+    def call(request: Request) -> Any:
+        text = request.scope["query_string"]
+        return endpoint(request, remembered(text) if len(text) <= _LONGEST else parse(text))
+
+    return call
+
+
+def _parse(model: type[BaseModel], text: bytes) -> BaseModel:
+    """Raises GatewayError `invalid_request`, naming the first wrong parameter."""
+    try:
+        return model.model_validate(dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True)))
+    except ValidationError as error:
+        refusal = first_refusal(error)
+        wrong = "there is no such parameter" if refusal.kind == "extra_forbidden" else refusal.reason
+        raise GatewayError("invalid_request", f"{refusal.field}: {wrong}.") from None
