@@ -10,7 +10,7 @@ import pytest
 from tests.training.report.conftest import relabelled, untrained_run
 from training.config import TrainConfig
 from training.data import LabelledData
-from training.report import write_report
+from training.report.page import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the report's browser tests need: pip install playwright")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
