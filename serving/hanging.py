@@ -1,58 +1,66 @@
 """Servers that hang: they take requests, keep their connections open, and answer nothing."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+
+from serving.errors import ServerUnavailable
 
 T = TypeVar("T")
 
 _PATIENCE = 1.0  # seconds that a call waits before its server is asked for a sign of life
 _ASKED = 3  # times in a row: a server that has too much to do answers late
 _ASKED_FOR = 1.0  # seconds each time
-_TOO_SHORT = 1.0  # seconds: a call that may take no longer than this shows nothing of its server
+_TOO_SHORT = 1.0  # seconds: a call that may take no longer than this says nothing about its server
 
 
-class ServerHangs(Exception):
-    """The server gave no sign of life while it was to answer a call."""
+class ServerHangs(ServerUnavailable):
+    """The server gave no sign of life while it had a call to answer."""
 
 
-class CallStuck(Exception):
-    """The server lives, and what the call asks for seems not to."""
+class ModelStuck(ServerUnavailable):
+    """The server lives, and one of its models answers nobody."""
 
 
 class Pulse:
-    """Watches the calls to one server, so that they do not wait out their deadlines where it hangs.
+    """Watches the calls to the server at `url`, so that they do not wait out their deadlines if it hangs.
 
-    `ask(seconds)` asks the server for a sign of life, which may be an error; TimeoutError if none comes in time.
+    `ask(seconds)` asks the server for a sign of life, which may be an error. It raises TimeoutError if none comes.
     """
 
-    def __init__(self, ask: Callable[[float], Awaitable[object]]) -> None:
-        self._ask = ask
+    def __init__(self, url: str, ask: Callable[[float], Awaitable[object]]) -> None:
+        self._url, self._ask = url, ask
         self._asking: asyncio.Task[bool] | None = None
+        self._answered_at: dict[str, float] = {}  # by model
 
-    async def watch(self, call: Awaitable[T], within: float, is_stuck: Callable[[], bool] = lambda: False) -> T:
-        """What `call` returns, which has `within` seconds.
+    async def watch(
+        self, call: Awaitable[T], within: float, model: str = "", patience: float = float("inf"), asks: bool = True
+    ) -> T:
+        """Returns what `call` returns, which has `within` seconds and needs `model`.
 
-        Cancels `call` and raises ServerHangs if the server hangs, after half of that time at the latest. So does
-        CallStuck, if the server lives and `is_stuck` says not to wait for the call. Calls of at most a second are left
-        to their deadlines.
+        Cancels the call and raises ServerHangs if the server hangs, after half of that time at the latest; ModelStuck
+        if the model has answered nobody for `patience` seconds; ServerUnavailable if the connection is closed. It asks
+        for signs of life only if it `asks`, and not during calls of at most a second.
         """
-        if within <= _TOO_SHORT:
-            return await call
-        task = asyncio.ensure_future(call)
-        patience = min(_PATIENCE, within / 4)
+        task, sent = asyncio.ensure_future(call), time.monotonic()
+        asks = asks and within > _TOO_SHORT
         try:
-            while not await _done(task, patience):
-                if not await self._is_alive(task, min(_ASKED * _ASKED_FOR, within / 4)):
-                    raise ServerHangs
-                if not task.done() and is_stuck():
-                    raise CallStuck
-            return task.result()
+            while not await _done(task, min(_PATIENCE, within / 4)):
+                if asks and not await self._is_alive(task, min(_ASKED * _ASKED_FOR, within / 4)):
+                    raise ServerHangs(f"{self._url} does not answer: it hangs, and gives no sign of life.")
+                if not task.done() and time.monotonic() - max(sent, self._answered_at.get(model, 0.0)) > patience:
+                    raise ModelStuck(f"{model} at {self._url} has answered nobody for {patience:.3g} s.")
+            if task.cancelled():  # by gRPC, which does not say so otherwise
+                raise ServerUnavailable(f"The connection to {self._url} was closed.")
+            answer = task.result()
         finally:
             task.cancel()
+        self._answered_at[model] = time.monotonic()
+        return answer
 
     async def is_alive(self) -> bool:
-        """Whether the server gives a sign of life; calls that ask at the same time share one question."""
+        """Whether the server gives a sign of life. Calls that ask at the same time share one question."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._sign())
         return await asyncio.shield(self._asking)

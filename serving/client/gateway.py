@@ -12,51 +12,36 @@ from labelwise.spec import TaggerSpec
 from serving.arrays import Outputs, Pixels
 from serving.client.calls import PhotoOutputs
 from serving.client.gateway_link import GatewayLink, Refused
-from serving.errors import ClientClosed, OutputNotOffered, PhotoError, PhotosRefused
-from serving.fleet import Servers
+from serving.client.servers import Servers
+from serving.errors import PhotoError, PhotosRefused
 
 _AT_ONCE = 16  # requests of one photo; a gateway's default is to accept 64 photos
 _Answered = PhotoOutputs | PhotoError
 _Ask = Callable[[GatewayLink, bytes, TaggerSpec, float], Awaitable[PhotoOutputs]]
 
 
-class GatewayTransport:
+class GatewayTransport(Servers[GatewayLink]):
     """See Transport. `urls` are gateways that serve the same version of `model`, or of their only one."""
 
     takes_pixels = False
 
     def __init__(self, urls: Sequence[str], model: str | None, *, key: str | None, connect_timeout: float) -> None:
-        self._urls, self._model, self._key, self._connect_timeout = urls, model, key, connect_timeout
-        self._servers: Servers[GatewayLink] | None = None
+        super().__init__(urls, connect_timeout)
+        self._model, self._key = model, key
         self._singles = asyncio.Semaphore(_AT_ONCE)
 
-    @property
-    def spec(self) -> TaggerSpec:
-        return self._connected.contract
+    def link_to(self, url: str) -> GatewayLink:
+        return GatewayLink(url, self._key)
 
-    @property
-    def _connected(self) -> Servers[GatewayLink]:
-        if self._servers is None:
-            raise ClientClosed("The client is not connected.")
-        return self._servers
-
-    async def connect(self) -> None:
-        """Raises ServerUnavailable, UnknownModel or Unauthorized."""
-        self._servers = Servers([GatewayLink(url, self._model, self._key) for url in self._urls])
-        try:
-            await self._servers.connect(self._connect_timeout)
-        except BaseException:
-            await self.close()
-            raise
+    async def contract_at(self, link: GatewayLink, version: int | None, timeout: float) -> TaggerSpec:
+        return await link.contract(self._model, version, timeout)
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
         """Sent as PNG, which loses nothing; at the model's size the gateway resizes nothing either."""
         return await self.infer_encoded([_as_png(image) for image in pixels], outputs, timeout)
 
     async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
-        if missing := sorted(set(outputs) - set(self.spec.output_names)):
-            offered = ", ".join(self.spec.output_names)
-            raise OutputNotOffered(f"{self.spec.name} has no {', '.join(missing)}; it offers {offered}.")
+        self.require_offered(outputs)
         asked = set(outputs) - ({"scores"} if "attention" in outputs else set())  # which comes with scores
         answers = await asyncio.gather(*(self._asked_for(output, photos, timeout) for output in asked))
         rows = [_merged(parts) for parts in zip(*answers, strict=True)]
@@ -64,10 +49,6 @@ class GatewayTransport:
             raise PhotosRefused(refused)
         whole = [row for row in rows if not isinstance(row, PhotoError)]
         return {name: np.stack([row[name] for row in whole]) for name in whole[0]}
-
-    async def close(self) -> None:
-        if self._servers is not None:
-            await self._servers.close()
 
     async def _asked_for(self, output: str, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
         """By the route that answers with that output."""
@@ -83,7 +64,7 @@ class GatewayTransport:
             return await self._singly(GatewayLink.tag, photos, timeout)
         spec = self.spec
         try:
-            return await self._connected.call(lambda link, within: link.tag_many(photos, spec, within), timeout)
+            return await self.call(lambda link, within: link.tag_many(photos, spec, within), timeout)
         except Refused:
             middle = len(photos) // 2
             halves = [self._scores(half, timeout) for half in (photos[:middle], photos[middle:])]
@@ -97,7 +78,7 @@ class GatewayTransport:
         async def one(photo: bytes) -> _Answered:
             try:
                 async with self._singles:
-                    return await self._connected.call(lambda link, within: ask(link, photo, spec, within), timeout)
+                    return await self.call(lambda link, within: ask(link, photo, spec, within), timeout)
             except Refused as refused:
                 return refused.error
 

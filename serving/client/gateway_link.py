@@ -52,8 +52,8 @@ class Refused(ClientError):
 class GatewayLink:
     """Asks the gateway at `url`, with `key` where it wants one. Everything raises ClientErrors."""
 
-    def __init__(self, url: str, model: str | None, key: str | None) -> None:
-        self.url, self._model = url, model
+    def __init__(self, url: str, key: str | None) -> None:
+        self.url = url
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=None, limits=httpx.Limits())
@@ -72,8 +72,8 @@ class GatewayLink:
         with contextlib.suppress(httpx.RequestError):
             await asyncio.wait_for(self._client.get("/v2/health/live"), timeout)
 
-    async def contract(self, version: int | None, timeout: float) -> TaggerSpec:
-        path = f"/v1/models/{self._model or await self._default_model(timeout)}/contract"
+    async def contract(self, model: str | None, version: int | None, timeout: float) -> TaggerSpec:
+        path = f"/v1/models/{model or await self._default_model(timeout)}/contract"
         try:
             response = await self._request("GET", path, timeout, params={"version": version} if version else {})
         except UnknownModel:

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
+from serving.arrays import Outputs, Pixels, require_fitting
 from serving.engines.base import Catalogue, catalogue_of
 from serving.errors import ServerTimeout, ServerUnavailable, UnknownModel
 from serving.onnx_session import load_session, run_session
@@ -100,8 +100,7 @@ class EmbeddedEngine:
         if loaded is None:
             raise UnknownModel(f"{model} version {version} is not loaded.")
         spec, session = loaded
-        if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape:
-            raise ValueError(f"{model} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
+        require_fitting(pixels, spec)
         run = functools.partial(run_session, session, spec, pixels, outputs)
         try:
             return await self._workers.run(run, timeout)

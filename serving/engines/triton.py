@@ -11,14 +11,17 @@ import numpy as np
 from labelwise.errors import LabelwiseError
 from labelwise.repository import Repository, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
+from serving.arrays import Outputs, Pixels, require_fitting
 from serving.engines.base import Catalogue, catalogue_of
+from serving.engines.triton_server import TritonServer
 from serving.engines.triton_start import newest_of, serves_enough, until_ready
 from serving.errors import ServerBusy, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
+from serving.fleet import Fleet
+from serving.hanging import ModelStuck
 from serving.local_triton.borrowed import BorrowedTriton
 from serving.local_triton.server import LocalTriton
 from serving.triton.channel import ModelProcessDied, VersionUnloaded
-from serving.triton.server import ModelStuck, TritonServer
+from serving.triton.link import TritonLink
 from serving.watching import Look, RepositoryWatch, log_broken, repeat
 
 logger = logging.getLogger("labelwise.engine")
@@ -54,9 +57,9 @@ class TritonEngine:
         }
         self._local = triton if isinstance(triton, LocalTriton | BorrowedTriton) else None
         urls = [triton.grpc_url] if isinstance(triton, LocalTriton | BorrowedTriton) else triton
-        self._servers = [TritonServer(url.removeprefix("grpc://")) for url in urls]
-        self._where = ", ".join(server.url for server in self._servers)
-        self._turn = 0
+        self._urls = [url.removeprefix("grpc://") for url in urls]
+        self._where = ", ".join(self._urls)
+        self._fleet: Fleet[TritonServer] = Fleet((), watches_one=True)
         self._max_in_flight = max_in_flight
         self._permits = asyncio.Semaphore(max_in_flight)
         self._start_timeout = start_timeout
@@ -77,9 +80,9 @@ class TritonEngine:
         try:
             if self._local is not None:
                 await self._local.start()
-            for server in self._servers:
-                server.connect()
-            await until_ready(self._servers, self._known, self._local is not None, self._start_timeout)
+            servers = [TritonServer(TritonLink(url)) for url in self._urls]
+            self._fleet = Fleet(servers, watches_one=True)
+            await until_ready(servers, self._known, self._local is not None, self._start_timeout)
             for key, reason in self._broken.items():
                 log_broken(key, reason)
             await self._settle(Look((), frozenset(self._known)))
@@ -101,11 +104,11 @@ class TritonEngine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         try:
-            if any(server.is_connected for server in self._servers):
+            if self._fleet.servers:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._nothing_runs(), _DRAIN_WITHIN)
-            for server in self._servers:
-                await server.close()
+            await self._fleet.close()
+            self._fleet = Fleet((), watches_one=True)
         finally:
             if self._local is not None:
                 await self._local.stop()
@@ -117,81 +120,80 @@ class TritonEngine:
     async def is_ready(self) -> bool:
         """Whether a Triton would run the newest version of every model now; asked at most twice a second."""
         if time.monotonic() >= self._ready_until:
+            newest = newest_of(self._served)
             answers = await asyncio.gather(
-                *(server.is_ready(self._newest()) for server in self._servers), return_exceptions=True
+                *(server.is_ready(newest) for server in self._fleet.servers), return_exceptions=True
             )
             self._ready = self._running and True in answers
             self._ready_until = time.monotonic() + _PROBE_KEPT_FOR
         return self._ready
 
     async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
-        """Run uint8 `pixels` [b, h, w, 3] through Triton; returns float32 [b, ...] by output name.
+        """Runs uint8 `pixels` [b, h, w, 3] through Triton; returns float32 [b, ...] by output name.
 
-        `timeout` seconds count from the call on, the wait for a free place included. Raises a ServingError, or
-        ValueError for pixels that are not what tagger.json says. Where this is cancelled, Triton drops the request too.
+        The `timeout` includes the wait for a free place. Raises a ServingError, or ValueError for pixels that are not
+        as the contract says. If this is cancelled, Triton drops the request too.
         """
         spec = self._known.get((model, version))
         if spec is None:
             raise UnknownModel(f"{model} version {version} is not served.")
-        if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape or pixels.dtype != np.uint8:
-            raise ValueError(f"{model} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
+        require_fitting(pixels, spec)
         if not self._running:
             raise ServerUnavailable("The engine is not running.")
         request = asyncio.create_task(self._request(spec, pixels, outputs, time.monotonic() + timeout))
         try:
-            # A task of its own, because a cancelled RPC forgets who cancelled it, which anyio's callers have to know.
+            # A task of its own: a cancelled RPC forgets who cancelled it, which anyio's callers have to know.
             await asyncio.wait([request], timeout=timeout)
             if not request.done():
                 raise ServerTimeout(f"{self._where} did not answer within {timeout:g} s.")
+            return request.result()
         finally:
             request.cancel()
-        if request.cancelled():
-            raise ServerUnavailable("The connection was closed meanwhile.")
-        return request.result()
 
     async def _request(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], deadline: float) -> Outputs:
-        """Ask one Triton after the other: a batch may be run twice without harm."""
+        """Asks one Triton after the other. Looks again at what there is if one of them has let go of the version."""
         key = (spec.name, spec.version)
-        failure: ServingError = ServerUnavailable(f"the Triton at {self._where} hangs.")
+        is_gone = False
+
+        def learn(server: TritonServer, error: ServingError) -> None:
+            nonlocal is_gone
+            is_gone = is_gone or isinstance(error, UnknownModel | VersionUnloaded)
+            self._learn(server, key, error)
+
         async with self._permits:
-            candidates = self._candidates(key)
-            for place, server in enumerate(candidates):
-                left = max(deadline - time.monotonic(), 0.001)
-                try:
-                    return await server.infer(
-                        spec, pixels, outputs, left, self._patience(left, is_last=place == len(candidates) - 1)
-                    )
-                except (ServerUnavailable, ServerBusy, UnknownModel) as error:
-                    failure = error
-                    self._learn_from(server, key, error)
-        if _is_gone(failure):
+            try:
+                return await self._fleet.ask_each(
+                    self._candidates(key),
+                    lambda server, within: server.infer(spec, pixels, outputs, within),
+                    deadline,
+                    learn,
+                    model=spec.name,
+                    patience=float("inf") if self._local is None else _STUCK_AFTER,
+                )
+            except (ServerUnavailable, UnknownModel) as error:
+                failure = error
+        if is_gone:
             await self.reload()
             if key not in self._served:
                 raise UnknownModel(f"{spec.name} version {spec.version} was taken out.") from failure
         raise failure
 
     def _candidates(self, key: VersionKey) -> list[TritonServer]:
-        """In turn, those that would answer. Where none seems to: all that do not hang, as one may be back by now."""
-        self._turn = (self._turn + 1) % len(self._servers)
-        rotated = [*self._servers[self._turn :], *self._servers[: self._turn]]
-        good = [server for server in rotated if server.would_answer(key)]
-        return good or [server for server in rotated if not server.is_hung]
+        """Those that would answer. If none seems to: all that do not hang, as one may be back by now."""
+        servers = self._fleet.in_turn()
+        good = [server for server in servers if server.would_answer(key)]
+        return good or [server for server in servers if not server.is_hung]
 
-    def _patience(self, left: float, is_last: bool) -> float:
-        """Seconds after which a model that answers nobody is given up: to ask another Triton, or to restart our own."""
-        if not is_last:
-            return left / 2
-        return float("inf") if self._local is None else _STUCK_AFTER
-
-    def _learn_from(self, server: TritonServer, key: VersionKey, error: ServingError) -> None:
-        """What a failed request says of its server, until it is probed again."""
-        if _is_gone(error):
+    def _learn(self, server: TritonServer, key: VersionKey, error: ServingError) -> None:
+        """What a failed request says about its server, until it is probed again."""
+        if isinstance(error, UnknownModel | VersionUnloaded):
             server.served -= {key}
+        elif isinstance(error, ModelStuck):
+            server.set_stuck(key[0])
         elif isinstance(error, ServerUnavailable) and not isinstance(error, ServerBusy):
-            if not isinstance(error, ModelStuck) and not server.is_hung:
-                server.set_unhealthy(str(error))
-            if isinstance(error, ModelStuck | ModelProcessDied) and self._local is not None:
-                self._local.restart()
+            server.leave_out(error)
+        if isinstance(error, ModelStuck | ModelProcessDied) and self._local is not None:
+            self._local.restart()
 
     async def reload(self) -> None:
         """Take up what the repository and Triton have by now; whoever asks meanwhile waits for the same."""
@@ -208,12 +210,12 @@ class TritonEngine:
         await self._settle(look)
 
     async def _probe(self) -> None:
-        await asyncio.gather(*(server.probe(self._known) for server in self._servers))
+        await asyncio.gather(*(server.probe(self._known) for server in self._fleet.servers))
 
     async def _settle(self, look: Look) -> None:
         """The catalogue: what is in the repository and on every Triton that answers, once warm; out goes what is not
         in the repository or on no Triton any more, though never the last version of a name."""
-        answering = [server.served for server in self._servers if server.is_healthy]
+        answering = [server.served for server in self._fleet.servers if server.is_good]
         if not answering:
             return
         everywhere, anywhere = frozenset.intersection(*answering), frozenset.union(*answering)
@@ -233,8 +235,9 @@ class TritonEngine:
         spec = self._known[key]
         blank = np.zeros((1, *spec.input.shape), np.uint8)
         try:
-            for server in [server for server in self._servers if server.is_healthy]:
-                await server.infer(spec, blank, spec.output_names, self._start_timeout)
+            for server in [server for server in self._fleet.servers if server.is_good]:
+                call = server.infer(spec, blank, spec.output_names, self._start_timeout)
+                await server.pulse.watch(call, self._start_timeout, spec.name)
         except ServerUnavailable:
             return False  # the next look finds out
         except ServingError as error:
@@ -248,21 +251,13 @@ class TritonEngine:
         """Ask Tritons once for each newest version that they lack, and again where it was published anew."""
         new = {version.key for version in look.new}
         self._asked = {(url, key) for url, key in self._asked if key in look.present - new}
-        for server in [server for server in self._servers if server.is_healthy]:
+        for server in [server for server in self._fleet.servers if server.is_good]:
             for key in newest_of(look.present & self._known.keys()):
-                if key in server.served or (server.url, key) in self._asked:
+                if key in server.served or (server.link.url, key) in self._asked:
                     continue
-                self._asked.add((server.url, key))
+                self._asked.add((server.link.url, key))
                 try:
-                    await server.load(key[0], self._start_timeout)
+                    await server.link.load(key[0], self._start_timeout)
                 except ServingError as error:
-                    logger.error("the Triton at %s did not load %s version %d: %s", server.url, *key, error)
+                    logger.error("the Triton at %s did not load %s version %d: %s", server.link.url, *key, error)
         await self._probe()
-
-    def _newest(self) -> list[VersionKey]:
-        return newest_of(self._served)
-
-
-def _is_gone(error: ServingError) -> bool:
-    """Whether Triton has unloaded a version, or is about to."""
-    return isinstance(error, UnknownModel | VersionUnloaded)

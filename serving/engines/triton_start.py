@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from labelwise.errors import LabelwiseError
 from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
-from serving.triton.server import TritonServer
+from serving.engines.triton_server import TritonServer
 
 logger = logging.getLogger("labelwise.engine")
 
@@ -23,13 +23,13 @@ async def until_ready(
 
     Raises LabelwiseError if that is not so `within` seconds, or never will be. `is_own`: see `serves_enough`.
     """
-    where = ", ".join(server.url for server in servers)
+    where = ", ".join(server.link.url for server in servers)
     logger.info("waiting for the Triton at %s", where)
     started, newest = time.monotonic(), newest_of(known)
     while True:
         complete = await asyncio.gather(*(server.is_complete() for server in servers), return_exceptions=True)
         await asyncio.gather(*(server.probe(known) for server in servers))
-        healthy = [server for server in servers if server.is_healthy]
+        healthy = [server for server in servers if server.is_good]
         if any(server.served.issuperset(newest) for server in healthy):
             return
         waited = time.monotonic() - started
@@ -42,7 +42,7 @@ async def until_ready(
         if is_over:
             raise LabelwiseError(_what_is_missing(servers, newest))
         if waited > within:
-            reason = servers[0].complaint or "it is still loading"
+            reason = servers[0].failure or "it is still loading"
             raise LabelwiseError(f"No Triton is ready at {where} after {within:g} s: {reason}")
         await asyncio.sleep(0.1)
 
@@ -62,6 +62,6 @@ def _what_is_missing(servers: Sequence[TritonServer], newest: Sequence[VersionKe
     for server in servers:
         for name, number in newest:
             if difference := server.differences.get((name, number)):
-                return f"The Triton at {server.url} serves another {name} version {number}: {difference}."
-    where, names = ", ".join(server.url for server in servers), ", ".join(name for name, _ in newest)
+                return f"The Triton at {server.link.url} serves another {name} version {number}: {difference}."
+    where, names = ", ".join(server.link.url for server in servers), ", ".join(name for name, _ in newest)
     return f"The Triton at {where} does not serve the newest version of each of {names}."

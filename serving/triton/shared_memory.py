@@ -1,7 +1,7 @@
-"""Pixels in memory that a Triton on this host reads, in place of a copy of them in every request.
+"""Shared memory for pixels: a Triton on this host reads them there, so that requests carry no copy.
 
-A region is a file in /dev/shm, locked as long as the client that made it lives. So what a client that was killed has
-left behind, there and in Triton, is found and cleared away by the next one.
+A region is a file in /dev/shm that is locked as long as the client that made it lives. So the next client finds what a
+killed client left behind, there and in Triton, and clears it away.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ logger = logging.getLogger("labelwise.client")
 
 _FOLDER = Path("/dev/shm")  # where Linux has POSIX shared memory
 _PREFIX = "labelwise-pixels-"
-_RESTRICTED = "restricted"  # Triton's word, with the status of a server that is down
+_RESTRICTED = "restricted"  # Triton's word for what it forbids; the status is that of a server that is down
 _CLEARING = 1.0  # seconds that Triton may take to learn of a region, or to forget them
-_PAUSE = 5.0  # seconds until a Triton that did not answer is asked again
-_RECENT = 60.0  # seconds; a client that makes a region has not locked it yet for a moment
+_PAUSE = 5.0  # seconds before a Triton that did not answer is asked again
+_RECENT = 60.0  # seconds; between making a region and locking it there is a moment
 
 
 class Region:
-    """A file in shared memory of at most `size` bytes; of those it takes as many as were ever used."""
+    """A file in shared memory of at most `size` bytes. It takes up as many of them as were ever used."""
 
     def __init__(self, size: int) -> None:
         self.name = f"{_PREFIX}{secrets.token_hex(8)}"
@@ -52,7 +52,7 @@ class Region:
                 raise
 
     def fill(self, pixels: Pixels) -> None:
-        """OSError where memory is short; merely writing to it would then end the process."""
+        """Raises OSError if memory is short. Writing without asking for it first would end the process."""
         if pixels.nbytes > self._used:
             with self._path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, pixels.nbytes)
@@ -64,9 +64,9 @@ class Region:
 
 
 class SharedMemory:
-    """Regions for the Triton at `url`, as many as there are requests at once.
+    """Regions for the Triton at `url`, one per request under way.
 
-    Where there can be none, because Triton is elsewhere or forbids it, pixels simply stay in the requests.
+    If Triton is on another host or forbids shared memory, pixels stay in the requests.
     """
 
     def __init__(self, client: Any, url: str) -> None:
@@ -74,15 +74,15 @@ class SharedMemory:
         self._regions: set[Region] = set()  # that Triton knows
         self._free: list[Region] = []
         self._not_before = 0.0
-        self._is_possible: bool | None = None if _FOLDER.is_dir() else False  # None: nobody has asked yet
+        self._is_possible: bool | None = None if _FOLDER.is_dir() else False  # None: not known yet
         self._has_worked = False
-        self._registering = asyncio.Lock()  # so that one is refused, and not as many as there are requests
+        self._registering = asyncio.Lock()  # so that Triton refuses once, and not each request
 
     @contextlib.asynccontextmanager
     async def holding(self, pixels: Pixels, largest: int) -> AsyncIterator[str | None]:
-        """The name of a region that has `pixels`; None: they have to go into the request.
+        """Yields the name of a region that holds `pixels`, or None if they have to go into the request.
 
-        `largest`: bytes of the largest request. Raise RegionForgotten into it where Triton says so.
+        `largest`: bytes of the largest request. The body raises RegionForgotten if Triton does not know the region.
         """
         region = await self._filled(pixels, largest)
         try:
@@ -92,12 +92,12 @@ class SharedMemory:
                 self._drop(region)
                 region = None
             raise
-        finally:  # Triton may be reading it yet for a request that was given up: nobody waits for that answer
+        finally:  # Triton may still read it for a request that was given up; nobody waits for that answer
             if region:
                 self._free.append(region)
 
     async def close(self) -> None:
-        """Clear away what Triton does not read any more, or stops reading soon."""
+        """Clears away what Triton no longer reads, or stops reading within a second."""
         self._is_possible = False
         until = time.monotonic() + _CLEARING
         while self._regions and time.monotonic() < until:
@@ -155,7 +155,7 @@ class SharedMemory:
         logger.info("pixels go to %s in requests: %s", self._url, reason)
 
     async def _clear_away(self) -> None:
-        """What clients have left behind that are no more."""
+        """Clears away what clients that no longer live have left behind."""
         with contextlib.suppress(ServingError), our_errors(self._url):
             status = await self._client.get_system_shared_memory_status(client_timeout=_CLEARING)
             known = {name for name in status.regions if name.startswith(_PREFIX)}
@@ -164,11 +164,11 @@ class SharedMemory:
                     (_FOLDER / name).unlink(missing_ok=True)
 
     async def _forget(self, name: str) -> bool:
-        """Whether Triton does not have it any more: it keeps what it is reading."""
+        """Whether Triton has let go of it: it keeps what it is reading."""
         try:
             with our_errors(self._url):
                 await self._client.unregister_system_shared_memory(name, client_timeout=_CLEARING)
-        except ServerUnavailable:  # it is not there itself
+        except ServerUnavailable:  # Triton is gone itself
             return True
         except ServingError:
             return False
@@ -176,7 +176,7 @@ class SharedMemory:
 
 
 async def is_on_this_host(url: str) -> bool:
-    """Whether a server's address is one of this host's own."""
+    """Whether the address of a server belongs to this host."""
     parts = urlsplit(url)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, 0, type=socket.SOCK_STREAM)
@@ -184,7 +184,7 @@ async def is_on_this_host(url: str) -> bool:
             with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
                 probe.bind(address)
                 return True
-    except OSError:  # no such name; connecting will say so
+    except OSError:  # no such name; connecting says so later
         pass
     return False
 
@@ -203,5 +203,5 @@ def _is_left_behind(file: Path) -> bool:
             return True
     except FileNotFoundError:
         return True
-    except OSError:  # it is locked, or another user's
+    except OSError:  # locked, or owned by another user
         return False

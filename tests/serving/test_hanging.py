@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from serving.hanging import CallStuck, Pulse, ServerHangs
+from serving.errors import ServerUnavailable
+from serving.hanging import ModelStuck, Pulse, ServerHangs
 
 pytestmark = pytest.mark.anyio
 WITHIN = 1.2  # seconds of each call: it is watched in parts of that
@@ -30,15 +31,15 @@ async def answer(seconds: float) -> str:
 
 
 async def test_a_slow_answer_of_a_server_that_lives_is_waited_for() -> None:
-    assert await Pulse(lively).watch(answer(3 * WITHIN), WITHIN) == "answer"
+    assert await Pulse("url", lively).watch(answer(3 * WITHIN), WITHIN) == "answer"
 
 
 async def test_an_answer_counts_whatever_the_pulse() -> None:
-    assert await Pulse(silent).watch(answer(0), WITHIN) == "answer"
+    assert await Pulse("url", silent).watch(answer(0), WITHIN) == "answer"
 
 
 async def test_a_short_deadline_says_nothing_of_the_server() -> None:
-    assert await Pulse(silent).watch(answer(0.3), 0.2) == "answer"
+    assert await Pulse("url", silent).watch(answer(0.3), 0.2) == "answer"
 
 
 async def test_a_call_to_a_server_that_hangs_is_cancelled() -> None:
@@ -50,16 +51,36 @@ async def test_a_call_to_a_server_that_hangs_is_cancelled() -> None:
         finally:
             cancelled.set()
 
-    pulse = Pulse(silent)
+    pulse = Pulse("url", silent)
     with pytest.raises(ServerHangs):
         await pulse.watch(call(), WITHIN)
     await asyncio.wait_for(cancelled.wait(), 60)
     await pulse.close()
 
 
-async def test_a_stuck_call_to_a_server_that_lives_is_given_up() -> None:
-    with pytest.raises(CallStuck):
-        await Pulse(lively).watch(answer(3600), WITHIN, lambda: True)
+@pytest.mark.parametrize("within", [0.2, WITHIN])
+async def test_a_model_that_answers_nobody_is_given_up_though_its_server_lives(within: float) -> None:
+    with pytest.raises(ModelStuck):
+        await Pulse("url", lively).watch(answer(3600), within, "model", patience=within / 2)
+
+
+async def test_a_model_that_answers_others_is_waited_for() -> None:
+    pulse = Pulse("url", lively)
+    watched = asyncio.create_task(pulse.watch(answer(3 * WITHIN), WITHIN, "model", patience=WITHIN))
+    while not watched.done():
+        await pulse.watch(answer(0.01), WITHIN, "model")
+    assert await watched == "answer"
+
+
+async def test_the_only_server_may_take_all_its_time() -> None:
+    assert await Pulse("url", silent).watch(answer(2 * WITHIN), WITHIN, asks=False) == "answer"
+
+
+async def test_a_call_that_its_connection_cancels_finds_the_server_unavailable() -> None:
+    call = asyncio.create_task(asyncio.sleep(3600))
+    asyncio.get_running_loop().call_later(0.01, call.cancel)
+    with pytest.raises(ServerUnavailable, match="connection to url was closed"):
+        await Pulse("url", lively).watch(call, WITHIN)
 
 
 async def test_what_the_call_raises_is_raised() -> None:
@@ -67,7 +88,7 @@ async def test_what_the_call_raises_is_raised() -> None:
         raise ValueError("mine")
 
     with pytest.raises(ValueError, match="mine"):
-        await Pulse(silent).watch(call(), WITHIN)
+        await Pulse("url", silent).watch(call(), WITHIN)
 
 
 async def test_calls_that_ask_at_once_share_one_question() -> None:
@@ -78,7 +99,7 @@ async def test_calls_that_ask_at_once_share_one_question() -> None:
         asked += 1
         await asyncio.sleep(0.01)
 
-    pulse = Pulse(ask)
+    pulse = Pulse("url", ask)
     assert await asyncio.gather(*(pulse.is_alive() for _ in range(20))) == [True] * 20
     assert asked == 1
 
@@ -92,4 +113,4 @@ async def test_a_question_is_repeated_before_a_server_counts_as_hung() -> None:
         if asked < 3:
             raise asyncio.TimeoutError
 
-    assert await Pulse(late).is_alive()
+    assert await Pulse("url", late).is_alive()

@@ -24,10 +24,10 @@ from labelwise.spec import TaggerSpec
 from serving.arrays import Pixels
 from serving.engines.triton import TritonEngine
 from serving.errors import ServerBusy, ServerFailed, ServerTimeout, ServerUnavailable, UnknownModel
+from serving.hanging import ModelStuck
 from serving.local_triton.install import find_triton
 from serving.local_triton.server import LocalTriton
 from serving.triton.channel import translated
-from serving.triton.server import ModelStuck
 from tests.conftest import free_port
 from tests.serving.local_triton.test_server import group, shared_memory
 from tests.serving.publishing import copy_to_change

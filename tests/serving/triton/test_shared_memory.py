@@ -174,7 +174,7 @@ def test_a_program_that_closes_nothing_leaves_nothing(
     program = (
         "import sys; from serving.client import Tagger;"
         "tagger = Tagger(sys.argv[1], 'scenes'); tagger.tag(sys.argv[2:]);"
-        "print(*(region.name for region in tagger._client._transport._servers._servers[0].link._memory._regions))"
+        "print(*(region.name for region in tagger._client._transport._fleet.servers[0].link._memory._regions))"
     )
     ended = subprocess.run([sys.executable, "-c", program, allowing.url, *photos], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")

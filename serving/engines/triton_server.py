@@ -1,0 +1,116 @@
+"""One of the Tritons behind the engine, and what it was last seen to serve."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tritonclient.utils import np_to_triton_dtype
+
+from labelwise.repository import VersionKey
+from labelwise.spec import TaggerSpec
+from serving.arrays import Outputs, Pixels
+from serving.errors import ServerTimeout, ServingError, UnknownModel
+from serving.fleet import Server
+from serving.hanging import ServerHangs
+from serving.triton.link import TritonLink
+
+logger = logging.getLogger("labelwise.engine")
+
+_PROBE_TIMEOUT = 1.0  # seconds
+_STUCK_FOR = 30.0  # seconds until a model that answered nobody is tried again if another Triton serves it
+
+
+class TritonServer(Server[TritonLink]):
+    """Is good while it answers probes. Methods raise ServingErrors."""
+
+    def __init__(self, link: TritonLink) -> None:
+        super().__init__(link)
+        self.served: frozenset[VersionKey] = frozenset()
+        self.differences: dict[VersionKey, str] = {}  # what is not as tagger.json says
+        self._stuck_until: dict[str, float] = {}  # by tagger
+        self._configured: dict[str, list[str]] = {}  # by tagger: the versions when its configuration was read
+
+    @property
+    def is_hung(self) -> bool:
+        return isinstance(self.failure, ServerHangs)
+
+    def would_answer(self, key: VersionKey) -> bool:
+        """As far as is known: it answers, serves that version, and the model is not stuck."""
+        return self.is_good and key in self.served and self._stuck_until.get(key[0], 0.0) < time.monotonic()
+
+    def set_stuck(self, name: str) -> None:
+        self._stuck_until[name] = time.monotonic() + _STUCK_FOR
+
+    def leave_out(self, failure: ServingError) -> None:
+        if self.is_good:
+            logger.warning("the Triton at %s is left out: %s", self.link.url, failure)
+        super().leave_out(failure)
+
+    def take_back(self) -> None:
+        if not self.is_good:
+            logger.info("the Triton at %s answers", self.link.url)
+        super().take_back()
+
+    async def infer(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], within: float) -> Outputs:
+        return await self.link.infer(spec.name, spec, pixels, outputs, within)
+
+    async def is_ready(self, keys: Sequence[VersionKey]) -> bool:
+        """Whether it would run all of these now."""
+        if self.is_hung:
+            return False
+        for name, number in keys:
+            if not await self.link.is_ready(name, number, _PROBE_TIMEOUT):
+                return False
+        return True
+
+    async def is_complete(self) -> bool:
+        """Whether it has loaded all that it was told to at its start."""
+        return await self.link.is_server_ready(_PROBE_TIMEOUT)
+
+    async def probe(self, known: Mapping[VersionKey, TaggerSpec]) -> None:
+        """Finds out whether it answers, and which of the `known` versions it runs as their contracts say."""
+        served: set[VersionKey] = set()
+        differences: dict[VersionKey, str] = {}
+        try:
+            for name in dict.fromkeys(name for name, _ in known):
+                found = await self._survey(name, {key: spec for key, spec in known.items() if key[0] == name})
+                differences |= {key: difference for key, difference in found.items() if difference}
+                served |= {key for key, difference in found.items() if not difference}
+        except ServerTimeout as error:
+            if not await self.pulse.is_alive():  # one that has too much to do is not dead
+                self.leave_out(ServerHangs(f"{self.link.url} hangs: it gives no sign of life."))
+            elif not self.is_good:
+                self.failure = error
+        except ServingError as error:
+            self.leave_out(error)
+        else:
+            self.served, self.differences = frozenset(served), differences
+            self.take_back()
+
+    async def _survey(self, name: str, known: Mapping[VersionKey, TaggerSpec]) -> dict[VersionKey, str | None]:
+        """For each of the `known` versions of a tagger that it has: what is not as its contract says, if anything.
+
+        Triton has one configuration for all versions of a model. It could not load one that differs from that.
+        """
+        try:
+            metadata = await self.link.metadata(name, _PROBE_TIMEOUT)
+            if self._configured.get(name) != list(metadata.versions):
+                await self.link.learn_of_cache(name, _PROBE_TIMEOUT)
+                self._configured[name] = list(metadata.versions)
+        except UnknownModel:
+            return {}
+        return {key: _difference(metadata, spec) for key, spec in known.items() if str(key[1]) in metadata.versions}
+
+
+def _difference(metadata: Any, spec: TaggerSpec) -> str | None:
+    """What in Triton's description of a model is not as tagger.json says, if anything."""
+    found = {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in (*metadata.inputs, *metadata.outputs)}
+    for tensor in (spec.input, *spec.outputs):
+        expected = (np_to_triton_dtype(np.dtype(tensor.dtype)), [-1, *tensor.shape])
+        if tensor.name not in found:
+            return f"it has no {tensor.name}"
+        if found[tensor.name] != expected:
+            return f"its {tensor.name} is {found[tensor.name]} and not {expected}"
+    return None
