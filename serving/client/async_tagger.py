@@ -10,22 +10,22 @@ from labelwise.spec import TaggerSpec
 from labelwise.tagging import Threshold
 from serving.client.calls import Call, Coordinates, embedding, explaining, tagging
 from serving.client.options import ClientOptions
-from serving.client.photos import Photo, id_of, kept, may_change, require_many
-from serving.client.pipeline import Pipeline
+from serving.client.photo_runner import PhotoRunner
+from serving.client.photos import PhotoLike, kept, may_change, require_many
 from serving.client.results import EmbedResult, ExplainResult, TagResult
 from serving.client.stream import each, in_order
 from serving.client.transport import Transport, create_transport
 from serving.errors import ClientClosed, ClientError, WrongContract
 
 R = TypeVar("R")
-Photos = Iterable[Photo] | AsyncIterable[Photo]
+ManyPhotos = Iterable[PhotoLike] | AsyncIterable[PhotoLike]
 
 
 class AsyncTagger:
     """Tags photos with `model` on `servers`: grpc://host:8001 is a Triton, http://host:8000 a gateway.
 
     Several servers of one kind, as a list or separated by commas, take turns; one that is down is left out until it
-    answers again. `model` may be left out where a gateway has a default. `options` are those of ClientOptions. It
+    answers again. `model` may be left out if a gateway has a default. `options` are those of ClientOptions. The client
     connects with the first call, and belongs to the event loop of that call.
     """
 
@@ -40,7 +40,7 @@ class AsyncTagger:
         )
         if self._options.send == "pixels" and not self._transport.takes_pixels:
             raise ClientError("A gateway takes photos as bytes; pixels go to a Triton, grpc://HOST:8001.")
-        self._pipeline: Pipeline | None = None
+        self._runner: PhotoRunner | None = None
         self._connecting = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -56,16 +56,19 @@ class AsyncTagger:
 
     @property
     def spec(self) -> TaggerSpec:
-        """The model's contract: labels, thresholds, version; known once connected."""
+        """The model's contract: labels, thresholds, version. Raises ClientClosed before the client is connected."""
         return self._transport.spec
 
     async def connect(self) -> None:
-        """Reach a server and learn the contract. ServerUnavailable, UnknownModel, WrongContract, Unauthorized."""
+        """Reaches a server and learns the contract.
+
+        Raises ServerUnavailable, UnknownModel, WrongContract or Unauthorized.
+        """
         self._require_loop()
         async with self._connecting:
             if self._closed:
                 raise ClientClosed("The client is closed.")
-            if self._pipeline is not None:
+            if self._runner is not None:
                 return
             await self._transport.connect()
             try:
@@ -74,48 +77,48 @@ class AsyncTagger:
                 await self._transport.close()
                 raise
             pixels = self._transport.takes_pixels and self._options.send != "bytes"
-            self._pipeline = Pipeline(self._transport, self._options, pixels)
+            self._runner = PhotoRunner(self._transport, self._options, pixels)
 
     async def close(self) -> None:
-        """Let go of the connections; calls that are under way end with ClientClosed. Safe to call twice."""
+        """Closes the connections. Calls under way end with ClientClosed. Safe to call twice."""
         if self._closed:
             return
         self._require_loop()
         self._closed = True
-        if self._pipeline is not None:
-            self._pipeline.close()
+        if self._runner is not None:
+            self._runner.close()
         await self._transport.close()
 
     async def tag(
         self,
-        photos: Photos,
+        photos: ManyPhotos,
         *,
         labels: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         threshold: Threshold = None,
         top_k: int | None = None,
     ) -> list[TagResult]:
-        """A result for each photo, in order; one that cannot be read has an `error` and no tags.
+        """Returns a result for each photo, in order. A photo that cannot be read has an `error` and no tags.
 
-        `labels`: only these; `exclude`: all but these. `threshold`: one for all labels, or one for each of some, in
-        place of the model's own. `top_k`: at most so many tags.
+        `labels`: only these; `exclude`: all but these. `threshold`: one number for all labels, or a mapping for some,
+        in place of the model's own. `top_k`: at most so many tags.
         """
         stream = self.tag_stream(photos, labels=labels, exclude=exclude, threshold=threshold, top_k=top_k)
         return [result async for result in stream]
 
     async def tag_stream(
         self,
-        photos: Photos,
+        photos: ManyPhotos,
         *,
         labels: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         threshold: Threshold = None,
         top_k: int | None = None,
     ) -> AsyncIterator[TagResult]:
-        """`tag` for any number of photos: results in order as they come, few photos in memory at once.
+        """Like `tag`, for any number of photos: yields results in order as they come, with few photos in memory.
 
-        A plain iterable is advanced on the event loop; give an asynchronous one where reading it takes long. If the
-        source fails, that is raised after the results of what came before.
+        A plain iterable is advanced on the event loop; give an asynchronous one if reading it takes long. If the source
+        fails, its error is raised after the results of the photos before.
         """
         require_many(photos)
         await self.connect()
@@ -125,16 +128,19 @@ class AsyncTagger:
                 yield result
 
     async def embed(
-        self, photos: Photos, *, labels: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+        self, photos: ManyPhotos, *, labels: Sequence[str] | None = None, exclude: Sequence[str] | None = None
     ) -> list[EmbedResult]:
-        """The embeddings of each photo, one a label, or for chosen labels. OutputNotOffered where there are none."""
+        """Returns the embeddings of each photo, one per label or per chosen label.
+
+        Raises OutputNotOffered if the model has none.
+        """
         require_many(photos)
         await self.connect()
         return [result async for result in self._stream(photos, embedding(self.spec, labels, exclude))]
 
     async def explain(
         self,
-        photos: Photos,
+        photos: ManyPhotos,
         *,
         labels: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
@@ -142,37 +148,31 @@ class AsyncTagger:
         top_k: int | None = None,
         coordinates: Coordinates = "upright",
     ) -> list[ExplainResult]:
-        """Where in each photo its tags were seen, or, with `labels`, exactly those. OutputNotOffered: nobody knows.
+        """Returns where in each photo its tags were seen or, with `labels`, where those labels were seen.
 
-        `coordinates`: pixels of the photo `upright`, as a viewer shows it, or as its file has them `stored`.
+        `coordinates`: pixels of the photo `upright`, as a viewer shows it, or as they are `stored` in its file. Raises
+        OutputNotOffered if the model has no attention.
         """
         require_many(photos)
         await self.connect()
         call = explaining(self.spec, labels, exclude, threshold, top_k, coordinates)
         return [result async for result in self._stream(photos, call)]
 
-    def _stream(self, photos: Photos, call: Call[R]) -> AsyncGenerator[R, None]:
-        return in_order(_kept(photos), lambda place, photo: self.one(photo, place, call), self.window)
+    def _stream(self, photos: ManyPhotos, call: Call[R]) -> AsyncGenerator[R, None]:
+        runner = self.runner
+        return in_order(_kept(photos), lambda place, photo: runner.run(photo, place, call), runner.window)
 
     @property
-    def window(self) -> int:
-        """How many photos may be under way at once."""
-        return self._running.window
-
-    async def one(self, photo: Photo, place: int, call: Call[R]) -> R:
-        """The result of `call` for the photo at `place`."""
-        return call.result(id_of(photo, place), await self._running.run(photo, call.outputs))
-
-    @property
-    def _running(self) -> Pipeline:
-        if self._pipeline is None:
+    def runner(self) -> PhotoRunner:
+        """For Tagger, which keeps a stream's photos in order by itself."""
+        if self._runner is None:
             raise ClientClosed("The client is not connected.")
-        return self._pipeline
+        return self._runner
 
     def _require_loop(self) -> None:
         self._loop = self._loop or asyncio.get_running_loop()
         if self._loop is not asyncio.get_running_loop():
-            raise ClientError("The client belongs to the event loop that used it first: make one in each.")
+            raise ClientError("The client belongs to the event loop that used it first: make one per event loop.")
 
     def _require_labels(self) -> None:
         expected, found = self._options.expect_labels, self.spec.labels
@@ -182,7 +182,7 @@ class AsyncTagger:
             )
 
 
-async def _kept(photos: Photos) -> AsyncIterator[Photo]:
-    """Each as it is when it comes: its owner may write to it before its turn."""
+async def _kept(photos: ManyPhotos) -> AsyncIterator[PhotoLike]:
+    """Keeps each photo as it is when it comes: its owner may write to it before its turn."""
     async for photo in each(photos):
         yield await asyncio.to_thread(kept, photo) if may_change(photo) else photo

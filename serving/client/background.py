@@ -3,6 +3,21 @@
 import asyncio
 import os
 import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Outcome(Generic[T]):
+    value: T | None
+    error: Exception | None
+
+
+Running = Future[_Outcome[T]]  # work on the loop in the background
 
 
 class _Background:
@@ -27,3 +42,28 @@ class _Background:
 
 
 background = _Background()
+
+
+def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> Running[T]:
+    """Starts `work` on the `loop` of another thread."""
+    return asyncio.run_coroutine_threadsafe(_outcome(work), loop)
+
+
+def result_of(running: Running[T]) -> T:
+    """Waits for the result of the work. Raises what it raised."""
+    try:
+        outcome = running.result()
+    except BaseException:  # such as Ctrl-C: nobody will come back for it
+        running.cancel()
+        raise
+    if outcome.error is not None:
+        raise outcome.error
+    return cast(T, outcome.value)
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> _Outcome[T]:
+    """Never raises: asyncio complains about an exception that nobody fetches, as in a stream that is left early."""
+    try:
+        return _Outcome(await work, None)
+    except Exception as error:
+        return _Outcome(None, error)

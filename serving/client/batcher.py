@@ -1,4 +1,4 @@
-"""Single items into batches: full ones when there is much to do, small ones at once when there is little."""
+"""Collects single items into batches: full ones under load, small ones at once without."""
 
 import asyncio
 import functools
@@ -11,17 +11,17 @@ from serving.errors import ClientClosed
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
-# So many requests under way keep a server busy: one that runs, one that waits for it.
+# Requests under way that keep a server busy: one that runs, one that waits for it.
 _BUSY = 2
 
-_CLOSED = "The client was closed meanwhile."
+_CLOSED = "The client was closed during the call."
 
 
 class Batcher(Generic[I, R]):
     """`send` answers a batch, in its order. At most `in_flight` batches of at most `largest` are under way.
 
-    A full batch leaves as soon as it may; a smaller one only while fewer than two are under way, because until then it
-    would make the server idle to wait, and after that it only waits where more may join it.
+    A full batch leaves as soon as it may. A smaller one leaves only while fewer than two are under way: until then the
+    server would be idle if it waited, and after that more items may join it.
     """
 
     def __init__(self, send: Callable[[list[I]], Awaitable[Sequence[R]]], largest: int, in_flight: int) -> None:
@@ -30,15 +30,15 @@ class Batcher(Generic[I, R]):
         self._running: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: I) -> R:
-        """The answer for `item`. Raises what `send` raises."""
+        """Returns the answer for `item`. Raises what `send` raises."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, future))
-        loop.call_soon(self._pump)  # not yet, so that what is submitted in the same breath leaves together
+        loop.call_soon(self._pump)  # later, so that items submitted one right after the other leave together
         return await future
 
     def cancel(self) -> None:
-        """End what is under way; whoever waits for it gets ClientClosed."""
+        """Ends what is under way: whoever waits for it gets ClientClosed."""
         for task in self._running:
             task.cancel()
         for _, future in self._waiting:
@@ -60,7 +60,7 @@ class Batcher(Generic[I, R]):
     def _ended(self, batch: list[tuple[I, asyncio.Future[R]]], task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         for _, future in batch:
-            if not future.done():  # of a task that was cancelled, perhaps before its first line
+            if not future.done():  # the task was cancelled, perhaps before its first line
                 future.set_exception(ClientClosed(_CLOSED))
         self._pump()
 

@@ -1,4 +1,4 @@
-"""The connections to one gateway: its routes, its problem details."""
+"""The connections to one gateway: its routes and its problem details."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ from serving.errors import (
 
 _RAW = {"Content-Type": "application/octet-stream"}
 
-# The gateway's codes (serving/gateway/problems.py) for what is wrong with what was sent: a photo, or too much of it.
+# The gateway's codes (serving/gateway/problems.py) for what is wrong with the photos that were sent.
 _ABOUT_THE_PHOTOS = ("image_", "body_too_large", "too_many_images")
 _BY_STATUS: dict[int, type[ClientError]] = {
     401: Unauthorized,
@@ -42,7 +42,7 @@ _BY_CODE: dict[str, type[ClientError]] = {"unknown_model": UnknownModel, "output
 
 
 class Refused(ClientError):
-    """The gateway does not take this: a photo that is none, or more than it takes at once."""
+    """The gateway does not take this: it is not a photo, or more than it takes at once."""
 
     def __init__(self, error: PhotoError) -> None:
         super().__init__(error.detail)
@@ -50,7 +50,7 @@ class Refused(ClientError):
 
 
 class GatewayLink:
-    """Asks the gateway at `url`, with `key` where it wants one. Everything raises ClientErrors."""
+    """Asks the gateway at `url`, with `key` if it wants one. All methods raise ClientErrors."""
 
     def __init__(self, url: str, key: str | None) -> None:
         self.url = url
@@ -58,7 +58,7 @@ class GatewayLink:
         try:
             self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=None, limits=httpx.Limits())
         except httpx.InvalidURL as error:
-            raise ClientError(f"{url} is no address: {error}.") from error
+            raise ClientError(f"{url} is not an address: {error}.") from error
         except (ImportError, OSError, ValueError) as error:
             raise ClientError(
                 f"{url} cannot be asked with the proxy or the certificates of the environment (HTTPS_PROXY, ALL_PROXY, "
@@ -93,7 +93,7 @@ class GatewayLink:
     async def tag_many(
         self, photos: Sequence[bytes], spec: TaggerSpec, timeout: float
     ) -> list[PhotoOutputs | PhotoError]:
-        """A row, or what is wrong, for each photo. Refused where they are too much at once."""
+        """A row or an error per photo. Raises Refused if they are too much at once."""
         files = [("files", (str(place), photo, "application/octet-stream")) for place, photo in enumerate(photos)]
         answer = await self._post("/v1/tag:batch", spec, timeout, {"scores": "all"}, files=files)
         with self._understood():
@@ -135,7 +135,7 @@ class GatewayLink:
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
-        """While an answer is read, which may be of anything that speaks HTTP."""
+        """Raises ServerFailed if what the block reads is not the answer of a gateway."""
         try:
             yield
         except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -157,7 +157,7 @@ class GatewayLink:
         return await self._request("POST", path, timeout, params=chosen, **request)
 
     async def _request(self, method: str, path: str, timeout: float, **request: Any) -> httpx.Response:
-        # The gateway then also ends work for which nobody waits any more.
+        # So the gateway too ends work that nobody waits for.
         headers = {"X-Request-Timeout": f"{timeout:.3f}", **request.pop("headers", {})}
         try:
             sent = self._client.request(method, path, headers=headers, **request)
@@ -171,7 +171,7 @@ class GatewayLink:
         try:
             problem = response.json()
             code, detail = str(problem["code"]), str(problem["detail"])
-        except (ValueError, KeyError, TypeError):  # of something in between, such as a proxy
+        except (ValueError, KeyError, TypeError):  # from something in between, such as a proxy
             code, detail = "", f"it answered {response.status_code} {response.reason_phrase}."
         raise _translated(self.url, response.status_code, code, detail)
 
@@ -183,7 +183,7 @@ def _scores(answer: Mapping[str, Any], spec: TaggerSpec) -> PhotoOutputs:
 
 
 def _translated(url: str, status: int, code: str, detail: str) -> ClientError:
-    """The client's error for a problem of the gateway's, with its own words."""
+    """Returns our error for a problem of the gateway's, in its own words."""
     if code.startswith(_ABOUT_THE_PHOTOS):
         return Refused(PhotoError(code, detail))
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailed)

@@ -15,20 +15,20 @@ Send = Literal["auto", "pixels", "bytes"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClientOptions:
-    """Times in seconds. ClientError for what cannot be.
+    """Times are in seconds. Raises ClientError for a value that cannot be.
 
     `send`: decode here and send `pixels`, or send files as they are, as `bytes`, for the server to decode; a gateway
-    always gets bytes. `auto` is what was measured to be faster. `expect_labels`: refuse a model that has others.
-    `shared_memory`: for pixels, with a Triton on this host that allows it; else they go into the requests.
+    always gets bytes. `auto` chooses what was measured to be faster. `expect_labels`: refuse a model with others.
+    `shared_memory`: pixels go through shared memory if Triton is on this host and allows it.
     """
 
     key: str | None = None
     send: Send = "auto"
     expect_labels: Sequence[str] | None = None
-    batch: int = 16  # photos a request, at most the model's own limit
+    batch: int = 16  # photos per request, at most the model's own limit
     in_flight: int = 4  # requests
     threads: int = field(default_factory=usable_cores)  # that read and decode
-    timeout: float = 60.0  # for each request, tries included
+    timeout: float = 60.0  # of each request, all its tries included
     connect_timeout: float = 10.0
     shared_memory: bool = True
     max_pixels: int = MAX_PIXELS  # of a photo that is decoded here

@@ -1,4 +1,4 @@
-"""What may stand for a photo, and how it becomes bytes to send or pixels of the model's size."""
+"""What a user may give as a photo, and how it becomes bytes to send or pixels of the model's size."""
 
 import io
 import os
@@ -13,14 +13,13 @@ from labelwise import image as decoder
 from labelwise.spec import ImageSpec
 from serving.errors import ClientError, PhotoError
 
-Decoded = decoder.Photo
-Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
+PhotoLike = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
-_SAVED_AS = {"RGBa": "RGBA", "La": "LA", "HSV": "RGB"}  # what no format takes
-MAX_BYTES = 256 * 2**20  # of one encoded photo; what is larger is no photo
+_SAVED_AS = {"RGBa": "RGBA", "La": "LA", "HSV": "RGB"}  # modes that no format takes
+MAX_BYTES = 256 * 2**20  # of one encoded photo; a larger file is not a photo
 _ORIENTATION = 0x0112
-_UNREADABLE = "The picture cannot be read; give it anew, or its bytes."
+_UNREADABLE = "The picture cannot be read; give it again, or its bytes."
 
 
 class BadPhoto(Exception):
@@ -32,7 +31,7 @@ class BadPhoto(Exception):
 
 
 def require_many(photos: Any) -> None:
-    """ClientError where one photo stands for a list of them: a path would be taken for a list of letters."""
+    """Raises ClientError for one photo in place of a list: a path would be taken for a list of letters."""
     single = isinstance(photos, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
     if single or (isinstance(photos, np.ndarray) and photos.ndim < 4):
         raise ClientError("Give a list of photos; for one, [photo].")
@@ -41,17 +40,17 @@ def require_many(photos: Any) -> None:
 
 
 def id_of(photo: Any, place: int) -> str | int:
-    """The path as it was given; of what has none, its place in the input, from 0."""
+    """The path as it was given. A photo without a path has its place in the input, from 0."""
     return os.fspath(photo) if isinstance(photo, str | os.PathLike) else place
 
 
 def may_change(photo: Any) -> bool:
-    """Whether its owner may write to it while it waits here, as a camera's or an animation's next frame does."""
+    """Whether its owner may write to it while it waits here, such as the next frame of a camera."""
     return isinstance(photo, bytearray | memoryview | np.ndarray | Image.Image)
 
 
 def kept(photo: Any) -> Any:
-    """What stays as it is now: a copy where it `may_change`."""
+    """The photo as it is now: a copy if it `may_change`."""
     if isinstance(photo, bytearray | memoryview):
         return bytes(photo)
     if isinstance(photo, np.ndarray):
@@ -59,8 +58,8 @@ def kept(photo: Any) -> Any:
     return _copied(photo) if isinstance(photo, Image.Image) else photo
 
 
-def to_bytes(photo: Photo | BadPhoto, small: bool) -> bytes:
-    """Files and bytes as they are; pictures and arrays in a format that loses nothing, `small` where they travel."""
+def to_bytes(photo: PhotoLike | BadPhoto, small: bool) -> bytes:
+    """Files and bytes as they are; pictures and arrays in a lossless format, a `small` one if they travel."""
     if isinstance(photo, str | os.PathLike):
         return _read(photo)
     if isinstance(photo, bytes | bytearray | memoryview):
@@ -76,7 +75,7 @@ def to_bytes(photo: Photo | BadPhoto, small: bool) -> bytes:
     raise BadPhoto("not_a_photo", f"A photo is a path, bytes, a PIL image or an array, not {type(photo).__name__}.")
 
 
-def decoded(photo: bytes, image: ImageSpec, max_pixels: int) -> Decoded:
+def decoded(photo: bytes, image: ImageSpec, max_pixels: int) -> decoder.Photo:
     """At the model's size, by the project's one decoder. Raises BadPhoto."""
     try:
         return decoder.load_photo(photo, image.height, image.width, image.resize, image.interpolation, max_pixels)
@@ -108,7 +107,7 @@ def _saved(image: Image.Image, form: str) -> bytes:
         image = image.convert(_SAVED_AS[image.mode]) if image.mode in _SAVED_AS else image
         options = {"compress_level": 1} if form == "PNG" else {}
         image.save(buffer, form, exif=image.getexif(), icc_profile=image.info.get("icc_profile"), **options)
-    except Exception as error:  # a lazy image decodes only now, and Pillow's plugins raise anything
+    except Exception as error:  # a lazy image decodes only now, and Pillow's plugins may raise anything
         raise BadPhoto("image_broken", _UNREADABLE) from error
     return buffer.getvalue()
 
@@ -117,8 +116,8 @@ def _copied(image: Image.Image) -> Image.Image | BadPhoto:
     try:
         copy = image.copy()
         exif = Image.Exif()
-        exif[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)  # which a copy of a TIFF lacks
+        exif[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)  # a copy of a TIFF lacks it
         copy.info["exif"] = exif.tobytes()
         return copy
-    except Exception:  # a lazy image decodes only now, and Pillow's plugins raise anything
+    except Exception:  # a lazy image decodes only now, and Pillow's plugins may raise anything
         return BadPhoto("image_broken", _UNREADABLE)

@@ -1,4 +1,4 @@
-"""Results in the order of what they are for, a bounded number of them under way."""
+"""Results in the order of their items, with a bounded number of them under way."""
 
 import asyncio
 from collections import deque
@@ -12,9 +12,9 @@ R = TypeVar("R")
 async def in_order(
     items: Iterable[T] | AsyncIterable[T], answer: Callable[[int, T], Awaitable[R]], window: int
 ) -> AsyncGenerator[R, None]:
-    """`answer(place, item)` of each item, at most `window` at once; each is yielded as soon as those before it are.
+    """Yields `answer(place, item)` for each item, in order and as soon as it is there; at most `window` are under way.
 
-    A plain iterable is advanced on the event loop. What fails ends the stream, after the results before it.
+    A plain iterable is advanced on the event loop. A failure ends the stream, after the results before it.
     """
     source = each(items)
     coming: asyncio.Future[T] | None = asyncio.ensure_future(source.__anext__())
@@ -43,7 +43,7 @@ async def in_order(
 
 
 async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    """Both kinds as one."""
+    """Iterates over both kinds alike."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item

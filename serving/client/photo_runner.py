@@ -1,28 +1,31 @@
-"""One photo to the model's outputs: read and decoded on threads, sent in batches, all of it bounded."""
+"""Runs photos through the model: reads and decodes them on threads, sends them in batches, all of it bounded."""
 
 import asyncio
 import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelwise.image import Photo as DecodedPhoto
 from serving.arrays import Outputs, Pixels
 from serving.client.batcher import Batcher
-from serving.client.calls import NOTES, SEEN_PHOTO, PhotoOutputs, noted
+from serving.client.calls import NOTES, SEEN_PHOTO, Call, PhotoOutputs, noted
 from serving.client.options import ClientOptions
-from serving.client.photos import BadPhoto, Decoded, Photo, decoded, to_bytes
+from serving.client.photos import BadPhoto, PhotoLike, decoded, id_of, to_bytes
 from serving.client.transport import Transport
 from serving.errors import ClientClosed, PhotoError, PhotosRefused
 
+R = TypeVar("R")
 _Ready = Pixels | bytes
 
-_CLOSED = "The client was closed meanwhile."
+_CLOSED = "The client was closed during the call."
 
 
-class Pipeline:
-    """On a connected `transport`; `sends_pixels` says whether photos are decoded here rather than there."""
+class PhotoRunner:
+    """Uses a connected `transport`. Photos are decoded here if it `sends_pixels`, otherwise by the server."""
 
     def __init__(self, transport: Transport, options: ClientOptions, sends_pixels: bool) -> None:
         self._transport, self._options = transport, options
@@ -37,8 +40,11 @@ class Pipeline:
         """How many photos may be under way at once, so that every request is full and memory is bounded."""
         return self._largest * self._options.in_flight + self._options.threads
 
-    async def run(self, photo: Photo, outputs: tuple[str, ...]) -> PhotoOutputs | PhotoError:
-        """`outputs` of one photo, or why it has none. Raises a ClientError where the servers are at fault."""
+    async def run(self, photo: PhotoLike, place: int, call: Call[R]) -> R:
+        """Returns the result of `call` for the photo at `place`. Raises a ClientError if the servers are at fault."""
+        return call.result(id_of(photo, place), await self._run(photo, call.outputs))
+
+    async def _run(self, photo: PhotoLike, outputs: tuple[str, ...]) -> PhotoOutputs | PhotoError:
         if self._closed:
             raise ClientClosed("The client is closed.")
         pixels = self._pixels_for(outputs)
@@ -54,7 +60,7 @@ class Pipeline:
         return row if isinstance(row, PhotoError) else row | {SEEN_PHOTO: _seen(ready), NOTES: noted(ready.notes)}
 
     def _pixels_for(self, outputs: tuple[str, ...]) -> bool:
-        """Triton does not tell how large a photo is and which way up, without which attention lies nowhere."""
+        """Attention needs the photo's size and orientation, which Triton does not tell."""
         return self._sends_pixels or (self._transport.takes_pixels and "attention" in outputs)
 
     def _batcher(self, outputs: tuple[str, ...]) -> Batcher[_Ready, PhotoOutputs | PhotoError]:
@@ -69,14 +75,14 @@ class Pipeline:
             batcher.cancel()
         self._threads.shutdown(wait=False)
 
-    def _prepare(self, photo: Photo, pixels: bool) -> Decoded | bytes:
-        if self._closed:  # what waited for a thread meanwhile
+    def _prepare(self, photo: PhotoLike, pixels: bool) -> DecodedPhoto | bytes:
+        if self._closed:  # while the photo waited for a thread
             raise ClientClosed(_CLOSED)
         encoded = to_bytes(photo, small=not pixels)
         return decoded(encoded, self._transport.spec.image, self._options.max_pixels) if pixels else encoded
 
     async def _send(self, outputs: tuple[str, ...], ready: list[_Ready]) -> list[PhotoOutputs | PhotoError]:
-        """A row for each; photos that the server refuses are taken out, and the others sent again."""
+        """A row per photo. Takes out photos that the server refuses, and sends the others again."""
         answers: list[PhotoOutputs | PhotoError] = [{}] * len(ready)
         left = list(range(len(ready)))
         while left:
@@ -99,5 +105,5 @@ class Pipeline:
         return await self._transport.infer_encoded([bytes(photo) for photo in ready], outputs, timeout)
 
 
-def _seen(photo: Decoded) -> NDArray[np.float32]:
+def _seen(photo: DecodedPhoto) -> NDArray[np.float32]:
     return np.array([*photo.size, photo.orientation], np.float32)

@@ -1,4 +1,4 @@
-"""The transport to the gateway: encoded photos over HTTP, several in one request where that is offered."""
+"""The transport to the gateway: encoded photos over HTTP, several in one request if the route takes them."""
 
 import asyncio
 import io
@@ -37,12 +37,12 @@ class GatewayTransport(Servers[GatewayLink]):
         return await link.contract(self._model, version, timeout)
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
-        """Sent as PNG, which loses nothing; at the model's size the gateway resizes nothing either."""
+        """Sends PNG, which loses nothing. The gateway does not resize a photo of the model's size."""
         return await self.infer_encoded([_as_png(image) for image in pixels], outputs, timeout)
 
     async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
         self.require_offered(outputs)
-        asked = set(outputs) - ({"scores"} if "attention" in outputs else set())  # which comes with scores
+        asked = set(outputs) - ({"scores"} if "attention" in outputs else set())  # attention comes with scores
         answers = await asyncio.gather(*(self._asked_for(output, photos, timeout) for output in asked))
         rows = [_merged(parts) for parts in zip(*answers, strict=True)]
         if refused := {place: row for place, row in enumerate(rows) if isinstance(row, PhotoError)}:
@@ -51,7 +51,7 @@ class GatewayTransport(Servers[GatewayLink]):
         return {name: np.stack([row[name] for row in whole]) for name in whole[0]}
 
     async def _asked_for(self, output: str, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
-        """By the route that answers with that output."""
+        """Asks the route that answers with that output."""
         if output == "embeddings":
             return await self._singly(GatewayLink.embed, photos, timeout)
         if output == "attention":
@@ -59,7 +59,7 @@ class GatewayTransport(Servers[GatewayLink]):
         return await self._scores(photos, timeout)
 
     async def _scores(self, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
-        """In one request, or in several where the gateway does not take so much at once."""
+        """Sends one request, or several if the gateway does not take so much at once."""
         if len(photos) == 1:
             return await self._singly(GatewayLink.tag, photos, timeout)
         spec = self.spec
@@ -72,7 +72,7 @@ class GatewayTransport(Servers[GatewayLink]):
             return first + second
 
     async def _singly(self, ask: _Ask, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
-        """A request for each photo."""
+        """Sends one request per photo."""
         spec = self.spec
 
         async def one(photo: bytes) -> _Answered:
@@ -86,7 +86,7 @@ class GatewayTransport(Servers[GatewayLink]):
 
 
 def _merged(parts: Sequence[_Answered]) -> _Answered:
-    """What several requests said of one photo."""
+    """Merges what several requests said about one photo."""
     row: dict[str, NDArray[np.float32]] = {}
     for part in parts:
         if isinstance(part, PhotoError):
