@@ -1,4 +1,4 @@
-"""Several servers as one: they take turns, and what one of them does not answer is asked of the next."""
+"""Several servers as one: they take turns, and a call that one of them does not answer goes to the next."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Engines run a tagger on pixels; the gateway knows no more of them than `Engine`."""
+"""Engines run a tagger on pixels. The gateway knows them only as `Engine`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ def create_engine(
     on_wait: Callable[[float], None] | None = None,
     borrowed: "BorrowedTriton | None" = None,
 ) -> Engine:
-    """The engine that `settings` names, on the repository it names; not started. Raises LabelwiseError.
+    """Returns the engine that `settings` names, on the repository it names, not started. Raises LabelwiseError.
 
-    `on_wait` is told how many seconds each batch waited for a thread of this process; with `borrowed`, no Triton is
-    started.
+    `on_wait` is told how many seconds each batch waited for a thread of this process. With `borrowed`, the engine does
+    not start a Triton.
     """
     repository = Repository.open(settings.repository, skip_broken=True)
     if settings.engine == "embedded":
@@ -47,7 +47,7 @@ def create_engine(
 
 
 def create_local_triton(settings: Settings) -> "LocalTriton":
-    """The Triton that serves the repository on this machine; not started."""
+    """Returns the Triton that serves the repository on this machine, not started."""
     from serving.local_triton.server import LocalTriton
 
     return LocalTriton(
@@ -56,12 +56,12 @@ def create_local_triton(settings: Settings) -> "LocalTriton":
         metrics_port=settings.triton_metrics_port,
         start_timeout=settings.start_timeout,
         reload_interval=settings.reload_interval,
-        # Until every gateway of this Triton has noticed, each at its own look.
+        # Until every gateway of this Triton has looked at the repository again.
         retire_after=_oldest_request(settings) + 2 * settings.reload_interval,
         trace_endpoint=settings.trace_endpoint,
     )
 
 
 def _oldest_request(settings: Settings) -> float:
-    """No request is older than its upload and its work may take."""
+    """No request is older than the time that its upload and its work may take."""
     return settings.upload_timeout + settings.request_timeout

@@ -1,4 +1,4 @@
-"""The contract between the gateway and whatever runs the models; it fits on one screen."""
+"""The contract between the gateway and whatever runs the models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -15,22 +15,22 @@ class Engine(Protocol):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The models and versions this engine serves: another mapping whenever the repository has changed.
+        """The models and versions that this engine serves: a new mapping whenever the repository has changed.
 
-        A version that is no longer in it is still run for the requests that began with it.
+        The engine still runs a version that has left it, for the requests that began with it.
         """
 
     async def start(self) -> None:
-        """Load and warm up every model. Raises LabelwiseError when that is impossible."""
+        """Loads and warms up every model. Raises LabelwiseError if that is impossible."""
 
     async def close(self) -> None:
-        """Finish what is running, then let go of everything. Safe to call twice."""
+        """Finishes what is running, then lets go of everything. Safe to call twice."""
 
     async def is_ready(self) -> bool:
-        """Whether `infer` would be answered now."""
+        """Whether the engine would answer `infer` now."""
 
     async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
-        """Run one batch and return the asked outputs of that model.
+        """Runs one batch and returns the `outputs` of that model.
 
         Raises a ServingError, ServerTimeout after `timeout` seconds; ValueError for pixels that are not the model's
         size, or more of them than its `max_batch`.

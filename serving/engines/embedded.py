@@ -29,8 +29,8 @@ class _Loaded(NamedTuple):
 class EmbeddedEngine:
     """One ONNX Runtime session per version; `threads` inferences at once, each on `session_threads` cores.
 
-    The repository is looked at every `reload_interval` seconds (0: never). What is taken out of it leaves the catalogue
-    at once, and memory `retire_after` seconds later, when no request is left that began with it.
+    It looks at the repository every `reload_interval` seconds (0: never). A version that is taken out leaves the
+    catalogue at once, and memory `retire_after` seconds later, when no request is left that began with it.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class EmbeddedEngine:
         self._reload_interval, self._retire_after = reload_interval, retire_after
         self._watch = RepositoryWatch(repository.path, {*repository.keys, *repository.broken})
         self._watching: asyncio.Task[None] | None = None
-        self._loaded: dict[VersionKey, _Loaded] = {}  # more than the catalogue: what was retired, but not long ago
+        self._loaded: dict[VersionKey, _Loaded] = {}  # also versions that were retired recently
         self._served: set[VersionKey] = set()
         self._closed = False
         self.catalogue: Catalogue = {}
 
     async def start(self) -> None:
-        """Raises RepositoryError if no version can be loaded; one that cannot is logged, as in `reload`."""
+        """Raises RepositoryError if no version can be loaded. A version that cannot be loaded is logged."""
         failures = []
         for key, reason in self._repository.broken.items():
             log_broken(key, reason)
@@ -81,7 +81,7 @@ class EmbeddedEngine:
         return not self._closed and bool(self.catalogue)
 
     async def reload(self) -> None:
-        """Take up what was published since the last look, let go of what was taken out; broken versions are logged."""
+        """Takes up what was published since the last look, and retires what was taken out. Logs broken versions."""
         look = await asyncio.to_thread(self._watch.look)
         for version in look.new:
             try:
@@ -110,7 +110,7 @@ class EmbeddedEngine:
             raise ServerUnavailable("The engine is closed.") from None
 
     async def _take_up(self, version: TaggerVersion) -> None:
-        """Loaded and warm, on a thread that serves nobody."""
+        """Loads a version and warms it up, on a thread that serves no request."""
         session = await asyncio.to_thread(load_session, version, self._session_threads)
         spec = version.spec
         self._loaded[version.key] = _Loaded(spec, session)
@@ -122,5 +122,5 @@ class EmbeddedEngine:
         self.catalogue = catalogue_of({key: self._loaded[key].spec for key in keys})
 
     def _drop(self, key: VersionKey) -> None:
-        if key not in self._served:  # it may have been published again
+        if key not in self._served:  # unless it was published again
             self._loaded.pop(key, None)

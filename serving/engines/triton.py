@@ -28,18 +28,18 @@ logger = logging.getLogger("labelwise.engine")
 
 _PROBE_EVERY = 1.0  # seconds
 _PROBE_KEPT_FOR = 0.5  # seconds
-_STUCK_AFTER = 20.0  # seconds without any answer of a model of our own Triton: more than any one batch should take
-_DRAIN_WITHIN = 10.0  # seconds, for what is running at `close`
+_STUCK_AFTER = 20.0  # seconds in which a model of our own Triton answers nobody: more than any batch should take
+_DRAIN_WITHIN = 10.0  # seconds, for the requests that run at `close`
 
 
 class TritonEngine:
     """Serves the taggers of `repository` through Tritons that serve the same repository.
 
-    `triton` names them as `host:port` of their gRPC, or is a LocalTriton for the engine to start and stop, or one that
-    is borrowed. Requests go to each in turn, as far as it answers; what fails before an answer came is asked of the
-    next. At most `max_in_flight` requests are under way at once; `start` gives up after `start_timeout` seconds. Every
-    `reload_interval` seconds (0: never) versions are taken up that are in the repository and on all Tritons that
-    answer; with `load` the engine itself asks for them.
+    `triton` is their gRPC addresses, `host:port`, or one LocalTriton that the engine starts and stops, or a borrowed
+    one. Tritons that answer take turns; a request that one of them fails to answer goes to the next. At most
+    `max_in_flight` requests are under way at once; `start` gives up after `start_timeout` seconds. Every
+    `reload_interval` seconds (0: never) the engine takes up the versions that are in the repository and on all Tritons
+    that answer. With `load` it also has the Tritons load them.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class TritonEngine:
         self._permits = asyncio.Semaphore(max_in_flight)
         self._start_timeout = start_timeout
         self._reload_interval, self._load = reload_interval, load
-        self._broken = {} if self._local else repository.broken  # a Triton of our own has its own say
+        self._broken = {} if self._local else repository.broken  # a Triton of our own logs this itself
         known = {*repository.keys, *repository.broken}
         self._watch = RepositoryWatch(repository.path, known, silent=self._local is not None)
         self._served: set[VersionKey] = set()
@@ -76,7 +76,7 @@ class TritonEngine:
         self.catalogue: Catalogue = catalogue_of(self._known)
 
     async def start(self) -> None:
-        """Connect, wait for a Triton, compare its models with tagger.json and warm up. Raises LabelwiseError."""
+        """Connects, waits for a Triton, compares its models with tagger.json and warms up. Raises LabelwiseError."""
         try:
             if self._local is not None:
                 await self._local.start()
@@ -97,7 +97,7 @@ class TritonEngine:
             self._tasks.append(asyncio.create_task(repeat(self.reload, self._reload_interval)))
 
     async def close(self) -> None:
-        """Let running requests finish (at most 10 s), then disconnect and stop a Triton of our own."""
+        """Lets running requests finish (at most 10 s), then disconnects and stops a Triton of our own."""
         self._running = False
         for task in self._tasks:
             task.cancel()
@@ -114,11 +114,11 @@ class TritonEngine:
                 await self._local.stop()
 
     async def _nothing_runs(self) -> None:
-        for _ in range(self._max_in_flight):  # whoever holds every permit knows that nobody else does
+        for _ in range(self._max_in_flight):  # whoever holds every permit knows that no request runs
             await self._permits.acquire()
 
     async def is_ready(self) -> bool:
-        """Whether a Triton would run the newest version of every model now; asked at most twice a second."""
+        """Whether some Triton would run the newest version of every model now. Asks at most twice a second."""
         if time.monotonic() >= self._ready_until:
             newest = newest_of(self._served)
             answers = await asyncio.gather(
@@ -196,7 +196,7 @@ class TritonEngine:
             self._local.restart()
 
     async def reload(self) -> None:
-        """Take up what the repository and Triton have by now; whoever asks meanwhile waits for the same."""
+        """Takes up what the repository and the Tritons have by now. Callers at the same time share one look."""
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload())
         await asyncio.shield(self._reloading)
@@ -213,8 +213,11 @@ class TritonEngine:
         await asyncio.gather(*(server.probe(self._known) for server in self._fleet.servers))
 
     async def _settle(self, look: Look) -> None:
-        """The catalogue: what is in the repository and on every Triton that answers, once warm; out goes what is not
-        in the repository or on no Triton any more, though never the last version of a name."""
+        """Updates the catalogue.
+
+        In: what is in the repository and on every Triton that answers, once it is warm. Out: what is no longer in the
+        repository, or on no Triton any more; but never the last version of a name.
+        """
         answering = [server.served for server in self._fleet.servers if server.is_good]
         if not answering:
             return
@@ -231,7 +234,7 @@ class TritonEngine:
         self._served, self.catalogue = served, catalogue_of({key: self._known[key] for key in served})
 
     async def _is_warm(self, key: VersionKey) -> bool:
-        """One image through a new version on every Triton, so that nobody's first request pays for lazy set-up."""
+        """Runs one image through a new version on every Triton, so that no request pays for lazy set-up."""
         spec = self._known[key]
         blank = np.zeros((1, *spec.input.shape), np.uint8)
         try:
@@ -248,7 +251,7 @@ class TritonEngine:
         return True
 
     async def _have_loaded(self, look: Look) -> None:
-        """Ask Tritons once for each newest version that they lack, and again where it was published anew."""
+        """Asks Tritons once for each newest version that they lack, and again if it is published again."""
         new = {version.key for version in look.new}
         self._asked = {(url, key) for url, key in self._asked if key in look.present - new}
         for server in [server for server in self._fleet.servers if server.is_good]:

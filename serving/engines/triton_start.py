@@ -19,9 +19,9 @@ _NEWEST_WITHIN = 10.0  # seconds, for versions that a Triton may still be loadin
 async def until_ready(
     servers: Sequence[TritonServer], known: Mapping[VersionKey, TaggerSpec], is_own: bool, within: float
 ) -> None:
-    """Wait until one of `servers` has the newest of the `known` versions, or older ones if the newest will not come.
+    """Waits until one of `servers` has the newest of the `known` versions, or older ones if the newest will not come.
 
-    Raises LabelwiseError if that is not so `within` seconds, or never will be. `is_own`: see `serves_enough`.
+    Raises LabelwiseError if this does not happen `within` seconds, or cannot happen. `is_own`: see `serves_enough`.
     """
     where = ", ".join(server.link.url for server in servers)
     logger.info("waiting for the Triton at %s", where)
@@ -33,7 +33,7 @@ async def until_ready(
         if any(server.served.issuperset(newest) for server in healthy):
             return
         waited = time.monotonic() - started
-        # One that was ready without a version will not get it by itself; one that failed to load it is never ready.
+        # A Triton that is ready without a version will not get it by itself. One that failed to load it is never ready.
         is_over = all(answer is True for answer in complete) and len(healthy) == len(servers)
         has_enough = any(serves_enough(server.served, known, is_own) for server in healthy)
         if has_enough and (is_over or waited > _NEWEST_WITHIN):
@@ -48,13 +48,13 @@ async def until_ready(
 
 
 def serves_enough(served: AbstractSet[VersionKey], known: Iterable[VersionKey], is_own: bool) -> bool:
-    """Some version of every model; of any model if it `is_own`, a Triton that was not given what is broken."""
+    """Whether there is some version of every model; of any model for our own Triton, which gets no broken ones."""
     wanted, there = ({name for name, _ in keys} for keys in (known, served))
     return bool(there) if is_own else wanted <= there
 
 
 def newest_of(keys: Iterable[VersionKey]) -> list[VersionKey]:
-    """Of each name the newest version."""
+    """The newest version of each name."""
     return list(dict(sorted(keys)).items())
 
 

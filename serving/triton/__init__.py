@@ -1,1 +1,1 @@
-"""Speaking to NVIDIA Triton, and to several servers as one."""
+"""Speaking to NVIDIA Triton: the channel, the link to one server, shared memory for pixels."""

@@ -1,4 +1,4 @@
-"""What every gRPC client of Triton here shares: how its channel behaves, and what Triton's errors mean."""
+"""What all gRPC clients of Triton share here: the options of the channel, and what Triton's errors mean."""
 
 import asyncio
 import contextlib
@@ -25,10 +25,10 @@ CHANNEL = [
     ("grpc.enable_http_proxy", 0),  # Triton stands beside its clients, never behind a web proxy
     # A Triton that comes back is found within half a second; gRPC's own back-off grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 2_000),  # what one attempt to connect may take
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # the longest that one attempt to connect may take
     ("grpc.max_reconnect_backoff_ms", 500),
-    # A server with default settings says GOAWAY to pings that come more often than every five minutes. This much
-    # is still worth it: with keepalive on, unacknowledged data closes a dead connection after the timeout.
+    # A server with default settings answers GOAWAY to more than one ping in five minutes. Rare pings are still worth
+    # it: with keepalive on, unacknowledged data closes a dead connection after the timeout.
     ("grpc.keepalive_time_ms", 330_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 0),
@@ -50,12 +50,12 @@ class RegionForgotten(ServingError):
     """Triton was started again and does not know the region of shared memory."""
 
 
-# Triton says UNAVAILABLE for its queue's limits as well, so its words count before its status.
+# Triton's status is UNAVAILABLE for a full queue too, so its words count before its status.
 _BY_WORDS: tuple[tuple[str, type[ServingError]], ...] = (
     ("request timeout expired", ServerTimeout),
     ("exceeds maximum queue size", ServerBusy),
     ("is not at ready state", VersionUnloaded),
-    ("has no available versions", ServerUnavailable),  # of a model, while Triton stops
+    ("has no available versions", ServerUnavailable),  # said while Triton stops
     ("is not healthy", ModelProcessDied),
     ("unknown model", UnknownModel),
     ("unknown version", UnknownModel),
@@ -103,8 +103,8 @@ def our_errors(url: str) -> Iterator[None]:
 async def ask_for_sign(client: Any, url: str, within: float) -> None:
     """Asks the Triton of `client`, a tritonclient.grpc.aio one, for a sign of life; an error is one, too.
 
-    It asks where inference requests go, for a model that does not exist: so the answer needs no model, and loading one
-    does not delay it. Raises TimeoutError if no answer comes `within` seconds.
+    It sends an inference request for a model that does not exist: so the answer needs no model, and a model that is
+    being loaded does not delay it. Raises TimeoutError if no answer comes `within` seconds.
     """
     try:
         with our_errors(url):
