@@ -1,190 +1,158 @@
-"""Servers that are down, that die, hang, come back, or serve something else."""
+"""Servers take turns, and what one of them does not answer is asked of the next."""
 
 import asyncio
-import itertools
-import json
-import os
-import shutil
-import signal
-import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import httpx
 import pytest
 
-from serving.client import AsyncTagger, ServerTimeout, ServerUnavailable, Tagger, TagResult, WrongContract
-from tests.conftest import free_port, running_gateway
-from tests.serving.engines.test_triton import local_triton
+from serving.errors import (
+    ServerBusy,
+    ServerFailed,
+    ServerTimeout,
+    ServerUnavailable,
+    ServingError,
+    UnknownModel,
+    WrongContract,
+)
+from serving.fleet import Fleet, Server
+from serving.hanging import ModelStuck
+
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def silent() -> Iterator[int]:
-    """The port of a server that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener.getsockname()[1]
+def anyio_backend() -> str:
+    return "asyncio"
 
 
-def requests_of(url: str) -> float:
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith("labelwise_images_total"))
+class LivelyLink:
+    """Gives signs of life, and answers with its address or fails with `failure`."""
+
+    def __init__(self, url: str, failure: ServingError | None = None) -> None:
+        self.url, self._failure = url, failure
+        self.closed = False
+
+    async def give_sign(self, timeout: float) -> None:
+        await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def answer(self) -> str:
+        if self._failure:
+            raise self._failure
+        return self.url
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_one_of_two_is_down(first: bool, triton_url: str, photos: list[Path]) -> None:
-    servers = [f"grpc://127.0.0.1:{free_port()}", triton_url][:: 1 if first else -1]
-    with Tagger(servers, "scenes") as tagger:
-        started = time.monotonic()
-        for _ in range(3):
-            assert all(result.error is None for result in tagger.tag(photos[:4]))
-    assert time.monotonic() - started < 30
+Servers = list[Server[LivelyLink]]
 
 
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_one_of_two_hangs(scheme: str, silent: int, triton_url: str, gateway_url: str, photos: list[Path]) -> None:
-    live = triton_url if scheme == "grpc" else gateway_url
-    servers = f"{scheme}://127.0.0.1:{silent},{live}"
-    with Tagger(servers, "scenes", timeout=6, connect_timeout=4) as tagger:
-        assert all(result.error is None for result in tagger.tag(photos))
+def fleet_of(*failures: ServingError | None) -> Fleet[Server[LivelyLink]]:
+    links = [LivelyLink(str(place), failure) for place, failure in enumerate(failures)]
+    return Fleet([Server(link) for link in links], watches_one=True)
 
 
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_the_only_one_hangs(scheme: str, silent: int) -> None:
-    started = time.monotonic()
-    # gRPC takes a connection on which nobody speaks HTTP/2 for none at all, and may know the port from another test.
-    words = f"{scheme}://127.0.0.1:{silent} (did|does) not answer"
-    with pytest.raises((ServerTimeout, ServerUnavailable), match=words):
-        Tagger(f"{scheme}://127.0.0.1:{silent}", "scenes", connect_timeout=1).connect()
-    assert time.monotonic() - started < 5
+async def asked(fleet: Fleet[Server[LivelyLink]], servers: Servers, within: float = 60) -> tuple[str, list[str]]:
+    """The answer, and the servers that failed before."""
+    failed: list[str] = []
+
+    async def ask(server: Server[LivelyLink], seconds: float) -> str:
+        return await server.link.answer()
+
+    answer = await fleet.ask_each(
+        servers, ask, time.monotonic() + within, lambda server, _: failed.append(server.link.url)
+    )
+    return answer, failed
 
 
-def test_gateways_take_turns_and_one_may_die_and_return(photos: list[Path]) -> None:
-    port = free_port()
-    expected = [str(photo) for photo in itertools.islice(itertools.cycle(photos), 60)]
-    with (
-        running_gateway() as (lasting, _),
-        running_gateway("--port", str(port)) as (dying, process),
-        Tagger([lasting, dying], "scenes", batch=2) as tagger,
-    ):
-        until_served(dying, tagger, photos)
-        stream = tagger.tag_stream(expected)
-        results = [next(stream) for _ in range(20)]
-        assert min(requests_of(lasting), requests_of(dying)) > 0
-        process.kill()
-        process.wait()
-        results += stream
-        assert [result.id for result in results] == expected
-        assert [result.error for result in results] == [None] * len(expected)
-        with running_gateway("--port", str(port)) as (returned, _):
-            until_served(returned, tagger, photos)
+async def test_each_call_begins_with_another_server() -> None:
+    fleet = fleet_of(None, None, None)
+    orders = ["".join(server.link.url for server in fleet.in_turn()) for _ in range(4)]
+    assert orders == ["120", "201", "012", "120"]
+    assert (await asked(fleet, fleet.in_turn())) == ("2", [])
+    assert Fleet((), watches_one=True).in_turn() == []
 
 
-def until_served(url: str, tagger: Tagger, photos: list[Path]) -> None:
-    """Tag until that gateway has had its turn."""
-    deadline = time.monotonic() + 60
-    while not requests_of(url):
-        assert time.monotonic() < deadline
-        tagger.tag(photos[:4])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ServerUnavailable("down"),
+        ServerBusy("full"),
+        ServerTimeout("late"),
+        UnknownModel("none"),
+        WrongContract("other"),
+    ],
+)
+async def test_a_failure_that_another_server_may_not_have_is_passed_on(failure: ServingError) -> None:
+    fleet = fleet_of(failure, None)
+    assert await asked(fleet, list(fleet.servers)) == ("1", ["0"])
 
 
-def test_what_a_gateway_took_before_it_hung_is_answered_by_the_other(photos: list[Path]) -> None:
-    """Without a look at it, half of the time given would have to pass: 60 s."""
-    with (
-        running_gateway() as (lasting, _),
-        running_gateway() as (hanging, process),
-        Tagger([lasting, hanging], "scenes", batch=1, timeout=120) as tagger,
-    ):
-        until_served(hanging, tagger, photos)
-        process.send_signal(signal.SIGSTOP)
-        try:
-            started = time.monotonic()
-            results = tagger.tag(itertools.islice(itertools.cycle(photos), 12))
-            took = time.monotonic() - started
-        finally:
-            process.send_signal(signal.SIGCONT)
-    assert [result.error for result in results] == [None] * 12
-    assert took < 40
+async def test_a_failure_on_the_request_itself_is_not_tried_elsewhere() -> None:
+    fleet = fleet_of(ServerFailed("no"), None)
+    with pytest.raises(ServerFailed):
+        await asked(fleet, list(fleet.servers))
 
 
-def test_the_only_gateway_dies_and_returns(photos: list[Path]) -> None:
-    port = free_port()
-    results, source = [], itertools.cycle(photos)
-    with running_gateway("--port", str(port)) as (url, process):
-        tagger = Tagger(url, "scenes", batch=2, timeout=60)
-        stream = tagger.tag_stream(itertools.islice(source, 40))
-        results += [next(stream) for _ in range(10)]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    with running_gateway("--port", str(port)):
-        results += stream
-        tagger.close()
-    assert [result.error for result in results] == [None] * 40
+async def test_a_timeout_at_the_deadline_ends_the_call() -> None:
+    fleet = fleet_of(ServerTimeout("late"), None)
+    with pytest.raises(ServerTimeout):
+        await asked(fleet, list(fleet.servers), within=0)
 
 
-@pytest.fixture
-def newer(repository: Path, tmp_path: Path) -> Path:
-    """The repository with its version called 2."""
-    copy = shutil.copytree(repository, tmp_path / "repository")
-    for part in ("scenes", "scenes_model", "scenes_decode"):
-        (copy / part / "1").rename(copy / part / "2")
-    for file in ("scenes/tagger.json", "scenes_model/tagger.json", "scenes/2/tagger.json"):
-        text = json.loads((copy / file).read_text())
-        (copy / file).write_text(json.dumps(text | {"version": 2}))
-    return copy
+@pytest.mark.parametrize(
+    ("failures", "raised"),
+    [
+        ((UnknownModel("none"), ServerUnavailable("down")), ServerUnavailable),
+        ((WrongContract("other"), UnknownModel("none")), WrongContract),
+    ],
+)
+async def test_the_failure_that_may_pass_is_the_one_that_is_raised(
+    failures: tuple[ServingError, ...], raised: type[ServingError]
+) -> None:
+    fleet = fleet_of(*failures)
+    with pytest.raises(raised):
+        await asked(fleet, list(fleet.servers))
 
 
-def test_another_version_is_not_mixed_in(gateway_url: str, newer: Path, photos: list[Path]) -> None:
-    with running_gateway("--repository", str(newer)) as (url, _):
-        with Tagger([gateway_url, url], "scenes") as tagger:
-            mine = tagger.spec.version
-            for _ in range(4):
-                assert {result.version for result in tagger.tag(photos[:2])} == {mine}
-        with Tagger(url, "scenes") as tagger:
-            assert tagger.tag(photos[:1])[0].version == 2
+async def test_without_a_server_to_ask_the_last_failures_are_told() -> None:
+    fleet = fleet_of(None, None)
+    with pytest.raises(ServerUnavailable, match="0, 1 did not answer in time"):
+        await asked(fleet, [])
+    fleet.servers[1].leave_out(ServerUnavailable("1 is down"))
+    with pytest.raises(ServerUnavailable, match="1 is down"):
+        await asked(fleet, [])
 
 
-def test_a_server_that_returns_with_another_version(newer: Path, photos: list[Path]) -> None:
-    port = free_port()
-    with running_gateway("--port", str(port)) as (url, process):
-        tagger = Tagger(url, "scenes")
-        assert tagger.tag(photos[:1])[0].version == 1
-        process.kill()
-        process.wait()
-    with (
-        running_gateway("--port", str(port), "--repository", str(newer)),
-        tagger,
-        pytest.raises(WrongContract, match="serves scenes version 2, not 1 as at first; make a new client"),
-    ):
-        tagger.tag(photos[:1])
+async def test_half_of_the_time_is_kept_for_the_next_server_if_a_model_answers_nobody() -> None:
+    fleet = fleet_of(None, None)
+    stuck: list[ServingError] = []
+
+    async def ask(server: Server[LivelyLink], seconds: float) -> str:
+        if server.link.url == "0":
+            await asyncio.sleep(3600)
+        return await server.link.answer()
+
+    deadline = time.monotonic() + 4
+    answer = await fleet.ask_each(list(fleet.servers), ask, deadline, lambda _, error: stuck.append(error), model="m")
+    assert answer == "1"
+    assert [type(error) for error in stuck] == [ModelStuck]
 
 
-def test_a_gateway_that_takes_less_at_once(photos: list[Path], tmp_path: Path) -> None:
-    """Batches are halved until they fit; the photo that never does has an error of its own."""
-    sizes = sorted(photo.stat().st_size for photo in photos[:8])
-    with (
-        running_gateway(max_images="3", max_body=str(sizes[-1] - 1)) as (url, _),
-        Tagger(url, "scenes") as tagger,
-    ):
-        results = tagger.tag(photos[:8])
-    errors = [result.error.code if result.error else None for result in results]
-    assert errors == ["body_too_large" if photo.stat().st_size == sizes[-1] else None for photo in photos[:8]]
+async def test_the_last_server_has_the_patience_that_is_given() -> None:
+    fleet = fleet_of(None)
+
+    async def ask(server: Server[LivelyLink], seconds: float) -> str:
+        await asyncio.sleep(3600)
+        return "never"
+
+    with pytest.raises(ModelStuck, match="m at 0 has answered nobody"):
+        await fleet.ask_each(
+            list(fleet.servers), ask, time.monotonic() + 3600, lambda *_: None, model="m", patience=0.1
+        )
 
 
-def test_triton_dies_and_returns(repository: Path, photos: list[Path]) -> None:
-    async def tagged() -> list[TagResult]:
-        triton = local_triton(repository)
-        await triton.start()
-        try:
-            async with AsyncTagger(f"grpc://{triton.grpc_url}", "scenes") as tagger:
-                results = []
-                async for result in tagger.tag_stream(itertools.islice(itertools.cycle(photos), 60)):
-                    results.append(result)
-                    if len(results) == 20:
-                        assert triton.pid is not None
-                        os.kill(triton.pid, signal.SIGKILL)
-                return results
-        finally:
-            await triton.stop()
-
-    assert [result.error for result in asyncio.run(tagged())] == [None] * 60
+async def test_closing_it_closes_every_link() -> None:
+    fleet = fleet_of(None, None)
+    await fleet.close()
+    assert [server.link.closed for server in fleet.servers] == [True, True]
