@@ -107,7 +107,7 @@ async def test_a_killed_triton_is_replaced_by_the_other_and_used_again_when_it_i
 
 
 async def test_versions_are_taken_up_from_tritons_that_others_look_after(repository: Path, tmp_path: Path) -> None:
-    """Once both serve one; and what they let go of is let go of here."""
+    """A version is served once both serve it, and no longer once they let go of it."""
     copies = [copy_to_change(repository, tmp_path / name) for name in ("one", "two")]
     gateways = copy_to_change(repository, tmp_path / "gateways")
     async with tritons(*copies, reload_interval=0.2, retire_after=6) as (both, _):
@@ -133,7 +133,7 @@ async def test_versions_are_taken_up_from_tritons_that_others_look_after(reposit
     assert (newest.status_code, newest.json()["version"]) == (200, 2)
 
 
-async def test_what_a_hung_triton_took_is_answered_by_the_other(repository: Path, tmp_path: Path) -> None:
+async def test_the_other_triton_answers_what_one_took_before_it_hung(repository: Path, tmp_path: Path) -> None:
     """Through the gateway and through the Python client. It is stopped, not dead: its connections stay open."""
     copy = copy_to_change(repository, tmp_path / "copy")
     with (

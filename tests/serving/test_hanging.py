@@ -1,4 +1,4 @@
-"""A call is given up where its server gives no sign of life, and only there."""
+"""A call is given up if its server gives no sign of life, or its model answers nobody."""
 
 import asyncio
 
@@ -34,11 +34,11 @@ async def test_a_slow_answer_of_a_server_that_lives_is_waited_for() -> None:
     assert await Pulse("url", lively).watch(answer(3 * WITHIN), WITHIN) == "answer"
 
 
-async def test_an_answer_counts_whatever_the_pulse() -> None:
+async def test_an_answer_counts_even_without_signs_of_life() -> None:
     assert await Pulse("url", silent).watch(answer(0), WITHIN) == "answer"
 
 
-async def test_a_short_deadline_says_nothing_of_the_server() -> None:
+async def test_a_short_deadline_says_nothing_about_the_server() -> None:
     assert await Pulse("url", silent).watch(answer(0.3), 0.2) == "answer"
 
 

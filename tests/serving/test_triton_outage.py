@@ -1,4 +1,4 @@
-"""Triton goes away and comes back; the gateway says so, stays up, and answers again by itself."""
+"""Triton goes away and comes back; the gateway reports it, stays up, and answers again by itself."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def triton_below(gateway: int) -> int:
     return triton
 
 
-def test_killed_triton_is_said_and_comes_back(triton_arguments: dict[str, str]) -> None:
+def test_a_killed_triton_is_reported_and_comes_back(triton_arguments: dict[str, str]) -> None:
     ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
     with (
         running_gateway(**triton_arguments | ports) as (url, process),
@@ -43,7 +43,7 @@ def test_killed_triton_is_said_and_comes_back(triton_arguments: dict[str, str]) 
         assert client.get("/v2/health/ready").status_code == 200
 
 
-def test_hung_triton_is_said_at_once_and_replaced(triton_arguments: dict[str, str]) -> None:
+def test_a_hung_triton_is_reported_soon_and_replaced(triton_arguments: dict[str, str]) -> None:
     """It is stopped, not dead: it takes requests and answers none. The deadline would be 120 s."""
     ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
     with (
@@ -67,7 +67,7 @@ def test_hung_triton_is_said_at_once_and_replaced(triton_arguments: dict[str, st
         assert client.get("/v2/health/ready").status_code == 200
 
 
-def test_triton_that_does_not_come_up() -> None:
+def test_a_triton_that_does_not_come_up() -> None:
     url = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--engine", "triton", "--triton-url", url]
     environment = os.environ | {"LABELWISE_START_TIMEOUT": "2"}

@@ -1,4 +1,4 @@
-"""Full batches under load, small ones at once without; an error reaches whoever waits, and nobody else."""
+"""Full batches under load, small ones at once otherwise; an error reaches only those who wait for its batch."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def anyio_backend() -> str:
 
 
 class Server:
-    """Doubles numbers, once it is let; refuses negative ones."""
+    """Doubles numbers once it is open; refuses negative ones."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

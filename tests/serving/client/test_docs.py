@@ -1,4 +1,4 @@
-"""docs/clients.md says what is so: its programs run, its links lead somewhere."""
+"""docs/clients.md is true: its programs run, and its links lead somewhere."""
 
 import re
 import subprocess

@@ -21,7 +21,7 @@ from tests.serving.engines.test_triton import local_triton
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of a server that takes connections and never says a word."""
+    """The port of a server that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -88,8 +88,8 @@ def until_served(url: str, tagger: Tagger, photos: list[Path]) -> None:
         tagger.tag(photos[:4])
 
 
-def test_what_a_gateway_took_before_it_hung_is_answered_by_the_other(photos: list[Path]) -> None:
-    """Without a look at it, half of the time given would have to pass: 60 s."""
+def test_the_other_gateway_answers_what_one_took_before_it_hung(photos: list[Path]) -> None:
+    """Without signs of life, half of the timeout would have to pass first: 60 s."""
     with (
         running_gateway() as (lasting, _),
         running_gateway() as (hanging, process),

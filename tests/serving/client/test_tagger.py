@@ -56,13 +56,13 @@ from tests.conftest import ROOT, free_port, running_gateway
         ("http://a:port", "scenes", {}, "not http://a:port"),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(servers: str, model: str, options: dict, words: str) -> None:
+def test_bad_arguments_are_refused_at_once(servers: str, model: str, options: dict, words: str) -> None:
     with pytest.raises(ClientError, match=words):
         Tagger(servers, model, **options).connect()
 
 
 @pytest.mark.parametrize(("name", "value"), [("ALL_PROXY", "nonsense://a"), ("SSL_CERT_FILE", "/nowhere/ca.pem")])
-def test_what_the_environment_says_of_networks_is_told_in_one_line(
+def test_bad_network_settings_of_the_environment_are_named_in_one_line(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -134,7 +134,7 @@ def test_a_key_where_one_is_needed(tmp_path: Path, photos: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("photos", ["photo.jpg", Path("photo.jpg"), b"bytes", np.zeros((9, 9, 3), np.uint8), 5])
-def test_one_photo_is_no_list(photos: object, tagger: Tagger) -> None:
+def test_one_photo_is_not_a_list(photos: object, tagger: Tagger) -> None:
     with pytest.raises(ClientError, match="Give a list of photos"):
         tagger.tag(photos)  # type: ignore[arg-type]
 
@@ -156,7 +156,7 @@ def test_one_photo_is_no_list(photos: object, tagger: Tagger) -> None:
         ({"labels": [None]}, "lists of labels"),
     ],
 )
-def test_a_choice_that_cannot_be(choice: dict, words: str, tagger: Tagger, photos: list[Path]) -> None:
+def test_a_bad_choice_of_labels_is_refused(choice: dict, words: str, tagger: Tagger, photos: list[Path]) -> None:
     with pytest.raises(ClientError, match=words):
         tagger.tag(photos, **choice)
 
@@ -328,7 +328,7 @@ def test_photos_that_change_after_they_were_given(tagger: Tagger, photos: list[P
     assert [result.error for result in results] == [None] * 20
 
 
-def test_what_is_no_file_is_not_read(tagger: Tagger, tmp_path: Path) -> None:
+def test_only_files_are_read(tagger: Tagger, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with (tmp_path / "huge.jpg").open("wb") as huge:
         huge.truncate(2**29)
@@ -337,7 +337,7 @@ def test_what_is_no_file_is_not_read(tagger: Tagger, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_forked_process_is_told(triton_url: str, photos: list[Path]) -> None:
+def test_a_forked_process_gets_an_error_and_no_crash(triton_url: str, photos: list[Path]) -> None:
     """gRPC would crash there; with `spawn` all is well."""
     with Tagger(triton_url, "scenes") as tagger:
         tagger.tag(photos[:1])

@@ -1,4 +1,4 @@
-"""Shared memory with a real Triton: used where it may be, given back, found again, cleared away after the dead."""
+"""Shared memory with a real Triton: used if allowed, given back, and cleared away after a killed client."""
 
 import contextlib
 import logging
@@ -93,7 +93,7 @@ def test_a_triton_that_forbids_it_gets_pixels_in_requests(
     assert "restricted" in line
 
 
-def test_a_triton_that_was_started_anew_gets_new_regions(repository: Path, photos: list[Path], tmp_path: Path) -> None:
+def test_a_triton_that_was_restarted_gets_new_regions(repository: Path, photos: list[Path], tmp_path: Path) -> None:
     port = free_port()
     with contextlib.closing(Tagger(f"grpc://127.0.0.1:{port}", "scenes")) as tagger:
         with open_triton(repository, tmp_path / "first", port) as client:
@@ -111,7 +111,7 @@ def test_a_triton_that_was_started_anew_gets_new_regions(repository: Path, photo
     assert not files() & after
 
 
-def test_what_a_killed_client_leaves_is_cleared_away(
+def test_the_next_client_clears_away_what_a_killed_one_left(
     allowing: grpcclient.InferenceServerClient, photos: list[Path]
 ) -> None:
     program = (
@@ -137,7 +137,7 @@ def test_what_a_killed_client_leaves_is_cleared_away(
     assert not files() & (left | living)
 
 
-def test_where_memory_is_short_pixels_go_into_requests(
+def test_pixels_go_into_requests_if_memory_is_short(
     allowing: grpcclient.InferenceServerClient, photos: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
