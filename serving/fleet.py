@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from serving.errors import ServerTimeout, ServerUnavailable, ServingError, UnknownModel, WrongContract
 from serving.hanging import Pulse
@@ -51,7 +51,7 @@ class Server(Generic[L]):
         await self.link.close()
 
 
-S = TypeVar("S", bound=Server)  # type: ignore[type-arg]
+S = TypeVar("S", bound="Server[Any]")
 
 
 class Fleet(Generic[S]):
