@@ -1,4 +1,4 @@
-"""`labelwise tag` as a user runs it, and many photos under names of their own."""
+"""`labelwise tag` as a user runs it, and photos under many names."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture(scope="session")
 def triton_url(triton_gateway_url: str, triton_arguments: dict[str, str]) -> str:
-    """The gRPC of the Triton that the gateway started."""
+    """The gRPC address of the Triton that the gateway started."""
     return f"grpc://127.0.0.1:{triton_arguments['triton_grpc_port']}"
 
 
@@ -58,7 +58,7 @@ def committed() -> list[Path]:
 
 @pytest.fixture
 def photos(tmp_path: Path, committed: list[Path]) -> Path:
-    """The committed photos, one that is cut off and one that is none."""
+    """The committed photos, one that is cut off, and a text named like a photo."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for photo in committed:
@@ -84,7 +84,7 @@ def many(tmp_path: Path, committed: list[Path]) -> Callable[[int], Path]:
 
 
 def rows_of(file: Path) -> dict[str, dict[str, Any]]:
-    """The rows of a Parquet file or folder by path; fails where one is there twice."""
+    """The rows of a Parquet file or folder by path; fails if a path is there twice."""
     files = sorted(file.glob("*.parquet")) if file.is_dir() else [file]
     rows = [row for part in files for row in pq.read_table(part).to_pylist()]
     by_path = {row["path"]: row for row in rows}
@@ -93,7 +93,7 @@ def rows_of(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def assert_same(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -> None:
-    """Photo for photo; scores may differ by what another batch changes in the last digit."""
+    """Each photo's row is the same. Scores may differ by what another batch size changes in the last digit."""
     assert found.keys() == wanted.keys()
     for path, row in wanted.items():
         other = found[path]

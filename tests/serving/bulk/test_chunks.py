@@ -1,4 +1,4 @@
-"""Chunks are as large as a request may be, in photos and in bytes, and hold nothing that is done."""
+"""Chunks are as large as a request may be, in photos and in bytes, and have no photo that is done."""
 
 import shutil
 import zipfile
@@ -35,7 +35,7 @@ def chunks(ledger: Ledger, *paths: object, size: int = 100) -> list[Chunk]:
     return list(read_chunks([str(path) for path in paths], ledger, size, BYTES))
 
 
-def test_as_many_photos_as_a_request_takes(ledger: Ledger, folder: Path):
+def test_a_chunk_has_as_many_photos_as_a_request_takes(ledger: Ledger, folder: Path):
     small = [folder / f"small/{index}.jpg" for index in range(9)]
     small[0].parent.mkdir()
     for photo in small:
@@ -53,7 +53,7 @@ def test_each_photo_comes_once_however_often_it_is_named(ledger: Ledger, folder:
     assert [row.error for row in broken.rows] == ["archive_broken"]
 
 
-def test_as_many_bytes_as_a_request_may_have(ledger: Ledger, folder: Path):
+def test_a_chunk_has_no_more_bytes_than_a_request_may_have(ledger: Ledger, folder: Path):
     found = chunks(ledger, folder)
     assert sorted(photo.path for chunk in found for photo in chunk.photos) == sorted(map(str, folder.iterdir()))
     assert all(sum(photo.size for photo in chunk.photos) <= BYTES for chunk in found)
@@ -74,7 +74,7 @@ def test_what_is_done_is_only_counted(ledger: Ledger, folder: Path):
     assert counts == [(3, 1)]
 
 
-def test_photos_out_of_archives_come_with_their_bytes(ledger: Ledger, folder: Path, tmp_path: Path):
+def test_photos_in_archives_come_with_their_bytes(ledger: Ledger, folder: Path, tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for photo in folder.iterdir():
             file.write(photo, photo.name)
@@ -86,7 +86,7 @@ def errors(ledger: Ledger) -> dict[str, str | None]:
     return {Path(row.path).name: row.error for page in ledger.pages(0, 100) for row in page}
 
 
-def test_a_mended_archive_is_no_error_any_more(ledger: Ledger, folder: Path, tmp_path: Path):
+def test_a_mended_archive_loses_its_error(ledger: Ledger, folder: Path, tmp_path: Path):
     archive = Path(shutil.make_archive(str(folder / "a"), "zip", folder))
     whole = archive.read_bytes()
     archive.write_bytes(whole[:-30])
@@ -104,7 +104,7 @@ def test_a_mended_archive_is_no_error_any_more(ledger: Ledger, folder: Path, tmp
     assert errors(ledger) == {}
 
 
-def test_a_broken_archive_stays_an_error(ledger: Ledger, tmp_path: Path):
+def test_a_broken_archive_keeps_its_error(ledger: Ledger, tmp_path: Path):
     (tmp_path / "a.tar").write_bytes(b"no tar")
     for _ in range(2):
         for chunk in chunks(ledger, tmp_path / "a.tar"):

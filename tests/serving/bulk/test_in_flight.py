@@ -1,4 +1,4 @@
-"""How many requests are in flight: as many as bring more, found against servers whose limits are known."""
+"""How many requests are in flight, against servers whose limits are known."""
 
 import asyncio
 
@@ -18,16 +18,16 @@ def settled(busy_from: int, seconds: float, most: int = 64, first: int = 2) -> i
 
 
 @pytest.mark.parametrize("busy_from", [1, 2, 4, 8, 30])
-def test_it_finds_what_keeps_the_server_busy(busy_from: int):
+def test_it_finds_how_many_requests_keep_the_server_busy(busy_from: int):
     assert busy_from <= settled(busy_from, 0.1) <= max(3, 2 * busy_from)
 
 
-def test_it_goes_no_further_than_it_may():
+def test_it_never_exceeds_its_limit():
     assert settled(64, 0.1, most=5) == 5
     assert settled(64, 0.1, most=1) == 1
 
 
-def test_a_full_server_is_asked_less():
+def test_a_full_server_gets_fewer_requests():
     in_flight = InFlight(64, 8)
     in_flight.refused()
     assert in_flight.places == 4
@@ -36,7 +36,7 @@ def test_a_full_server_is_asked_less():
     assert in_flight.places == 1
 
 
-def test_no_more_than_the_places_are_taken():
+def test_no_more_requests_run_than_there_are_places():
     async def run() -> int:
         in_flight, running, most = InFlight(64, 3), 0, 0
 

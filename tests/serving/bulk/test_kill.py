@@ -1,4 +1,4 @@
-"""Killed at any moment and started again: each photo once, and the output readable all the while."""
+"""A run that is killed at any moment and started again: each photo once, and a readable output at any time."""
 
 import fcntl
 import os
@@ -59,7 +59,7 @@ def work(process: int, seconds: float) -> None:
 
 @contextmanager
 def runs_killed_after(seconds: Iterable[float], folder: Path, out: str) -> Iterator[Iterator[None]]:
-    """Runs, one after the other, that are killed after so much work. They are forks, so that none starts Python."""
+    """Runs that are killed after so much work, one after the other. They are forks, which need not start Python."""
     command = [sys.executable, "-c", FORKS, *map(str, tag_command("photos", "--out", out, *REPOSITORY)[3:])]
     how = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **how) as forks:  # type: ignore[call-overload]
@@ -77,7 +77,7 @@ def runs_killed_after(seconds: Iterable[float], folder: Path, out: str) -> Itera
         forks.stdin.close()
 
 
-def test_killed_twenty_times_it_ends_with_each_photo_once(tag: Tag, many: Callable[[int], Path], tmp_path: Path):
+def test_a_run_killed_twenty_times_ends_with_each_photo_once(tag: Tag, many: Callable[[int], Path], tmp_path: Path):
     photos = many(250)
     broken = photos / "3/broken.jpg"
     broken.write_bytes((photos / "0/00000.jpg").read_bytes()[:500])
@@ -101,7 +101,9 @@ def test_killed_twenty_times_it_ends_with_each_photo_once(tag: Tag, many: Callab
 
 
 @pytest.mark.parametrize("out", ["tags.jsonl", "tags/"])
-def test_ctrl_c_stops_with_what_is_done_and_goes_on(tag: Tag, many: Callable[[int], Path], tmp_path: Path, out: str):
+def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
+    tag: Tag, many: Callable[[int], Path], tmp_path: Path, out: str
+):
     many(200)
     process = start(tmp_path, out)
     journal = tmp_path / (out.rstrip("/") + ".journal")
@@ -121,7 +123,7 @@ def test_ctrl_c_stops_with_what_is_done_and_goes_on(tag: Tag, many: Callable[[in
     assert not journal.exists()
 
 
-def test_ctrl_c_ends_it_while_it_waits_for_a_list(tmp_path: Path):
+def test_ctrl_c_ends_a_run_that_waits_for_a_list(tmp_path: Path):
     process = start(tmp_path, "t.csv", "-")
     assert process.stdin
     process.stdin.write("gone.jpg\n")
@@ -137,7 +139,7 @@ def test_ctrl_c_ends_it_while_it_waits_for_a_list(tmp_path: Path):
 
 
 def read(out: Path) -> list[str]:
-    """Its paths, by the project's own reader."""
+    """The output's paths, by the project's own reader."""
     files = sorted(out.glob("part-*")) if out.is_dir() else [out]
     paths = [stored.row.path for file in files for stored in format_of(file).read(file)]
     assert len({*paths}) == len(paths)

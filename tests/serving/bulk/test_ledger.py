@@ -1,4 +1,4 @@
-"""The journal takes whatever was found, and says truly why it cannot be written."""
+"""The journal keeps every row, and says why it cannot be written."""
 
 import os
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
-def test_asked_for_nothing_it_answers_nothing(ledger: Ledger):
+def test_looking_up_no_photos_gives_nothing(ledger: Ledger):
     assert ledger.done([]) == {}
 
 
-def test_looking_up_takes_as_long_however_many_there_are(ledger: Ledger):
-    """Or a run that finds nothing to do among a million photos takes an hour for it."""
+def test_looking_up_does_not_slow_down_with_more_rows(ledger: Ledger):
+    """Otherwise a run over a million photos that are done takes an hour."""
     steps = []
     ledger._db.set_progress_handler(lambda: steps.append(0), 100)  # a hundred of SQLite's instructions each
     rows = [Row(f"{at:06d}.jpg", 1, 1, np.zeros(2, np.float32)) for at in range(10_000)]
@@ -38,7 +38,7 @@ def test_looking_up_takes_as_long_however_many_there_are(ledger: Ledger):
 
 
 @pytest.mark.parametrize("seconds", [-(10**10), 10**10, 2**33])  # the years 1653 and 2286; 2242
-def test_a_photo_of_any_time_is_kept_and_known_again(ledger: Ledger, tmp_path: Path, seconds: int):
+def test_a_photo_of_any_time_is_kept_and_recognised(ledger: Ledger, tmp_path: Path, seconds: int):
     file = tmp_path / "a.jpg"
     file.write_bytes(b"a")
     os.utime(file, ns=(0, seconds * 10**9))
@@ -48,7 +48,7 @@ def test_a_photo_of_any_time_is_kept_and_known_again(ledger: Ledger, tmp_path: P
     assert {*ledger.done([photo])} == {photo.path}
 
 
-def test_a_journal_that_cannot_be_made_is_one_line_that_does_not_speak_of_room(tmp_path: Path):
+def test_a_journal_that_cannot_be_made_is_not_reported_as_a_full_disk(tmp_path: Path):
     with pytest.raises(OutputError, match=r"nowhere/t\.journal cannot be written: unable to open") as caught:
         Ledger.create(tmp_path / "nowhere/t.journal", SCENES, 1)
     assert "room" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""An output is gone on with where it fits, in every format, and whatever a killed run left beside it."""
+"""A run continues an output of its model, in every format, whatever a killed run left beside it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_other_weights_under_the_same_version_are_refused_or_replaced(out: str, 
     ledger.close()
 
 
-def test_an_output_that_does_not_tell_its_weights_is_gone_on_with():
+def test_an_output_without_weights_is_continued():
     write("t.jsonl")
     text = Path("t.jsonl").read_text()
     Path("t.jsonl").write_text(text.replace(f'"weights": "{SPEC.weights_sha256[:12]}", ', ""))
@@ -78,7 +78,7 @@ def test_a_photo_with_only_the_scores_of_its_tags_is_tagged_again_for_every_scor
     assert done(out) == {"a.jpg"}
 
 
-def test_killed_while_it_writes_the_first_part_of_a_folder():
+def test_a_run_killed_in_the_first_part_of_a_folder_goes_on():
     ledger = Output("t/").open(SPEC, force=False)
     ledger.close()
     for part in Path("t").iterdir():
@@ -89,7 +89,7 @@ def test_killed_while_it_writes_the_first_part_of_a_folder():
     assert not list(Path("t").glob(".*"))
 
 
-def test_a_link_stays_one():
+def test_a_link_stays_a_link():
     Path("real").mkdir()
     Path("t.csv").symlink_to("real/tags.csv")
     write("t.csv")
@@ -100,7 +100,7 @@ def test_a_link_stays_one():
 
 
 @pytest.mark.parametrize("out", ["", ".", "/", "..", "x" * 250 + ".csv", "x/" * 3000 + "t.csv", "no/t.csv", "t.xlsx"])
-def test_what_can_be_no_output_is_refused(out: str):
+def test_a_path_that_cannot_be_an_output_is_refused(out: str):
     with pytest.raises(UsageError):
         Output(out)
 
@@ -113,7 +113,7 @@ def test_a_csv_of_something_else_is_refused(text: str):
     assert Path("t.csv").read_text() == text
 
 
-def test_a_folder_that_cannot_be_written_is_said_without_speaking_of_room():
+def test_an_unwritable_folder_is_not_reported_as_a_full_disk():
     output = Output("t.csv")
     ledger = output.open(SPEC, force=False)
     ledger.put([ROW])
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_written_is_said_without_speaking_of_room():
 
 
 @pytest.mark.parametrize("out", FORMATS)
-def test_any_name_is_read_back(out: str):
+def test_every_file_name_is_read_back(out: str):
     names = sorted(["a\rb.jpg", "c\nd.jpg", "e\r\n.jpg", 'f"g,h;i.jpg', "ü .jpg"])
     write(out, [replace(ROW, path=name) for name in names])
     assert sorted(stored.row.path for stored in read(out)) == names

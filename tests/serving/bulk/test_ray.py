@@ -16,7 +16,7 @@ from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_com
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="the `ray` extra is not installed")
 
 
-def test_on_two_workers_one_of_which_is_killed(
+def test_two_workers_of_which_one_is_killed(
     tag: Tag, many: Callable[[int], Path], photos: Path, committed: list[Path], tmp_path: Path
 ):
     many(40)
@@ -41,7 +41,7 @@ def test_on_two_workers_one_of_which_is_killed(
 
 
 def kill_an_actor(run: subprocess.Popen[str]) -> bool:
-    """kill -9 one of the run's own workers, once there is one."""
+    """Kill one of the run's own workers, once there is one."""
     while run.poll() is None:
         for status in Path("/proc").glob("[0-9]*/cmdline"):
             try:

@@ -1,4 +1,4 @@
-"""Rows of a bulk run follow the one rule from scores to tags, a page at a time and one by one."""
+"""Rows of a bulk run follow the one rule from scores to tags, as pages and one by one."""
 
 import numpy as np
 

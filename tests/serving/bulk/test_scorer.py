@@ -1,4 +1,4 @@
-"""A server that fails on everything is as good as gone; one that fails on a photo is not."""
+"""A server that fails on every photo ends the run; one that fails on some photos does not."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tests.serving.bulk.conftest import ROOT
 
 
 class Server:
-    """Takes photos as bytes and fails on those that begin with a letter of `fails_on`; `x` is no photo."""
+    """Takes photos as bytes and fails on those that begin with a letter of `fails_on`; `x` is not a photo."""
 
     takes_pixels = False
     spec = TaggerSpec.read(ROOT / "model_repository/scenes/1")
@@ -42,7 +42,7 @@ class Server:
 
 
 def score(server: Server, *chunks: str) -> list[Row]:
-    """Chunks of photos that are a letter each, one after the other."""
+    """Scores chunks one after the other; each photo is a letter."""
 
     async def all_of_them() -> list[Row]:
         scorer = Scorer(server, InFlight(2), 1, send_bytes=True, sidecars=None, patience=0, note=lambda words: None)
@@ -52,7 +52,7 @@ def score(server: Server, *chunks: str) -> list[Row]:
     return asyncio.run(all_of_them())
 
 
-def test_a_photo_that_the_server_fails_on_is_one_row():
+def test_a_photo_that_the_server_fails_on_costs_only_its_own_row():
     errors = [row.error for row in score(Server("f"), "afaa", "aaxf", "f")]
     assert errors == [None, "engine_failed", None, None, None, None, "image_broken", "engine_failed", "engine_failed"]
 

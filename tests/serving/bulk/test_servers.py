@@ -1,4 +1,4 @@
-"""Tagging through real servers: the same table whichever way, and what happens when they die, return, or are others."""
+"""Tagging by real servers: the same table from all, also when they die and return."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def wanted(tag: Tag, photos: Path, tmp_path: Path):
     [("triton_url", ()), ("triton_url", ("--send", "bytes")), ("triton_gateway_url", ()), ("gateway_url", ())],
     ids=["pixels to Triton", "bytes to Triton", "gateway on Triton", "gateway"],
 )
-def test_every_way_gives_the_same_table(
+def test_every_kind_of_server_gives_the_same_table(
     server: str, more: tuple[str, ...], wanted, tag: Tag, tmp_path: Path, request: pytest.FixtureRequest
 ):
     url = request.getfixturevalue(server)
@@ -38,7 +38,7 @@ def test_every_way_gives_the_same_table(
 
 @contextmanager
 def gateway_at(port: int) -> Iterator[subprocess.Popen[str]]:
-    """A gateway that is where another one was."""
+    """A gateway at the port of another one."""
     with running_gateway("--port", str(port)) as (_, process):
         yield process
 
@@ -141,7 +141,7 @@ def test_a_server_without_the_model(
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_no_server_there(tag: Tag, photos: Path, tmp_path: Path):
+def test_an_unreachable_server_is_one_line(tag: Tag, photos: Path, tmp_path: Path):
     answer = tag(
         "photos", "--out", "t.csv", "--server", f"grpc://127.0.0.1:{free_port()}", "--model", "scenes", "--patience", 0
     )

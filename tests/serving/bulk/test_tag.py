@@ -1,4 +1,4 @@
-"""The command: its outputs in three formats, what it does a second time, and what it refuses in one line."""
+"""The command: its three formats, what a second run does, and what it refuses in one line."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of
 
 
 def bare_scores(photos: list[Path]) -> dict[str, list[float]]:
-    """Decode and session.run, one photo at a time: what all of this has to agree with."""
+    """Decode and session.run, one photo at a time: what the command must agree with."""
     (versions,) = Repository.open(ROOT / "model_repository").taggers.values()
     tagger = versions[max(versions)]
     image = tagger.spec.image
@@ -34,7 +34,7 @@ def bare_scores(photos: list[Path]) -> dict[str, list[float]]:
     return {photo.name: scores(photo) for photo in photos}
 
 
-def test_the_table_says_what_the_model_says(tag: Tag, photos: Path, committed: list[Path], tmp_path: Path):
+def test_the_table_has_the_models_scores(tag: Tag, photos: Path, committed: list[Path], tmp_path: Path):
     answer = tag("photos", "--out", "tags.parquet")
     assert answer.returncode == 1  # two are broken
     assert answer.stdout.startswith("Tagged 8 photos in ")
@@ -59,7 +59,7 @@ def test_the_table_says_what_the_model_says(tag: Tag, photos: Path, committed: l
     )
 
 
-def test_what_was_assumed_about_a_photo_is_its_detail(tag: Tag, committed: list[Path], tmp_path: Path):
+def test_a_note_about_a_photo_is_its_detail(tag: Tag, committed: list[Path], tmp_path: Path):
     folder = tmp_path / "p"
     folder.mkdir()
     shutil.copy(committed[0], folder / "plain.jpg")
@@ -78,7 +78,7 @@ def test_what_was_assumed_about_a_photo_is_its_detail(tag: Tag, committed: list[
     assert (again.returncode, again.stdout.startswith("Tagged 0 photos")) == (0, True)
 
 
-def test_a_gateways_notes_are_details_too(tag: Tag, gateway_url: str, tmp_path: Path):
+def test_notes_of_a_gateway_are_details_too(tag: Tag, gateway_url: str, tmp_path: Path):
     (tmp_path / "a.jpg").write_bytes(BROKEN_PROFILE)
     assert tag("a.jpg", "--out", "t.parquet", "--server", gateway_url).returncode == 0
     assert rows_of(tmp_path / "t.parquet")["a.jpg"]["detail"] == BROKEN_PROFILE_NOTE
@@ -90,7 +90,7 @@ def spec_labels() -> tuple[tuple[str, ...], tuple[float, ...]]:
     return spec.labels, spec.thresholds
 
 
-def test_every_format_holds_the_same(tag: Tag, photos: Path, tmp_path: Path):
+def test_every_format_has_the_same_content(tag: Tag, photos: Path, tmp_path: Path):
     for out in ("t.parquet", "t.jsonl", "t.csv", "parts/"):
         assert tag("photos", "--out", out).returncode == 1
     wanted = rows_of(tmp_path / "t.parquet")
@@ -108,14 +108,14 @@ def test_every_format_holds_the_same(tag: Tag, photos: Path, tmp_path: Path):
             assert float(row[f"scores.{label}"]) == pytest.approx(score, abs=2e-6)
 
 
-def test_only_the_scores_of_tags(tag: Tag, photos: Path, tmp_path: Path):
+def test_scores_of_tags_only(tag: Tag, photos: Path, tmp_path: Path):
     tag("photos/sunset-bay-palm.jpg", "--out", "t.jsonl", "--scores", "tags")
     (line,) = map(json.loads, (tmp_path / "t.jsonl").read_text().splitlines())
     assert {*line["scores"]} == {*line["tags"]}
 
 
 @pytest.mark.parametrize("out", ["tags.parquet", "tags.jsonl", "tags.csv", "tags/"])
-def test_a_second_time_only_what_is_new_or_changed_is_tagged(tag: Tag, photos: Path, tmp_path: Path, out: str):
+def test_a_second_run_tags_only_new_and_changed_photos(tag: Tag, photos: Path, tmp_path: Path, out: str):
     tag("photos", "--out", out)
     again = tag("photos", "--out", out)
     assert again.stdout.startswith("Tagged 0 photos"), again.stderr
@@ -138,7 +138,7 @@ def test_a_second_time_only_what_is_new_or_changed_is_tagged(tag: Tag, photos: P
         assert_same(found, rows_of(tmp_path / "fresh.parquet"))
 
 
-def test_what_may_pass_is_tried_again(tag: Tag, photos: Path, tmp_path: Path):
+def test_errors_that_may_pass_are_tried_again(tag: Tag, photos: Path, tmp_path: Path):
     (tmp_path / "list.csv").write_text("image\nphotos/coffee-cup.jpg\nphotos/late.jpg\n")
     assert tag("list.csv", "--out", "t.parquet").returncode == 1
     assert rows_of(tmp_path / "t.parquet")["photos/late.jpg"]["error"] == "file_missing"
@@ -155,7 +155,7 @@ def test_overlapping_sources_give_each_photo_once(tag: Tag, photos: Path, tmp_pa
 
 @pytest.fixture
 def version_2(tmp_path: Path) -> Path:
-    """The bundled model once more, as its version 2."""
+    """The bundled model again, as its version 2."""
     repository = shutil.copytree(ROOT / "model_repository", tmp_path / "repository")
     for part in ("scenes", "scenes_decode", "scenes_model"):
         (repository / part / "1").rename(repository / part / "2")
@@ -212,7 +212,7 @@ def assert_one_line(answer, code: int, *words: str) -> None:
         (("photos", "--out", "t.csv", "--server", "h:1"), 1, ("grpc://HOST:8001",)),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_every_error_is_one_line(
     tag: Tag, photos: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, words: tuple[str, ...]
 ):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
@@ -222,13 +222,13 @@ def test_what_is_wrong_is_one_line(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_list_that_is_none_says_so(tag: Tag, tmp_path: Path):
+def test_a_file_that_is_not_a_list_is_one_line(tag: Tag, tmp_path: Path):
     (tmp_path / "list.csv").write_text("photo\na.jpg\n")
     assert_one_line(tag("list.csv", "--out", "t.csv"), 1, "name it `image` or `path`")
 
 
 @pytest.mark.parametrize("out", ["tags.csv", "tags/"])
-def test_a_full_disk_leaves_what_was_there_and_the_run_goes_on_later(
+def test_a_full_disk_leaves_the_last_output_and_the_run_goes_on_later(
     tag: Tag, many: Callable[[int], Path], tmp_path: Path, out: str
 ):
     many(40)
@@ -250,7 +250,7 @@ def paths_in(out: Path) -> set[str]:
     return {*rows_of(out)}
 
 
-def test_an_output_that_is_removed_begins_again(tag: Tag, photos: Path, tmp_path: Path):
+def test_without_its_output_a_run_begins_again(tag: Tag, photos: Path, tmp_path: Path):
     tag("photos", "--out", "t.csv")
     (tmp_path / "t.csv").unlink()
     sqlite3.connect(tmp_path / "t.csv.journal").close()  # as a run that was killed at its very beginning leaves it
@@ -283,7 +283,7 @@ def test_a_glob_over_everything_takes_only_the_photos(tag: Tag, committed: list[
     assert tag("a.jpg", "tags.csv", "a.jpg.xmp", "--out", "tags.csv").returncode == 0  # as a shell names them
 
 
-def test_nothing_to_tag_is_said(tag: Tag, tmp_path: Path):
+def test_a_run_without_photos_says_so(tag: Tag, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert_one_line(tag("empty", "--out", "t.csv"), 1, "There is no photo in empty")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["empty", "t.csv"]

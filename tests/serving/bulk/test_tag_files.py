@@ -1,4 +1,4 @@
-"""How a run begins, and how it ends."""
+"""How a run begins and ends."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ def test_a_summary_that_cannot_be_printed_is_one_line(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_it_unless_it_shall_be_ignored(number: signal.Signals):
+def test_a_signal_stops_the_run_unless_it_is_ignored(number: signal.Signals):
     async def stops() -> bool:
         runner = ChunkRunner(lambda chunk: None)
         with _signals(runner, RunProgress(lambda: None)):
@@ -58,7 +58,7 @@ def test_a_signal_stops_it_unless_it_shall_be_ignored(number: signal.Signals):
 
 
 @pytest.mark.parametrize("opened", [pty.openpty, os.pipe])
-def test_a_terminal_or_a_pipe_that_is_closed_ends_no_run(
+def test_a_closed_terminal_or_pipe_does_not_end_the_run(
     opened: Callable[[], tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ):
     reader, writer = opened()

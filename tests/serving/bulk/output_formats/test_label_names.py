@@ -1,4 +1,4 @@
-"""A label with any signs in its name survives every format, and is found by the tools that read it."""
+"""A label with any characters in its name survives every format, and the tools that read it find it."""
 
 import csv
 import json
@@ -77,7 +77,7 @@ def test_the_example_of_the_docs(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "parts/"])
-def test_labels_that_differ_only_by_case_are_no_columns_of_parquet(name: str, tmp_path: Path):
+def test_parquet_refuses_labels_that_differ_only_by_case(name: str, tmp_path: Path):
     spec = SPEC.model_copy(update={"labels": ("Cat", "dog", "cat", "Dog", "bird")})
     with pytest.raises(UsageError, match=r"cannot be Parquet: the labels 'Cat' and 'cat'; 'dog' and 'Dog' differ only"):
         Output(f"{tmp_path}/{name}").open(spec, force=False)

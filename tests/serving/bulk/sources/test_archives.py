@@ -1,4 +1,4 @@
-"""Photos in tars and zips: streamed, and what is damaged or cannot be read is said."""
+"""Photos in tars and zips are streamed; damage is reported."""
 
 import io
 import os
@@ -44,7 +44,7 @@ def test_photos_in_tars_are_streamed(tar: Path):
 
 
 def loaded(archive: str) -> list[str]:
-    """As the run reads it: each photo before the next one."""
+    """Read as a run does: each photo before the next one."""
     read = []
     for found in read_archive(archive):
         try:
@@ -55,7 +55,7 @@ def loaded(archive: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("at", "before"), [(600, 0), (11_000, 1), (24_000, 2), (22_700, 2)])
-def test_a_tar_that_is_cut_off_is_said_and_what_is_before_is_found(tar: Path, at: int, before: int):
+def test_a_cut_off_tar_is_reported_and_the_photos_before_are_found(tar: Path, at: int, before: int):
     tar.write_bytes(tar.read_bytes()[:at])
     read = loaded("shard.tar")
     assert read[:before] == [f"shard.tar/{index:06d}.jpg 5000" for index in range(before)]
@@ -63,7 +63,7 @@ def test_a_tar_that_is_cut_off_is_said_and_what_is_before_is_found(tar: Path, at
     assert all(line.endswith("broken") for line in read[before:])
 
 
-def test_a_damaged_header_does_not_pass_for_the_end_of_a_tar(tar: Path):
+def test_a_damaged_header_is_not_taken_for_the_end_of_a_tar(tar: Path):
     damaged = bytearray(tar.read_bytes())
     damaged[11_264 : 11_264 + 512] = b"\xff" * 512  # of the third member
     tar.write_bytes(damaged)
@@ -82,7 +82,7 @@ def test_zips_and_broken_zips(folder: Path):
     assert (broken.path, broken.error) == ("b.zip", "archive_broken")
 
 
-def test_times_that_are_none_lose_no_photo(folder: Path):
+def test_invalid_times_lose_no_photo(folder: Path):
     with tarfile.open(folder / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         for at, time in enumerate(("inf", "nan", "1e300", "99999999999", "1.5")):
             member = tarfile.TarInfo(f"{at}.jpg")
@@ -99,7 +99,7 @@ def test_times_that_are_none_lose_no_photo(folder: Path):
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
-def test_a_link_in_a_tar_that_is_named_like_a_photo_is_said(folder: Path, kind: bytes):
+def test_a_link_in_a_tar_named_like_a_photo_is_reported(folder: Path, kind: bytes):
     with tarfile.open(folder / "a.tar", "w") as tar:
         for name in ("1.jpg", "2.jpg", "notes.txt"):
             member = tarfile.TarInfo(name)
@@ -111,7 +111,7 @@ def test_a_link_in_a_tar_that_is_named_like_a_photo_is_said(folder: Path, kind: 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", ["w", "w:gz"])
-def test_of_one_name_the_last_counts(folder: Path, kind: Any):
+def test_the_last_member_of_a_name_counts(folder: Path, kind: Any):
     names = ("1.jpg", "in/2.jpg", "./in//2.jpg", "/1.jpg", "3.jpg", "in/2.jpg")
     with tarfile.open(folder / "a.tar", kind) as tar, zipfile.ZipFile(folder / "a.zip", "w") as file:
         for size, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""Where photos come from: each is found once, whatever lies beside it, and what cannot be read is said."""
+"""Each photo is found once, whatever lies beside it, and what cannot be read is reported."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ from serving.bulk.tag_errors import UsageError
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Photos at three depths, and what is no photo."""
+    """Photos at three depths, and other files."""
     monkeypatch.chdir(tmp_path)
     for name in ("p/a.jpg", "p/b.PNG", "p/deep/c.jpeg", "p/deep/er/d.webp", "p/notes.txt", "p/._a.jpg", "p/a.jpg.xmp"):
         file = tmp_path / name
@@ -63,7 +63,7 @@ def test_globs_and_single_photos(folder: Path):
     assert names("p/[1].jpg") == ["p/[1].jpg"]
 
 
-def test_links_are_followed_and_no_loop_is_endless(folder: Path):
+def test_links_are_followed_and_circles_end(folder: Path):
     (folder / "p/deep/up").symlink_to(folder / "p")
     (folder / "p/aside").symlink_to(folder / "p/deep")
     (folder / "other").mkdir()
@@ -76,7 +76,7 @@ def test_links_are_followed_and_no_loop_is_endless(folder: Path):
 
 @pytest.mark.parametrize("start", ["", "./", "/"])
 def test_a_deep_glob_takes_each_folder_once(start: str, folder: Path):
-    """`glob` itself never comes to an end of the two circles here."""
+    """`glob` itself never ends in these two circles."""
     for link in ("p/deep/up", "p/deep/er/up"):
         (folder / link).symlink_to(folder / "p")
     for name in ("p/.hidden/e.jpg", "p/[1]/f.jpg"):
@@ -92,7 +92,7 @@ def test_a_deep_glob_takes_each_folder_once(start: str, folder: Path):
     assert names(f"{start}p/**/er/*") == [f"{prefix}p/deep/er/d.webp", *names(f"{start}p/deep/er/up")]
 
 
-def test_a_photo_says_its_size_and_time(folder: Path):
+def test_a_photo_has_its_size_and_time(folder: Path):
     photo = look("p/a.jpg")
     assert isinstance(photo, FoundPhoto)
     status = (folder / "p/a.jpg").stat()
@@ -100,7 +100,7 @@ def test_a_photo_says_its_size_and_time(folder: Path):
 
 
 @pytest.mark.parametrize("path", ["nowhere", "no/*.jpg"])
-def test_what_is_not_there_is_refused(path: str, folder: Path):
+def test_a_path_that_does_not_exist_is_refused(path: str, folder: Path):
     with pytest.raises(UsageError, match="There is nothing at"):
         check_sources(["p", path])
 
@@ -122,7 +122,7 @@ def test_names_in_other_encodings_and_odd_files(folder: Path):
 
 @contextmanager
 def not_root() -> Iterator[None]:
-    """Root may read everything."""
+    """Another user, because root may read everything."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)
@@ -132,7 +132,7 @@ def not_root() -> Iterator[None]:
         os.seteuid(before)
 
 
-def test_a_folder_that_cannot_be_read_is_in_the_output():
+def test_an_unreadable_folder_is_in_the_output():
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
         deep = Path(folder, "p/deep")
         deep.mkdir(parents=True)
@@ -165,7 +165,7 @@ def test_a_bad_link_loses_nothing_of_its_folder():
     assert found == unreadable | {f"{index}.jpg": "" for index in range(5)}
 
 
-def test_named_files_that_cannot_be_read_are_no_reason_to_refuse_the_rest(folder: Path):
+def test_unreadable_files_do_not_stop_the_others(folder: Path):
     for name, target in (("gone.jpg", "nowhere"), ("round.jpg", "round.jpg"), ("gone.tar", "nowhere")):
         (folder / name).symlink_to(target)
     paths = ["gone.jpg", "round.jpg", "gone.tar", "p/a.jpg"]
@@ -178,7 +178,7 @@ def test_named_files_that_cannot_be_read_are_no_reason_to_refuse_the_rest(folder
 
 
 @pytest.mark.parametrize("out", ["p/tags.jsonl", "./p/tags.csv", "p/tags.parquet"])
-def test_what_a_run_writes_is_no_source(folder: Path, out: str):
+def test_files_that_a_run_writes_are_not_read(folder: Path, out: str):
     photos = [name for name in ALL if name.count("/") == 1]
     for suffix in ("", ".journal", ".journal-wal", ".journal-shm"):
         (folder / f"{out}{suffix}").write_text("path\ngone.jpg\n")
@@ -204,7 +204,7 @@ def test_a_glob_takes_only_what_can_hold_photos(folder: Path):
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.TAR.gz", "*.zip"])
-def test_an_archive_is_refused_where_photos_shall_get_sidecars(name: str, tmp_path: Path):
+def test_an_archive_is_refused_if_photos_get_sidecars(name: str, tmp_path: Path):
     (tmp_path / "a.zip").write_bytes(b"")
     (tmp_path / "a.TAR.gz").write_bytes(b"")
     (tmp_path / "folder.zip").mkdir()

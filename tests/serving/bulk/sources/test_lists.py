@@ -70,7 +70,7 @@ def test_a_closed_stdin_is_refused(monkeypatch: pytest.MonkeyPatch):
         check_sources(["-"])
 
 
-def test_a_column_by_any_case(folder: Path):
+def test_the_column_may_be_in_any_case(folder: Path):
     (folder / "p/list.csv").write_text("Id, Path\n1, a.jpg\n")
     assert names("p/list.csv") == ["p/a.jpg"]
     (folder / "p/list.csv").write_text("Id;Path\n1;a.jpg\n")  # as Excel writes it in half of Europe
@@ -88,7 +88,7 @@ def test_text_in_parquet(folder: Path, kind: pa.DataType):
 
 
 @pytest.mark.parametrize("image", [b"p/a.jpg", {"bytes": b"x", "path": "p/a.jpg"}, ["p/a.jpg"], 1])
-def test_what_is_no_text_in_parquet_is_no_path(folder: Path, image: object):
+def test_a_parquet_column_that_is_not_text_is_not_read(folder: Path, image: object):
     pq.write_table(pa.table({"image": [image]}), folder / "list.parquet")
     with pytest.raises(DataError, match=r"list.parquet has no column of text"):
         names("list.parquet")

@@ -1,4 +1,4 @@
-"""What is left out of the sources, and that it is said."""
+"""What is left out of the sources, and how the command reports it."""
 
 import io
 import subprocess
@@ -55,14 +55,14 @@ def test_hidden_folders_and_those_of_other_programs_are_left_out(path: str, fold
     assert str(selection.left_out).endswith("--hidden takes them).")
 
 
-def test_the_switch_takes_them(folder: Path):
+def test_hidden_takes_them(folder: Path):
     selection = Selection(hidden=True)
     assert names("p", selection=selection) == sorted([*SHOWN, *HIDDEN])
     assert str(selection.left_out) == ""
     assert set(names("p/**/*.jpg", selection=selection)) == {*SHOWN, *HIDDEN} - {"p/.trashed-1700-j.jpg"}
 
 
-def test_what_is_named_is_taken_but_for_what_a_shell_makes_of_a_star(folder: Path):
+def test_named_paths_are_taken_except_those_a_shell_put_for_a_star(folder: Path):
     assert names("p/.trash", "p/.trashed-1700-j.jpg") == ["p/.trash/d.jpg", "p/.trashed-1700-j.jpg"]
     by_shell = [str(path) for path in Path("p").iterdir() if not path.name.startswith(".")]
     assert names(*by_shell) == names("p/*") == SHOWN
@@ -84,7 +84,7 @@ def test_a_folder_of_another_program_is_taken_if_it_alone_is_named(path: str, fo
     assert names("p/__MACOSX", path) == ["p/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "p/__MACOSX/k.jpg"]
 
 
-def test_lists_are_taken_by_their_word(folder: Path):
+def test_everything_in_a_list_is_taken(folder: Path):
     (folder / "list.csv").write_text("path\n" + "\n".join([*SHOWN, *HIDDEN]))
     assert names("list.csv") == sorted([*SHOWN, *HIDDEN])
     assert names("list.csv", selection=Selection(exclude=("@eaDir", "?.jpg"))) == ["p/.trashed-1700-j.jpg", SHOWN[3]]
@@ -114,7 +114,7 @@ def test_exclude(globs: list[str], left: list[str], paths: list[str], folder: Pa
 
 
 @pytest.mark.parametrize("path", ["p", "./p", "absolute"])
-def test_an_absolute_glob_is_about_the_whole_path(path: str, folder: Path):
+def test_an_absolute_glob_matches_the_whole_path(path: str, folder: Path):
     selection = Selection(exclude=(f"{folder}/p/album", f"{folder}/*/x*.jpg"))
     path = str(folder / "p") if path == "absolute" else path
     left = {Path(name).resolve().relative_to(folder).as_posix() for name in names(path, selection=selection)}
@@ -136,7 +136,7 @@ def tarred(file: Path, *members: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "make"), [("a.zip", zipped), ("a.tar", tarred)])
-def test_members_of_archives_too(name: str, make: Callable[..., None], folder: Path):
+def test_members_of_archives_are_left_out_too(name: str, make: Callable[..., None], folder: Path):
     make(folder / name, *SHOWN, *HIDDEN)
     selection = Selection(exclude=("album",))
     assert names(name, selection=selection) == [f"{name}/{SHOWN[0]}", f"{name}/{SHOWN[2]}", f"{name}/{SHOWN[3]}"]

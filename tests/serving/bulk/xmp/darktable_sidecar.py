@@ -1,4 +1,4 @@
-"""A sidecar as darktable writes it, and what stands in one."""
+"""A sidecar as darktable writes it, and what is in one."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -62,7 +62,7 @@ def keywords(sidecar: bytes, name: str = f"{DC}subject") -> list[str]:
 
 
 def everything_else(sidecar: bytes) -> list[tuple[str, dict[str, str], str]]:
-    """Every element with its attributes and text, but for keywords and what is ours."""
+    """Every element with its attributes and text, except keywords and elements of ours."""
     root = ElementTree.fromstring(sidecar)
     for parent in list(root.iter()):
         for child in list(parent):

@@ -36,7 +36,7 @@ def iptc(*fields: tuple[int, int, bytes]) -> bytes:
 
 
 def resources(block: bytes) -> bytes:
-    """Photoshop's, with another one in front."""
+    """Photoshop's resources, with another one in front."""
     other = b"8BIM\x03\xed\x03abc" + struct.pack(">I", 3) + b"\x1c\x02\x19\0"
     return other + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(block)) + block + b"\0" * (len(block) % 2)
 
@@ -53,7 +53,7 @@ def jpeg(file: Path, *segments: bytes, **how: Any) -> str:
 
 
 def png(file: Path, chunks: list[tuple[bytes, bytes]]) -> None:
-    """With the chunks behind the pixels."""
+    """A PNG with the chunks behind the pixels."""
     Image.new("RGB", (16, 16)).save(file, "PNG")
     data = file.read_bytes()
     more = b"".join(

@@ -1,4 +1,4 @@
-"""Which keywords a sidecar gets, keeps and loses, run after run."""
+"""Which keywords a sidecar gets, keeps and loses in several runs."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_a_second_run_changes_nothing():
     assert merge(packet, ["sea"])
 
 
-def test_a_keyword_that_somebody_took_away_is_not_put_back():
+def test_a_keyword_that_somebody_removed_is_not_added_again():
     packet = packet_with()
     merge(packet, ["sea", "ship"])
     edit(packet, "dc:subject", "ship")
@@ -70,7 +70,7 @@ def test_a_label_that_is_only_a_level_of_a_hierarchy_is_added():
 
 
 @pytest.mark.parametrize(("name", "separator"), LISTS.items())
-def test_what_only_the_flat_list_has_is_carried_over(name: str, separator: str):
+def test_keywords_of_the_flat_list_are_carried_over(name: str, separator: str):
     packet = packet_with(**{name.replace(":", "_"): [f"water{separator}sea"]}, dc_subject=["sea", "water", "water|sea"])
     assert merge(packet, [])
     assert listed(packet, name) == [f"water{separator}sea"]

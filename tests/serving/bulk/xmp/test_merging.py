@@ -1,4 +1,4 @@
-"""Keywords are added to a sidecar that is there, and nothing else in it changes."""
+"""Keywords are added to an existing sidecar, and nothing else in it changes."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -14,7 +14,7 @@ def test_a_new_sidecar_holds_the_tags():
     assert merged(sidecar, ["sea", "großer Hund", "a<b"]) == sidecar
 
 
-def test_what_others_wrote_stays():
+def test_what_other_programs_wrote_stays():
     sidecar = merged(DARKTABLE.encode(), ["sea", "trees"])
     assert keywords(sidecar) == ["holiday", "sea", "trees"]
     assert keywords(sidecar, f"{LR}hierarchicalSubject") == ["places|holiday", "sea", "trees"]
@@ -23,7 +23,7 @@ def test_what_others_wrote_stays():
     assert b"first&#10;second &lt;3" in sidecar
 
 
-def test_tags_that_a_photo_has_no_more_go_but_only_those_added_here():
+def test_only_keywords_of_ours_are_removed():
     once = merged(DARKTABLE.encode(), ["sea", "trees", "sunset"])
     twice = merged(once, ["sunset", "desert"])
     assert keywords(twice) == ["holiday", "sea", "sunset", "desert"]  # sea was somebody's own
@@ -31,7 +31,7 @@ def test_tags_that_a_photo_has_no_more_go_but_only_those_added_here():
     assert everything_else(merged(twice, [])) == everything_else(DARKTABLE.encode())
 
 
-def test_digikam_own_list_is_kept_up_where_there_is_one():
+def test_an_existing_list_of_digikam_is_updated():
     theirs = DARKTABLE.replace("lr:hierarchicalSubject", "digiKam:TagsList")
     theirs = theirs.replace("places|", "places/").replace(
         "xmlns:lr=", 'xmlns:digiKam="http://www.digikam.org/ns/1.0/" xmlns:lr='
@@ -44,12 +44,12 @@ def test_digikam_own_list_is_kept_up_where_there_is_one():
 
 
 def test_a_list_of_hierarchical_keywords_is_not_made():
-    """darktable and digiKam read `lr:hierarchicalSubject` where there is one, and then no `dc:subject`."""
+    """darktable and digiKam do not read `dc:subject` if there is an `lr:hierarchicalSubject`."""
     flat = re.sub("<lr:.*</lr:hierarchicalSubject>", "", DARKTABLE, flags=re.DOTALL)
     assert b"hierarchicalSubject" not in merged(flat.encode(), ["trees"])
 
 
-def test_what_is_further_down_is_not_the_photo():
+def test_descriptions_further_down_are_not_of_the_photo():
     """As Photoshop lists what a picture was made of, each with a `dc:subject` of its own."""
     pantry = """<xmpMM:Pantry xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/"><rdf:Bag><rdf:li><rdf:Description>
     <dc:subject><rdf:Bag><rdf:li>layer</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:li></rdf:Bag></xmpMM:Pantry>

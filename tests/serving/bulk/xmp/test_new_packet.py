@@ -1,4 +1,4 @@
-"""A new sidecar says what its photo says, whatever the format, and nothing that is wrong outside of the photo."""
+"""A new sidecar has its photo's metadata, in every format, and nothing that is wrong outside the photo."""
 
 import struct
 import zlib
@@ -63,7 +63,7 @@ def test_broken_xmp_leaves_an_empty_sidecar(name: str, packet: bytes, tmp_path: 
     assert not made_of.has("dc:subject")
 
 
-def test_a_photo_without_metadata_or_that_is_none(tmp_path: Path):
+def test_files_without_metadata(tmp_path: Path):
     for content in (b"", b"GIF89a", b"\x89PNG\r\n\x1a\n\0\0\0\xffiTXt", b"not a photo"):
         (tmp_path / "a.jpg").write_bytes(content)
         assert not packet_of(str(tmp_path / "a.jpg")).has("dc:subject")
@@ -111,7 +111,7 @@ def test_extended_xmp_is_put_together(tmp_path: Path):
     assert not packet_of(jpeg(tmp_path / "a.jpg", main, *other)).has("dc:subject")
 
 
-def test_what_is_wrong_outside_of_the_photo_is_left_out(tmp_path: Path):
+def test_properties_that_are_wrong_outside_the_photo_are_left_out(tmp_path: Path):
     history = bag("darktable:history", "exposure", kind="Seq")
     container = "<Container:Directory><rdf:Seq><rdf:li>0</rdf:li></rdf:Seq></Container:Directory>"
     thumbnail = f"<mine:preview>{'A' * 70_000}</mine:preview>"

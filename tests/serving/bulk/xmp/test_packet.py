@@ -1,4 +1,4 @@
-"""A packet that is read and written again is the same, but for what was changed."""
+"""A packet that is read and written again is the same, except for what was changed."""
 
 import pytest
 
@@ -29,7 +29,7 @@ AFTER = "\n   \n\n<!-- <behind> -->\n<?xpacket end='w'?>\n\n"
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_all_else_stays_byte_for_byte(encoding: str, line_end: str):
+def test_everything_else_stays_byte_for_byte(encoding: str, line_end: str):
     text = (BEFORE.format(encoding.upper()[:6].strip("-")) + BODY + AFTER).replace("\n", line_end)
     data = text.encode(encoding)
     packet = Packet.parse(data)
@@ -44,7 +44,7 @@ def test_all_else_stays_byte_for_byte(encoding: str, line_end: str):
     assert [line for line in lines if "labelwise" not in line and "rdf:Bag" not in line] == text.split(line_end)
 
 
-def test_an_encoding_without_the_characters_gets_references():
+def test_characters_outside_the_encoding_become_references():
     data = (BEFORE.format("iso-8859-1") + BODY.replace("𝄞", "") + AFTER).encode("iso-8859-1")
     packet = Packet.parse(data)
     merge(packet, ["日本"])
@@ -66,6 +66,6 @@ def test_an_encoding_without_the_characters_gets_references():
         (b"<a>\xff</a>", "not XML"),
     ],
 )
-def test_what_is_no_packet_is_refused(data: bytes, message: str):
+def test_bytes_that_are_not_a_packet_are_refused(data: bytes, message: str):
     with pytest.raises(PacketError, match=message):
         Packet.parse(data)

@@ -1,4 +1,4 @@
-"""What ExifTool, exiv2 and darktable read from our sidecars, and what they leave of them."""
+"""What ExifTool, exiv2 and darktable read from our sidecars, and what they keep in them."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def tagged(file: Path, labels: Sequence[str], stem: bool = False) -> Path:
 
 @dataclass
 class Shown:
-    """What darktable's library says of a photo that it has just imported. `color` counts from red, 0."""
+    """What darktable's library says of a photo after importing it. `color` counts from red, 0."""
 
     tags: set[str]
     stars: int
@@ -179,8 +179,8 @@ def test_darktable_reads_a_new_lightroom_style_sidecar(full: Path, tmp_path: Pat
     assert (shown.stars, shown.title, shown.colors) == (3, "Größe", {0})
 
 
-def test_lightroom_style_sidecars_are_not_hidden_either(photo: Path, tmp_path: Path):
-    """darktable reads a.xmp only as long as there is no a.jpg.xmp."""
+def test_a_lightroom_style_sidecar_is_copied(photo: Path, tmp_path: Path):
+    """darktable reads a.xmp only if there is no a.jpg.xmp."""
     tagged(photo, ["ours"], stem=True)
     exiftool_writes(photo.with_suffix(".xmp"), "-Subject+=theirs", "-XMP-xmp:Rating=4", "-Title=Größe")
     sidecar = tagged(photo, ["trees"])

@@ -1,4 +1,4 @@
-"""Sidecars: keywords are added to what is there, nothing else changes, and the photo is never touched."""
+"""Keywords are added to sidecars, nothing else changes, and photos are never touched."""
 
 import os
 import shutil
@@ -44,14 +44,14 @@ def write(file: Path, tags: list[str]) -> None:
         (DARKTABLE.replace("holiday", f"{'<a>' * 300}{'</a>' * 300}").encode(), "Excessive depth"),
     ],
 )
-def test_what_cannot_be_merged_is_left_alone(sidecar: bytes, words: str, tmp_path: Path):
+def test_a_file_that_cannot_be_merged_is_left_alone(sidecar: bytes, words: str, tmp_path: Path):
     (tmp_path / "a.jpg.xmp").write_bytes(sidecar)
     with pytest.raises(SidecarError, match=words):
         write(tmp_path / "a.jpg.xmp", ["sea"])
     assert (tmp_path / "a.jpg.xmp").read_bytes() == sidecar
 
 
-def test_a_sidecar_stays_its_owners(tmp_path: Path):
+def test_a_sidecar_keeps_its_owner_and_mode(tmp_path: Path):
     file = tmp_path / "a.jpg.xmp"
     for mode in (0o600, 0o664):
         file.write_text(DARKTABLE)
@@ -161,7 +161,7 @@ def test_a_sidecar_in_upper_case_is_used(stem: bool, tmp_path: Path):
     assert keywords(file.read_bytes()) == ["holiday", "sea", "trees"]
 
 
-def test_a_link_to_a_sidecar_stays_one(tmp_path: Path):
+def test_a_link_to_a_sidecar_stays_a_link(tmp_path: Path):
     spec = TaggerSpec.read(ROOT / "model_repository/scenes")
     photo = a_photo(tmp_path / "a.jpg")
     (tmp_path / "elsewhere").mkdir()
@@ -187,7 +187,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_row(tmp_path: Path):
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 @pytest.mark.parametrize("name", ["a.jpg.xmp", "elsewhere"])
-def test_what_is_not_a_file_is_left_alone(make: Callable[[Path], None], name: str, tmp_path: Path):
+def test_something_other_than_a_file_is_left_alone(make: Callable[[Path], None], name: str, tmp_path: Path):
     spec = TaggerSpec.read(ROOT / "model_repository/scenes")
     photo = a_photo(tmp_path / "a.jpg")
     make(tmp_path / name)
@@ -225,7 +225,7 @@ def test_photos_that_share_a_sidecar_both_bring_their_keywords(tmp_path: Path):
     assert sidecars.done(a_photo(file), scored(spec, "trees"), spec)
 
 
-def test_what_a_killed_run_left_of_a_sidecar_goes_with_the_next_one(tmp_path: Path):
+def test_the_next_run_deletes_what_a_killed_one_left_of_a_sidecar(tmp_path: Path):
     photo, file = a_photo(tmp_path / "a.jpg"), tmp_path / "a.jpg.xmp"
     file.write_text(DARKTABLE)
     killed = f"""if True:
