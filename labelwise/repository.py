@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labelwise.errors import LabelwiseError, RepositoryError, SpecError
-from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
+from labelwise.files import sha256_of
+from labelwise.spec import SPEC_FILE, TaggerSpec
 
 WEIGHTS_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"

@@ -3,19 +3,13 @@
 A run has a TrainedSpec. Publishing adds a name and a version, which makes it a TaggerSpec.
 """
 
-import errno
-import hashlib
-import os
-import re
-import secrets
-import stat
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from labelwise.errors import SpecError
+from labelwise.files import read_regular_file, write_atomically
 from labelwise.validation import first_refusal
 from labelwise.version import VERSION
 
@@ -172,61 +166,6 @@ class TaggerSpec(TrainedSpec, _Published):
 def invalid_spec(source: str, error: ValidationError) -> SpecError:
     """The error for a tagger.json, called `source`, that pydantic refused."""
     return SpecError(f"{source} is not a valid tagger: {first_refusal(error)}")
-
-
-def sha256_of(file: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_regular_file(file: Path, most: int) -> bytes:
-    """Returns the content of `file`. Raises OSError if it holds more than `most` bytes.
-
-    Also raises OSError for a named pipe, which would block until somebody writes.
-    """
-    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as stream:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(file))
-        content = stream.read(most + 1)
-        if len(content) > most:
-            raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(file))
-        return content
-
-
-def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:
-    """Write aside, fsync, rename: after a crash at any point `file` is whole, old or new. The umask trims `mode`."""
-    aside = file.with_name(f".{file.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}")  # others may write it, too
-    try:
-        aside.touch(mode)
-        with aside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(file)
-    except OSError:
-        aside.unlink(missing_ok=True)  # on a full disk the half-written file would only be in the way
-        raise
-
-
-def left_aside(file: Path, among: Iterable[Path] | None = None) -> list[Path]:
-    """The files that writers of `file` have beside it: killed ones, which left them, and living ones.
-
-    Looks `among` the files given, otherwise at the whole folder.
-    """
-    ours = re.compile(rf"\.{re.escape(file.name[:50])}\.[0-9]+-[0-9a-f]{{8}}")
-    return [
-        aside
-        for aside in (file.parent.iterdir() if among is None else among)
-        if ours.fullmatch(aside.name) and aside.is_file()
-    ]
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

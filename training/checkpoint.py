@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from labelwise.errors import LabelwiseError, SpecError
-from labelwise.spec import SPEC_FILE, DataSpec, ImageSpec, TensorSpec, TrainedSpec, sha256_of, write_atomically
+from labelwise.files import sha256_of, write_atomically
+from labelwise.spec import SPEC_FILE, DataSpec, ImageSpec, TensorSpec, TrainedSpec
 from labelwise.validation import first_refusal
 from labelwise.version import VERSION
 from training.config import Method, ModelConfig, TrainConfig

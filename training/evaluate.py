@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from labelwise.errors import DataError, LabelwiseError
+from labelwise.files import write_atomically
 from labelwise.repository import Repository
-from labelwise.spec import SPEC_FILE, TrainedSpec, write_atomically
+from labelwise.spec import SPEC_FILE, TrainedSpec
 from labelwise.tagging import judge
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint

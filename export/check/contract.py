@@ -7,9 +7,10 @@ from pathlib import Path
 
 from export.check.findings import Finding, finding
 from labelwise.errors import SpecError
+from labelwise.files import sha256_of
 from labelwise.label_names import case_fault
 from labelwise.repository import model_names, version_folders, weights_file
-from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
+from labelwise.spec import SPEC_FILE, TaggerSpec
 
 # What Triton needs of each program. Up to 0.1.0 the decoder was one file, labelwise_image.py.
 _NEEDED = {"model.py": "TritonPythonModel", "__init__.py": "load_pixels", "labelwise_image.py": "load_pixels"}

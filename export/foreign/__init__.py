@@ -25,7 +25,8 @@ from export.onnx_file import (
 from export.pictures import drawn_pictures
 from export.tolerances import Precision, precision_of
 from labelwise.errors import SpecError
-from labelwise.spec import DataSpec, TensorSpec, TrainedSpec, invalid_spec, sha256_of
+from labelwise.files import sha256_of
+from labelwise.spec import DataSpec, TensorSpec, TrainedSpec, invalid_spec
 
 _NOT_LABELWISE = DataSpec(fingerprint="unknown", train_images=0, val_images=0, train_counts={})
 

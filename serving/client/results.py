@@ -11,7 +11,7 @@ from serving.errors import PhotoError
 
 
 @dataclass(frozen=True)
-class PhotoResult:
+class CallResult:
     """`id` is the path as it was given, or else the photo's place in the input, from 0.
 
     `notes` say what had to be assumed to show the photo, such as that its colour profile is broken. A Triton that
@@ -26,7 +26,7 @@ class PhotoResult:
 
 
 @dataclass(frozen=True)
-class TagResult(PhotoResult):
+class TagResult(CallResult):
     """`tags` are the labels whose score reaches their threshold, highest first; `scores` has each label asked about."""
 
     tags: tuple[Tag, ...] = ()
@@ -34,7 +34,7 @@ class TagResult(PhotoResult):
 
 
 @dataclass(frozen=True, eq=False)
-class EmbedResult(PhotoResult):
+class EmbedResult(CallResult):
     """`embeddings` float32 [l, p], each row of length 1, for `labels`; none where there is an error."""
 
     labels: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class SeenLabel(Tag):
 
 
 @dataclass(frozen=True, eq=False)
-class ExplainResult(PhotoResult):
+class ExplainResult(CallResult):
     """Where each label was seen, highest score first.
 
     `size` is the photo's (width, height), `box` the part of it that the grid covers (left, top, right, bottom), in

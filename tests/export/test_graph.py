@@ -11,7 +11,8 @@ import torch
 
 from export.onnx_file import OPSET, external_files
 from export.simplify import superfluous_nodes
-from labelwise.spec import TaggerSpec, sha256_of
+from labelwise.files import sha256_of
+from labelwise.spec import TaggerSpec
 from training.model import TaggerNetwork
 
 ROOT = Path(__file__).parent.parent.parent

@@ -15,9 +15,10 @@ import pytest
 from export.publish import check_compatible, next_version, publish, staging
 from export.tensorrt import Plan
 from labelwise.errors import RepositoryError
+from labelwise.files import sha256_of
 from labelwise.image import load_pixels
 from labelwise.repository import WEIGHTS_FILE, Repository, version_folders
-from labelwise.spec import LAST_VERSION, ImageSpec, TaggerSpec, sha256_of
+from labelwise.spec import LAST_VERSION, ImageSpec, TaggerSpec
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -166,7 +167,8 @@ _KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
 from labelwise.repository import WEIGHTS_FILE, version_folders
-from labelwise.spec import TaggerSpec, sha256_of
+from labelwise.files import sha256_of
+from labelwise.spec import TaggerSpec
 from export.publish import publish, staging
 
 def die_at(step):

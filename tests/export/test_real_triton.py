@@ -18,9 +18,10 @@ from tritonclient.utils import InferenceServerException
 from export.publish import publish, staging
 from export.triton_config import ServingOptions
 from labelwise.errors import LabelwiseError
+from labelwise.files import sha256_of
 from labelwise.image import load_pixels
 from labelwise.repository import WEIGHTS_FILE
-from labelwise.spec import TaggerSpec, sha256_of
+from labelwise.spec import TaggerSpec
 from serving.local_triton.install import find_triton
 from tests.conftest import free_port
 

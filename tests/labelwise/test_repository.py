@@ -7,8 +7,9 @@ import pytest
 
 from export.publish import publish, staging
 from labelwise.errors import RepositoryError, SpecError
+from labelwise.files import sha256_of
 from labelwise.repository import WEIGHTS_FILE, Repository, version_folders
-from labelwise.spec import SPEC_FILE, TaggerSpec, sha256_of
+from labelwise.spec import SPEC_FILE, TaggerSpec
 
 
 def add(repository: Path, spec: TaggerSpec, content: bytes = b"a graph") -> TaggerSpec:

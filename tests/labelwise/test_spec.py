@@ -1,10 +1,8 @@
 """tagger.json: what is written is read back, and whatever is wrong is refused by its field's name."""
 
-import hashlib
 import json
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from labelwise.errors import SpecError
-from labelwise.spec import SPEC_FILE, TaggerSpec, TrainedSpec, sha256_of, write_atomically
+from labelwise.spec import SPEC_FILE, TaggerSpec, TrainedSpec
 
 REQUIRED = [name for name, field in TaggerSpec.model_fields.items() if field.is_required()]
 
@@ -145,18 +143,3 @@ def test_no_contract_holds_a_number_that_json_cannot(spec: TaggerSpec, value: fl
 def test_a_deviation_to_divide_by_is_positive(spec: TaggerSpec, std: float):
     with pytest.raises(SpecError, match=r"image\.std"):
         TaggerSpec.parse(changed(spec, "image.std", [std, 1.0, 1.0]), "tagger.json")
-
-
-def test_sha256_of_a_file_longer_than_one_block(tmp_path: Path):
-    content = bytes(range(256)) * 5000
-    (tmp_path / "weights").write_bytes(content)
-    assert sha256_of(tmp_path / "weights") == hashlib.sha256(content).hexdigest()
-
-
-def test_several_threads_may_write_a_file(tmp_path: Path):
-    file = tmp_path / ("n" * 250)  # what is written aside has a name, too
-    contents = [bytes([at]) * 9000 for at in range(60)]
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(write_atomically, [file] * len(contents), contents))
-    assert file.read_bytes() in contents
-    assert list(tmp_path.iterdir()) == [file]

@@ -7,8 +7,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.publish import publish, staging
+from labelwise.files import sha256_of
 from labelwise.repository import WEIGHTS_FILE
-from labelwise.spec import TaggerSpec, TensorSpec, sha256_of
+from labelwise.spec import TaggerSpec, TensorSpec
 from tests.conftest import ROOT
 
 SIZE, CELLS = 32, 4

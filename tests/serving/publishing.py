@@ -11,8 +11,9 @@ from tritonclient.grpc import model_config_pb2
 
 from export.publish import publish, staging
 from export.triton_config import ServingOptions
+from labelwise.files import sha256_of
 from labelwise.repository import WEIGHTS_FILE, version_folders
-from labelwise.spec import TaggerSpec, sha256_of
+from labelwise.spec import TaggerSpec
 from tests.conftest import ROOT
 
 BUNDLED = ROOT / "model_repository"

@@ -8,8 +8,9 @@ import onnx
 import pytest
 
 from export.publish import publish, staging
+from labelwise.files import sha256_of
 from labelwise.repository import WEIGHTS_FILE
-from labelwise.spec import TaggerSpec, sha256_of
+from labelwise.spec import TaggerSpec
 from serving.engines import create_engine
 from serving.gateway.app import create_app
 from serving.settings import Settings

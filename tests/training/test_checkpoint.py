@@ -10,7 +10,8 @@ import torch
 
 import training.checkpoint
 from labelwise.errors import LabelwiseError
-from labelwise.spec import SPEC_FILE, DataSpec, TrainedSpec, write_atomically
+from labelwise.files import write_atomically
+from labelwise.spec import SPEC_FILE, DataSpec, TrainedSpec
 from training.checkpoint import (
     WEIGHTS_FILE,
     load_checkpoint,

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from matplotlib.figure import Figure
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TrainedSpec, write_atomically
+from labelwise.files import write_atomically
+from labelwise.spec import TrainedSpec
 from training.compare.runs import Comparison, Run
 
 _METRICS = ("mAP", "CF1", "OF1", "LRAP")

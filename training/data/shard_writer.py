@@ -14,7 +14,7 @@ from rich.progress import track
 from webdataset import ShardWriter
 
 from labelwise.errors import DataError
-from labelwise.spec import write_atomically
+from labelwise.files import write_atomically
 from training.data.labelled_data import (
     PRESENT,
     UNKNOWN,

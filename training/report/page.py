@@ -11,7 +11,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError, LabelwiseError
-from labelwise.spec import TrainedSpec, write_atomically
+from labelwise.files import write_atomically
+from labelwise.spec import TrainedSpec
 from training.checkpoint import REPORT_FILE, load_checkpoint
 from training.data import LabelledData, check_photos, read_data
 from training.device import pick_device

@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labelwise.spec import TaggerSpec, left_aside, write_atomically
+from labelwise.files import left_aside, write_atomically
+from labelwise.spec import TaggerSpec
 from serving.bulk.rows import Row, tags_of
 from serving.bulk.sources.found import FoundPhoto
 from serving.bulk.xmp.keywords import MARK, add_keywords, has_other_marks, merge

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
+from labelwise.files import read_regular_file, write_atomically
 from labelwise.locking import locked_folder
-from labelwise.spec import read_regular_file, write_atomically
 
 logger = logging.getLogger("labelwise.keys")
 

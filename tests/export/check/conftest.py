@@ -10,8 +10,8 @@ import pytest
 from export.check import check_repository
 from export.check.findings import Finding
 from export.triton_config import ensemble_config
+from labelwise.files import sha256_of
 from labelwise.repository import Repository
-from labelwise.spec import sha256_of
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from labelwise.errors import DataError
+from labelwise.files import sha256_of
 from labelwise.label_names import clean_name
-from labelwise.spec import sha256_of
 from training.data.labelled_data import LabelledData, counted, some
 from training.data.layouts.contents import describe_contents
 from training.data.layouts.entries import Entry, entries_to_data

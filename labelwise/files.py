@@ -1,0 +1,69 @@
+"""Reading and writing files whole."""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def sha256_of(file: Path) -> str:
+    """Returns the hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_regular_file(file: Path, most: int) -> bytes:
+    """Returns the content of `file`. Raises OSError if it holds more than `most` bytes.
+
+    Also raises OSError for a named pipe, which would block until somebody writes.
+    """
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as stream:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(file))
+        content = stream.read(most + 1)
+        if len(content) > most:
+            raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(file))
+        return content
+
+
+def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:
+    """Writes aside, syncs and renames: after a crash at any point `file` is whole, old or new.
+
+    The umask trims `mode`.
+    """
+    # Several may write the same file at once, so each has a name aside of its own.
+    aside = file.with_name(f".{file.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        aside.touch(mode)
+        with aside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(file)
+    except OSError:
+        aside.unlink(missing_ok=True)  # on a full disk the half-written file would only be in the way
+        raise
+
+
+def left_aside(file: Path, among: Iterable[Path] | None = None) -> list[Path]:
+    """The files that writers of `file` have beside it: killed ones, which left them, and living ones.
+
+    Looks `among` the files given, otherwise at the whole folder.
+    """
+    ours = re.compile(rf"\.{re.escape(file.name[:50])}\.[0-9]+-[0-9a-f]{{8}}")
+    return [
+        aside
+        for aside in (file.parent.iterdir() if among is None else among)
+        if ours.fullmatch(aside.name) and aside.is_file()
+    ]
