@@ -1,5 +1,6 @@
 """Where the model looked: over the photo, in its own place, and in words."""
 
+import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,13 +36,9 @@ def count_questions(page: Any) -> list[str]:
 
 def drawn(card: Any) -> np.ndarray:
     """What lies over the photo, RGBA uint8 [h, w, 4]."""
-    values, width, height = card.locator("canvas").evaluate(
-        """(canvas) => {
-            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-            return [[...data], canvas.width, canvas.height];
-        }"""
-    )
-    return np.array(values, np.uint8).reshape(height, width, 4)
+    _, _, encoded = card.locator("canvas").evaluate("(canvas) => canvas.toDataURL()").partition(",")
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        return np.array(image.convert("RGBA"))
 
 
 def assert_looked_as_told(drawn: np.ndarray, explained: dict[str, Any], label: str) -> None:
