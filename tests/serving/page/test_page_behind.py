@@ -26,7 +26,7 @@ def proxy(gateway: str) -> Iterator[str]:
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name: self.headers[name] for name in ("Accept", "Content-Type") if name in self.headers}
-            answer = httpx.request(self.command, gateway + self.path[5:], content=body, headers=headers)
+            answer = client.request(self.command, gateway + self.path[5:], content=body, headers=headers)
             self.send_response(answer.status_code)
             for name in ("Content-Type", "Content-Length", "Content-Security-Policy"):
                 if name in answer.headers:
@@ -39,7 +39,7 @@ def proxy(gateway: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with httpx.Client() as client, ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/tags/"
         server.shutdown()
