@@ -1,12 +1,12 @@
-"""How long a burst of requests to an idle Triton takes, with and without limits of Triton's queue.
+"""How long a burst of requests to an idle Triton takes, with and without limits on Triton's queue.
 
     python benchmarks/burst.py [--bursts 12] [--sizes 4 16 64]
 
-Open loop: all requests of a burst leave at once, whatever the answers do, and nothing follows until the model is idle
-again. A closed loop does not show what this measures: there, each answer brings a new request, which wakes Triton's
-batcher. The configurations are those that `labelwise export` writes for Triton's Python backend. The model in them
-sleeps 40 ms for each batch, as a CPU does while a GPU works, so that other work on the machine changes little. Prints a
-Markdown table: milliseconds from the first request to the last answer, and the mean time in Triton's queue.
+The loop is open: all requests of a burst are sent at once, and nothing follows until the model is idle again. A
+closed loop does not show the effect, because there each answer causes a new request, which wakes Triton's batcher.
+The configurations are those that `labelwise export` writes for Triton's Python backend. The model sleeps 40 ms per
+batch, as a CPU does while a GPU works, so other work on the machine changes little. Prints a Markdown table:
+milliseconds from the first request to the last answer, and the mean time in Triton's queue.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY, NAME = ROOT / "model_repository", "scenes"
 PORTS = {"grpc_port": 18001, "metrics_port": 18002}
 LIMITS = {"none": ServingOptions(), "512 requests, 10 s": ServingOptions(queue_size=512, deadline_s=10.0)}
-BATCH = 8  # photos in one batch, at most
+BATCH = 8  # at most this many photos per batch
 MODEL = """
 import time
 import numpy as np
@@ -44,12 +44,12 @@ class TritonPythonModel:
         scores = np.zeros((1, LABELS), np.float32)
         return pb_utils.InferenceResponse([pb_utils.Tensor("scores", scores)])
 """
-REST = 0.7  # seconds between bursts: more than Triton's batcher ever waits
+REST = 0.7  # seconds between bursts; longer than Triton's batcher ever waits
 
 
 @dataclass(frozen=True)
 class Times:
-    """Of the bursts of one size: seconds to the last answer of each, and the mean seconds in Triton's queue."""
+    """For the bursts of one size: seconds to the last answer of each, and the mean seconds in Triton's queue."""
 
     bursts: list[float]
     queued: float
@@ -88,7 +88,7 @@ async def run_bursts(client: grpcclient.InferenceServerClient, spec: TaggerSpec,
 
 
 async def queued(client: grpcclient.InferenceServerClient) -> tuple[int, float]:
-    """Requests of the model so far, and their seconds in its queue: what the autoscaler reads."""
+    """Returns the model's requests so far and their seconds in its queue, which the autoscaler reads."""
     statistic = (await client.get_inference_statistics(f"{NAME}_model")).model_stats[0].inference_stats
     return statistic.success.count, statistic.queue.ns / 1e9
 
@@ -101,10 +101,10 @@ def row(limits: str, instances: int, size: int, times: Times) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bursts", type=int, default=12, help="of each size")
+    parser.add_argument("--bursts", type=int, default=12, help="bursts of each size")
     parser.add_argument("--sizes", type=int, nargs="+", default=[4, 16, 64], help="requests of one photo each")
     arguments = parser.parse_args()
-    print("| limits of the queue | instances | burst | median ms | worst ms | mean ms in Triton's queue |")
+    print("| queue limits | instances | burst | median ms | worst ms | mean ms in Triton's queue |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for instances in (1, 2):
         for limits, options in LIMITS.items():

@@ -3,8 +3,8 @@
     python benchmarks/gateway.py [--rounds 5] [--seconds 8] [PHOTO ...]
 
 The load comes from another core, so two are needed. Bare loop and gateway take turns, and each round gives one ratio,
-so that a machine whose speed drifts does not favour either. The processor time of one photo says the same where the
-machine has other work, too. Prints a Markdown table. Linux only.
+so a drift in the machine's speed favours neither. The processor time per photo says the same on a machine with other
+work. Prints a Markdown table. Linux only.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CONNECTIONS = 4
 
 
 def bare_loop(photos: list[bytes], seconds: float, tagger: TaggerVersion) -> tuple[float, float]:
-    """The least that has to be done, in this process on the server's core: images per second, CPU seconds per image."""
+    """Runs the bare loop in this process on the server's core. Returns images per second and CPU seconds per image."""
     os.sched_setaffinity(0, {SERVER_CORE})
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -47,7 +47,7 @@ def bare_loop(photos: list[bytes], seconds: float, tagger: TaggerVersion) -> tup
 
 
 async def load(url: str, photos: list[bytes], seconds: float) -> tuple[float, list[float]]:
-    """Images per second and latencies in seconds of CONNECTIONS clients, each with one request at a time."""
+    """Returns images per second and latencies in seconds for CONNECTIONS clients with one request at a time each."""
     latencies: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -67,7 +67,7 @@ async def load(url: str, photos: list[bytes], seconds: float) -> tuple[float, li
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of all threads of a process since it began."""
+    """Returns the processor time of all threads of a process since its start."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

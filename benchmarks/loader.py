@@ -1,10 +1,10 @@
-"""What the training loader reaches: images per second of random views, from files, from memory and from shards.
+"""Speed of the training loader: images per second of random views, from files, from memory and from shards.
 
     python benchmarks/loader.py DATA [--size 128] [--batch 32] [--seconds 5]
 
-Nothing else is done with the batches, so a device that trains slower than this is not starved. Each row counts from its
-first batch on, when the workers run. Without workers it also says what one core does in a second of its own time, which
-other work on the machine does not change. Prints a Markdown table.
+The batches are not used, so a device that trains slower than this never waits for photos. Each row counts from its
+first batch, when the workers are running. Without workers it also shows what one core does per second of processor
+time, which other work on the machine does not change. Prints a Markdown table.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from training.augment import make_transform
 from training.config import AugmentConfig
 from training.data import (
     EvalBatches,
+    FileLoader,
     LabelledData,
-    StreamLoader,
-    TrainLoader,
+    ShardLoader,
     check_photos,
     make_train_loader,
     read_data,
@@ -33,8 +33,8 @@ from training.data import (
 WORKERS = (0, 1, 2)
 
 
-def training_rate(loader: TrainLoader | StreamLoader, seconds: float) -> tuple[float, float]:
-    """Images per second, and per second of this process's own time, over as many epochs as it takes."""
+def training_rate(loader: FileLoader | ShardLoader, seconds: float) -> tuple[float, float]:
+    """Returns images per second, and per second of this process's own time, over as many epochs as needed."""
     batches = (batch for number in count() for batch in loader.epoch(number, views=1))
     next(batches)
     images, started, own = 0, time.perf_counter(), time.process_time()

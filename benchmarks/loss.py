@@ -1,10 +1,11 @@
-"""What handling all labels and pairs at once is worth, forward and backward, in processor time and peak memory: the
-contrastive loss against a plain double loop over its anchors, and the classifier with its loss against one linear
-layer and one loss per label, as the authors' code has them.
+"""Speed-up from handling all labels and pairs at once, forward and backward, in processor time and peak memory.
+
+Compares the contrastive loss with a plain double loop over its anchors, and the classifier and its loss with one linear
+layer and one loss per label, as in the authors' code.
 
     python benchmarks/loss.py [--repeats 5]
 
-Float32 on one thread; each measurement has a process of its own. Prints Markdown tables. Linux only, for /proc.
+Uses float32 on one thread; each measurement runs in its own process. Prints Markdown tables. Linux only, for /proc.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 from training.losses import label_supcon
 
 IMAGES, DIM, PROJECTION, TEMPERATURE = 64, 1024, 128, 0.2
-PRESENT = {80: 3, 1000: 10}  # labels an image by labels in all; MS-COCO has 80 and 2.9
+PRESENT = {80: 3, 1000: 10}  # labels per image by number of labels; MS-COCO has 80 and 2.9
 LONGEST = 20.0  # seconds, after which a measurement is not repeated
 
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # features [n, l, d], targets [n, l] -> loss
@@ -52,7 +53,7 @@ def supcon_in_a_double_loop(embeddings: torch.Tensor, targets: torch.Tensor) -> 
 
 
 class AtOnce(torch.nn.Module):
-    """As training.model.Tagger."""
+    """As in training.model."""
 
     def __init__(self, labels: int) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class AtOnce(torch.nn.Module):
 
 
 class LinearPerLabel(torch.nn.Module):
-    """As MulCon's stage two: a layer and a loss per label. `indexed` takes each label's features by index, as there,
+    """As in MulCon's stage two: a layer and a loss per label. `indexed` takes each label's features by index, as there,
     whose backward pass fills a gradient for all labels per label; without it they are unbound once.
     """
 
@@ -94,7 +95,7 @@ def linear_per_label(at_once: AtOnce, indexed: bool) -> LinearPerLabel:
     return module
 
 
-# The first of each part is the one that training uses, the second the obvious loop.
+# In each part, training uses the first form; the second is the obvious loop.
 PARTS: dict[str, tuple[int, dict[str, Callable[[int], Any]]]] = {
     "The contrastive loss": (
         PROJECTION,
@@ -132,13 +133,13 @@ def make_inputs(labels: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def measure(part: str, form: str, labels: int, repeats: int) -> Measurement:
-    """In this process, which should have done nothing else before."""
+    """Measures in this process, which should have done nothing before."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dim, forms = PARTS[part]
     step: Step = forms[form](labels)
     features, targets = make_inputs(labels, dim)
-    torch.ones(2, requires_grad=True).sum().backward()  # autograd sets itself up outside the measurement
+    torch.ones(2, requires_grad=True).sum().backward()  # so that autograd's set-up is not measured
     before = reset_peak()
     times: list[float] = []
     while len(times) < repeats and sum(times) < LONGEST:
@@ -156,7 +157,7 @@ def measure(part: str, form: str, labels: int, repeats: int) -> Measurement:
 
 
 def reset_peak() -> int:
-    """Bytes in memory now. getrusage's peak cannot be reset, and begins with that of the process that forked."""
+    """Returns bytes in memory now. getrusage's peak cannot be reset, and starts from that of the forking process."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak()
 
@@ -196,7 +197,7 @@ def main() -> None:
         return
     for part in PARTS:
         print(f"\n{part}:\n")
-        # Off from what the loop, the second form, gives in float64.
+        # "Off" is the distance from the loop, the second form, in float64.
         print("| labels | present | form | time, ms | ratio | memory, MiB | ratio | off in float32 | in float64 |")
         print("|--:|--:|---|--:|--:|--:|--:|--:|--:|")
         for labels in PRESENT:

@@ -1,9 +1,9 @@
-"""Whether the gateway's memory stays where it is: real requests of every kind, and its resident memory on the way.
+"""Whether the gateway's memory stays flat: sends real requests of every kind and records its resident memory.
 
     python benchmarks/memory.py [--requests 50000] [--every 2500] [--workers 1]
 
-Of the requests about two thirds are good: photos in seven formats and several sizes, to all four endpoints. The rest is
-what clients get wrong: broken and empty photos, unknown labels and addresses, malformed forms, uploads given up half
+About two thirds of the requests are good: photos in seven formats and several sizes, to all four endpoints. The rest
+are clients' mistakes: broken and empty photos, unknown labels and addresses, malformed forms, uploads given up half
 way. Prints a Markdown table.
 """
 
@@ -26,11 +26,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 SIDES = (96, 200, 640)
 CONNECTIONS = 8
 
-Request = tuple[str, dict[str, object]]  # address, and what httpx is to send
+Request = tuple[str, dict[str, object]]  # address, and httpx's arguments
 
 
 def photos() -> list[bytes]:
-    """Every asset in one format and size or another, and each of both at least once."""
+    """Returns every asset in some format and size; each format and each size occurs at least once."""
     made = []
     sources = sorted((ROOT / "tests/assets/photos").glob("*.jpg"))
     for number, (kind, side) in enumerate((kind, side) for kind in FORMATS for side in SIDES):
@@ -42,7 +42,7 @@ def photos() -> list[bytes]:
 
 
 def requests(count: int, seed: int = 0) -> Iterator[Request]:
-    """So many, in an order that is the same each time."""
+    """Returns this many requests, always in the same order."""
     chance, good = random.Random(seed), photos()
     kinds = {
         "tag": 50,
@@ -84,7 +84,7 @@ def request_of(kind: str, chance: random.Random, good: list[bytes]) -> Request:
 
 
 async def ask(client: httpx.AsyncClient, address: str, what: dict[str, object]) -> str:
-    """The status of the answer; where the upload is given up, there is none."""
+    """Returns the status of the answer, or says that the upload was given up."""
     if address != "gone":
         return str((await client.post(address, **what)).status_code)  # type: ignore[arg-type]
     url = client.base_url
@@ -98,7 +98,7 @@ async def ask(client: httpx.AsyncClient, address: str, what: dict[str, object]) 
 
 
 def resident(pids: list[int]) -> float:
-    """MiB of memory that these processes hold for themselves; what is mapped from files is not in it."""
+    """Returns the MiB that these processes hold privately, without mapped files."""
     lines = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--workers", str(arguments.workers)]
-    # What the log says of 50,000 requests is not worth a pipe that might fill up.
+    # The log of 50,000 requests could fill a pipe.
     gateway = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
     try:
         assert gateway.stdout is not None

@@ -1,9 +1,10 @@
-"""Do label-level embeddings find photos whose *sea* looks like this one's? Asked of a running gateway.
+"""Whether label-level embeddings find photos whose *sea* looks like this one's, measured on a running gateway.
 
     python benchmarks/neighbours.py DATA [--url http://127.0.0.1:8000] [--split val]
 
-DATA holds labels.csv (image, one 0/1 column a label, split) and images/, which the model must not have been trained
-on. Every photo that has a label asks for the ten nearest others by that label's embedding. Prints a Markdown table.
+DATA holds labels.csv (image, one 0/1 column per label, split) and images/; the model must not have been trained on
+them. For every photo with a label, looks up the ten nearest others by that label's embedding. Prints a Markdown
+table.
 """
 
 import argparse
@@ -19,7 +20,7 @@ FEWEST = 15  # photos with both labels, below which a share says little
 
 
 def embeddings(url: str, photos: list[Path]) -> tuple[list[str], NDArray[np.float32]]:
-    """The labels, and float32 [n, l, p]."""
+    """Returns the labels and the photos' embeddings, float32 [n, l, p]."""
     vectors = []
     with httpx.Client(base_url=url, timeout=60, headers={"Accept": "application/octet-stream"}) as client:
         for photo in photos:
@@ -30,7 +31,7 @@ def embeddings(url: str, photos: list[Path]) -> tuple[list[str], NDArray[np.floa
 
 
 def nearest(vectors: NDArray[np.float32], photo: int) -> NDArray[np.intp]:
-    """The photos nearest to `photo` by one label's vectors [n, p], itself left out."""
+    """Returns the photos nearest to `photo` by one label's vectors [n, p], without itself."""
     similarity = vectors @ vectors[photo]
     similarity[photo] = -2
     return np.argsort(-similarity)[:NEIGHBOURS]
@@ -47,13 +48,14 @@ def main() -> None:
     labels, vectors = embeddings(arguments.url, [arguments.data / "images" / row["image"] for row in rows])
     has = np.array([[row[label] == "1" for label in labels] for row in rows])
     print(f"{len(rows)} photos, split {arguments.split}; the {NEIGHBOURS} nearest by the label's own embedding.\n")
-    print("| the photo asked with | nearest that have that too | all photos |\n|---|---|---|")
+    print("| label of the query photo | share among the nearest | share among all photos |\n|---|---|---|")
     for index, label in enumerate(labels):
         found = {photo: nearest(vectors[:, index], photo) for photo in np.flatnonzero(has[:, index])}
         share = np.mean([has[near, index].mean() for near in found.values()])
         print(f"| {label} | {share:.2f} | {has[:, index].mean():.2f} |")
     print(
-        "\n| the photo asked with | nearest with the first: have the second too | all with the first |\n|---|---|---|"
+        "\n| labels of the query photo | nearest with the first label that also have the second "
+        "| all with the first label that also have the second |\n|---|---|---|"
     )
     for index, label in enumerate(labels):
         for other in np.flatnonzero(np.arange(len(labels)) != index):

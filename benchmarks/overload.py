@@ -1,9 +1,9 @@
-"""What the gateway does under more load than it can take: who is answered, how late, and whether anything is lost.
+"""What the gateway does under more load than it can take: how many it answers, how late, and whether any are lost.
 
     python benchmarks/overload.py [--seconds 10] [--loads 0.5 1 2 4] [PHOTO ...]
 
-The load comes at its own pace (Poisson), whatever the answers do, as it does from the world: from another core than the
-gateway's. First the capacity is measured, with a few clients that wait for each answer. Prints a Markdown table.
+The load comes from another core at its own pace (Poisson), whatever the answers do, as in the real world. The
+capacity is measured first, with a few clients that wait for each answer. Prints a Markdown table.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from gateway import CLIENT_CORE, ROOT, load, start_gateway
 
 @dataclass
 class Outcome:
-    """Of one load: sent requests, answers by status (0: no answer), seconds of the 200s, answers to another's id."""
+    """For one load: sent requests, answers by status (0: no answer), seconds of the 200s, answers with another's id."""
 
     sent: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -33,7 +33,7 @@ class Outcome:
 
 
 async def open_loop(url: str, photos: list[bytes], rate: float, seconds: float) -> Outcome:
-    """`rate` requests a second on average, each sent when its time has come."""
+    """Sends `rate` requests per second on average, each at its own time."""
     outcome, tasks, pace = Outcome(), set(), random.Random(0)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
 
@@ -94,7 +94,9 @@ HEADINGS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", nargs="*", type=Path, default=sorted((ROOT / "tests/assets/photos").glob("*.jpg")))
-    parser.add_argument("--loads", nargs="+", type=float, default=[0.5, 1, 2, 4], help="in capacities")
+    parser.add_argument(
+        "--loads", nargs="+", type=float, default=[0.5, 1, 2, 4], help="loads as multiples of the capacity"
+    )
     parser.add_argument("--seconds", type=float, default=10)
     arguments = parser.parse_args()
     photos = [photo.read_bytes() for photo in arguments.photos]

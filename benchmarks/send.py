@@ -1,9 +1,9 @@
-"""How photos best reach Triton: decoded here and sent as pixels, or as files for it to decode; in shared memory or not.
+"""How photos best reach Triton: as pixels decoded here, in shared memory or not, or as files that it decodes.
 
     python benchmarks/send.py [--rounds 5] [--seconds 8] [PHOTO ...]
 
-Everything runs on this machine, so client and Triton share its cores; CPU time per photo, of both together, says what
-is left where they do not. The ways take turns, a round each. Prints a Markdown table. Linux only.
+Everything runs on this machine, so client and Triton share its cores. The CPU time per photo, for each and for both,
+tells what to expect on separate machines. The ways take turns in each round. Prints a Markdown table. Linux only.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Row = dict[str, float]
 
 @contextmanager
 def triton(folder: Path) -> Iterator[int]:
-    """A Triton that allows shared memory, which the one of `labelwise serve` does not; yields its process id."""
+    """Runs a Triton that allows shared memory, unlike that of `labelwise serve`. Yields its process id."""
     install = find_triton()
     (folder / "backends").mkdir()
     command = [
@@ -81,7 +81,7 @@ def ready(client: grpcclient.InferenceServerClient) -> bool:
 
 
 def cpu_of_group(leader: int) -> float:
-    """CPU seconds of a process and all it started, Triton's Python processes included."""
+    """Returns the CPU seconds of a process and of all that it started, including Triton's Python processes."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -94,7 +94,7 @@ def cpu_of_group(leader: int) -> float:
 
 
 def tag(way: str, photos: list[Path], seconds: float, server: int) -> Row:
-    """Images per second, and CPU milliseconds per image here and there."""
+    """Returns images per second, and CPU milliseconds per image in the client and in Triton."""
     with Tagger(f"grpc://127.0.0.1:{GRPC_PORT}", "scenes", batch=BATCH, **WAYS[way]) as tagger:
         tagger.tag(photos)
         here, there, started = time.process_time(), cpu_of_group(server), time.perf_counter()
@@ -128,7 +128,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, triton(Path(folder)) as server:
         sent = in_turns(arguments.rounds, lambda way: tag(way, arguments.photos, arguments.seconds, server))
-    print("| sent | images/s: median (min to max) | CPU ms a photo: client | Triton | both |\n|---|---|---|---|---|")
+    print("| sent | images/s: median (min to max) | CPU ms per photo: client | Triton | both |\n|---|---|---|---|---|")
     for way, rows in sent.items():
         rates, client, server_cpu = [row["rate"] for row in rows], median(rows, "client"), median(rows, "triton")
         print(

@@ -1,10 +1,10 @@
-"""What bulk tagging costs: `labelwise tag` against a bare loop of decode + session.run on the same cores.
+"""What bulk tagging costs: `labelwise tag` compared with a bare loop of decode + session.run on the same cores.
 
     python benchmarks/tag.py [--count 2000] [--rounds 3] [--memory 1000 20000] [--no-triton] [--photos FOLDER]
 
-The photos are hard links to those of a folder, in a folder of their own. Ways take turns in each round, and each round
-gives ratios, so that a machine whose speed drifts favours none. Prints Markdown tables: images a second as one sees it,
-and the processor time of all processes for an image, which a busy machine does not change much.
+The photos are hard links to those of a folder, in a separate folder. The ways take turns in each round, and each
+round gives ratios, so a drift in the machine's speed favours none. Prints Markdown tables: images per second of real
+time, and the processor time of all processes per image, which changes little on a busy machine.
 """
 
 import argparse
@@ -40,7 +40,7 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def link_photos(photos: list[Path], count: int, folder: Path) -> Path:
-    """`count` files that are those photos, a thousand in each folder."""
+    """Makes `count` files of those photos, a thousand per folder."""
     for index, photo in enumerate(islice(cycle(photos), count)):
         link = folder / f"{index // 1000:03d}" / f"{index:06d}{photo.suffix}"
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def link_photos(photos: list[Path], count: int, folder: Path) -> Path:
 
 
 def bare_loop(folder: Path) -> None:
-    """The least that has to be done, one photo at a time on each core."""
+    """Runs the bare loop, one photo at a time on each core."""
     (versions,) = Repository.open(REPOSITORY).taggers.values()
     tagger = versions[max(versions)]
     image, name = tagger.spec.image, tagger.spec.input.name
@@ -69,7 +69,7 @@ def bare_loop(folder: Path) -> None:
 
 
 def one_at_a_time(folder: Path, server: str) -> None:
-    """A photo a request, and the next one only when that is answered."""
+    """Sends one photo per request, and the next one only after the answer."""
     with Tagger(server, model="scenes") as tagger:
         for photo in folder.rglob("*.*"):
             tagger.tag([photo])
@@ -82,7 +82,7 @@ def bulk(folder: Path, **options: object) -> None:
 
 @contextlib.contextmanager
 def triton() -> Iterator[str]:
-    """The gRPC address of a Triton on the bundled repository."""
+    """Runs a Triton on the bundled repository. Yields its gRPC address."""
     ports = []
     for _ in range(2):
         with socket.socket() as listener:
@@ -102,7 +102,7 @@ def triton() -> Iterator[str]:
 
 
 def cpu_of(root: int) -> float:
-    """Seconds of processor time of a process and all below it."""
+    """Returns the processor time, in seconds, of a process and all below it."""
     children: dict[int, list[int]] = {}
     used: dict[int, float] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -120,7 +120,7 @@ def cpu_of(root: int) -> float:
 
 
 def measure(work: Callable[[], None], count: int) -> tuple[float, float]:
-    """Images a second, and milliseconds of processor time for an image, that of servers below this process included."""
+    """Returns images per second, and milliseconds of processor time per image, including servers below this process."""
     before, started = cpu_of(os.getpid()), time.perf_counter()
     work()
     seconds = time.perf_counter() - started
@@ -128,7 +128,7 @@ def measure(work: Callable[[], None], count: int) -> tuple[float, float]:
 
 
 def ways(folder: Path, server: str | None) -> dict[str, Callable[[], None]]:
-    """Name -> what tags all of `folder` that way; the first is what others are compared with."""
+    """Returns name -> a function that tags all of `folder` in that way. The others are compared with the first."""
     found = {
         "bare loop": functools.partial(bare_loop, folder),
         "embedded engine": functools.partial(bulk, folder),
@@ -146,13 +146,13 @@ def ways(folder: Path, server: str | None) -> dict[str, Callable[[], None]]:
 
 
 def compare(found: dict[str, Callable[[], None]], count: int, rounds: int) -> None:
-    """Print a line for each way."""
+    """Prints one line per way."""
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
     for round_ in range(rounds):
         for name, work in found.items():
             measured[name].append(measure(work, count))
             print(f"round {round_ + 1}: {name}: {measured[name][-1]}", file=sys.stderr)
-    print("| way | images/s | as a share of the bare loop: median (min to max) | CPU ms an image |\n|---|---|---|---|")
+    print("| way | images/s | as a share of the bare loop: median (min to max) | CPU ms per image |\n|---|---|---|---|")
     bare = [rate for rate, _ in next(iter(measured.values()))]
     for name, results in measured.items():
         shares = [rate / base for (rate, _), base in zip(results, bare, strict=True)]
@@ -162,7 +162,7 @@ def compare(found: dict[str, Callable[[], None]], count: int, rounds: int) -> No
 
 
 def memory(photos: list[Path], counts: list[int]) -> None:
-    """Print the most memory that the whole command held, for each number of files."""
+    """Prints the peak memory of the whole command for each number of files."""
     print("\n| files | peak memory of `labelwise tag`, MiB | seconds |\n|---|---|---|")
     for count in counts:
         with tempfile.TemporaryDirectory() as scratch:
@@ -179,7 +179,7 @@ def memory(photos: list[Path], counts: list[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, default=ROOT / "tests/assets/photos", help="folder of JPEGs")
-    parser.add_argument("--count", type=int, default=2000, help="files of each run")
+    parser.add_argument("--count", type=int, default=2000, help="files per run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", type=int, nargs="*", default=[1000, 20_000], help="numbers of files")
     parser.add_argument("--no-triton", dest="triton", action="store_false")
