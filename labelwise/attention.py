@@ -1,7 +1,7 @@
 """Where in a photo a label was seen: the model's attention grid, brought back into the photo's own pixels.
 
-The grid lies over what the model saw: the photo upright, and squashed or cropped to the model's size. Gateway and
-clients undo that here, with NumPy and Pillow alone.
+The grid covers what the model saw: the upright photo, squashed or cropped to the model's size. Gateway and clients undo
+that here, with NumPy and Pillow alone.
 """
 
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelwise.image import centre_box
+from labelwise.spec import ImageSpec
 
 Maps = NDArray[np.float32]  # [l, rows, columns]
-Box = tuple[float, float, float, float]
 
-CLEARLY = 3.0  # times its share, from which a place may count as looked at
-# EXIF orientation -> how upright becomes stored: swap the axes, then mirror left and right, then top and bottom.
+CLEARLY = 3.0  # a place with this many times its share of the attention counts as looked at
+# EXIF orientation -> from upright to stored: whether to swap the axes, then mirror left-right, then top-bottom.
 _STORED: dict[int, tuple[bool, bool, bool]] = {
     1: (False, False, False),
     2: (False, True, False),
@@ -33,28 +33,29 @@ _STORED: dict[int, tuple[bool, bool, bool]] = {
 class Located:
     """Attention in a photo of `size` (width, height).
 
-    `maps` are float32 [l, rows, columns], rows from top to bottom, each map with the sum 1. `box` (left, top, right,
-    bottom), in pixels, is the part of the photo that the grid covers.
+    `maps` are float32 [l, rows, columns], rows from top to bottom; each map sums to 1. `box` is the part of the photo
+    that the grid covers: left, top, right, bottom, in pixels.
     """
 
     maps: Maps
     size: tuple[int, int]
-    box: Box
+    box: tuple[float, float, float, float]
 
 
-def locate(attention: Maps, size: tuple[int, int], resize: str, ratio: float) -> Located:
-    """`attention` [l, rows, columns] of one photo, whose upright `size` is (width, height), in its upright pixels.
+def locate(attention: Maps, size: tuple[int, int], image: ImageSpec) -> Located:
+    """Brings `attention` [l, rows, columns] into the upright pixels of its photo.
 
-    `resize` is the model's rule, `squash` or `crop`; `ratio` its width/height.
+    `size` is the upright photo's (width, height); `image` says how the photo was resized for the model.
     """
-    box = centre_box(size, ratio) if resize == "crop" else (0.0, 0.0, float(size[0]), float(size[1]))
+    is_whole = image.resize == "squash"
+    box = (0.0, 0.0, float(size[0]), float(size[1])) if is_whole else centre_box(size, image.width / image.height)
     sums = attention.sum((1, 2), keepdims=True, dtype=np.float64)
     maps = attention / np.where(sums > 0, sums, 1)
     return Located(maps.astype(np.float32), size, box)
 
 
 def as_stored(upright: Located, orientation: int) -> Located:
-    """The same in the pixels that the file stores, for a photo that EXIF `orientation` (1 to 8) made upright."""
+    """Brings `upright` into the pixels that the file stores; EXIF `orientation` (1 to 8) made the photo upright."""
     swap, mirror, flip = _STORED[orientation]
     maps, (width, height), (left, top, right, bottom) = upright.maps, upright.size, upright.box
     if swap:
@@ -68,12 +69,11 @@ def as_stored(upright: Located, orientation: int) -> Located:
 
 
 def spread(located: Located, size: tuple[int, int]) -> Maps:
-    """How clearly each place was looked at, over the whole photo at `size` (width, height), smooth: float32
-    [l, height, width], 0 to 1.
+    """How clearly the model looked at each place of the photo, scaled to `size` (width, height) and smoothed.
 
-    0 is no more than the place's share if all were looked at alike, and 1 the most of that map: by the logarithm of the
-    times more, or a single cell that much attention rests on, as transformers often have one, would hide all others.
-    A map without CLEARLY times its share anywhere stays faint.
+    Returns float32 [l, height, width]. A place has 0 if its attention is at most an equal share, and 1 if it is the
+    most of its map. Between them counts the logarithm: transformers often rest much attention on a single cell, which
+    would otherwise hide all others. A map that reaches CLEARLY times the share nowhere stays faint.
     """
     scale = (size[0] / located.size[0], size[1] / located.size[1]) * 2
     left, top, right, bottom = (round(side * factor) for side, factor in zip(located.box, scale, strict=True))

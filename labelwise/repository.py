@@ -3,10 +3,10 @@
     scenes/          ensemble, encoded bytes -> outputs   config.pbtxt labels.txt tagger.json 1/tagger.json
     scenes_decode/   bytes -> uint8 pixels                config.pbtxt 1/model.py 1/labelwise_image/
     scenes_model/    uint8 pixels -> outputs              config.pbtxt labels.txt tagger.json 1/model.onnx
-                     configs/NAME.pbtxt for `tritonserver --model-config-name=NAME`; 1/model.*.plan where built
+                     configs/NAME.pbtxt for `tritonserver --model-config-name=NAME`; 1/model.*.plan if built
 
-A version exists as long as the ensemble's numbered folder does: export renames that one into place last, and takes it
-away first. The numbered folder's tagger.json belongs to that version, the one above it is a copy of the newest.
+A version exists as long as the ensemble's numbered folder: export moves that folder in last and takes it out first. The
+tagger.json in the numbered folder belongs to that version; the one above it is a copy of the newest version's.
 """
 
 import re
@@ -21,15 +21,16 @@ from labelwise.spec import SPEC_FILE, TaggerSpec
 
 WEIGHTS_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"
-CONTRACT_PARAMETER = "tagger"  # of the ensemble's config.pbtxt: tagger.json, for clients that see Triton alone
+CONTRACT_PARAMETER = "tagger"  # in the ensemble's config.pbtxt: holds tagger.json, for clients that see only Triton
 
 _VERSION = re.compile("[1-9][0-9]{0,14}")  # up to LAST_VERSION, as Triton writes numbers
 
-# Of a model without versions. A listing that is taken while one version moves in and the last one out may show neither.
+# How often a model without versions is listed: a listing may miss both the version that moves in and the one that
+# moves out.
 _LISTINGS = 5
 
 VersionKey = tuple[str, int]  # a tagger's name and a version of it
-VersionMark = tuple[object, ...]  # differs when a version was published anew, or has become whole
+VersionMark = tuple[object, ...]  # changes when a version is published again or becomes whole
 
 
 class ModelNames(NamedTuple):
@@ -91,7 +92,7 @@ class Repository:
 
 
 def version_folders(model: Path) -> dict[int, Path]:
-    """The numbered folders of a model, by number, ascending. What is written otherwise, as 01, is no version."""
+    """The numbered folders of a model, ascending. A folder such as 01 is not a version."""
     if not model.is_dir():
         return {}
     for _ in range(_LISTINGS):
@@ -105,7 +106,7 @@ def _is_version(folder: Path) -> bool:
 
 
 def tagger_names(repository: Path) -> list[str]:
-    """The taggers that have a tagger.json anywhere; one beside the inner model alone has lost its ensemble."""
+    """The taggers that have a tagger.json beside the ensemble or the inner model, even if the ensemble is lost."""
     return sorted({tagger_of(file.parent.name) for file in repository.glob(f"[!.]*/{SPEC_FILE}")})
 
 
@@ -114,8 +115,8 @@ def weights_file(repository: Path, tagger: str, version: int) -> Path:
 
 
 def version_marks(path: Path) -> dict[VersionKey, VersionMark]:
-    """The versions under `path`, none of them read. OSError where the folder itself cannot be."""
-    next(path.iterdir(), None)  # `glob` finds nothing in a folder that is not there
+    """The versions under `path`, without reading them. Raises OSError if the folder cannot be read."""
+    next(path.iterdir(), None)  # raises for a missing folder, in which `glob` just finds nothing
     return {
         (name, number): _mark(path, name, number)
         for name in tagger_names(path)
@@ -124,7 +125,10 @@ def version_marks(path: Path) -> dict[VersionKey, VersionMark]:
 
 
 def read_version(path: Path, name: str, number: int) -> TaggerVersion | None:
-    """One version, verified; None if it is taken out meanwhile. RepositoryError, SpecError or OSError as `open`."""
+    """One version, verified; None if it is taken out meanwhile.
+
+    Raises RepositoryError, SpecError or OSError if it is broken.
+    """
     return _read_unless_gone(path, name, number)
 
 
@@ -138,12 +142,12 @@ def _mark(path: Path, name: str, number: int) -> VersionMark:
 
 
 def _read_taggers(path: Path, broken: dict[VersionKey, str] | None) -> dict[str, dict[int, TaggerVersion]]:
-    """With `broken`, versions that are not whole are added there, as long as one is whole."""
+    """Adds versions that are not whole to `broken`, if that is given and at least one version is whole."""
     if not path.is_dir():
         raise RepositoryError(f"There is no model repository at {path}; export a model there with `labelwise export`.")
     found = tagger_names(path)
-    # What has no ensemble version is being published or was left by a killed export, and harms nobody; but a
-    # repository with nothing else is a broken one, and says so.
+    # A tagger without an ensemble version is being published, or a killed export left it. It does no harm, but a
+    # repository with nothing else is broken.
     names = [name for name in found if version_folders(path / name)] or found
     if not names:
         raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")

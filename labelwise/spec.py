@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
 
 SPEC_FILE = "tagger.json"
-LAST_VERSION = 10**15 - 1  # within what JSON and Triton's int64 keep exactly
+LAST_VERSION = 10**15 - 1  # JSON and Triton's int64 keep it exactly
 LABELS_FILE = "labels.txt"
 
 _LARGEST_FILE = 64 * 2**20  # bytes of a tagger.json
 
-# What may stand in a URL, a folder name and a Triton configuration alike; no dots, so no path tricks.
+# Fits a URL, a folder name and a Triton configuration; without dots, so that it cannot leave its folder.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -35,7 +35,7 @@ class _Frozen(BaseModel):
 
 
 class ImageSpec(_Frozen):
-    """How a photo becomes the model's input; `mean` and `std` are on the 0..1 scale and live inside the graph."""
+    """How a photo becomes the model's input. `mean` and `std` are for values from 0 to 1; the graph applies them."""
 
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
@@ -95,9 +95,9 @@ class TrainedSpec(_Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> "Self":
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels: each label may stand only once")
+            raise ValueError("labels: each label must be unique")
         if any(not label.isprintable() or label != label.strip() for label in self.labels):
-            raise ValueError("labels: printable text without surrounding spaces is needed")
+            raise ValueError("labels: each must be printable text without surrounding spaces")
         if len(self.thresholds) != len(self.labels):
             raise ValueError(f"thresholds: {len(self.labels)} needed, one per label, not {len(self.thresholds)}")
         if self.input.shape != (self.image.height, self.image.width, 3):
@@ -157,7 +157,7 @@ class _Published(_Frozen):
 
 
 class TaggerSpec(TrainedSpec, _Published):
-    """All that a consumer may know about a tagger; nothing else in the code knows a size, a label or a tensor name."""
+    """The contract of a published tagger. Nothing else in the code knows a size, a label or a tensor name."""
 
     def __hash__(self) -> int:  # a version never changes, so its name, number and weights tell it from others
         return hash((self.name, self.version, self.weights_sha256))

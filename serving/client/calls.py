@@ -1,4 +1,4 @@
-"""What a call is about: which labels, from which score on each is a tag, and how a row of outputs becomes a result."""
+"""The calls of the client: the outputs that each needs, and how the outputs of one photo become its result."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -16,24 +16,24 @@ from serving.errors import ClientError, OutputNotOffered, PhotoError
 
 Coordinates = Literal["upright", "stored"]
 
-# Output name -> that of one photo; if attention was asked for also SEEN_PHOTO, and NOTES if the decoder's are known.
+# Output name -> one photo's output. SEEN_PHOTO comes with attention, NOTES if the decoder's notes are known.
 PhotoOutputs = dict[str, NDArray[Any]]
 SEEN_PHOTO = "photo"  # [3]: the upright photo's width and height, and its EXIF orientation
-NOTES = "notes"  # []: one text, a line for each sentence
+NOTES = "notes"  # []: one text, a line per sentence
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Call(Generic[R]):
-    """One method of the client: the model's outputs that it needs, and its result for one photo's id and row."""
+    """A method of the client: the outputs that it needs, and its result from a photo's id and outputs."""
 
     outputs: tuple[str, ...]
     result: Callable[[str | int, PhotoOutputs | PhotoError], R]
 
 
 def noted(notes: Iterable[str]) -> NDArray[Any]:
-    """The decoder's notes about one photo, as a row of outputs has them."""
+    """The decoder's notes about one photo as one of its outputs."""
     return np.array("\n".join(notes))
 
 
@@ -48,14 +48,14 @@ def tagging(
     threshold: Threshold = None,
     top_k: int | None = None,
 ) -> Call[TagResult]:
-    """ClientError for what the model does not have."""
+    """Raises ClientError for labels that the model does not have, and for numbers out of range."""
     return Call(("scores",), functools.partial(_tag_result, _choose(spec, labels, exclude, threshold, top_k)))
 
 
 def embedding(
     spec: TaggerSpec, labels: Sequence[str] | None = None, exclude: Sequence[str] | None = None
 ) -> Call[EmbedResult]:
-    """OutputNotOffered where the model has no embeddings."""
+    """Raises OutputNotOffered if the model has no embeddings, ClientError as `tagging`."""
     _require(spec, "embeddings")
     return Call(("embeddings",), functools.partial(_embed_result, _choose(spec, labels, exclude)))
 
@@ -68,10 +68,10 @@ def explaining(
     top_k: int | None = None,
     coordinates: Coordinates = "upright",
 ) -> Call[ExplainResult]:
-    """OutputNotOffered where the model has no attention."""
+    """Raises OutputNotOffered if the model has no attention, ClientError as `tagging`."""
     _require(spec, "attention")
     if coordinates not in ("upright", "stored"):
-        raise ClientError(f"coordinates are 'upright' or 'stored', not {coordinates!r}.")
+        raise ClientError(f"coordinates must be 'upright' or 'stored', not {coordinates!r}.")
     choice = _choose(spec, labels, exclude, threshold, top_k)
     return Call(("scores", "attention"), functools.partial(_explain_result, choice, coordinates))
 
@@ -96,7 +96,7 @@ def _listed(labels: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     listed = tuple(labels)  # it may be a generator
     if isinstance(labels, str) or not all(isinstance(label, str) for label in listed):
-        raise ClientError("labels and exclude are lists of labels.")
+        raise ClientError("labels and exclude must be lists of labels.")
     return listed
 
 
@@ -123,8 +123,7 @@ def _explain_result(
         return ExplainResult(photo, spec.name, spec.version, error=outputs)
     places, tags = choice.explained(outputs["scores"])
     width, height, orientation = map(int, outputs[SEEN_PHOTO])
-    image = spec.image
-    seen = locate(outputs["attention"][places], (width, height), image.resize, image.width / image.height)
+    seen = locate(outputs["attention"][places], (width, height), spec.image)
     if coordinates == "stored":
         seen = as_stored(seen, orientation)
     labels = tuple(SeenLabel(**vars(tag), attention=grid) for tag, grid in zip(tags, seen.maps, strict=True))

@@ -1,4 +1,4 @@
-"""What the client answers: one frozen result for each photo, with an error in place of what could not be had."""
+"""The client's results: one for each photo, with an error if the photo has none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from serving.errors import PhotoError
 
 @dataclass(frozen=True)
 class CallResult:
-    """`id` is the path as it was given, or else the photo's place in the input, from 0.
+    """`id` is the path as it was given; a photo without a path has its place in the input, from 0.
 
-    `notes` say what had to be assumed to show the photo, such as that its colour profile is broken. A Triton that
-    decodes the photos itself does not tell.
+    `notes` say what had to be assumed to show the photo, such as that its colour profile is broken. There are none from
+    a Triton that decodes the photos itself.
     """
 
     id: str | int
@@ -35,7 +35,7 @@ class TagResult(CallResult):
 
 @dataclass(frozen=True, eq=False)
 class EmbedResult(CallResult):
-    """`embeddings` float32 [l, p], each row of length 1, for `labels`; none where there is an error."""
+    """`embeddings` are float32 [l, p], one row of length 1 per label in `labels`; None if there is an error."""
 
     labels: tuple[str, ...] = ()
     embeddings: NDArray[np.float32] | None = None
@@ -52,9 +52,9 @@ class SeenLabel(Tag):
 class ExplainResult(CallResult):
     """Where each label was seen, highest score first.
 
-    `size` is the photo's (width, height), `box` the part of it that the grid covers (left, top, right, bottom), in
-    pixels: upright, as a viewer shows the photo, unless `stored` ones were asked for. `orientation` is the file's EXIF
-    orientation, 1 to 8, which upright pixels have applied.
+    `size` is the photo's (width, height), `box` the part of it that the grid covers (left, top, right, bottom). Both
+    are in upright pixels, as a viewer shows the photo, unless `stored` ones were asked for. `orientation` is the file's
+    EXIF orientation, 1 to 8, which upright pixels have applied.
     """
 
     labels: tuple[SeenLabel, ...] = ()

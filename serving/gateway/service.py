@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 import numpy as np
 from fastapi import Request
 
+from labelwise.attention import locate
 from labelwise.image import ImageError, Photo
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice
 from serving.arrays import Outputs, Pixels
 from serving.engines.base import Engine
 from serving.gateway.answers.embedding import Embeddings
-from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, located, make_explanation
+from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, make_explanation
 from serving.gateway.answers.overlay import MOST_SIDE, draw_overlay
 from serving.gateway.answers.tagging import (
     BatchAnswer,
@@ -105,7 +106,7 @@ class TaggingService:
         choice = self._choose(query, "attention")
         async with self._one(request, choice.spec, "scores", "attention") as run:
             places, tags = choice.explained(run.outputs["scores"][0])
-            seen = located(choice.spec, run.outputs["attention"][0], run.photo, places)
+            seen = locate(run.outputs["attention"][0][places], run.photo.size, choice.spec.image)
             # Decoded anew: what was decoded for the model is too small to look at.
             return await self._decoders.small(
                 run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, seen, tags)

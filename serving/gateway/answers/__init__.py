@@ -1,1 +1,1 @@
-"""What a model gave, in a client's terms: tags, places in the photo, embeddings. Plain data in, plain data out."""
+"""The answers to clients, made of a model's outputs: tags, places in the photo, embeddings. Pure functions."""

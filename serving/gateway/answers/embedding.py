@@ -1,4 +1,4 @@
-"""A photo's label-level embeddings, as JSON and as bare numbers; plain data in, plain data out."""
+"""The answers of /v1/embed: a photo's label-level embeddings as JSON or as bytes."""
 
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
@@ -50,7 +50,7 @@ def make_embed_answer(choice: Choice, embeddings: Embeddings, notes: Sequence[st
 
 
 def embedding_bytes(choice: Choice, embeddings: Embeddings, notes: Sequence[str]) -> tuple[bytes, dict[str, str]]:
-    """The same as little-endian float32 [chosen labels, p], and the headers that describe it."""
+    """The embeddings of the chosen labels as little-endian float32 [chosen labels, p], and headers about them."""
     spec = choice.spec
     headers = {
         LABELS_HEADER: _joined(choice.labels),
@@ -64,10 +64,10 @@ def embedding_bytes(choice: Choice, embeddings: Embeddings, notes: Sequence[str]
 
 
 def _joined(texts: Iterable[str]) -> str:
-    """Percent-encoded, so that a comma separates and a header may hold them."""
+    """`texts` as one header: percent-encoded, separated by commas."""
     return ",".join(quote(text, safe="") for text in texts)
 
 
 def _shortest(vector: NDArray[np.float32]) -> list[float]:
-    """With as many digits as a float32 has, and not the seventeen of a double."""
+    """The numbers with as many digits as a float32 has, instead of the seventeen of a double."""
     return [float(str(value)) for value in vector]

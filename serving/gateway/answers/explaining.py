@@ -1,4 +1,4 @@
-"""From a model's attention to where in the photo each label was seen; plain data in, plain data out."""
+"""The answer of /v1/explain: where in the photo each label was seen, from a model's attention."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from labelwise.attention import Located, Maps, as_stored, locate
+from labelwise.attention import Maps, as_stored, locate
 from labelwise.image import Photo
-from labelwise.spec import TaggerSpec
 from labelwise.tagging import DIGITS, Choice, Tag
 from serving.gateway.answers.tagging import PhotoNotes
 from serving.gateway.requests.query import ThresholdQuery
@@ -56,18 +55,12 @@ class ExplainAnswer(BaseModel):
     request_id: str
 
 
-def located(spec: TaggerSpec, attention: Maps, photo: Photo, places: NDArray[np.intp]) -> Located:
-    """attention [l, rows, columns] -> that of the labels at `places`, in the upright photo's pixels."""
-    image = spec.image
-    return locate(attention[places], photo.size, image.resize, image.width / image.height)
-
-
 def make_explanation(
     choice: Choice, scores: NDArray[np.float32], attention: Maps, photo: Photo, query: ExplainQuery, request_id: str
 ) -> ExplainAnswer:
     """scores [l] and attention [l, rows, columns] of one photo -> the answer to `query`."""
     places, tags = choice.explained(scores)
-    seen = located(choice.spec, attention, photo, places)
+    seen = locate(attention[places], photo.size, choice.spec.image)
     if query.coordinates == "stored":
         seen = as_stored(seen, photo.orientation)
     maps = np.round(seen.maps.astype(np.float64), DIGITS).tolist()

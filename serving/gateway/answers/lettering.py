@@ -1,4 +1,4 @@
-"""Letters for labels in any script: Pillow's own font where it has them, else a font of this system's."""
+"""Letters for labels in any script: Pillow's own font if it has them, otherwise a font of this system."""
 
 import functools
 import unicodedata
@@ -7,16 +7,16 @@ from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# As they are called on Linux, Windows and macOS; the first with all letters of a text writes it.
+# Fonts of Linux, Windows and macOS. The first font that has all letters of a text writes it.
 _SYSTEM_FONTS = (
     *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "unifont.otf"),
     *("arial.ttf", "msyh.ttc", "Arial Unicode.ttf", "Arial Unicode MS.ttf"),
 )
-_NOWHERE = "\U0010fffe"  # no character, so what is drawn for it is what a font draws for letters that it lacks
+_NOWHERE = "\U0010fffe"  # not a character: fonts draw it like any letter that they lack
 
 
 def lettered(text: str, size: int) -> tuple[str, Font]:
-    """`text` with a font of `size` pixels that has its letters. Where none has, accents are left out of it."""
+    """`text` and a font of `size` pixels that has its letters. If no font has them, the accents are left out."""
     for name in (None, *_SYSTEM_FONTS):
         font = _font(name, size)
         if font is not None and all(_has(font, letter) for letter in text):
@@ -39,6 +39,6 @@ def _has(font: Font, letter: str) -> bool:
 
 
 def _plain(letter: str) -> str:
-    """é -> e, ß -> ss; what has no such form, as it is."""
+    """é -> e, ß -> ss; a letter without such a form stays."""
     decomposed = unicodedata.normalize("NFKD", letter.casefold() if letter == "ß" else letter)
     return "".join(part for part in decomposed if not unicodedata.combining(part))

@@ -1,4 +1,4 @@
-"""A photo with the places laid over it where its labels were seen: one colour a label, and a legend below."""
+"""The picture of /v1/explain: the photo, a colour per label over the places where it was seen, and a legend below."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,14 @@ _LEAST_WIDTH = 360  # below it the legend has no room; small photos are enlarged
 Colour = tuple[int, int, int]
 Canvas = NDArray[np.float32]  # [h, w, 3], 0 to 255
 
-# Okabe and Ito's colours, which differ for the colour-blind too, the most different first.
+# Okabe and Ito's colours, which the colour-blind can tell apart too; the most different come first.
 COLOURS: tuple[Colour, ...] = (
     *((230, 90, 0), (86, 180, 233), (240, 228, 66), (0, 180, 125), (220, 120, 180), (40, 110, 220), (255, 165, 0)),
 )
-_STRENGTH = 0.72  # of a colour at the place that was looked at most
+_STRENGTH = 0.72  # opacity of a colour at the place that was looked at most
 _CONTRAST = 6  # between labels that were seen at the same place
-_COLOURLESS = 0.6  # of the photo's own colours so much is taken away, for they are not the legend's
-_OUTLINED = 0.5  # of a map's largest value
+_COLOURLESS = 0.6  # share of the photo's own colours that is taken away, so that the legend's stand out
+_OUTLINED = 0.5  # share of a map's largest value that the outline encloses
 _UNSEEN = 0.4  # brightness of what the model's crop left out
 
 _PAPER, _INK, _FAINT = (24, 24, 27), (244, 244, 245), (161, 161, 170)
@@ -55,8 +55,8 @@ def _muted(photo: Image.Image) -> Canvas:
 
 
 def _painted(pixels: Canvas, maps: NDArray[np.float32]) -> Canvas:
-    """Each map [h, w] in its colour. Where several were looked at, the strongest wins softly: a plain mean of several
-    colours would be grey, and none of the legend's."""
+    """Each map [h, w] in its colour. Where maps overlap, the strongest wins softly: a plain mean of their colours would
+    be a grey that the legend does not have."""
     shares = np.maximum(maps, 1e-3) ** _CONTRAST
     palette = np.array(COLOURS[: len(maps)], np.float32).reshape(-1, 3)
     mixed = np.tensordot(shares / shares.sum(0), palette, (0, 0))
@@ -64,7 +64,7 @@ def _painted(pixels: Canvas, maps: NDArray[np.float32]) -> Canvas:
     pixels = pixels * (1 - cover) + mixed * cover
     for colour, area in reversed(list(zip(COLOURS, maps, strict=False))):  # the best one on top
         line, halo = _outline(area >= _OUTLINED)
-        pixels[halo] *= 0.35  # so that the line is seen on what is as bright as itself
+        pixels[halo] *= 0.35  # so that the line shows on a part as bright as itself
         pixels[line] = colour
     return pixels
 
@@ -81,7 +81,7 @@ def _outline(area: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.boo
 
 
 def _seen(located: Located, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """[h, w]: what lies in the box that the model saw."""
+    """bool [h, w]: whether a pixel lies in the box that the model saw."""
     left, top, right, bottom = located.box
     columns = (np.arange(size[0]) + 0.5) * located.size[0] / size[0]
     rows = (np.arange(size[1]) + 0.5) * located.size[1] / size[1]
@@ -92,7 +92,7 @@ def _seen(located: Located, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _legend(width: int, tags: Sequence[Tag], more: int) -> Image.Image:
-    """A strip with swatch, label and score of each tag, in as many rows as it takes; faint for what is no tag."""
+    """A strip with swatch, label and score of each tag, in as many rows as it takes; faint if the label is no tag."""
     row = _TEXT + _PADDING
     room = width - row - 2 * _PADDING
     texts = [_fitting(*lettered(tag.label, _TEXT), f" {tag.score:.2f}", room) for tag in tags]
@@ -110,7 +110,7 @@ def _legend(width: int, tags: Sequence[Tag], more: int) -> Image.Image:
 
 
 def _flow(widths: Sequence[float], room: int) -> Iterator[tuple[float, int]]:
-    """Left edge and line of each item, one after the other as words in a text."""
+    """Left edge and line of each item; the items follow one another like words in a text."""
     left, line = 0.0, 0
     for width in widths:
         if left and left + width > room:
@@ -120,7 +120,7 @@ def _flow(widths: Sequence[float], room: int) -> Iterator[tuple[float, int]]:
 
 
 def _fitting(label: str, font: Font, score: str, room: float) -> tuple[str, Font]:
-    """Label and score, the label cut off where the strip is too narrow: the score is worth more."""
+    """Label and score. The label is cut off if the strip is too narrow: the score matters more."""
     text = label + score
     while label and font.getlength(text) > room:
         label = label[:-1]

@@ -1,4 +1,4 @@
-"""From a model's scores to the tags a client asked for; plain data in, plain data out."""
+"""The answers of /v1/tag and /v1/tag:batch, from a model's scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class BatchAnswer(BaseModel):
 
 @dataclass(frozen=True)
 class ScoredPhoto:
-    """One photo that was tagged: its scores [l], and the decoder's notes about it."""
+    """One photo's scores [l], and the decoder's notes about it."""
 
     scores: NDArray[np.float32]
     notes: Sequence[str] = ()
@@ -76,7 +76,7 @@ def make_answer(choice: Choice, scored: ScoredPhoto, query: TagQuery, request_id
 def make_batch_answer(
     choice: Choice, ids: Sequence[str], results: Sequence[PhotoResult], query: TagQuery, request_id: str
 ) -> BatchAnswer:
-    """The scores [l] of each photo, or what is wrong with it -> the answer to `query`."""
+    """The scores or the error of each photo -> the answer to `query`."""
     items = [
         BatchItem(id=id, error=_item_error(result))
         if isinstance(result, Exception)

@@ -1,4 +1,4 @@
-"""What a client may ask for in the query string, and what it means for one version of a model."""
+"""The query strings of the API, and what they mean for one version of a model."""
 
 import functools
 import re
@@ -13,7 +13,7 @@ from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice, ChoiceError, UnknownLabels
 from serving.gateway.problems import GatewayError
 
-_REMEMBERED = 32  # choices; most clients ask the same again, and of many labels one takes longer than all else here
+_REMEMBERED = 32  # choices: most clients ask the same again, and a choice among many labels takes long
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 ThresholdText = Annotated[
@@ -80,7 +80,7 @@ def choose(spec: TaggerSpec, query: LabelQuery) -> Choice:
 
 
 def refuse_repeats(request: Request) -> None:
-    """GatewayError for a parameter that is given twice: one of the two would be ignored silently."""
+    """Raises GatewayError for a parameter that is given twice: one of the two would be ignored silently."""
     if not request.scope["query_string"]:
         return
     names = [name for name, _ in request.query_params.multi_items()]
@@ -97,7 +97,7 @@ def _names(spec: TaggerSpec, text: str, field: str) -> list[str]:
 
 
 def _joined(spec: TaggerSpec, pieces: Sequence[str]) -> Iterator[str]:
-    """Names of labels, where commas separate them but may also stand in them; what is no label comes as it is."""
+    """Names of labels. Commas separate them and may also be part of them; an unknown name is yielded as it is."""
     known = set(spec.labels)
     longest = 1 + max(label.count(",") for label in known)
     place = 0
@@ -121,7 +121,7 @@ def _thresholds(text: str) -> float | dict[str, float]:
 
 
 def _pairs(text: str) -> Iterator[tuple[str, float]]:
-    """`a:0.4,b:0.5`; a comma that no number stands before belongs to the label."""
+    """Pairs of `a:0.4,b:0.5`. A comma that does not follow a number belongs to the label."""
     label = ""
     for piece in text.split(","):
         name, _, number = piece.rpartition(":")
@@ -138,7 +138,7 @@ def _pairs(text: str) -> Iterator[tuple[str, float]]:
 
 
 def _number(text: str) -> float | None:
-    """From 0 to 1, in plain digits; not NaN, and nothing else that Python takes for a float."""
+    """A number from 0 to 1 in plain digits; None for anything else, such as NaN, which Python takes for a float."""
     if not _NUMBER.fullmatch(text.strip()):
         return None
     value = float(text)

@@ -124,7 +124,7 @@ def test_weights_in_another_file_come_along_or_are_missed(timm_onnx: Path, spec_
     ("change", "words"),
     [
         ({"labels": ["cat", "dog", "sea"]}, r"labels: it has 3, the graph gives output \['b', 4\]"),
-        ({"labels": ["cat", "dog", "sea", "sea"]}, "labels: each label may stand only once"),
+        ({"labels": ["cat", "dog", "sea", "sea"]}, "labels: each label must be unique"),
         ({"image": {"height": 64, "width": 48}}, "image.height: it says 64, the graph takes 32"),
         ({"logits": False}, "logits: it says false, but output reaches from -"),
         ({"scores": "probabilities"}, "scores: it says 'probabilities', the graph gives output"),

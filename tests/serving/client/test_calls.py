@@ -65,5 +65,5 @@ def test_attention_lies_where_a_cropped_photo_was_seen(spec: TaggerSpec) -> None
     stored = explaining(cropped, labels=["sea"], coordinates="stored").result("it", outputs)
     assert (stored.size, stored.box) == ((200, 100), (50, 0, 150, 100))
     np.testing.assert_array_equal(stored.labels[0].attention, np.rot90(seen.attention))
-    with pytest.raises(ClientError, match="'upright' or 'stored', not 'sideways'"):
+    with pytest.raises(ClientError, match="must be 'upright' or 'stored', not 'sideways'"):
         explaining(spec, coordinates="sideways")  # type: ignore[arg-type]
