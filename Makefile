@@ -1,4 +1,4 @@
-# `make serve` and `make test` each do all the set-up: a virtual environment, and exactly the versions of constraints.txt.
+# `make serve` and `make test` set everything up: a virtual environment with exactly the versions of constraints.txt.
 PYTHON ?= python3
 PORT ?= 8000
 ENGINE ?= embedded
@@ -13,7 +13,7 @@ LOCK_IMAGE := $(BIN)/uv pip compile --universal --generate-hashes --no-annotate 
 serve: $(if $(filter triton,$(ENGINE)),$(VENV)/.triton,$(VENV)/.base)  ## serve the bundled model: PORT=8000 ENGINE=embedded|triton
 	$(BIN)/labelwise serve --engine $(ENGINE) --port $(PORT)
 
-test: $(VENV)/.dev  ## install everything and pass every test, JOBS=2 at a time
+test: $(VENV)/.dev  ## install everything and run all tests, JOBS=2 at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev  ## format, lint, types
@@ -21,7 +21,7 @@ check: $(VENV)/.dev  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lock: $(VENV)/.dev  ## choose new versions for constraints.txt, and write their hashes for the images
+lock: $(VENV)/.dev  ## choose new versions for constraints.txt and write their hashes for the images
 	$(PIP) uv
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate --no-header --extra dev \
 		pyproject.toml --output-file constraints.txt

@@ -2,8 +2,8 @@
 #
 #     docker build -f deploy/gateway.Dockerfile -t labelwise-gateway .
 #
-# On x86-64 it holds onnxruntime-gpu, as pyproject.toml says: that one runs on a CPU as well, and both at once would share
-# one module. CUDA is not in here; a GPU is Triton's (triton.Dockerfile).
+# On x86-64 it has onnxruntime-gpu, as pyproject.toml says: it runs on a CPU, too, and cannot be installed together with
+# onnxruntime. The image has no CUDA: for a GPU, use Triton (triton.Dockerfile).
 #
 # Everything is pinned by its content: the base image by digest, the packages by hash. To renew the digest:
 #     docker buildx imagetools inspect python:3.11-slim-bookworm
@@ -11,11 +11,11 @@ ARG PYTHON=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c20
 FROM ${PYTHON} AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/labelwise
-# The dependencies are a layer of their own, so that a change of our code does not fetch them again.
+# The dependencies are a separate layer, so a change of labelwise's code does not download them again.
 COPY deploy/requirements.txt ./
 RUN pip --python /opt/labelwise/bin/python install --no-cache-dir --only-binary :all: --require-hashes -r requirements.txt
 COPY . .
-# Without isolation, which would build with whatever setuptools is the newest today.
+# Without build isolation, which would use the newest setuptools of the day.
 RUN pip --python /opt/labelwise/bin/python install --no-cache-dir --no-deps --no-build-isolation . \
     && pip --python /opt/labelwise/bin/python uninstall --yes --quiet setuptools
 
@@ -24,8 +24,8 @@ LABEL org.opencontainers.image.title="labelwise gateway" \
     org.opencontainers.image.description="Multi-label image tagging over HTTP" \
     org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.licenses="Apache-2.0"
-# The base image comes without compiled modules, and a read-only one would compile them at each start and each probe.
-# /keys belongs to the user, so that a volume mounted there does too.
+# The base image has no compiled modules; on a read-only file system, each start and each probe would compile them again.
+# /keys belongs to the user, so a volume mounted there does, too.
 RUN pip uninstall --yes --quiet pip setuptools wheel \
     && python -m compileall -q -x lib2to3 /usr/local/lib/python3.11 \
     && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent labelwise \
@@ -42,6 +42,6 @@ USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python", "-c", \
     "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/v2/health/ready'); exit(c.getresponse().status != 200)"]
-# No shell in between: SIGTERM reaches labelwise itself, which answers what it accepted.
+# No shell: SIGTERM reaches labelwise itself, which finishes the requests that it accepted.
 ENTRYPOINT ["labelwise"]
 CMD ["serve"]

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Triton as the gateway wants it (triton_load=true); arguments are added: labelwise-triton --model-config-name=tensorrt
+# Starts Triton for the gateway (triton_load=true). Passes its arguments on: labelwise-triton --model-config-name=tensorrt
 set -eu
 
-# The APIs that nobody here uses get a key that nobody knows. Loading models stays open for the gateway, so let nobody
-# but gateways reach the gRPC port. HTTP is for probes from inside alone, and would take the metrics' address with it.
+# A key that nobody knows locks the APIs that nobody uses. Loading models stays open for the gateway, so let only gateways
+# reach the gRPC port. HTTP is only for probes from inside; the metrics would otherwise take HTTP's address.
 #
-# A version that cannot be loaded must not take the rest with it: Triton starts with what it can load (exit-on-error), and
-# stays ready (strict-readiness), which otherwise one failed load ends for good. Probes ask whether models are ready.
+# A version that cannot be loaded must not stop the others: Triton starts with what it can load (exit-on-error) and stays
+# ready (strict-readiness), which otherwise one failed load ends for good. Probes ask whether models are ready.
 key=$(cat /proc/sys/kernel/random/uuid)
 
 exec tritonserver \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tag photos with NVIDIA Triton's HTTP port, with nothing but curl:
+# Tags photos through NVIDIA Triton's HTTP port with curl alone:
 #   sh tag.sh http://HOST:8000 MODEL PHOTO…
 # Prints Triton's JSON answer for each photo: its three best labels, as "score:index:label".
 set -eu
@@ -7,7 +7,7 @@ set -eu
 url=$1 model=$2
 shift 2
 
-# An element of a BYTES tensor comes after its length, uint32 little-endian.
+# Each element of a BYTES tensor follows its length, a little-endian uint32.
 length_of() {
     size=$(wc -c <"$1")
     printf "$(printf '\\%03o\\%03o\\%03o\\%03o' \
@@ -15,7 +15,7 @@ length_of() {
 }
 
 for photo; do
-    # First the request as JSON, then the photo itself: the header says where the one ends and the other begins.
+    # The body is the request as JSON, then the photo itself; a header gives the length of the JSON.
     bytes=$(($(wc -c <"$photo") + 4))
     request="{\"inputs\": [{\"name\": \"IMAGE\", \"datatype\": \"BYTES\", \"shape\": [1, 1],
         \"parameters\": {\"binary_data_size\": $bytes}}],

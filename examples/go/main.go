@@ -1,8 +1,8 @@
-// Tag photos with NVIDIA Triton from Go, with nothing of labelwise's but the protocol:
+// Tags photos with NVIDIA Triton from Go, without any code of labelwise:
 //
 //	tag HOST:PORT MODEL PHOTO…
 //
-// Prints, for each photo, its three best labels. The ensemble takes the files as they are, and decodes them itself.
+// Prints the three best labels of each photo. The ensemble takes the files as they are and decodes them itself.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 
 const best = 3
 
-// pack lays out a BYTES tensor: each element with its length before it, uint32 little-endian.
+// pack lays out a BYTES tensor: each element follows its length, a little-endian uint32.
 func pack(elements [][]byte) []byte {
 	var raw []byte
 	for _, element := range elements {
@@ -44,7 +44,7 @@ func unpack(raw []byte) []string {
 	return elements
 }
 
-// tag returns the best labels of each photo as score:index:label; at most the model's max_batch_size of photos.
+// tag returns the best labels of each photo as score:index:label. It takes at most max_batch_size photos.
 func tag(client pb.GRPCInferenceServiceClient, model string, photos [][]byte) ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -79,7 +79,7 @@ func main() {
 		}
 		photos = append(photos, photo)
 	}
-	// One connection for all requests; gRPC's own limit of 4 MiB an answer is less than embeddings may take.
+	// One connection for all requests; gRPC's own limit of 4 MiB per answer is too small for embeddings.
 	connection, err := grpc.Dial(os.Args[1], grpc.WithInsecure(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
 	if err != nil {

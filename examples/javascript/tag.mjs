@@ -1,6 +1,6 @@
-// Tag photos with NVIDIA Triton from Node, with nothing of labelwise's:
+// Tags photos with NVIDIA Triton from Node, without any code of labelwise:
 //   npm ci && node tag.mjs HOST:PORT MODEL PHOTO…
-// Prints, for each photo, its three best labels. The ensemble takes the files as they are, and decodes them itself.
+// Prints the three best labels of each photo. The ensemble takes the files as they are and decodes them itself.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
@@ -14,9 +14,9 @@ if (!photos.length) {
 
 const proto = fileURLToPath(new URL("../open_inference.proto", import.meta.url));
 const { inference } = grpc.loadPackageDefinition(protoLoader.loadSync(proto, { keepCase: true, longs: Number }));
-// gRPC's own limit is 4 MiB a message; a batch of photos is more.
+// gRPC's own limit is 4 MiB per message; a batch of photos is larger.
 const options = { "grpc.max_send_message_length": -1, "grpc.max_receive_message_length": -1 };
-// One client for all requests: each is a connection.
+// One client for all requests: each client is a connection.
 const client = new inference.GRPCInferenceService(address, grpc.credentials.createInsecure(), options);
 
 /** Elements of a BYTES tensor: each with its length before it, uint32 little-endian. */
@@ -55,7 +55,7 @@ async function tag(files) {
   });
   const [count, best] = response.outputs[0].shape;
   const texts = unpack(response.raw_output_contents[0]).map((text) => {
-    const [score, , ...label] = text.split(":"); // score:index:label, and a label may have colons
+    const [score, , ...label] = text.split(":"); // score:index:label; a label may contain colons
     return `${label.join(":")} ${Number(score).toFixed(3)}`;
   });
   return Array.from({ length: count }, (_, photo) => texts.slice(photo * best, (photo + 1) * best));
