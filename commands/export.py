@@ -52,8 +52,8 @@ def export(
     ] = None,
 ) -> None:
     """Export a trained run or an ONNX file from elsewhere, check it against its source, and publish it for Triton."""
+    from export.exporting import Target, export_onnx, export_run, make_options
     from export.pictures import Evidence
-    from export.run import Target, export_onnx, export_run, make_options
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does: cleans up what it began
     target = Target(to, name, version, precision, backend, make_options(set_ or []), keep, plan)
@@ -94,12 +94,18 @@ def bench(
 
     from export.bench import bench_precisions, markdown, table
     from export.pictures import Evidence
-    from export.run import open_onnx, open_run
 
     if out and not out.parent.is_dir():
         raise LabelwiseError(f"There is no folder {out.parent} to write {out.name} into.")
     spec = _spec_for(source, spec)
-    opened = open_onnx(source, spec) if spec else open_run(source)
+    if spec:
+        from export.foreign import open_foreign
+
+        opened = open_foreign(source, spec)
+    else:
+        from export.checkpoint_graph import open_run
+
+        opened = open_run(source)
     measured = bench_precisions(opened, Evidence(calibrate=calibrate, data=data), threads)
     Console().print(table(measured))
     if out:

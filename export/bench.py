@@ -20,7 +20,7 @@ from export.onnx_file import Pixels, Runner, open_session, session_runner
 from export.pictures import Evidence, Pictures, pictures_for
 from export.precision import convert
 from export.precision.int8 import MOST_PHOTOS
-from export.run import Source
+from export.source import Source
 from export.tolerances import Precision
 from labelwise.spec import TrainedSpec
 from labelwise.version import VERSION

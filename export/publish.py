@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
+from export.preflight import require_no_strangers, require_whole
 from export.tensorrt import Plan
 from export.triton_config import (
     Backend,
@@ -22,7 +23,6 @@ from export.triton_config import (
     model_config,
     model_variants,
 )
-from export.whole import require_no_strangers, require_whole
 from labelwise.errors import RepositoryError
 from labelwise.locking import locked_folder
 from labelwise.repository import CONFIG_FILE, WEIGHTS_FILE, model_names, version_folders

@@ -1,8 +1,8 @@
-"""ONNX -> TensorRT plan, through the `tensorrt` package or `trtexec`, whichever is there.
+"""ONNX -> TensorRT plan, by the `tensorrt` package or by `trtexec`, whichever is installed.
 
-No TensorRT was at hand when this was written: the command line is tested with a stand-in for `trtexec`, no engine was
-ever built or run by it. A plan runs only with the TensorRT version and on the GPU architecture it was built with, so
-both are in its name, and in that of the timing cache that makes the next build on the same machine faster.
+This is untried: the tests replace `trtexec` by a stand-in, and no engine has been built or run with it. A plan runs
+only with the TensorRT version and on the GPU architecture that it was built with, so its name and that of the timing
+cache contain both.
 """
 
 import importlib.util
@@ -12,37 +12,28 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from export.tolerances import Precision
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TrainedSpec
 
-PlanPrecision = Literal["fp32", "fp16", "int8"]
-
 _OPTIMAL_BATCH = 8
 _OLDEST = 10  # the first TensorRT whose networks always have an explicit batch dimension
-# Layers that int8 leaves out may still run in half precision.
-_FLAGS: dict[PlanPrecision, tuple[str, ...]] = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "fp16")}
+# In an int8 engine, layers that are not quantized may run in half precision.
+_FLAGS: dict[Precision, tuple[str, ...]] = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "fp16")}
 
 
-@dataclass(frozen=True)
-class Profile:
-    """The batch sizes an engine is built for: it runs any from `minimum` to `maximum`, fastest at `optimum`."""
+def batch_sizes(spec: TrainedSpec) -> tuple[int, int, int]:
+    """The batches that an engine is built for: the smallest, the one that it runs fastest, and the largest."""
+    return 1, min(_OPTIMAL_BATCH, spec.max_batch), spec.max_batch
 
-    minimum: int
-    optimum: int
-    maximum: int
 
-    @classmethod
-    def of(cls, spec: TrainedSpec) -> "Profile":
-        """From a single image to the contract's largest batch."""
-        return cls(1, min(_OPTIMAL_BATCH, spec.max_batch), spec.max_batch)
-
-    def shapes(self, spec: TrainedSpec) -> tuple[str, str, str]:
-        """As trtexec and ONNX Runtime write them: name:BxHxWxC at the least, the best and the largest batch."""
-        sizes = (self.minimum, self.optimum, self.maximum)
-        return tuple(f"{spec.input.name}:{'x'.join(map(str, (size, *spec.input.shape)))}" for size in sizes)  # type: ignore[return-value]
+def profile_shapes(spec: TrainedSpec) -> list[str]:
+    """The three batches as trtexec and ONNX Runtime write them: name:BxHxWxC."""
+    return [f"{spec.input.name}:{'x'.join(map(str, (size, *spec.input.shape)))}" for size in batch_sizes(spec)]
 
 
 @dataclass(frozen=True)
@@ -55,34 +46,36 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Job:
+    """A graph to build an engine from, and the two files that a builder writes."""
+
+    onnx: Path
+    spec: TrainedSpec
+    precision: Precision
+    plan: Path
+    timing: Path  # the timing cache makes the next build faster
+
+
+@dataclass(frozen=True)
 class Builder:
-    """A TensorRT of some version that turns (onnx, spec, profile, precision, plan, timing cache) into two files."""
+    """A TensorRT of some version, and what it does with a job."""
 
     version: str
-    build: Callable[[Path, TrainedSpec, Profile, PlanPrecision, Path, Path], None]
+    build: Callable[[Job], None]
 
 
-def build_plan(
-    onnx: Path,
-    spec: TrainedSpec,
-    out_folder: Path,
-    precision: PlanPrecision = "fp16",
-    profile: Profile | None = None,
-    timing_folder: Path | None = None,
-) -> Plan:
-    """Build e.g. `model.trt10.3.0-sm90.plan` in `out_folder` for this machine's GPU; minutes.
+def build_plan(onnx: Path, spec: TrainedSpec, out_folder: Path, precision: Precision = "fp16") -> Plan:
+    """Builds e.g. `model.trt10.3.0-sm90.plan` in `out_folder` for this machine's GPU, which takes minutes.
 
-    The timing cache lies in `timing_folder` (default: `out_folder`) and is used again if it is there. int8 needs a
-    graph with symmetric Q/DQ nodes, for TensorRT calibrates no more. LabelwiseError: no TensorRT, no GPU, or a build
-    that failed.
+    int8 needs a graph with symmetric Q/DQ nodes, because TensorRT no longer calibrates. Raises LabelwiseError if there
+    is no TensorRT or no GPU, or if the build fails.
     """
     builder = find_builder()
     capability = _compute_capability()
     name = f"trt{builder.version}-sm{capability.replace('.', '')}"
     plan = out_folder / f"model.{name}.plan"
-    timing = (timing_folder or out_folder) / f"timing.{name}.cache"
     try:
-        builder.build(onnx, spec, profile or Profile.of(spec), precision, plan, timing)
+        builder.build(Job(onnx, spec, precision, plan, out_folder / f"timing.{name}.cache"))
         if not plan.is_file() or not plan.stat().st_size:
             raise LabelwiseError("TensorRT ended without an error, but also without a plan.")
     except BaseException:
@@ -92,7 +85,7 @@ def build_plan(
 
 
 def find_builder() -> Builder:
-    """The TensorRT of this machine. LabelwiseError: there is none, or it is too old."""
+    """Finds this machine's TensorRT. Raises LabelwiseError if there is none, or if it is too old."""
     builder = _python_builder() or _trtexec_builder()
     if builder is None:
         raise LabelwiseError(
@@ -104,7 +97,7 @@ def find_builder() -> Builder:
 
 
 def _compute_capability() -> str:
-    """Of the GPU that CUDA uses first. All of several must be of one kind, for nvidia-smi may count them otherwise."""
+    """Of the GPU that CUDA uses first. Several must be of one kind: nvidia-smi may number them in another order."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0]
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader", *([f"--id={visible}"] * bool(visible))]
     try:
@@ -127,31 +120,27 @@ def _trtexec_builder() -> Builder | None:
     banner = _run([program, "--help"]).stdout
     match = re.search(r"\[TensorRT v(\d+)\]", banner)
     if match is None:
-        raise LabelwiseError(f"{program} does not say which TensorRT it is, so a plan of it could not be named.")
+        raise LabelwiseError(f"{program} does not say which TensorRT it is, so its plan cannot be named.")
 
-    def build(
-        onnx: Path, spec: TrainedSpec, profile: Profile, precision: PlanPrecision, plan: Path, timing: Path
-    ) -> None:
-        done = _run([program, *_trtexec_arguments(onnx, spec, profile, precision, plan, timing)])
+    def build(job: Job) -> None:
+        done = _run([program, *_trtexec_arguments(job)])
         if done.returncode:
             raise LabelwiseError(f"trtexec could not build a plan: {_complaint(done.stdout)}")
 
     return Builder(_version(int(match[1])), build)
 
 
-def _trtexec_arguments(
-    onnx: Path, spec: TrainedSpec, profile: Profile, precision: PlanPrecision, plan: Path, timing: Path
-) -> list[str]:
-    least, best, largest = profile.shapes(spec)
+def _trtexec_arguments(job: Job) -> list[str]:
+    smallest, best, largest = profile_shapes(job.spec)
     return [
-        f"--onnx={onnx}",
-        f"--saveEngine={plan}",
-        f"--minShapes={least}",
+        f"--onnx={job.onnx}",
+        f"--saveEngine={job.plan}",
+        f"--minShapes={smallest}",
         f"--optShapes={best}",
         f"--maxShapes={largest}",
-        f"--timingCacheFile={timing}",
+        f"--timingCacheFile={job.timing}",
         "--skipInference",
-        *(f"--{flag}" for flag in _FLAGS[precision]),
+        *(f"--{flag}" for flag in _FLAGS[job.precision]),
     ]
 
 
@@ -169,10 +158,10 @@ def _version(number: int) -> str:
 
 
 def _complaint(log: str) -> str:
-    """The first error in trtexec's log, else its last line."""
+    """The first error in trtexec's log, or its last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if "[E]" in line]
-    return (errors or lines[-1:] or ["it says nothing"])[0][:500]
+    return (errors or lines[-1:] or ["it gives no reason"])[0][:500]
 
 
 def _python_builder() -> Builder | None:
@@ -183,35 +172,26 @@ def _python_builder() -> Builder | None:
     except Exception as error:  # its libraries may be missing, or of another CUDA
         raise LabelwiseError(f"The tensorrt package cannot be imported: {error}") from error
 
-    def build(
-        onnx: Path, spec: TrainedSpec, profile: Profile, precision: PlanPrecision, plan: Path, timing: Path
-    ) -> None:
-        engine, measured = _build_in_process(tensorrt, onnx, spec, profile, precision, timing)
-        plan.write_bytes(engine)
-        timing.write_bytes(measured)
-
-    return Builder(".".join(re.findall(r"\d+", tensorrt.__version__)[:3]), build)
+    return Builder(".".join(re.findall(r"\d+", tensorrt.__version__)[:3]), partial(_build_in_process, tensorrt))
 
 
-def _build_in_process(
-    trt: Any, onnx: Path, spec: TrainedSpec, profile: Profile, precision: PlanPrecision, timing: Path
-) -> tuple[bytes, bytes]:
-    """The serialized engine and the timing cache, by TensorRT 10's Python API."""
+def _build_in_process(trt: Any, job: Job) -> None:
+    """By TensorRT 10's Python API."""
     builder = trt.Builder(trt.Logger(trt.Logger.WARNING))
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, trt.Logger(trt.Logger.WARNING))
-    if not parser.parse_from_file(str(onnx)):
+    if not parser.parse_from_file(str(job.onnx)):
         raise LabelwiseError(f"TensorRT cannot read the graph: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
-    for flag in _FLAGS[precision]:
+    for flag in _FLAGS[job.precision]:
         config.set_flag(getattr(trt.BuilderFlag, flag.upper()))
     shapes = builder.create_optimization_profile()
-    sizes = (profile.minimum, profile.optimum, profile.maximum)
-    shapes.set_shape(spec.input.name, *((size, *spec.input.shape) for size in sizes))
+    shapes.set_shape(job.spec.input.name, *((size, *job.spec.input.shape) for size in batch_sizes(job.spec)))
     config.add_optimization_profile(shapes)
-    cache = config.create_timing_cache(timing.read_bytes() if timing.is_file() else b"")
+    cache = config.create_timing_cache(job.timing.read_bytes() if job.timing.is_file() else b"")
     config.set_timing_cache(cache, ignore_mismatch=False)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise LabelwiseError("TensorRT could not build a plan; its reasons are above.")
-    return bytes(engine), bytes(config.get_timing_cache().serialize())
+    job.plan.write_bytes(bytes(engine))
+    job.timing.write_bytes(bytes(config.get_timing_cache().serialize()))

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from tritonclient.grpc import model_config_pb2
 
-from export.tensorrt import Plan, Profile
+from export.tensorrt import Plan, profile_shapes
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
 from labelwise.repository import CONTRACT_PARAMETER, model_names
@@ -189,7 +189,7 @@ def _accelerator(spec: TaggerSpec, options: ServingOptions) -> dict[str, str]:
     """Explicit profiles, without which each new batch size builds an engine, and caches that outlive Triton."""
     key = engine_key(spec)
     folder = f"{options.engine_cache.rstrip('/')}/{key}"
-    least, best, largest = Profile.of(spec).shapes(spec)
+    least, best, largest = profile_shapes(spec)
     return {
         "precision_mode": options.precision.upper(),
         "trt_engine_cache_enable": "1",

@@ -2,24 +2,22 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 
+from export.check.behaviour import check_against, check_half, check_outputs
 from export.check.configs import check_configs
 from export.check.contract import Version, check_copies, check_files, read_versions
-from export.check.findings import Finding, finding
-from export.check.graph import check_graph
-from export.check.outputs import check_against, check_half, check_outputs
+from export.check.findings import Finding, verdict
+from export.check.structure import check_graph
 from export.half_arithmetic import open_as_computed
-from export.onnx_file import GraphError, Runner, open_session, session_runner, signature_faults
+from export.metadata import facts_of
+from export.onnx_file import GraphError, Runner, load_structure, open_session, session_runner, signature_faults
 from export.pictures import NO_EVIDENCE, Evidence, pictures_for
+from export.source import Source
 from export.tolerances import precision_of
 from labelwise.errors import DataError, RepositoryError
 from labelwise.repository import tagger_names
-
-if TYPE_CHECKING:
-    from export.check.origin import Origin
 
 
 def check_repository(repository: Path, evidence: Evidence = NO_EVIDENCE, run: Path | None = None) -> list[Finding]:
@@ -48,10 +46,11 @@ def _check(repository: Path, evidence: Evidence, run: Path | None) -> list[Findi
         findings += [*found, *(check_copies(repository, version) for version in readable[-1:])]
         versions += readable
     findings += check_configs(repository, {version.name: version.spec for version in versions})  # the newest stays
-    origin, compared = _origin(run, versions)
-    if origin is not None and not compared:
+    origin = _open_run(run) if run else None
+    compared = _descendants(origin, versions) if origin else []
+    if origin and not compared:
         findings.append(
-            finding("repository", "parity with the run", "", [f"nothing here has the labels and image of {run}"])
+            verdict("repository", "parity with the run", "", [f"nothing here has the labels and image of {run}"])
         )
     for version in versions:
         findings += check_files(repository, version)
@@ -59,16 +58,28 @@ def _check(repository: Path, evidence: Evidence, run: Path | None) -> list[Findi
     return findings
 
 
-def _origin(run: Path | None, versions: list[Version]) -> "tuple[Origin | None, list[Version]]":
-    if run is None:
-        return None, []
-    from export.check.origin import descendants, open_origin
+def _open_run(run: Path) -> Source:
+    from export.checkpoint_graph import open_run  # it loads torch
 
-    origin = open_origin(run)
-    return origin, descendants(origin, versions)
+    return open_run(run)
 
 
-def _check_version(version: Version, evidence: Evidence, origin: "Origin | None") -> Iterator[Finding]:
+def _descendants(origin: Source, versions: list[Version]) -> list[Version]:
+    """The versions whose metadata name this checkpoint; if none does, the newest ones with its labels and image."""
+    same = [version for version in versions if _source_of(version) == origin.spec.weights_sha256]
+    newest = {version.name: version for version in versions}
+    wanted = (origin.spec.labels, origin.spec.image)
+    return same or [version for version in newest.values() if (version.spec.labels, version.spec.image) == wanted]
+
+
+def _source_of(version: Version) -> object:
+    try:
+        return facts_of(load_structure(version.weights)).get("source_sha256")
+    except GraphError:
+        return None
+
+
+def _check_version(version: Version, evidence: Evidence, origin: Source | None) -> Iterator[Finding]:
     if not version.weights.is_file():
         return  # which is a finding already
     model, findings = check_graph(version)
@@ -83,7 +94,7 @@ def _check_version(version: Version, evidence: Evidence, origin: "Origin | None"
 
 
 def _check_answers(
-    version: Version, model: onnx.ModelProto, runner: Runner, evidence: Evidence, origin: "Origin | None"
+    version: Version, model: onnx.ModelProto, runner: Runner, evidence: Evidence, origin: Source | None
 ) -> Iterator[Finding]:
     spec, precision = version.spec, precision_of(model)
     pictures = pictures_for(spec, evidence.images)
@@ -93,20 +104,20 @@ def _check_answers(
         yield check_half(version.subject, runner, computed, spec, pictures)
         runner = computed
     if origin is not None:
-        yield check_against(version.subject, origin.runner, runner, spec, pictures, precision)
+        yield check_against(version.subject, origin.reference, runner, spec, pictures, precision)
     if evidence.data is not None:
         yield _check_labelled(version, evidence.data, runner, origin)
 
 
-def _check_labelled(version: Version, data: str, runner: Runner, origin: "Origin | None") -> Finding:
+def _check_labelled(version: Version, data: str, runner: Runner, origin: Source | None) -> Finding:
     from export.labelled import labelled_change, labelled_map
 
     spec = version.spec
     try:
         if origin is not None:
-            return finding(version.subject, "labelled", str(labelled_change(data, spec, origin.runner, runner)), [])
+            return verdict(version.subject, "labelled", str(labelled_change(data, spec, origin.reference, runner)), [])
         value, photos = labelled_map(data, spec, runner)
     except (DataError, GraphError) as error:
-        return finding(version.subject, "labelled", "", [str(error)])
+        return verdict(version.subject, "labelled", "", [str(error)])
     trained = f"; {spec.metrics['mAP']:.4f} when trained" if "mAP" in spec.metrics else ""
-    return finding(version.subject, "labelled", f"mAP {value:.4f} on {photos} labelled photos{trained}", [])
+    return verdict(version.subject, "labelled", f"mAP {value:.4f} on {photos} labelled photos{trained}", [])

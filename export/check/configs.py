@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.check.findings import Finding, finding
+from export.check.findings import Finding, verdict
 from export.triton_config import ENSEMBLE_INPUT
 from labelwise.errors import SpecError
 from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, model_names, tagger_of, version_folders
@@ -29,7 +29,7 @@ def check_configs(repository: Path, specs: Mapping[str, TaggerSpec]) -> Iterator
     for name in specs:
         for part in model_names(name):
             if not (repository / part / CONFIG_FILE).is_file():
-                yield finding(part, CONFIG_FILE, "", [f"{part}/{CONFIG_FILE} is missing"])
+                yield verdict(part, CONFIG_FILE, "", [f"{part}/{CONFIG_FILE} is missing"])
     for folder in sorted(path for path in repository.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for file in sorted([*folder.glob(CONFIG_FILE), *folder.glob("configs/*.pbtxt")]):
             config, faults = _parse(file)
@@ -37,7 +37,7 @@ def check_configs(repository: Path, specs: Mapping[str, TaggerSpec]) -> Iterator
                 faults = [*_own_faults(config, folder), *_contract_faults(config, folder, specs)]
             found = "" if config is None else f"{config.backend or config.platform}, batches to {config.max_batch_size}"
             where = str(file.relative_to(folder))
-            yield finding(folder.name, where, found, faults)
+            yield verdict(folder.name, where, found, faults)
             if config is not None and _pauses(config):
                 yield Finding(folder.name, where, _PAUSES, "note")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.check.findings import Finding, finding
+from export.check.findings import Finding, verdict
 from labelwise.errors import SpecError
 from labelwise.files import sha256_of
 from labelwise.label_names import case_fault
@@ -38,10 +38,10 @@ def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Find
     versions, findings = [], []
     numbers = version_folders(repository / name)
     if not numbers:
-        findings.append(finding(name, "versions", "", [f"{name}/ has no version folder such as {name}/1"]))
+        findings.append(verdict(name, "versions", "", [f"{name}/ has no version folder such as {name}/1"]))
     for number, folder in numbers.items():
         spec, faults = _read_contract(folder, name, number)
-        findings.append(finding(f"{name} version {number}", "contract", f"{SPEC_FILE} is valid", faults))
+        findings.append(verdict(f"{name} version {number}", "contract", f"{SPEC_FILE} is valid", faults))
         if spec is not None:
             if fault := case_fault(spec.labels):
                 findings.append(Finding(f"{name} version {number}", "labels", fault, "note"))
@@ -59,11 +59,11 @@ def check_files(repository: Path, version: Version) -> Iterator[Finding]:
         f"{file.relative_to(repository)} is missing" for file in (*programs, version.weights) if not file.is_file()
     ]
     faults += [f"{file.relative_to(repository)} {fault}" for file in programs if (fault := _fault_of_program(file))]
-    yield finding(version.subject, "files", "graph and decoder are there", faults)
+    yield verdict(version.subject, "files", "graph and decoder are there", faults)
     if version.weights.is_file():
         digest = sha256_of(version.weights)
         wrong = [] if digest == spec.weights_sha256 else [f"it is {digest}, the contract says {spec.weights_sha256}"]
-        yield finding(version.subject, "SHA-256", digest[:12] + "…", wrong)
+        yield verdict(version.subject, "SHA-256", digest[:12] + "…", wrong)
 
 
 def _decoder_modules(version: Path) -> list[Path]:
@@ -98,7 +98,7 @@ def check_copies(repository: Path, newest: Version) -> Finding:
                 faults.append(f"{folder}/{SPEC_FILE} is not that of version {newest.number}")
         except SpecError as error:
             faults.append(str(error))
-    return finding(newest.name, "copies", f"equal version {newest.number}'s {SPEC_FILE}", faults)
+    return verdict(newest.name, "copies", f"equal version {newest.number}'s {SPEC_FILE}", faults)
 
 
 def _read_contract(folder: Path, name: str, number: int) -> tuple[TaggerSpec | None, list[str]]:

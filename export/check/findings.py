@@ -21,7 +21,7 @@ class Finding:
     status: Status
 
 
-def finding(subject: str, check: str, found: str, faults: list[str]) -> Finding:
+def verdict(subject: str, check: str, found: str, faults: list[str]) -> Finding:
     """What was `found`, or every fault there was."""
     return Finding(subject, check, "; ".join(faults) or found, "failed" if faults else "ok")
 

@@ -1,7 +1,5 @@
 """An ONNX multi-label classifier that something else trained, made into one that can be served here. Needs no torch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -9,21 +7,21 @@ import onnx.inliner
 from pydantic import ValidationError
 
 from export.foreign.outputs import OutputForm, original_runner, read_outputs
+from export.foreign.partial_spec import ForeignSpec, read_foreign_spec
 from export.foreign.signature import read_input
-from export.foreign.spec import ForeignSpec, read_foreign_spec
 from export.foreign.surgery import adapt
 from export.metadata import describe
 from export.onnx_file import (
     OPSET,
     GraphError,
-    Runner,
     load_model,
     open_session,
     save_model,
     session_runner,
 )
 from export.pictures import drawn_pictures
-from export.tolerances import Precision, precision_of
+from export.source import Source
+from export.tolerances import precision_of
 from labelwise.errors import SpecError
 from labelwise.files import sha256_of
 from labelwise.spec import DataSpec, TensorSpec, TrainedSpec, invalid_spec
@@ -31,18 +29,11 @@ from labelwise.spec import DataSpec, TensorSpec, TrainedSpec, invalid_spec
 _NOT_LABELWISE = DataSpec(fingerprint="unknown", train_images=0, val_images=0, train_counts={})
 
 
-@dataclass(frozen=True)
-class Foreign:
-    """The contract; what writes the graph under a name and version; the original graph and its precision."""
+def open_foreign(file: Path, spec_file: Path) -> Source:
+    """Opens the graph in `file`; `spec_file`, a tagger.json that may be partial, says what the graph cannot.
 
-    spec: TrainedSpec
-    write: Callable[[str, int, Path], None]
-    reference: Runner
-    precision: Precision
-
-
-def open_foreign(file: Path, spec_file: Path) -> Foreign:
-    """Read the graph in `file` and what `spec_file`, a possibly partial tagger.json, adds. GraphError, SpecError."""
+    Raises GraphError if the graph cannot be served, and SpecError if the two disagree.
+    """
     foreign, complete = read_foreign_spec(spec_file)
     model = onnx.inliner.inline_local_functions(load_model(file))
     session = open_session(model.SerializeToString())
@@ -62,7 +53,7 @@ def open_foreign(file: Path, spec_file: Path) -> Foreign:
             _save_freed(adapted, form.batch, spec, target)
 
     reference = original_runner(session, form, outputs, foreign.image)
-    return Foreign(spec, write, reference, precision_of(model))
+    return Source(spec, write, reference, file.name, precision_of(model))
 
 
 def _contract(foreign: ForeignSpec, outputs: dict[str, OutputForm], sha256: str, source: str) -> TrainedSpec:

@@ -9,8 +9,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from export.foreign.partial_spec import ForeignSpec
 from export.foreign.signature import InputForm
-from export.foreign.spec import ForeignSpec
 from export.onnx_file import GraphError, Outputs, Pixels, Runner, one_line
 from export.pictures import drawn_pictures
 from labelwise.errors import SpecError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.run import Target, export_run
+from export.exporting import Target, export_run
 from labelwise.repository import Repository
 from labelwise.spec import DataSpec, ImageSpec, TaggerSpec
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights

@@ -7,14 +7,14 @@ import pytest
 from typer.testing import CliRunner
 
 import export.bench
-import export.graph
+import export.checkpoint_graph
 from commands import app
 
 
 @pytest.fixture(autouse=True)
 def short(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rounds, and the checkpoint's true graph, exported once for all tests."""
-    monkeypatch.setattr(export.graph, "write_onnx", lambda *arguments: shutil.copyfile(graph, arguments[-1]))
+    monkeypatch.setattr(export.checkpoint_graph, "write_onnx", lambda *arguments: shutil.copyfile(graph, arguments[-1]))
     monkeypatch.setattr(export.bench, "_SECONDS", 0.0)
     monkeypatch.setattr(export.bench, "_ROUNDS", 3)
     monkeypatch.setattr(export.bench, "BATCHES", (1, 4))

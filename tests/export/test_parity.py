@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from export.graph import checkpoint_runner
+from export.checkpoint_graph import checkpoint_runner
 from export.parity import Difference, ParityError, batch_sizes, check_parity
 from export.pictures import Pictures, drawn_pictures
 from export.tolerances import TOLERANCES, Precision

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from export.check import check_repository
+from export.exporting import Target, export_onnx
 from export.foreign import open_foreign
 from export.onnx_file import GraphError
 from export.pictures import Evidence
-from export.run import Target, export_onnx
 from export.simplify import superfluous_nodes
 from labelwise.errors import LabelwiseError, SpecError
 from labelwise.image import load_pixels

@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from export.check import check_repository
+from export.exporting import Export, Target, export_onnx
 from export.onnx_file import GraphError
 from export.pictures import Evidence
-from export.run import Export, Target, export_onnx
 from export.tolerances import TOLERANCES, Precision, precision_of
 from labelwise.repository import Repository
 

@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from export.exporting import Target, export_onnx
 from export.foreign import open_foreign
 from export.half_arithmetic import open_as_computed
 from export.onnx_file import GraphError
-from export.run import Target, export_onnx
 from export.simplify import superfluous_nodes
 from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec

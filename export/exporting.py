@@ -1,22 +1,22 @@
 """`labelwise export`: a run or a foreign ONNX -> one graph -> parity -> repository; a failure publishes nothing."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
+from export.foreign import open_foreign
 from export.half_arithmetic import open_as_computed
-from export.onnx_file import Runner, load_model, save_model, session_runner
+from export.onnx_file import load_model, save_model, session_runner
 from export.parity import Difference, check_parity
 from export.pictures import NO_EVIDENCE, Evidence, Pictures, pictures_for
 from export.precision import convert
 from export.precision.int8 import MOST_PHOTOS, Quantization, enough, quantize
 from export.publish import check_compatible, next_version, publish, staging
-from export.tensorrt import Plan, PlanPrecision, build_plan, find_builder
+from export.source import Source
+from export.tensorrt import Plan, build_plan, find_builder
 from export.tolerances import Precision, coarser
 from export.triton_config import Backend, ServingOptions
 from labelwise.assignment import split_assignment
@@ -44,23 +44,11 @@ class Target:
     backend: Backend = "onnxruntime"
     options: ServingOptions = field(default_factory=ServingOptions)
     keep: int | None = None
-    plan: PlanPrecision | None = None
+    plan: Precision | None = None
 
     @property
     def calibrates(self) -> bool:
         return "int8" in (self.precision, self.plan)
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is exported: its contract; what writes its graph under a name and version; the same numbers computed by
-    other means, what errors call those, and the precision it comes in."""
-
-    spec: TrainedSpec
-    write: Callable[[str, int, Path], None]
-    reference: Runner
-    called: str
-    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -87,9 +75,9 @@ def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> E
     Raises LabelwiseError: not a checkpoint, a wrong name, a repository that cannot be written, or a failed check.
     """
     _check(target, evidence)
-    source = open_run(run)
-    _check_labels(source.spec, run / SPEC_FILE)
-    return _export(source, target, evidence)
+    from export.checkpoint_graph import open_run
+
+    return _export(open_run(run), run / SPEC_FILE, target, evidence)
 
 
 def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
@@ -99,31 +87,12 @@ def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence 
     as `export_run`.
     """
     _check(target, evidence)
-    source = open_onnx(file, spec_file)
-    _check_labels(source.spec, spec_file)
-    return _export(source, target, evidence)
+    return _export(open_foreign(file, spec_file), spec_file, target, evidence)
 
 
-def open_run(run: Path) -> Source:
-    """The checkpoint in `run`. LabelwiseError if there is none, or a broken one."""
-    from export.graph import checkpoint_runner, write_onnx
-    from training.checkpoint import load_checkpoint
-
-    tagger, spec = load_checkpoint(run)
-    reference = checkpoint_runner(tagger, spec)
-    return Source(spec, partial(write_onnx, tagger, spec), reference, "the checkpoint")
-
-
-def open_onnx(file: Path, spec_file: Path) -> Source:
-    """A graph that something else made. LabelwiseError if it cannot be served, or the spec disagrees with it."""
-    from export.foreign import open_foreign
-
-    foreign = open_foreign(file, spec_file)
-    return Source(foreign.spec, foreign.write, foreign.reference, file.name, foreign.precision)
-
-
-def _export(source: Source, target: Target, evidence: Evidence) -> Export:
+def _export(source: Source, spec_file: Path, target: Target, evidence: Evidence) -> Export:
     spec = source.spec
+    _check_labels(spec, spec_file)
     pictures = pictures_for(spec, evidence.images or evidence.calibrate)
     photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
     if target.calibrates:
@@ -145,7 +114,7 @@ def _export(source: Source, target: Target, evidence: Evidence) -> Export:
     return Export(published, differences, quantization, change)
 
 
-def _build_plan(weights: Path, spec: TrainedSpec, precision: PlanPrecision, photos: Pictures | None) -> Plan:
+def _build_plan(weights: Path, spec: TrainedSpec, precision: Precision, photos: Pictures | None) -> Plan:
     graph = weights
     if precision == "int8":
         graph = weights.with_name("symmetric.onnx")

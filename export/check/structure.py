@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 
 from export.check.contract import Version
-from export.check.findings import Finding, finding
+from export.check.findings import Finding, verdict
 from export.metadata import facts_of
 from export.onnx_file import (
     GraphError,
@@ -29,17 +29,17 @@ def check_graph(version: Version) -> tuple[onnx.ModelProto | None, list[Finding]
     try:
         model = load_structure(version.weights)
     except GraphError as error:
-        return None, [finding(version.subject, "ONNX", "", [str(error)])]
+        return None, [verdict(version.subject, "ONNX", "", [str(error)])]
     return model, list(_findings(version, model))
 
 
 def _findings(version: Version, model: onnx.ModelProto) -> Iterator[Finding]:
     subject, external = version.subject, external_files(model)
     faults = _validity_faults(version, not external)
-    yield finding(subject, "ONNX", f"valid, {precision_of(model)}", faults)
-    yield finding(subject, "external data", "none", [f"weights lie in {name}" for name in external])
-    yield finding(subject, "opset", _versions(model), _runtime_faults(version))
-    yield finding(subject, "signature", _signature(model), signature_faults(model, version.spec))
+    yield verdict(subject, "ONNX", f"valid, {precision_of(model)}", faults)
+    yield verdict(subject, "external data", "none", [f"weights lie in {name}" for name in external])
+    yield verdict(subject, "opset", _versions(model), _runtime_faults(version))
+    yield verdict(subject, "signature", _signature(model), signature_faults(model, version.spec))
     yield _metadata(subject, model, version.spec)
     yield _nodes(subject, model, not faults and not external)
 
@@ -86,7 +86,7 @@ def _metadata(subject: str, model: onnx.ModelProto, spec: TaggerSpec) -> Finding
         if key in facts and facts[key] != value
     ]
     faults += [f"{key} is missing" for key in ("labels", "thresholds") if key not in facts]
-    return finding(subject, "metadata", "equals the contract: " + ", ".join(sorted(facts)), faults)
+    return verdict(subject, "metadata", "equals the contract: " + ", ".join(sorted(facts)), faults)
 
 
 def _nodes(subject: str, model: onnx.ModelProto, is_sound: bool) -> Finding:

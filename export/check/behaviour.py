@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.check.findings import Finding, finding
+from export.check.findings import Finding, verdict
 from export.onnx_file import GraphError, Outputs, Runner
 from export.parity import REFERENCE_BATCH, Difference, batch_sizes, compare, run_all
 from export.pictures import Pictures
@@ -25,9 +25,9 @@ def check_outputs(
         alone = run_all(run, pictures, 1)
         differences = compare(alone, run, spec, pictures, precision)
     except GraphError as error:
-        yield finding(subject, "runs", "", [str(error)])
+        yield verdict(subject, "runs", "", [str(error)])
         return
-    yield finding(subject, "runs", f"{len(pictures.names)} pictures at batch {sizes}", _shape_faults(alone, spec))
+    yield verdict(subject, "runs", f"{len(pictures.names)} pictures at batch {sizes}", _shape_faults(alone, spec))
     yield from (_values(subject, name, values, pictures) for name, values in alone.items())
     yield _differing(subject, "alone as in a batch", differences)
 
@@ -39,10 +39,10 @@ def check_against(
     try:
         expected = run_all(reference, pictures, min(REFERENCE_BATCH, spec.max_batch))
         if missing := [name for name in spec.output_names if name not in expected]:
-            return finding(subject, "parity with the run", "", [f"the run has no {', '.join(missing)}"])
+            return verdict(subject, "parity with the run", "", [f"the run has no {', '.join(missing)}"])
         return _differing(subject, "parity with the run", compare(expected, run, spec, pictures, precision))
     except GraphError as error:
-        return finding(subject, "parity with the run", "", [str(error)])
+        return verdict(subject, "parity with the run", "", [str(error)])
 
 
 def check_half(subject: str, run: Runner, computed: Runner, spec: TrainedSpec, pictures: Pictures) -> Finding:
@@ -52,7 +52,7 @@ def check_half(subject: str, run: Runner, computed: Runner, spec: TrainedSpec, p
         expected = run_all(run, pictures, min(REFERENCE_BATCH, spec.max_batch))
         differing = _differing(subject, check, compare(expected, computed, spec, pictures, "fp16"))
     except GraphError as error:
-        return finding(subject, check, "", [str(error)])
+        return verdict(subject, check, "", [str(error)])
     here = "rounded as on a GPU, it differs from this CPU, which computes it in fp32: "
     return replace(differing, found=here + differing.found.removeprefix("differs "))
 
@@ -62,7 +62,7 @@ def _differing(subject: str, check: str, differences: list[Difference]) -> Findi
     for difference in differences:
         largest[difference.output] = max(largest[difference.output], difference.value)
     found = "differs by at most " + ", ".join(f"{value:.1e} in {name}" for name, value in largest.items())
-    return finding(subject, check, found, [f"differs in {one}" for one in differences if not one.ok])
+    return verdict(subject, check, found, [f"differs in {one}" for one in differences if not one.ok])
 
 
 def _shape_faults(outputs: Outputs, spec: TrainedSpec) -> list[str]:
@@ -79,7 +79,7 @@ def _values(subject: str, name: str, values: np.ndarray, pictures: Pictures) -> 
     flat = values.reshape(len(values), -1)
     finite = np.isfinite(flat).all(axis=1)
     if not finite.all():
-        return finding(subject, name, "", [f"not finite on {pictures.names[int(np.argmin(finite))]}"])
+        return verdict(subject, name, "", [f"not finite on {pictures.names[int(np.argmin(finite))]}"])
     found = f"{flat.min():.4f} to {flat.max():.4f}"
     off, promise = np.zeros(len(values)), "finite"
     if name == "scores":
@@ -93,4 +93,4 @@ def _values(subject: str, name: str, values: np.ndarray, pictures: Pictures) -> 
         off = np.maximum(np.abs(sums - 1).max(axis=1) - _UNIT, -flat.min(axis=1) - _BELOW_ZERO)
         found, promise = f"sums {sums.min():.4f} to {sums.max():.4f}", "at least 0 and a sum of 1 a label"
     faults = [f"{found}, not {promise}, on {pictures.names[int(off.argmax())]}"] if off.max() > 0 else []
-    return finding(subject, name, f"{found}: {promise}", faults)
+    return verdict(subject, name, f"{found}: {promise}", faults)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from export.foreign.spec import read_foreign_spec
+from export.foreign.partial_spec import read_foreign_spec
 from labelwise.errors import SpecError
 from labelwise.spec import TrainedSpec
 

@@ -18,11 +18,11 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-import export.graph
-import export.run
+import export.checkpoint_graph
+import export.exporting
+from export.exporting import Target, export_run, make_options
 from export.parity import ParityError
 from export.pictures import Evidence
-from export.run import Target, export_run, make_options
 from export.tensorrt import Plan
 from export.tolerances import precision_of
 from export.triton_config import ServingOptions
@@ -52,7 +52,7 @@ def ready_graph(graph: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calla
             change(model)
             onnx.save_model(model, file)
 
-        monkeypatch.setattr(export.graph, "write_onnx", write)
+        monkeypatch.setattr(export.checkpoint_graph, "write_onnx", write)
 
     return prepare
 
@@ -145,7 +145,7 @@ def test_a_plan_without_tensorrt_publishes_nothing(repository: Path, checkpoint:
     if importlib.util.find_spec("tensorrt"):
         pytest.skip("TensorRT is installed here")
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(export.graph, "write_onnx", pytest.fail)  # it is refused before anything slow
+    monkeypatch.setattr(export.checkpoint_graph, "write_onnx", pytest.fail)  # it is refused before anything slow
     before = content(repository)
     with pytest.raises(LabelwiseError, match="TensorRT"):
         export_run(checkpoint, Target(repository, "pets", plan="fp16"))
@@ -223,7 +223,7 @@ main()
 def test_a_disk_without_room_is_one_line(exported: Path, graph: Path, tmp_path: Path):
     """A limit on the size of files stands in for the full disk: to a program both are an OSError in mid-write."""
     prepare = """
-import export.foreign, export.run
+import export.foreign, export.exporting
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 """
@@ -235,7 +235,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 
 def test_stopped_it_leaves_nothing_behind(exported: Path, graph: Path, tmp_path: Path):
     """By SIGTERM as by Ctrl-C; here amid the check of the new graph."""
-    stop = "import export.run; export.run.check_parity = lambda *_: signal.raise_signal(signal.SIGTERM)"
+    stop = "import export.exporting; export.exporting.check_parity = lambda *_: signal.raise_signal(signal.SIGTERM)"
     answer = run(AGAIN.format(prepare=stop), tmp_path, graph, exported / "pets/tagger.json", 0, "repository")
     assert (answer.returncode, answer.stderr) == (130, "")
     assert not (tmp_path / "repository").exists()
@@ -248,7 +248,7 @@ def test_a_repository_that_is_read_only_is_one_line(exported: Path, graph: Path,
     (tmp_path / "repository").chmod(0o555)
     tmp_path.chmod(0o755)
     prepare = """
-import encodings.utf_8_sig, export.foreign, export.run  # nobody else may be able to read where Python is
+import encodings.utf_8_sig, export.foreign, export.exporting  # nobody else may be able to read where Python is
 if os.geteuid() == 0:
     os.seteuid(65534)  # root may write anywhere
 """
@@ -295,8 +295,8 @@ def test_an_int8_plan_is_built_from_a_symmetric_graph(
         (folder / "model.plan").write_bytes(b"engine")
         return Plan(folder / "model.plan", "9.0", "10.3.0")
 
-    monkeypatch.setattr(export.run, "find_builder", lambda: None)  # there is no TensorRT here
-    monkeypatch.setattr(export.run, "build_plan", build)
+    monkeypatch.setattr(export.exporting, "find_builder", lambda: None)  # there is no TensorRT here
+    monkeypatch.setattr(export.exporting, "build_plan", build)
     result = export_run(checkpoint, Target(repository, "pets", plan="int8"), Evidence(calibrate=photos[0].parent))
     assert asked[0][0] == "int8"
     assert "uint8" not in asked[0][1]
@@ -308,7 +308,7 @@ def test_an_int8_plan_is_built_from_a_symmetric_graph(
 def test_int8_without_enough_photos_publishes_nothing(
     repository: Path, checkpoint: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(export.graph, "write_onnx", pytest.fail)  # it is refused before anything slow
+    monkeypatch.setattr(export.checkpoint_graph, "write_onnx", pytest.fail)  # it is refused before anything slow
     before = content(repository)
     (tmp_path / "few.txt").write_text(str(photos[0]))
     for evidence in (Evidence(), Evidence(calibrate=tmp_path / "few.txt")):

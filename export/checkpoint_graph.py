@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,9 @@ from torch import nn
 from export.metadata import describe
 from export.onnx_file import OPSET, Outputs, Pixels, Runner, save_model
 from export.simplify import simplify
+from export.source import Source
 from labelwise.spec import TrainedSpec
+from training.checkpoint import load_checkpoint
 from training.model import TaggerNetwork
 
 
@@ -27,6 +30,12 @@ class ServingGraph(nn.Module):
         output = self.tagger(image.permute(0, 3, 1, 2))  # b h w c -> b c h w
         scores = output.logits.sigmoid()
         return (scores, output.embeddings, output.attention) if self.tagger.label_level else (scores,)
+
+
+def open_run(run: Path) -> Source:
+    """Opens the checkpoint in the folder `run`. Raises LabelwiseError if it holds none, or a broken one."""
+    tagger, spec = load_checkpoint(run)
+    return Source(spec, partial(write_onnx, tagger, spec), checkpoint_runner(tagger, spec), "the checkpoint")
 
 
 def write_onnx(tagger: TaggerNetwork, spec: TrainedSpec, name: str, version: int, file: Path) -> None:

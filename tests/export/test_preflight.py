@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from export.whole import require_whole
+from export.preflight import require_whole
 from labelwise.errors import RepositoryError
 from labelwise.spec import TaggerSpec
 from tests.export.test_publish import add, files
