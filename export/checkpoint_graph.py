@@ -1,4 +1,4 @@
-"""The checkpoint as an ONNX graph: uint8 pixels in, scores out, everything in between inside."""
+"""The checkpoint as an ONNX graph: uint8 pixels in, scores out, normalisation inside."""
 
 import logging
 import warnings
@@ -18,7 +18,7 @@ from training.model import TaggerNetwork
 
 
 class ServingGraph(nn.Module):
-    """What is served: the tagger with its input as decoders give it and its scores as clients want them."""
+    """The network as it is served: it takes what decoders give, and returns scores instead of logits."""
 
     def __init__(self, tagger: TaggerNetwork) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ def open_run(run: Path) -> Source:
 
 
 def write_onnx(tagger: TaggerNetwork, spec: TrainedSpec, name: str, version: int, file: Path) -> None:
-    """Export with a dynamic batch and the contract's tensor names; what the tagger is goes into the metadata.
+    """Exports with a dynamic batch and the contract's tensor names; the contract goes into the metadata.
 
     `name` and `version` are those that it is published under. Raises GraphError, and OSError if the disk is full.
     """
     example = torch.zeros(2, *spec.input.shape, dtype=torch.uint8)
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node that it does not fold
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns about every node that it does not fold
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.onnx deprecates its own internals, which no caller can mend
+        warnings.simplefilter("ignore")  # torch.onnx uses deprecated functions of its own
         program = torch.onnx.export(
             ServingGraph(tagger).eval(),
             (example,),
@@ -63,7 +63,7 @@ def write_onnx(tagger: TaggerNetwork, spec: TrainedSpec, name: str, version: int
 
 
 def checkpoint_runner(tagger: TaggerNetwork, spec: TrainedSpec) -> Runner:
-    """The checkpoint itself, as a function of pixels: what the exported graph is compared with."""
+    """The checkpoint as a function of pixels, to compare the exported graph with."""
     graph = ServingGraph(tagger).eval()
 
     def run(pixels: Pixels) -> Outputs:

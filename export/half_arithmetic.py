@@ -1,8 +1,8 @@
-"""What a graph of half floats answers where it is computed in half floats, as on a GPU.
+"""Emulates half precision on a CPU: what a graph of half floats answers on a GPU.
 
-ONNX Runtime's CPU provider computes such a graph in fp32: only the weights, and what enters and leaves a part that it
-cannot compute at all, are rounded. Its answers say little about a GPU's. So every result is rounded here by a Cast to
-half precision and back. Inside one operator sums stay fp32, as GPUs keep them.
+ONNX Runtime's CPU provider computes such a graph in fp32 and rounds little more than the weights, so its answers say
+little about a GPU's. Here a Cast to half precision and back rounds every result. Inside an operator sums stay fp32, as
+on GPUs.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,7 @@ _HALF, _SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 
 
 def open_as_computed(file: Path, threads: int = 0) -> ort.InferenceSession:
-    """Returns a session on the CPU; where the graph in `file` computes in half precision, it rounds as a GPU does.
-
-    Raises GraphError.
-    """
+    """Opens a session on the CPU that rounds as a GPU does if the graph computes in half precision. GraphError."""
     model = load_model(file)
     if precision_of(model) != "fp16":
         return open_session(file, threads)
@@ -31,10 +28,12 @@ def open_as_computed(file: Path, threads: int = 0) -> ort.InferenceSession:
 
 
 def in_single(model: onnx.ModelProto, rounded: bool) -> onnx.ModelProto:
-    """A copy that computes in fp32 with the same weights; `rounded`: every result that was a half float is rounded to
-    one. Inputs and outputs that are half floats become fp32."""
+    """Returns a copy that computes in fp32 with the same weights, also at inputs and outputs.
+
+    With `rounded`, every result that was a half float is rounded to one.
+    """
     copy = onnx.ModelProto.FromString(model.SerializeToString())
-    del copy.graph.value_info[:]  # a conversion may have left wrong types in it
+    del copy.graph.value_info[:]  # a conversion may have left wrong types there
     copy = onnx.shape_inference.infer_shapes(copy)
     for graph in _graphs(copy.graph):
         halves = _half_tensors(graph)
@@ -56,7 +55,7 @@ def _half_tensors(graph: onnx.GraphProto) -> set[str]:
 
 
 def _widened(node: onnx.NodeProto, halves: set[str], rounded: bool) -> list[onnx.NodeProto]:
-    """The node as it computes in fp32, and behind it what rounds its results."""
+    """The node as it computes in fp32, followed by the Casts that round its results."""
     copy = onnx.NodeProto.FromString(node.SerializeToString())
     for attribute in copy.attribute:
         if attribute.type == onnx.AttributeProto.TENSOR:

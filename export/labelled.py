@@ -1,4 +1,4 @@
-"""What a user cares about: how mAP and the photos' tags change on a labelled set. Needs the `train` extra."""
+"""How mAP and the tags of photos change on a labelled set. Needs the `train` extra."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ Scores = NDArray[np.float32]  # [n, l]
 
 @dataclass(frozen=True)
 class LabelledChange:
-    """On the val photos of a labelled set: mAP of the reference and of the graph, 0..1, and how many of the photos
-    have another set of tags at the tagger's thresholds."""
+    """On the val photos of a labelled set: mAP of the reference and of the graph, 0..1, and the number of photos whose
+    tags differ at the tagger's thresholds."""
 
     photos: int
     reference_map: float
@@ -35,7 +35,7 @@ class LabelledChange:
 
 
 def labelled_change(data: str, spec: TrainedSpec, reference: Runner, graph: Runner) -> LabelledChange:
-    """Score the val photos of `data`, in any layout that training reads, with both. DataError."""
+    """Scores the val photos of `data`, in any layout that training reads, with both. Raises DataError."""
     ours, theirs, targets = _score(data, spec, (reference, graph))
     changed = count_changed(ours, theirs, np.array(spec.thresholds))
     return LabelledChange(len(targets), _map(ours, targets), _map(theirs, targets), changed)
@@ -47,17 +47,17 @@ def count_changed(ours: Scores, theirs: Scores, thresholds: NDArray[np.float64])
 
 
 def labelled_map(data: str, spec: TrainedSpec, graph: Runner) -> tuple[float, int]:
-    """mAP, 0..1, of the graph alone on the val photos of `data`, and how many these are. DataError."""
+    """mAP, 0..1, of the graph alone on the val photos of `data`, and the number of these. Raises DataError."""
     scores, targets = _score(data, spec, (graph,))
     return _map(scores, targets), len(targets)
 
 
 def _score(data: str, spec: TrainedSpec, runners: tuple[Runner, ...]) -> list[Scores]:
     """The scores of each runner, then the targets, each [n, l]; every photo is decoded once."""
-    seed = spec.training.get("seed")  # unsplit data is split as for training, so that no photo was trained on
+    seed = spec.training.get("seed")  # split as for training, so that no val photo was trained on
     photos = read_data(data, seed if isinstance(seed, int) else 0).select(spec.labels).val
     if not (photos.targets == 1).any():
-        raise DataError(f"{data} has no label of the tagger present in val, so that there is no mAP.")
+        raise DataError(f"{data} has no label of the tagger in val, so there is no mAP.")
     batches = EvalBatches(photos, spec.image, min(_BATCH, spec.max_batch), cache="none")
     scores = [[runner(batch)["scores"] for runner in runners] for batch in batches]
     return [*(np.concatenate(parts) for parts in zip(*scores, strict=True)), photos.targets]

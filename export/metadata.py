@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself: labels, thresholds and origin, for when it lies somewhere alone."""
+"""The metadata of an ONNX file: labels, thresholds and origin, for a file that lies somewhere alone."""
 
 import json
 
@@ -11,7 +11,7 @@ _PREFIX = "labelwise."
 
 
 def describe(model: onnx.ModelProto, spec: TrainedSpec, name: str, version: int, libraries: dict[str, str]) -> None:
-    """Write the contract into `model`, and take out every trace of the source code and machine it was made with.
+    """Writes the contract into `model`, and removes every trace of the source code and the machine that made it.
 
     `name` and `version` are those that it is published under, `libraries` the versions of what exported it.
     """
@@ -19,12 +19,10 @@ def describe(model: onnx.ModelProto, spec: TrainedSpec, name: str, version: int,
     model.model_version = version
     model.graph.name = name
     model.doc_string = model.graph.doc_string = ""
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+    graph = model.graph
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
-    for initializer in model.graph.initializer:
-        del initializer.metadata_props[:]
-        initializer.doc_string = ""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     facts = {
@@ -40,7 +38,7 @@ def describe(model: onnx.ModelProto, spec: TrainedSpec, name: str, version: int,
 
 
 def carry_over(source: onnx.ModelProto, target: onnx.ModelProto, more: dict[str, object]) -> None:
-    """What `describe` wrote into `source` also into `target`, which was made from it, and what that making adds."""
+    """Copies what `describe` wrote into `source` to `target`, which was made from it, and adds `more`."""
     target.producer_name, target.producer_version = source.producer_name, source.producer_version
     target.model_version = source.model_version
     target.graph.name = source.graph.name
@@ -50,7 +48,7 @@ def carry_over(source: onnx.ModelProto, target: onnx.ModelProto, more: dict[str,
 
 
 def facts_of(model: onnx.ModelProto) -> dict[str, object]:
-    """What `describe` wrote; empty for a graph that something else made. What is no JSON counts as text."""
+    """What `describe` wrote; empty for a graph that something else made. A value that is not JSON counts as text."""
     facts: dict[str, object] = {}
     for entry in model.metadata_props:
         if entry.key.startswith(_PREFIX):

@@ -1,6 +1,6 @@
-"""An export is not done until it is checked: names, types, a dynamic batch, and the numbers it was made from."""
+"""Compares an exported graph with its source: names, types, a dynamic batch, and the numbers."""
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,12 @@ REFERENCE_BATCH = 16
 
 
 class ParityError(LabelwiseError):
-    """The exported graph disagrees with what it was made from or with its contract; nothing may be published."""
+    """The exported graph disagrees with its source or with its contract; nothing is published."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest difference of one output at one batch size, and the picture it was seen on."""
+    """The largest difference of one output at one batch size, and the picture with it."""
 
     output: str
     batch: int
@@ -32,7 +32,7 @@ class Difference:
 
     @property
     def ok(self) -> bool:
-        return self.value <= self.tolerance.limit  # NaN is not
+        return self.value <= self.tolerance.limit  # false for NaN
 
     def __str__(self) -> str:
         size = f"{self.value:.2g}" + (" (1 - cosine)" if self.tolerance.measure == "cosine" else "")
@@ -50,9 +50,9 @@ def check_parity(
 ) -> list[Difference]:
     """Compares the graph in `file` with `reference`, which errors name `called`, at batch 1, 2, an odd one and max.
 
-    `precision` sets the tolerances. With `as_computed`, a graph of half floats is rounded as a GPU rounds it; without,
-    this CPU computes it in fp32. Raises ParityError for a graph that is not the contract's, otherwise for the first
-    output that differs by more than its tolerance, with the batch, the size and the picture.
+    `precision` sets the tolerances. With `as_computed`, a graph of half floats is rounded as on a GPU; otherwise this
+    CPU computes it in fp32. Raises ParityError if the graph disagrees with the contract, or if an output differs by
+    more than its tolerance.
     """
     try:
         if faults := signature_faults(load_structure(file), spec):
@@ -71,16 +71,23 @@ def check_parity(
 def compare(
     expected: Outputs, actual: Runner, spec: TrainedSpec, pictures: Pictures, precision: Precision
 ) -> list[Difference]:
-    """The largest difference to the outputs `expected` of all pictures, of each output at each batch size."""
-    return [
-        difference
-        for size in batch_sizes(spec.max_batch)
-        for difference in _largest(expected, actual, spec, pictures, size, precision)
-    ]
+    """The largest difference of each output at each batch size; `expected` holds the outputs of all pictures."""
+    found: list[Difference] = []
+    for size in batch_sizes(spec.max_batch):
+        # Every picture at the largest size; at others one batch, because a graph fails there for all pictures.
+        batches = itertools.islice(pictures.batches(size), None if size == spec.max_batch else 1)
+        worst: dict[str, Difference] = {}
+        for rows in batches:
+            outputs = actual(pictures.pixels[rows])
+            for name in spec.output_names:
+                new = _difference(name, expected[name][rows], outputs[name], rows, pictures, precision)
+                worst[name] = max(worst.get(name, new), new, key=lambda one: (np.isnan(one.value), one.value))
+        found += worst.values()
+    return found
 
 
 def batch_sizes(largest: int) -> list[int]:
-    """1, 2, an odd one and the largest, as far as there are so many."""
+    """1, 2, an odd number and the largest, without those that are too large."""
     odd = next(size for size in (7, 5, 3, 1) if size <= largest)
     return sorted({1, min(2, largest), odd, largest})
 
@@ -92,27 +99,6 @@ def run_all(runner: Runner, pictures: Pictures, size: int) -> Outputs:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def batches_to_try(pictures: Pictures, size: int, largest: int) -> Iterator[list[int]]:
-    """Every picture at the largest batch size; at the others one batch, as a graph goes wrong there as a whole."""
-    for rows in pictures.batches(size):
-        yield rows
-        if size != largest:
-            return
-
-
-def _largest(
-    expected: Outputs, actual: Runner, spec: TrainedSpec, pictures: Pictures, size: int, precision: Precision
-) -> list[Difference]:
-    worst: dict[str, Difference] = {}
-    for rows in batches_to_try(pictures, size, spec.max_batch):
-        outputs = actual(pictures.pixels[rows])
-        for name in spec.output_names:
-            difference = _difference(name, expected[name][rows], outputs[name], rows, pictures, precision)
-            if name not in worst or np.isnan(difference.value) or difference.value > worst[name].value:
-                worst[name] = difference  # once NaN, always NaN: nothing is larger
-    return list(worst.values())
-
-
 def _difference(
     name: str, ours: np.ndarray, theirs: np.ndarray, rows: list[int], pictures: Pictures, precision: Precision
 ) -> Difference:
@@ -120,5 +106,5 @@ def _difference(
     if ours.shape != theirs.shape:
         raise GraphError(f"{name} is {list(theirs.shape)} at batch {len(rows)}, not {list(ours.shape)}.")
     distances = tolerance.distances(ours, theirs)
-    at = int(np.argmax(distances))  # the first NaN, where there is one
+    at = int(np.argmax(distances))  # the first NaN, if there is one
     return Difference(name, len(rows), float(distances[at]), pictures.names[rows[at]], tolerance)

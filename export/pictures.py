@@ -1,4 +1,4 @@
-"""The photos a check looks at: those that the user names, or reproducible test pictures."""
+"""The photos that a check runs on: those that the user names, or reproducible test pictures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +16,12 @@ _AT_MOST = 64  # a check runs each photo several times
 
 @dataclass(frozen=True)
 class Evidence:
-    """What to check with: a folder or list of photos (None: those to calibrate with, else test pictures), such photos
-    to calibrate int8 with, and labelled photos as `labelwise train` takes them, for mAP and tags (None: neither)."""
+    """What to check with.
+
+    `images` and `calibrate` name folders or lists of photos: to check with, and to calibrate int8 with. Without
+    `images` a check takes those of `calibrate`, without both test pictures. `data` names labelled photos as `labelwise
+    train` takes them, for mAP and tags.
+    """
 
     images: Path | None = None
     calibrate: Path | None = None
@@ -29,19 +33,19 @@ NO_EVIDENCE = Evidence()
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures uint8 [n, h, w, 3], n >= 1, and what each is called."""
+    """Pictures uint8 [n, h, w, 3], n >= 1, and a name for each."""
 
     names: tuple[str, ...]
     pixels: Pixels
 
     def batches(self, size: int) -> Iterator[list[int]]:
-        """Rows of all pictures in batches of exactly `size`; the last one goes on from the first picture."""
+        """The rows of all pictures in batches of exactly `size`; the last batch is filled up from the first picture."""
         for start in range(0, len(self.names), size):
             yield [row % len(self.names) for row in range(start, start + size)]
 
 
 def pictures_for(spec: TrainedSpec, images: Path | None, at_most: int = _AT_MOST) -> Pictures:
-    """Photos in the folder or list `images`, an even sample of them; without it test pictures. DataError."""
+    """Decodes an even sample of the photos in the folder or list `images`, or draws test pictures. DataError."""
     if images is None:
         return drawn_pictures(spec.image, min(spec.max_batch, at_most))
     files = _files(images)
@@ -51,7 +55,7 @@ def pictures_for(spec: TrainedSpec, images: Path | None, at_most: int = _AT_MOST
 
 
 def drawn_pictures(image: ImageSpec, count: int) -> Pictures:
-    """Reproducible pictures with coarse and fine structure; flat noise would excite too little."""
+    """Reproducible pictures with coarse and fine structure; noise alone would excite too few features."""
     random = np.random.default_rng(0)
     height, width = image.height, image.width
     coarse = random.integers(0, 256, (count, 8, 8, 3))
@@ -61,7 +65,7 @@ def drawn_pictures(image: ImageSpec, count: int) -> Pictures:
 
 
 def _files(images: Path) -> list[Path]:
-    """Every photo under a folder, or those that a text file names, one a line, relative to itself."""
+    """Every photo under a folder, or those that a text file names, one per line, relative to the file."""
     try:
         if images.is_dir():
             files = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -71,7 +75,7 @@ def _files(images: Path) -> list[Path]:
             lines = images.read_text("utf-8").splitlines()
             files = [images.parent / line.strip() for line in lines if line.strip()]
     except UnicodeDecodeError as error:
-        raise DataError(f"{images} is neither a photo nor a list of photos, one path a line.") from error
+        raise DataError(f"{images} is neither a photo nor a list of photos with one path per line.") from error
     except OSError as error:
         raise DataError(f"{images} cannot be read: {error.strerror}; name a folder or a list of photos.") from error
     if not files:

@@ -12,6 +12,7 @@ from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
     IdentityEliminationPass,
     RemoveUnusedNodesPass,
+    RemoveUnusedOpsetsPass,
     TopologicalSortPass,
 )
 
@@ -20,7 +21,10 @@ _ROUNDS = 10  # at most; each may find what the one before made possible
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the graph without Identity, Casts to the type a tensor has, pairs of Transposes, Expands that
-    broadcasting does anyway, and whatever then feeds nothing; every node stands behind those that it reads from."""
+    broadcasting does anyway, and whatever then feeds nothing; every node stands behind those that it reads from.
+
+    Keeps an Expand that makes a shape: folding it would fix the batch size.
+    """
     from onnxscript.rewriter import RewritePass
     from onnxscript.rewriter.rules import common as rules
 
@@ -30,9 +34,12 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
             *rules.expand_before_binary_op_rules,
         ]
     )
-    cleaning = (IdentityEliminationPass(), RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass())
-    passes = ir.passes.PassManager([TopologicalSortPass(), rewriting, *cleaning], steps=_ROUNDS)
-    return ir.to_proto(passes(ir.from_proto(model)).model)
+    unused = (IdentityEliminationPass(), RemoveUnusedNodesPass(), RemoveUnusedOpsetsPass())
+    passes = [TopologicalSortPass(), rewriting, *unused, ClearMetadataAndDocStringPass()]
+    graph = ir.from_proto(model)
+    if "ai.onnx" in graph.opset_imports:  # the other name of the domain "", by which the passes know it
+        graph.opset_imports[""] = graph.opset_imports.pop("ai.onnx")
+    return ir.to_proto(ir.passes.PassManager(passes, steps=_ROUNDS)(graph).model)
 
 
 def superfluous_nodes(model: onnx.ModelProto) -> list[str]:

@@ -26,14 +26,14 @@ _OLDEST = 10  # the first TensorRT whose networks always have an explicit batch 
 _FLAGS: dict[Precision, tuple[str, ...]] = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "fp16")}
 
 
-def batch_sizes(spec: TrainedSpec) -> tuple[int, int, int]:
+def engine_batches(spec: TrainedSpec) -> tuple[int, int, int]:
     """The batches that an engine is built for: the smallest, the one that it runs fastest, and the largest."""
     return 1, min(_OPTIMAL_BATCH, spec.max_batch), spec.max_batch
 
 
 def profile_shapes(spec: TrainedSpec) -> list[str]:
     """The three batches as trtexec and ONNX Runtime write them: name:BxHxWxC."""
-    return [f"{spec.input.name}:{'x'.join(map(str, (size, *spec.input.shape)))}" for size in batch_sizes(spec)]
+    return [f"{spec.input.name}:{'x'.join(map(str, (size, *spec.input.shape)))}" for size in engine_batches(spec)]
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _build_in_process(trt: Any, job: Job) -> None:
     for flag in _FLAGS[job.precision]:
         config.set_flag(getattr(trt.BuilderFlag, flag.upper()))
     shapes = builder.create_optimization_profile()
-    shapes.set_shape(job.spec.input.name, *((size, *job.spec.input.shape) for size in batch_sizes(job.spec)))
+    shapes.set_shape(job.spec.input.name, *((size, *job.spec.input.shape) for size in engine_batches(job.spec)))
     config.add_optimization_profile(shapes)
     cache = config.create_timing_cache(job.timing.read_bytes() if job.timing.is_file() else b"")
     config.set_timing_cache(cache, ignore_mismatch=False)

@@ -1,4 +1,4 @@
-"""How far an exported graph's numbers may be from those it was made from, by precision and output."""
+"""How far the numbers of an exported graph may be from its source's, by precision and output."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,14 +12,14 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """`absolute`: the largest absolute difference of any value; `cosine`: the largest 1 - cosine of any vector, which
-    lie along the last axis."""
+    """The limit of a distance. `absolute`: the largest absolute difference of a value; `cosine`: the largest
+    1 - cosine of a vector along the last axis."""
 
     measure: Literal["absolute", "cosine"]
     limit: float
 
     def distances(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Two [b, ...] -> one distance a picture [b]; NaN where either side is not a number."""
+        """Two [b, ...] -> one distance per picture [b]; NaN if either side has a NaN."""
         a, b = (values.astype(np.float64) for values in (ours, theirs))
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             if self.measure == "absolute":
@@ -28,17 +28,17 @@ class Tolerance:
             return (1 - (a * b).sum(axis=-1) / lengths).reshape(len(a), -1).max(axis=1)
 
 
-_ABSOLUTE_1E4 = Tolerance("absolute", 1e-4)  # what fp32 arithmetic in another order explains, with room
+_ABSOLUTE_1E4 = Tolerance("absolute", 1e-4)  # more than fp32 arithmetic in another order explains
 
 TOLERANCES: dict[Precision, dict[str, Tolerance]] = {
     "fp32": {"scores": _ABSOLUTE_1E4, "embeddings": _ABSOLUTE_1E4, "attention": _ABSOLUTE_1E4},
-    # 11 bits of mantissa through some fifty layers.
+    # 11 bits of mantissa, through some fifty layers.
     "fp16": {
         "scores": Tolerance("absolute", 1e-2),
         "embeddings": Tolerance("cosine", 1e-3),
         "attention": Tolerance("absolute", 1e-2),
     },
-    # Bounds that tell a broken calibration from an honest one; whether it is good enough, the labelled set says.
+    # These only reveal a broken calibration; a labelled set shows whether a calibration is good enough.
     "int8": {
         "scores": Tolerance("absolute", 0.25),
         "embeddings": Tolerance("cosine", 0.1),
@@ -48,7 +48,7 @@ TOLERANCES: dict[Precision, dict[str, Tolerance]] = {
 
 
 def precision_of(model: onnx.ModelProto) -> Precision:
-    """What a graph computes in: int8 if anything is quantised, fp16 if any constants are half floats."""
+    """What a graph computes in: int8 if a node quantizes, fp16 if a constant is a half float."""
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv") for node in model.graph.node):
         return "int8"
     constants = [attribute.t for node in model.graph.node for attribute in node.attribute if node.op_type == "Constant"]

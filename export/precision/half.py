@@ -1,4 +1,4 @@
-"""fp32 -> fp16 inside, fp32 at both ends, so that no client sees which one it talks to."""
+"""fp32 -> half floats inside, fp32 at both ends, so that clients see no difference."""
 
 import warnings
 
@@ -6,13 +6,15 @@ import onnx
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-# Sums of squares: a vector's may be beyond 65504, half precision's largest number, though no element is.
+from export.simplify import simplify
+
+# A sum of squares may exceed 65504, half precision's largest number, although no element does.
 _KEPT = [*DEFAULT_OP_BLOCK_LIST, "ReduceL2", "ReduceSumSquare", "LpNormalization"]
 _LAYERS = {"Conv", "Gemm", "MatMul", "Einsum"}
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a copy that computes in half precision, with the same inputs and outputs, still to be simplified.
+    """Returns a copy that computes in half precision, with the same inputs and outputs.
 
     The last layer before the scores, and what follows it, stay in fp32: half precision has no number between 0.9995
     and 1, so the best scores would be equal.
@@ -21,14 +23,14 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     for number, node in enumerate(copy.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it names each weight too small for half precision, of which models are full
+        warnings.simplefilter("ignore")  # it names every weight that is too small for half precision
         half = convert_float_to_float16(copy, keep_io_types=True, op_block_list=_KEPT, node_block_list=_head(copy))
     _drop_repeated_casts(half)
-    OnnxModel(half).topological_sort()  # it puts the casts around what is kept at the end
+    OnnxModel(half).topological_sort()  # it appends the casts around what is kept
     del half.graph.value_info[:]  # it leaves wrong types there
     half = onnx.shape_inference.infer_shapes(half)
     _drop_rounding_between_kept(half)
-    return half
+    return simplify(half)
 
 
 def _drop_repeated_casts(half: onnx.ModelProto) -> None:
@@ -41,7 +43,7 @@ def _drop_repeated_casts(half: onnx.ModelProto) -> None:
 
 
 def _drop_rounding_between_kept(half: onnx.ModelProto) -> None:
-    """The conversion rounds what one kept node hands to the next: Cast to half precision, Cast back."""
+    """The conversion rounds between two kept nodes, by a Cast to half precision and one back."""
     casts = {node.output[0]: node for node in half.graph.node if node.op_type == "Cast"}
     single = onnx.TensorProto.FLOAT
     singles = {value.name for value in half.graph.value_info if value.type.tensor_type.elem_type == single}
@@ -54,7 +56,7 @@ def _drop_rounding_between_kept(half: onnx.ModelProto) -> None:
 
 
 def _head(model: onnx.ModelProto) -> list[str]:
-    """The names of the nodes from the last layer, which has a matrix of weights or multiplies two, to the scores."""
+    """The names of the nodes from the last layer to the scores; a layer has a matrix of weights or multiplies two."""
     matrices = {weights.name for weights in model.graph.initializer if len(weights.dims) > 1}
     producers = {name: node for node in model.graph.node for name in node.output}
     names, waiting = [], ["scores"]

@@ -1,8 +1,8 @@
-"""fp32 -> 8-bit integers for CPUs: static, per channel, calibrated on photographs; layers too sensitive stay fp32.
+"""fp32 -> 8-bit integers for CPUs: static, per channel, calibrated on photos; too sensitive layers stay in fp32.
 
-Q/DQ pairs around the layers with weights, which ONNX Runtime turns into integer kernels. Activations are uint8, which
-x86's instructions multiply fastest; weights have 7 of their 8 bits, for CPUs without VNNI add two products in 16 bits,
-and would saturate.
+Q/DQ pairs stand around the layers with weights, and ONNX Runtime turns them into integer kernels. Activations are
+uint8, which x86 multiplies fastest. Weights use 7 of their 8 bits: CPUs without VNNI add two products in 16 bits, which
+would saturate.
 """
 
 import contextlib
@@ -17,32 +17,34 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import version_converter
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from export.half_arithmetic import in_single
-from export.onnx_file import GraphError, Pixels, load_model, open_session, session_runner
+from export.onnx_file import OPSET, GraphError, Pixels, load_model, one_line, open_session, session_runner
 from export.pictures import Pictures
-from export.precision.opset import raise_opset
-from export.tolerances import precision_of
+from export.simplify import simplify
+from export.tolerances import TOLERANCES, precision_of
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TrainedSpec
 
 LEAST_PHOTOS, MOST_PHOTOS = 8, 256
 BUDGET = 0.005  # mean absolute difference of a score, 0..1, on photos that were not calibrated with
-_MOST_LEFT_OUT = 0.5  # of the layers: beyond that there is no speed to win
-_HELD_OUT = 4  # every fourth photo measures, the others calibrate
-_PHOTOS_PER_LAYER = 16  # measure one layer: enough to rank them
+_MOST_LEFT_OUT = 0.5  # of the layers: with more there is no speed to win
+_HELD_OUT = 4  # measures on every fourth photo, calibrates on the others
+_PHOTOS_PER_LAYER = 16  # to measure the error of one layer: enough to rank the layers
 _BATCH = 16
 
 _LAYERS = ["Conv", "Gemm", "MatMul"]
+_PER_CHANNEL = 13  # the first opset in which weights may have a scale for each channel
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """What calibration did: how many layers compute in integers, which were left out and the error that each makes
-    alone, the error of the whole, and the number of photos it was calibrated with and measured on.
+    """What calibration did: the number of layers in integers; those left out, with the error that each makes alone; the
+    error of the whole; the number of photos that calibrated and that measured.
 
     An error is the mean absolute difference of a score to the fp32 graph's, 0..1.
     """
@@ -61,41 +63,41 @@ class Quantization:
         )
 
     def facts(self) -> dict[str, object]:
-        """For the metadata of the graph."""
+        """For the graph's metadata."""
         return {"quantization": {"left_out": self.left_out, "error": self.error, "photos": self.calibrated}}
 
 
 def quantize(
     model: onnx.ModelProto, spec: TrainedSpec, photos: Pictures | None, symmetric: bool = False
 ) -> tuple[onnx.ModelProto, Quantization]:
-    """The graph with as many layers in integers as keep the error within BUDGET, the most sensitive left out first.
+    """Returns the graph with as many layers in integers as keep the error within BUDGET; the most sensitive stay out.
 
-    `symmetric` is what TensorRT takes: signed integers around zero, also for activations.
-    Raises DataError: too few photos. GraphError: a graph of an old opset that cannot be converted. LabelwiseError: more
-    than half of the layers would have to be left out.
+    `symmetric` is the form for TensorRT: signed integers around zero, also for activations. Raises DataError if there
+    are too few photos, GraphError if an old opset cannot be converted, and LabelwiseError if more than half of the
+    layers would have to stay out.
     """
     photos = enough(photos)
     held = np.arange(len(photos.names)) % _HELD_OUT == 0
     single = in_single(model, rounded=False) if precision_of(model) == "fp16" else model
-    raised = raise_opset(single, spec, photos.pixels[: min(LEAST_PHOTOS, spec.max_batch)])
+    raised = _raise_opset(single, spec, photos.pixels[: min(LEAST_PHOTOS, spec.max_batch)])
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         prepared = Path(scratch) / "prepared.onnx"
         _prepare(raised, prepared)
         graph = _Calibrated(prepared, _ranges(prepared, spec, photos.pixels[~held]), symmetric)
     quantized, left_out, error = _within_budget(graph, _Error(model, spec, photos.pixels[held]))
     layers = len(graph.layers) - len(left_out)
-    return quantized, Quantization(layers, left_out, error, int((~held).sum()), int(held.sum()))
+    return simplify(quantized), Quantization(layers, left_out, error, int((~held).sum()), int(held.sum()))
 
 
 def enough(photos: Pictures | None) -> Pictures:
-    """Those to calibrate with. DataError: too few, or none."""
+    """Returns the photos to calibrate with. Raises DataError if there are none, or too few."""
     if photos is None or len(photos.names) < LEAST_PHOTOS:
         raise DataError(f"int8 needs --calibrate with photos like those to be tagged: {LEAST_PHOTOS}, better 200.")
     return photos
 
 
 class _Calibrated:
-    """The prepared graph and the range of each of its tensors; gives it with any choice of layers in integers."""
+    """A prepared graph and the range of each of its tensors; quantizes any choice of layers."""
 
     def __init__(self, file: Path, ranges: Any, symmetric: bool) -> None:
         model = load_model(file)
@@ -117,16 +119,13 @@ class _Calibrated:
             nodes_to_exclude=[],
             op_types_to_quantize=_LAYERS,
             extra_options={
-                "MatMulConstBOnly": True,  # products of two activations, as in attention, win no time and lose most
+                "MatMulConstBOnly": True,  # quantizing products of two activations, as in attention, wins no time and loses most
                 "ActivationSymmetric": symmetric,
                 "AddQDQPairToWeight": symmetric,
             },
         )
         quantizer.quantize_model()
-        quantizer.model.topological_sort()  # it puts what it adds at the end
-        model = quantizer.model.model
-        _drop_unused_domains(model)
-        return model
+        return quantizer.model.model
 
 
 class _Error:
@@ -138,7 +137,7 @@ class _Error:
         self._expected = self._scores(model, pixels)
 
     def __call__(self, model: onnx.ModelProto, photos: int | None = None) -> float:
-        """On all held out photos, or the first so many."""
+        """On the first `photos` of the photos held out, or on all."""
         scores = self._scores(model, self._pixels[:photos])
         return float(np.abs(scores - self._expected[: len(scores)]).mean())
 
@@ -149,7 +148,7 @@ class _Error:
         return np.concatenate(parts)
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]  # it has no types
+class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
     def __init__(self, spec: TrainedSpec, pixels: Pixels) -> None:
         size = min(_BATCH, spec.max_batch)
         self._feeds = iter([{spec.input.name: pixels[at : at + size]} for at in range(0, len(pixels), size)])
@@ -172,7 +171,7 @@ def _within_budget(graph: _Calibrated, error_of: _Error) -> tuple[onnx.ModelProt
             return quantized, {layer: alone[layer] for layer in worst_first[:count]}, error
     raise LabelwiseError(
         f"Not published: in 8 bits scores differ by {whole:.4f} on average, and more than {BUDGET} even with half of "
-        "the layers left out: calibrate with more photos, and such as will be tagged, or take fp16."
+        "the layers left out: calibrate with more photos like those to be tagged, or use fp16."
     )
 
 
@@ -186,7 +185,7 @@ def _layers(model: onnx.ModelProto) -> list[str]:
 
 
 def _prepare(model: onnx.ModelProto, file: Path) -> None:
-    """Write the graph as the runtime simplifies it, batch norms folded into convolutions; each node has a name."""
+    """Writes the graph as the runtime simplifies it, with batch norms folded into convolutions; each node has a name."""
     named = onnx.ModelProto.FromString(model.SerializeToString())
     for number, node in enumerate(named.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
@@ -208,16 +207,31 @@ def _ranges(file: Path, spec: TrainedSpec, pixels: Pixels) -> Any:
     return calibrator.compute_data()
 
 
-def _drop_unused_domains(model: onnx.ModelProto) -> None:
-    used = {node.domain for node in model.graph.node} | {""}
-    kept = [opset for opset in model.opset_import if opset.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
+def _raise_opset(model: onnx.ModelProto, spec: TrainedSpec, pixels: Pixels) -> onnx.ModelProto:
+    """Returns the graph in an opset in which it can be quantized; an old exporter may have written an older one.
+
+    Raises GraphError if onnx cannot convert it, or if the converted graph gives other scores for `pixels`.
+    """
+    version = next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
+    if version >= _PER_CHANNEL:
+        return model
+    refusal = f"int8 needs opset {_PER_CHANNEL}, and the graph has {version}: export it again with opset {OPSET}"
+    try:
+        raised = version_converter.convert_version(model, _PER_CHANNEL)
+    except Exception as error:  # RuntimeError for an operator that onnx has no rule for, among others
+        reason = one_line(error).rpartition("failed: ")[2]  # without the place in onnx's sources
+        raise GraphError(f"{refusal}, because it cannot be converted: {reason}.") from error
+    tolerance = TOLERANCES[precision_of(model)]["scores"]
+    before, after = (session_runner(open_session(graph.SerializeToString()), spec)(pixels) for graph in (model, raised))
+    distance = float(np.max(tolerance.distances(before["scores"], after["scores"])))
+    if not distance <= tolerance.limit:  # false for NaN
+        raise GraphError(f"{refusal}, because its scores differ by {distance:.2g} once it is converted.")
+    return raised
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantizer logs advice for those who call it by hand, to the root logger."""
+    """Silences the quantizer, which logs advice to the root logger."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

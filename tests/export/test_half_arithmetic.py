@@ -14,7 +14,6 @@ from export.onnx_file import open_session, session_runner
 from export.parity import ParityError, check_parity
 from export.pictures import drawn_pictures
 from export.precision.half import to_half
-from export.simplify import simplify
 from labelwise.spec import TaggerSpec
 
 
@@ -78,7 +77,6 @@ def test_parity_sees_what_a_gpu_would_lose(graph: Path, spec: TaggerSpec, tmp_pa
     for kind, inputs, output in reversed(steps):
         model.graph.node.insert(place, helper.make_node(kind, inputs, [output]))
     half = to_half(model)
-    half = simplify(half)
     onnx.save_model(half, tmp_path / "half.onnx")
     reference, pictures = session_runner(open_session(graph), spec), drawn_pictures(spec.image, 6)
     check_parity(reference, "fp32", spec, tmp_path / "half.onnx", pictures, "fp16")

@@ -107,6 +107,13 @@ def test_only_what_computes_stays_and_the_numbers_do(case: str):
         np.testing.assert_array_equal(old, new)
 
 
+def test_unused_domains_go_and_the_other_name_of_onnx_stays():
+    model = graph_of(node("Add", "x w", "y"))
+    model.opset_import[0].domain = "ai.onnx"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert [(opset.domain, opset.version) for opset in simplify(model).opset_import] == [("", 18)]
+
+
 def test_what_could_go_is_named():
     model = graph_of(
         node("Identity", "x", "i"), *TRANSPOSES, node("Transpose", "u", "v", perm=[2, 1, 0]), node("Add", "v i", "y")

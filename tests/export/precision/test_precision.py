@@ -17,7 +17,7 @@ from export.pictures import Pictures, drawn_pictures, pictures_for
 from export.precision import convert
 from export.precision.half import to_half
 from export.precision.int8 import Quantization, quantize
-from export.simplify import simplify, superfluous_nodes
+from export.simplify import superfluous_nodes
 from export.tolerances import Precision, precision_of
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec
@@ -89,7 +89,6 @@ def test_the_best_scores_do_not_tie_in_half_precision(
     (bias,) = (weights for weights in model.graph.initializer if weights.name == "model/tagger.bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(9), bias.name))
     half = to_half(model)
-    half = simplify(half)
     onnx.save_model(half, tmp_path / "half.onnx")
     producers = {name: node for node in half.graph.node for name in node.output}
     kept, name = [], "scores"
