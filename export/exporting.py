@@ -1,4 +1,4 @@
-"""`labelwise export`: a run or a foreign ONNX -> one graph -> parity -> repository; a failure publishes nothing."""
+"""`labelwise export`: run or foreign ONNX file -> graph -> parity -> repository. A failure publishes nothing."""
 
 import re
 from dataclasses import dataclass, field
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """Where and how to publish: a repository, the tagger's name there, its version (None: the next), what the graph
-    computes in, Triton's backend and options, how many versions to keep (None: all), and the precision of a TensorRT
-    plan to build (None: none)."""
+    """Where and how to publish.
+
+    `version` None is the next one; `precision` is the graph's; `keep` is the number of versions to keep, None for all;
+    `plan` is the precision of a TensorRT plan to build, None for no plan.
+    """
 
     repository: Path
     name: str
@@ -53,7 +55,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Export:
-    """What was published, and how far it is from what it was made from."""
+    """What was published, and how far it is from its source."""
 
     spec: TaggerSpec
     differences: list[Difference]
@@ -62,7 +64,7 @@ class Export:
 
 
 def make_options(settings: list[str]) -> ServingOptions:
-    """ServingOptions from `key=value` texts; LabelwiseError names a wrong one."""
+    """Makes ServingOptions from `key=value` texts. Raises LabelwiseError, which names the wrong one."""
     try:
         return TypeAdapter(ServingOptions).validate_python(dict(map(split_assignment, settings)))
     except ValidationError as error:
@@ -70,9 +72,10 @@ def make_options(settings: list[str]) -> ServingOptions:
 
 
 def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
-    """Publish the checkpoint in `run`. Needs the `export` extra.
+    """Publishes the checkpoint in `run`. Needs the `export` extra.
 
-    Raises LabelwiseError: not a checkpoint, a wrong name, a repository that cannot be written, or a failed check.
+    Raises LabelwiseError if there is no checkpoint, the name is not allowed, the repository cannot be written or a
+    check fails.
     """
     _check(target, evidence)
     from export.checkpoint_graph import open_run
@@ -81,10 +84,10 @@ def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> E
 
 
 def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
-    """Publish the ONNX `file` that something else trained and exported; `spec_file` says what its graph cannot.
+    """Publishes the ONNX `file` that something else trained and exported; `spec_file` says what its graph cannot.
 
-    Needs the `onnx` extra only. Raises LabelwiseError: no ONNX that can be served, a spec that disagrees with it, and
-    as `export_run`.
+    Needs only the `onnx` extra. Raises LabelwiseError if the graph cannot be served or the spec disagrees with it, and
+    as `export_run` does.
     """
     _check(target, evidence)
     return _export(open_foreign(file, spec_file), spec_file, target, evidence)
@@ -132,7 +135,7 @@ def _labelled_change(source: Source, weights: Path, data: str | None) -> "Labell
 
 
 def _check(target: Target, evidence: Evidence) -> None:
-    """What can be refused before anything slow."""
+    """Refuses what can be refused before anything slow."""
     _check_name(target.name)
     if target.calibrates and evidence.calibrate is None:
         enough(None)
@@ -142,7 +145,7 @@ def _check(target: Target, evidence: Evidence) -> None:
 
 def _check_labels(spec: TrainedSpec, file: Path) -> None:
     if fault := case_fault(spec.labels):
-        raise LabelwiseError(f"Not published: {fault}. Rename one of them in {file}, in the same place of the list.")
+        raise LabelwiseError(f"Not published: {fault}. Rename one of them in {file}, at the same place in the list.")
 
 
 def _check_name(name: str) -> None:

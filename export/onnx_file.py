@@ -1,4 +1,4 @@
-"""Reading and writing ONNX files, with one line for each way in which one can be unusable."""
+"""Reads, runs and writes ONNX files; errors say in one line why a file cannot be used."""
 
 import re
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TensorSpec, TrainedSpec
 
-OPSET = 18  # what `labelwise export` writes, and what it tells others to
+OPSET = 18  # what `labelwise export` writes and recommends
 
-# ONNX's file format that ONNX Runtime 1.19 of Triton 2.51 reads, and the newest opset that goes with it. Later formats
-# add nothing that a graph of such an opset uses.
+# The newest file format that Triton 2.51 reads, by its ONNX Runtime 1.19, and the newest opset of that format. Later
+# formats add nothing that a graph of such an opset uses.
 _FORMAT, _FORMAT_OPSET = 10, 21
 
 Pixels = NDArray[np.uint8]  # [b, h, w, 3]
@@ -30,38 +30,38 @@ _RUNTIME = f"ONNX Runtime {ort.__version__}"
 
 
 class GraphError(LabelwiseError):
-    """An ONNX file that cannot be served; the message says why."""
+    """An ONNX file cannot be served; the message says why."""
 
 
 def load_model(file: Path) -> onnx.ModelProto:
-    """Read `file` with its weights, wherever they lie. GraphError."""
+    """Reads `file` with its weights, also those in other files. Raises GraphError."""
     model = load_structure(file)
     for name in external_files(model):
         if not (file.parent / name).is_file():
             raise GraphError(f"{file} keeps weights in {name}, which is not beside it: copy both files together.")
     try:
         onnx.load_external_data_for_model(model, str(file.parent))
-    except Exception as error:  # onnx checks paths and sizes, each with an exception of its own
+    except Exception as error:  # onnx raises different exceptions for paths and for sizes
         raise GraphError(f"{file} keeps weights in other files that cannot be read: {one_line(error)}") from error
     _check_size(model)
     return model
 
 
 def load_structure(file: Path) -> onnx.ModelProto:
-    """Read `file` alone, without weights that lie in other files. GraphError if it is no ONNX."""
+    """Reads `file` without weights that lie in other files. Raises GraphError if it is not ONNX."""
     try:
         model = onnx.load_model(file, load_external_data=False)
     except OSError as error:
         raise GraphError(f"{file} cannot be read: {error.strerror}.") from error
     except Exception as error:  # protobuf's classes differ between its implementations
-        raise GraphError(f"{file} is no ONNX file.") from error
-    if not model.graph.node or not model.opset_import:  # protobuf takes many a random file for an empty message
-        raise GraphError(f"{file} is no ONNX file, or one without a graph.")
+        raise GraphError(f"{file} is not an ONNX file.") from error
+    if not model.graph.node or not model.opset_import:  # protobuf reads many other files as an empty message
+        raise GraphError(f"{file} is not an ONNX file, or has no graph.")
     return model
 
 
 def save_model(model: onnx.ModelProto, file: Path) -> None:
-    """Check and write `model` as one file. GraphError; OSError where the disk will not take it."""
+    """Checks `model` and writes it as one file. Raises GraphError, and OSError if the disk is full."""
     _check_size(model)
     if all(opset.domain or opset.version <= _FORMAT_OPSET for opset in model.opset_import):
         model.ir_version = min(model.ir_version, _FORMAT)
@@ -73,10 +73,10 @@ def save_model(model: onnx.ModelProto, file: Path) -> None:
 
 
 def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
-    """A session on the CPU with so many threads, 0: one a core. GraphError says in one line what the runtime lacks."""
+    """Opens a session on the CPU; 0 threads means one per core. Raises GraphError, which says what is wrong."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what goes wrong is raised as well, and printed once is enough
+    options.log_severity_level = 4  # errors are raised as well
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own unrelated classes
@@ -88,8 +88,26 @@ def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
         raise GraphError(f"ONNX Runtime cannot load the graph: {message}.") from error
 
 
+def write_folded(model: onnx.ModelProto, file: Path) -> None:
+    """Writes `model` as ONNX Runtime's basic optimisations leave it: constants folded and batch norms fused, but still
+    standard ONNX. Raises onnxruntime's errors."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(file)
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def named_copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a copy in which every node has a name."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    for number, node in enumerate(copy.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    return copy
+
+
 def session_runner(session: ort.InferenceSession, spec: TrainedSpec, outputs: tuple[str, ...] = ()) -> Runner:
-    """The published graph as a function of pixels to some outputs, or all; onnxruntime's errors become GraphError."""
+    """The graph as a function from pixels to `outputs`, or to all; onnxruntime's errors become GraphError."""
     names = outputs or spec.output_names
 
     def run(pixels: Pixels) -> Outputs:
@@ -103,7 +121,7 @@ def session_runner(session: ort.InferenceSession, spec: TrainedSpec, outputs: tu
 
 
 def signature_faults(model: onnx.ModelProto, spec: TrainedSpec) -> list[str]:
-    """In what the graph's inputs and outputs are not the contract's, or cannot take any batch; empty if in nothing."""
+    """Where the graph's inputs and outputs differ from the contract, or have a fixed batch."""
     wanted = [(spec.input, graph_inputs(model)), *((output, list(model.graph.output)) for output in spec.outputs)]
     faults = [fault for tensor, values in wanted if (fault := _tensor_fault(tensor, values))]
     names = {spec.input.name, *spec.output_names}
@@ -116,13 +134,13 @@ def signature_faults(model: onnx.ModelProto, spec: TrainedSpec) -> list[str]:
 
 
 def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """What a caller has to give; before IR version 4 every weight stood among the inputs too."""
+    """What a caller must give; before IR version 4 the weights stood among the inputs too."""
     weights = {initializer.name for initializer in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
 
 
 def shape_of(value: onnx.ValueInfoProto) -> list[int | str]:
-    """Sizes, and names of those that are free; "?" for one without a name."""
+    """The sizes of fixed dimensions and the names of free ones; "?" for a dimension without a name."""
     return [
         part.dim_value if part.HasField("dim_value") else part.dim_param or "?"
         for part in value.type.tensor_type.shape.dim
@@ -130,13 +148,13 @@ def shape_of(value: onnx.ValueInfoProto) -> list[int | str]:
 
 
 def external_files(model: onnx.ModelProto) -> list[str]:
-    """The other files that weights lie in, if any."""
+    """The other files that hold weights."""
     tensors = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
     return sorted({ExternalDataInfo(tensor).location for tensor in tensors})
 
 
 def one_line(error: Exception) -> str:
-    """What it says, on one line of bearable length: an invalid graph has an error for each node after the first."""
+    """The error's text on one line, cut if it is long: one bad node can make every later one an error."""
     text = " ".join(str(error).split()).rstrip(".")
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 

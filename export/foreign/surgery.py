@@ -1,4 +1,4 @@
-"""Cutting a graph from elsewhere to the contract: pixels in, scores out, any batch."""
+"""Fits a graph from elsewhere to the contract: pixels in, scores out, any batch size."""
 
 import tempfile
 from pathlib import Path
@@ -6,25 +6,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 from onnx_ir.passes.common import TopologicalSortPass
 
 from export.foreign.outputs import OutputForm, last_node
 from export.foreign.signature import InputForm
-from export.onnx_file import ONNX_TYPES
+from export.onnx_file import ONNX_TYPES, write_folded
 from export.simplify import simplify
 from export.tolerances import precision_of
 from labelwise.spec import TensorSpec, TrainedSpec
 
 _BATCH = "batch"
 _WEIGHTS_ALONE = 4  # the IR version from which weights need not be inputs too
-_PREFIX = "model/"  # keeps the graph's own names apart from the contract's
+_PREFIX = "model/"  # keeps the graph's names apart from the contract's
 
 
 def adapt(
     model: onnx.ModelProto, form: InputForm, outputs: dict[str, OutputForm], spec: TrainedSpec
 ) -> onnx.ModelProto:
-    """A copy of `model` that takes the contract's input and gives its outputs, folded and simplified."""
+    """Returns a copy of `model` with the contract's input and outputs, folded and simplified."""
     copy = onnx.compose.add_prefix(model, _PREFIX)
     copy.ir_version = max(copy.ir_version, _WEIGHTS_ALONE)
     del copy.graph.value_info[:]  # these shapes, and those of the outputs, may say the old batch
@@ -40,7 +39,7 @@ def adapt(
 
 
 def _replace_input(graph: ir.Graph, form: InputForm, spec: TrainedSpec) -> None:
-    """uint8 [b, h, w, 3] -> what the graph takes, by nodes of ours; transposed first, while a value is one byte."""
+    """Adds nodes from uint8 [b, h, w, 3] to what the graph takes; transposes first, while a value is one byte."""
     (old,) = (value for value in graph.inputs if value.name == _PREFIX + form.name)
     image = value = _value(spec.input)
     tape = ir.tape.Tape(graph)
@@ -59,7 +58,7 @@ def _replace_input(graph: ir.Graph, form: InputForm, spec: TrainedSpec) -> None:
 
 
 def _replace_outputs(graph: ir.Graph, outputs: dict[str, OutputForm], spec: TrainedSpec, is_half: bool) -> None:
-    """The contract's outputs as fp32; an Identity that is not needed goes later.
+    """Adds nodes that give the contract's outputs in fp32; `simplify` removes the Identity among them.
 
     The last Sigmoid of a graph in half precision is computed in fp32: half precision has no number between 0.9995 and
     1, so the best scores would be equal.
@@ -84,11 +83,11 @@ def _value(tensor: TensorSpec) -> ir.Value:
 
 
 def _free_batch(graph: ir.Graph, batch: int) -> None:
-    """Let Reshapes that name the fixed batch take it from their input; whether that is right, running it shows."""
+    """Lets Reshapes that name the fixed batch take it from their input; a later run shows whether that is right."""
     batched = {value for value in graph.inputs if not value.is_initializer()}
     for node in graph:
         if batched.isdisjoint(node.inputs):
-            continue  # what is made of weights alone has no batch
+            continue  # a node that reads only weights has no batch
         batched.update(node.outputs)
         constant = ir.convenience.get_const_tensor(node.inputs[1]) if node.op_type == "Reshape" else None
         if constant is None or constant.size < 2 or node.attributes.get_int("allowzero", 0):
@@ -100,22 +99,19 @@ def _free_batch(graph: ir.Graph, batch: int) -> None:
 
 
 def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Folds constants and fuses batch norms by ONNX Runtime's basic optimisations, which stay standard ONNX.
+    """Folds constants and fuses batch norms by ONNX Runtime.
 
     onnxscript's optimizer folds less: of a vision transformer in the form of torch's older exporter it leaves 285
     nodes, ONNX Runtime 248. Graphs in lower precisions stay as they are: the runtime would rewrite them for this CPU.
     """
     if precision_of(model) != "fp32":
         return model
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder, "folded.onnx"))
+        file = Path(folder, "folded.onnx")
         try:
-            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-            folded = onnx.load_model(options.optimized_model_filepath)
-        except Exception:  # the check that follows says what is wrong with it, in better words
+            write_folded(model, file)
+            folded = onnx.load_model(file)
+        except Exception:  # the check that follows says in better words what is wrong
             return model
     if {node.domain for node in folded.graph.node} - {node.domain for node in model.graph.node} - {"ai.onnx"}:
         return model

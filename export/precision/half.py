@@ -6,6 +6,7 @@ import onnx
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from export.onnx_file import named_copy
 from export.simplify import simplify
 
 # A sum of squares may exceed 65504, half precision's largest number, although no element does.
@@ -19,9 +20,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     The last layer before the scores, and what follows it, stay in fp32: half precision has no number between 0.9995
     and 1, so the best scores would be equal.
     """
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
-    for number, node in enumerate(copy.graph.node):
-        node.name = node.name or f"{node.op_type}_{number}"
+    copy = named_copy(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it names every weight that is too small for half precision
         half = convert_float_to_float16(copy, keep_io_types=True, op_block_list=_KEPT, node_block_list=_head(copy))

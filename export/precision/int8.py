@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import version_converter
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
@@ -23,7 +22,17 @@ from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from export.half_arithmetic import in_single
-from export.onnx_file import OPSET, GraphError, Pixels, load_model, one_line, open_session, session_runner
+from export.onnx_file import (
+    OPSET,
+    GraphError,
+    Pixels,
+    load_model,
+    named_copy,
+    one_line,
+    open_session,
+    session_runner,
+    write_folded,
+)
 from export.pictures import Pictures
 from export.simplify import simplify
 from export.tolerances import TOLERANCES, precision_of
@@ -82,7 +91,7 @@ def quantize(
     raised = _raise_opset(single, spec, photos.pixels[: min(LEAST_PHOTOS, spec.max_batch)])
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         prepared = Path(scratch) / "prepared.onnx"
-        _prepare(raised, prepared)
+        write_folded(named_copy(raised), prepared)
         graph = _Calibrated(prepared, _ranges(prepared, spec, photos.pixels[~held]), symmetric)
     quantized, left_out, error = _within_budget(graph, _Error(model, spec, photos.pixels[held]))
     layers = len(graph.layers) - len(left_out)
@@ -119,7 +128,7 @@ class _Calibrated:
             nodes_to_exclude=[],
             op_types_to_quantize=_LAYERS,
             extra_options={
-                "MatMulConstBOnly": True,  # quantizing products of two activations, as in attention, wins no time and loses most
+                "MatMulConstBOnly": True,  # products of two activations, as in attention, win no time and lose most
                 "ActivationSymmetric": symmetric,
                 "AddQDQPairToWeight": symmetric,
             },
@@ -182,18 +191,6 @@ def _layers(model: onnx.ModelProto) -> list[str]:
     if not layers:
         raise GraphError("It has no layer with weights that could compute in 8 bits.")
     return layers
-
-
-def _prepare(model: onnx.ModelProto, file: Path) -> None:
-    """Writes the graph as the runtime simplifies it, with batch norms folded into convolutions; each node has a name."""
-    named = onnx.ModelProto.FromString(model.SerializeToString())
-    for number, node in enumerate(named.graph.node):
-        node.name = node.name or f"{node.op_type}_{number}"
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(file)
-    ort.InferenceSession(named.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _ranges(file: Path, spec: TrainedSpec, pixels: Pixels) -> Any:

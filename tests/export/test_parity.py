@@ -116,5 +116,5 @@ def test_the_worst_picture_is_the_one_named(graph: Path, tagger: TaggerNetwork, 
 
 def test_what_is_no_graph_is_refused(tagger: TaggerNetwork, spec: TaggerSpec, tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(ParityError, match="is no ONNX file"):
+    with pytest.raises(ParityError, match="is not an ONNX file"):
         differences(tagger, spec, tmp_path / "model.onnx")

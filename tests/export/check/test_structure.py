@@ -62,7 +62,7 @@ def test_what_is_wrong_with_a_graph_is_told(
 
 def test_what_is_no_onnx_is_told(repository: Path, failures: Failures):
     (repository / "pets_model/1/model.onnx").write_bytes(b"no graph")
-    assert {finding.check: finding.found for finding in failures()}["ONNX"].endswith("model.onnx is no ONNX file.")
+    assert {finding.check: finding.found for finding in failures()}["ONNX"].endswith("model.onnx is not an ONNX file.")
 
 
 def test_weights_in_another_file_are_told(repository: Path, change_graph: Change, failures: Failures):

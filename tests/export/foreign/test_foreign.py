@@ -150,7 +150,7 @@ def test_a_whole_contract_that_disagrees_is_refused(exported: Path, timm_onnx: P
     ("damage", "words"),
     [
         ("opset", "needs opset 99, which ONNX Runtime .* does not know: export it with opset 18"),
-        ("text", "is no ONNX file"),
+        ("text", "is not an ONNX file"),
         ("absent", "cannot be read: No such file"),
     ],
 )
