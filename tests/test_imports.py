@@ -23,7 +23,11 @@ ALLOWED = {
 LAYERS = {
     "labelwise": ("errors image no_telemetry", "*"),
     "training": ("metrics yaml_values", "config", "augment", "data", "*", "report", "training_run", "compare"),
-    "export": ("*", "precision foreign check", "whole", "publish", "run", "bench"),
+    "export": (
+        *("* onnx_file tolerances", "source simplify half_arithmetic metadata pictures tensorrt"),
+        *("parity labelled precision foreign checkpoint_graph triton_config", "check", "preflight", "publish"),
+        "exporting bench",
+    ),
     "serving": ("arrays", "engines.base", "*", "decoding triton", "local_triton client", "engines", "gateway bulk"),
     "commands": ("*",),
 }
