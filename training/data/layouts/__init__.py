@@ -1,4 +1,4 @@
-"""The layouts that labelled photos come in: one module per layout, each with the same names."""
+"""The layouts of labelled photos: a module per layout, each with the names of `Reader`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +23,11 @@ from training.data.layouts import (
 )
 from training.data.layouts.contents import describe_contents, unlisted
 from training.data.layouts.splits import subfolders
+from training.data.shard_reader import is_url, open_sharded
 
 
 class Reader(Protocol):
-    """A module that reads one layout: NAME for data without a more exact one, LAYOUT for who has to choose one."""
+    """A module that reads one layout. NAME is what the data is called, LAYOUT describes it in the list of layouts."""
 
     NAME: str
     LAYOUT: str
@@ -37,8 +38,8 @@ class Reader(Protocol):
 
 
 _OWN = (csv_list, jsonl_list, shards)
-_TABLES = (image_folder, roboflow_csv, label_studio)  # of other tools, which csv_list and coco would take for theirs
-# Asked in this order: folders of labels come last, as any folder of folders looks like them.
+_TABLES = (image_folder, roboflow_csv, label_studio)  # of other tools; csv_list and coco would accept them, too
+# Asked in this order. Folders of labels are last: any folder of folders looks like them.
 READERS: tuple[Reader, ...] = (
     *(*_OWN, *_TABLES),
     *(coco, voc, voc_beside, cvat_images, yolo, nus_wide, label_folders),
@@ -46,15 +47,15 @@ READERS: tuple[Reader, ...] = (
 
 
 def read_data(source: Path | str, seed: int = 0) -> LabelledData:
-    """Read labelled photos in any layout of READERS, recognised by what lies at `source`, or shards at a URL.
+    """Read labelled photos in any layout of READERS, recognised by the files at `source`, or shards at a URL.
 
-    Only the lists are read here: a photo that is missing or broken is found by `check_photos`. Where the layout has no
-    splits, a fifth of the photos, drawn with `seed`, becomes val. Raises DataError.
+    Reads only the lists; `check_photos` finds missing and broken photos. If the layout has no splits, a fifth of the
+    photos, drawn with `seed`, becomes val. Raises DataError.
     """
-    if isinstance(source, str) and shards.is_url(source):
-        return replace(shards.read_url(source), layout=shards.NAME)
+    if isinstance(source, str) and is_url(source):
+        return replace(open_sharded(source), layout=shards.NAME)
     path = Path(source)
-    # In a folder a list of ours is what the user wrote for us; a single file is first asked whose it is.
+    # In a folder our own lists come first, as the user wrote them for us; a single file may be another tool's table.
     for reader in READERS if path.is_dir() else (*_TABLES, *READERS):
         if reader.recognises(path):
             data = reader.read(path, seed)
@@ -65,7 +66,7 @@ def read_data(source: Path | str, seed: int = 0) -> LabelledData:
 
 
 def _found(path: Path) -> str:
-    """What lies at `path`, and which folder in it would be read."""
+    """What is at `path`, and which folders in it could be read."""
     folders = subfolders(path) if path.is_dir() else []
     inside = [folder for folder in folders if _can_be_read(folder)]
     hint = f"; labelled data is in {some([folder.name for folder in inside])}" if inside else ""
@@ -73,7 +74,7 @@ def _found(path: Path) -> str:
 
 
 def _can_be_read(folder: Path) -> bool:
-    """Not only recognised: YOLO's images/train and images/val look like splits of labels."""
+    """Recognising is not enough: YOLO's images/train and images/val look like splits of labels."""
     try:
         reader = next((reader for reader in READERS if reader.recognises(folder)), None)
         return reader is not None and bool(reader.read(folder, 0).labels)

@@ -1,5 +1,7 @@
-"""COCO instances, as the official sets, Roboflow, CVAT and FiftyOne lay them out: a label is present in a photo that
-has an instance of it, crowds included."""
+"""COCO instances, in the folders of the official sets, Roboflow, CVAT and FiftyOne.
+
+A label is present in a photo that has an instance of it, crowds included.
+"""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from pathlib import Path
 from labelwise.errors import DataError
 from training.data.labelled_data import LabelledData, some
 from training.data.layouts.coco_file import Instances, label_names, read_instances
-from training.data.layouts.entries import Entry, entries_to_data
+from training.data.layouts.entries import Entry, entries_to_data, name_files
 from training.data.layouts.files import locate, read_head
 from training.data.layouts.splits import find_parts, split_of, subfolders
 
@@ -16,7 +18,7 @@ NAME = "COCO instances"
 LAYOUT = "COCO instances (a JSON; a folder with annotations/instances_*.json; train, valid and test with a JSON each)"
 
 _KEYS = re.compile(r'"(?:images|annotations)"\s*:\s*\[')
-# Of the official sets: what says nothing of instances, or says it again.
+# Files of the official sets that hold no instances, or the same ones again.
 _NOT_INSTANCES = re.compile(r"captions|panoptic|stuff|person_keypoints|image_info")
 
 
@@ -33,21 +35,15 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """Of a folder every file is read, each as the split in its name or its folder's; one alone is split by `seed`."""
+    """Reads every file of a folder as the split in its or its folder's name; a single file is split by `seed`."""
     sources = _sources(source) if source.is_dir() else [_Source(source, None)]
     parts = [read_instances(one.file) for one in sources]
     labels, groups = label_names(parts)
     entries = [entry for one, part in zip(sources, parts, strict=True) for entry in _entries(one, part)]
     notes = [f"Left out: the categories {some(groups)}, which only group others."] if groups else []
-    files = some([str(one.file.relative_to(source)) if source.is_dir() else one.file.name for one in sources])
-    return entries_to_data(
-        entries,
-        labels,
-        layout=f"{NAME} ({files})",
-        source=source,
-        seed=seed,
-        notes=notes,
-    )
+    folder = source if source.is_dir() else source.parent
+    layout = name_files(NAME, [one.file for one in sources], folder)
+    return entries_to_data(entries, labels, layout=layout, source=source, seed=seed, notes=notes)
 
 
 def _entries(source: _Source, part: Instances) -> list[Entry]:
@@ -75,7 +71,7 @@ def _sources(source: Path) -> list[_Source]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The COCO files in `folder` and in its annotations; where some are called instances, only these."""
+    """The COCO files in `folder` and its annotations; if some are called instances, only these."""
     if not folder.is_dir():
         return []
     files = sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
@@ -84,14 +80,17 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_coco(file: Path) -> bool:
-    """By its beginning: such a file may be of any size."""
+    """Reads only the beginning: the file may be of any size."""
     head = read_head(file)
     return head.lstrip("\ufeff \t\r\n").startswith("{") and bool(_KEYS.search(head))
 
 
 def _roots(source: _Source) -> list[Path]:
-    """Where a file's photos may lie: COCO keeps instances_train2017.json's in train2017 beside annotations, Roboflow
-    beside the file, FiftyOne in data, others in a folder named like the split, such as Train or val_images."""
+    """Where a file's photos may be.
+
+    COCO: in train2017 beside annotations, for instances_train2017.json. Roboflow: beside the file. FiftyOne: in data.
+    Others: in a folder named like the split, such as Train or val_images.
+    """
     subset, beside = source.file.stem.removeprefix("instances_"), source.file.parent
     bases = (beside.parent, beside) if beside.name == "annotations" else (beside,)
     roots = []
@@ -107,7 +106,7 @@ def _named_like(split: str | None, folder: Path) -> list[Path]:
 
 
 def _split(file: Path) -> str:
-    """By the name of the file: instances_train2017 is train."""
+    """The split in the file's name: train for instances_train2017."""
     split = split_of(re.sub(r"instances|annotations|coco|labels", "", file.stem.lower()))
     if split is None:
         raise DataError(

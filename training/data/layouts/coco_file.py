@@ -1,4 +1,4 @@
-"""One file of COCO instances: its photos, its categories, and which of these are in which photo."""
+"""One file of COCO instances: its photos, its categories, and the categories in each photo."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from training.data.layouts.files import parse_json, read_text
 
 @dataclass(frozen=True)
 class Category:
-    """A class of objects; `parent` is the name of the group that it belongs to, "" if it belongs to none."""
+    """A class of objects; `parent` is the name of its group, "" if it has none."""
 
     name: str
     parent: str
@@ -22,7 +22,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Instances:
-    """Categories by id, and the photos, each with the ids of the categories found in it."""
+    """Categories by id, and the photos, each with the ids of its categories."""
 
     file: Path
     categories: dict[int, Category]
@@ -30,11 +30,11 @@ class Instances:
 
 
 def read_instances(file: Path) -> Instances:
-    """Raises a DataError that says what is wrong with `file`."""
+    """Raises DataError if `file` is wrong."""
     content = parse_json(read_text(file, "JSON"), str(file))
     if isinstance(content, list):
         raise DataError(
-            f"{file} is no COCO instances file but a list. A table of photos is read from .jsonl: an object per line."
+            f"{file} is a list, not a COCO instances file. A table of photos is read from .jsonl: an object per line."
         )
     try:
         named = _by_id([(int(entry["id"]), entry["name"]) for entry in content["categories"]], "categories", file)
@@ -47,7 +47,7 @@ def read_instances(file: Path) -> Instances:
         _check_known("categories", {category for _, category in pairs} - {*named}, file)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{file} is no COCO instances file: images, annotations and categories are needed ({_reason(error)})."
+            f"{file} is not a COCO instances file: images, annotations and categories are needed ({_reason(error)})."
         ) from error
     found: dict[Any, set[int]] = {image: set() for image in names}
     for image, category in pairs:
@@ -57,11 +57,11 @@ def read_instances(file: Path) -> Instances:
 
 
 def label_names(parts: Sequence[Instances]) -> tuple[list[str], list[str]]:
-    """The names of the categories that are labels, in order of their ids, and those of groups, which are not.
+    """The names of the categories that are labels, in order of their ids, and the names of mere groups.
 
-    A group that other categories name as theirs is no label unless photos have it: Roboflow begins with such a one, and
-    may call it like a class. A name counts, not its id, which differs where each split was exported alone, as FiftyOne
-    does. Raises DataError if one file uses two categories of one name.
+    A category that others name as their group is a label only if photos have it. Roboflow's first category is such a
+    group, and may have the name of a class. Names count, not ids, which differ between splits that were exported
+    separately, as by FiftyOne. Raises DataError if one file uses two categories of one name.
     """
     used: set[str] = set()
     for part in parts:
@@ -76,7 +76,7 @@ def label_names(parts: Sequence[Instances]) -> tuple[list[str], list[str]]:
 
 
 def _check_twice(part: Instances, in_use: set[int]) -> None:
-    """Categories of one name are one label if one is the other's group, or at most one is in use."""
+    """Two categories of one name are one label if one is the group of the other, or only one is in use."""
     namesakes: dict[str, list[int]] = defaultdict(list)
     for key in sorted(in_use):
         namesakes[part.categories[key].name].append(key)
@@ -89,9 +89,9 @@ def _check_twice(part: Instances, in_use: set[int]) -> None:
 
 
 def _by_id(named: Sequence[tuple[Any, Any]], what: str, file: Path) -> dict[Any, str]:
-    """The names of images or categories by id: each has one, and no id stands twice."""
+    """The names of images or categories by id. Raises DataError for a missing name or a repeated id."""
     if nameless := [str(key) for key, name in named if not isinstance(name, str) or not name]:
-        raise DataError(f"{file} has {what} whose name is no text: {some(nameless)}.")
+        raise DataError(f"{file} has {what} whose name is not text: {some(nameless)}.")
     if twice := [str(key) for key, count in Counter(key for key, _ in named).items() if count > 1]:
         raise DataError(f"{file} lists {what} more than once: {some(twice)}. Remove the duplicates.")
     return dict(named)

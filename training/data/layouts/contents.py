@@ -1,4 +1,4 @@
-"""What lies at a place that was given as data, for whoever must be told that it is refused or only partly used."""
+"""Describes what is at a place that is refused as data, or used only in part."""
 
 import os
 from collections import Counter
@@ -12,7 +12,7 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def describe_contents(place: Path) -> str:
-    """What was found at `place`, in one line."""
+    """What is at `place`, in one line."""
     if not place.exists():
         return "nothing is there"
     if not place.is_dir():
@@ -34,7 +34,7 @@ def describe_contents(place: Path) -> str:
 
 
 def unlisted(source: Path, listed: Collection[Path]) -> Iterator[str]:
-    """Notes on the photos in the folder `source` that the data does not name, by the folders they lie in."""
+    """Notes on the photos in the folder `source` that the data does not name, by folder."""
     if not listed or not source.is_dir():
         return
     named = {os.path.abspath(file) for file in listed}  # noqa: PTH100 (links stay as they are)
@@ -50,6 +50,6 @@ def unlisted(source: Path, listed: Collection[Path]) -> Iterator[str]:
             places[f"{parts[0]}/" if len(parts) > 1 else "the folder itself"] += 1
     if count := sum(places.values()):
         where = some([f"{place} ({number})" for place, number in places.items()])
-        yield f"Left out, for nothing here labels them: {counted(count, 'photo')}, in {where}."
+        yield f"Left out, because nothing here labels them: {counted(count, 'photo')}, in {where}."
     if hidden_photos:
         yield f"Left out: {counted(hidden_photos, 'photo')} in folders that are hidden or of other programs."

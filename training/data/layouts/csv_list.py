@@ -16,7 +16,7 @@ NAME = "a CSV list"
 LAYOUT = "a CSV, or a folder with labels.csv (image, a 0/1 column per label or names in `labels`, split)"
 
 _SUFFIXES = (".csv", ".tsv", ".txt")  # Excel calls its "Unicode text" .txt
-_INDEX = ("", "Unnamed: 0")  # pandas numbers rows in a column without a name, which it so names when it reads it again
+_INDEX = ("", "Unnamed: 0")  # pandas writes row numbers without a column name, and reads them back as the second
 _IN_A_FOLDER = ("labels.csv", "labels.tsv", "labels.txt")
 
 
@@ -43,7 +43,7 @@ def read_rows(file: Path) -> tuple[list[str], list[TableRow]]:
     if len(lines) < 2:
         raise DataError(f"{file} lists no photos: a header and a row per photo are needed.")
     header = [clean_name(name) for name in lines[0][1]]
-    while not header[-1]:  # Excel ends rows with commas where a column once was
+    while not header[-1]:  # Excel keeps the commas of deleted columns
         header.pop()
     if header[0] in _INDEX and _is_index([cells[0] for _, cells in lines[1:]]):
         header, lines = header[1:], [(line, cells[1:]) for line, cells in lines]
@@ -63,7 +63,7 @@ def _list_of(source: Path) -> Path | None:
 
 
 def _is_table(file: Path) -> bool:
-    """A labels.txt may also be a list of classes, which has no column of photos."""
+    """A labels.txt may also be a list of classes, without a column of photos."""
     if not file.is_file() or file.suffix.lower() != ".txt":
         return file.is_file()
     try:
@@ -74,17 +74,17 @@ def _is_table(file: Path) -> bool:
 
 
 def _is_index(cells: Sequence[str]) -> bool:
-    """Whether each row has a whole number of its own, which the values of a label are not."""
+    """Whether each row has a different whole number, unlike the values of a label."""
     numbers = {cell.strip() for cell in cells}
     return len(numbers) == len(cells) and all(number.isdecimal() for number in numbers)
 
 
 def _read_row(header: Sequence[str], cells: Sequence[str], line: int, file: Path) -> TableRow:
-    """The cells by column; cells without a column must be empty."""
+    """The cells by column. Cells without a column must be empty."""
     if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
         raise DataError(
-            f"{file}, line {line}: {len(header)} values are needed, as in the header, not {len(cells)}. A cell that "
-            "holds the separator stands in quotes."
+            f"{file}, line {line}: {len(header)} values are needed, as in the header, not {len(cells)}. Put a "
+            "cell that holds the separator in quotes."
         )
     return TableRow(
         line, {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name or cell.strip()}
@@ -92,7 +92,7 @@ def _read_row(header: Sequence[str], cells: Sequence[str], line: int, file: Path
 
 
 def _named_columns(header: Sequence[str], rows: Sequence[TableRow], file: Path) -> list[str]:
-    """The columns that have a name; one without may only be empty, and no name may stand twice."""
+    """The columns with a name. A column without one must be empty, and no name may occur twice."""
     if nameless := next((row.line for row in rows if "" in row.cells), None):
         raise DataError(f"{file} has a column without a name that is not empty in line {nameless}: name or remove it.")
     names = [name for name in header if name]

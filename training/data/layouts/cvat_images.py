@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name
-from training.data.labelled_data import LabelledData, counted, some
-from training.data.layouts.entries import Entry, entries_to_data
+from training.data.labelled_data import LabelledData, counted
+from training.data.layouts.entries import Entry, entries_to_data, name_files
 from training.data.layouts.files import locate, read_head
 from training.data.layouts.splits import find_parts, split_of
 
@@ -33,7 +33,7 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """A label is present in a photo that has its tag or a shape of it; attributes are left out. DataError."""
+    """A label is present in a photo with its tag or a shape of it. Leaves out attributes. Raises DataError."""
     entries: list[Entry] = []
     labels: dict[str, None] = {}
     notes: list[str] = []
@@ -47,7 +47,7 @@ def read(source: Path, seed: int) -> LabelledData:
             notes.append(
                 f"Left out: {counted(attributes, 'attribute')} in {file.name}: only tags and shapes are labels."
             )
-    layout = f"{NAME} ({some([str(file.relative_to(folder)) for file in files])})"
+    layout = name_files(NAME, files, folder)
     return entries_to_data(entries, [*labels], layout=layout, source=source, seed=seed, notes=notes)
 
 
@@ -60,7 +60,7 @@ def _is_cvat(file: Path) -> bool:
 
 
 def _read_file(file: Path) -> tuple[list[str], list[_Image], int]:
-    """The labels of the task or project, the photos, and how many attributes they have. DataError."""
+    """The labels of the task or project, the photos, and the number of attributes. Raises DataError."""
     try:
         root = ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError, ValueError) as error:
@@ -84,7 +84,7 @@ def _labels(image: ElementTree.Element) -> set[str]:
 
 
 def _entries(images: Sequence[_Image], file: Path, split: str | None) -> list[Entry]:
-    """A subset may be a split, and a folder in images."""
+    """A subset may be a split, and may be a folder in images."""
     subsets = sorted({image.subset for image in images if image.subset})
     places = ["images", ".", "images/default", *(f"images/{subset}" for subset in subsets)]
     by_subset: dict[str, list[_Image]] = {}

@@ -1,4 +1,4 @@
-"""The photos of an export, one entry each, and what every such layout makes of them."""
+"""The photos of an export, one entry per photo, and the labelled data that every such layout makes of them."""
 
 import os
 from collections import Counter
@@ -13,7 +13,7 @@ from training.data.layouts.splits import OTHER, split_of
 
 @dataclass(frozen=True)
 class Entry:
-    """A photo with the labels that are present or unknown in it; `split` as `split_of` names it."""
+    """A photo with its present and unknown labels; `split` is named as by `split_of`."""
 
     file: Path
     present: Collection[str]
@@ -23,14 +23,19 @@ class Entry:
 
 def entries_to_data(
     entries: Sequence[Entry],
-    labels: Sequence[str],
+    labels: Sequence[str] | None = None,
     *,
     layout: str,
     source: Path,
     seed: int,
     notes: Sequence[str] = (),
 ) -> LabelledData:
-    """The labelled data of `entries`. Entries of no or of one split only are split by `seed`. DataError."""
+    """The labelled data of `entries`. Without `labels` they are all that the entries name, sorted.
+
+    Entries that name no split, or only one, are split by `seed`. Raises DataError.
+    """
+    if labels is None:
+        labels = sorted({label for entry in entries for label in (*entry.present, *entry.unknown)})
     told = list(notes)
     if not any(entry.split for entry in entries):
         entries, note = _split_by_folder(entries)
@@ -46,11 +51,16 @@ def entries_to_data(
     return replace(data, layout=layout, notes=(*told, *data.notes), listed=listed)
 
 
-def _split_by_folder(entries: Sequence[Entry]) -> tuple[Sequence[Entry], list[str]]:
-    """The entries with the splits that their photos' folders are named like, and what to say of that.
+def name_files(name: str, files: Sequence[Path], folder: Path) -> str:
+    """What was read, for the user: the layout's name, and the files relative to `folder`."""
+    return f"{name} ({some([str(file.relative_to(folder)) for file in files])})"
 
-    What counts is the folder where the paths part, as in images/train/a.jpg and images/val/b.jpg. Unless each such
-    folder is named like a split, and one like train, the entries stay as they are.
+
+def _split_by_folder(entries: Sequence[Entry]) -> tuple[Sequence[Entry], list[str]]:
+    """Take the splits from the names of the photos' folders. Returns the entries and a note.
+
+    The first folders in which the paths differ count, as in images/train/a.jpg and images/val/b.jpg. Leaves the entries
+    as they are unless every such folder is named like a split, and one of them like train.
     """
     folders = [os.path.abspath(entry.file.parent) for entry in entries]  # noqa: PTH100 (links stay as they are)
     common = os.path.commonpath(folders) if folders else ""
@@ -58,14 +68,14 @@ def _split_by_folder(entries: Sequence[Entry]) -> tuple[Sequence[Entry], list[st
     splits = [split_of(name[0]) if name else None for name in names]
     found = sorted({name[0] for name, split in zip(names, splits, strict=True) if split})
     if None in splits or "train" not in splits:
-        why = "for not every photo is in one of them, or none is for train"
-        return entries, [f"The folders {some(found)} do not count as splits, {why}."] if found else []
+        why = "because not every photo is in one of them, or none is for train"
+        return entries, [f"The folders {some(found)} do not count as splits {why}."] if found else []
     with_splits = [replace(entry, split=split) for entry, split in zip(entries, splits, strict=True)]
     return with_splits, [f"The folder of each photo tells its split: {some(found)}."]
 
 
 def _splits(entries: Sequence[Entry], source: Path) -> tuple[list[str] | None, list[str]]:
-    """The split of each entry, or None if they are to be drawn, and what to say of that. DataError."""
+    """The split of each entry, or None if they must be drawn, and a note. Raises DataError."""
     splits = [entry.split for entry in entries if entry.split]
     if not splits:
         return None, []

@@ -1,4 +1,4 @@
-"""Reading a layout's own files, and finding the photos they name."""
+"""Reads the files of a layout, and finds the photos that they name."""
 
 import json
 import os
@@ -13,14 +13,14 @@ from training.data.labelled_data import some
 from training.data.layouts.spellings import Folders
 from training.data.layouts.splits import files_below, is_photo
 
-_HEAD = 65_536  # bytes that tell what a file is
-_FILES_AT_MOST = 100_000  # to look through for a hint
+_HEAD = 65_536  # bytes, enough to recognise a file
+_FILES_AT_MOST = 100_000  # looked through for a hint
 
 
 def read_text(file: Path, kind: str) -> str:
     """The text of `file`, in UTF-8, or in UTF-16 as Excel and PowerShell write it.
 
-    Raises a DataError that says that it is not `kind` in either, or why it cannot be read.
+    Raises DataError if it cannot be read, or is not `kind` in either encoding.
     """
     try:
         with file.open("rb") as stream:
@@ -32,8 +32,13 @@ def read_text(file: Path, kind: str) -> str:
         raise DataError(f"{file} cannot be read: {error.strerror}.") from error
 
 
+def read_lines(file: Path) -> list[str]:
+    """The lines of a list, stripped and without empty ones. Raises DataError."""
+    return [line.strip() for line in read_text(file, "a list").splitlines() if line.strip()]
+
+
 def read_head(file: Path) -> str:
-    """The beginning of `file`, enough to tell what it is; empty if it cannot be read or is no text."""
+    """The beginning of `file`, enough to recognise it; empty if it cannot be read or is not text."""
     try:
         with file.open("rb") as stream:
             head = stream.read(_HEAD)
@@ -43,7 +48,7 @@ def read_head(file: Path) -> str:
 
 
 def parse_json(text: str, place: str) -> Any:
-    """What `text` holds; a DataError says what at `place` is not JSON."""
+    """The content of `text`. Raises DataError, which names `place`, if it is not JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -61,12 +66,12 @@ class Finder:
         self.roots, self._source, self._folders = tuple(dict.fromkeys(roots)), source, Folders()
 
     def find(self, name: str) -> Path | None:
-        """The file called `name`, or the only one that another system may call so; None if there is none.
+        """The file called `name`, or the only one that another system may call so, or None.
 
-        Raises DataError if several files may be meant.
+        Raises DataError if several files fit.
         """
         for root in self.roots:
-            # os.path, for which a name that no file can have is not there; Path raises an error instead.
+            # Not Path.is_file, which raises an error for names that no file can have.
             if os.path.isfile(root / name):  # noqa: PTH113
                 return root / name
         for root in self.roots:
@@ -77,7 +82,7 @@ class Finder:
         return None
 
     def _refuse(self, name: str, fits: Sequence[str]) -> NoReturn:
-        """Escaped: such names often look alike."""
+        """Names are escaped because they often look alike."""
         raise DataError(
             f"{self._source} names the photo {name!a}, which {len(fits)} files fit: {some(list(map(ascii, fits)))}. "
             "Rename the one that is meant to exactly that name, or correct the list."
@@ -85,9 +90,9 @@ class Finder:
 
 
 def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Path]:
-    """Where each photo lies: as `Finder` finds it, and if it is not there, where it should lie in the first of `roots`.
+    """The path of each photo: where `Finder` finds it, otherwise where it should be in the first of `roots`.
 
-    Photos may be missing, which `check_photos` reports. DataError if all are, for then it is the place that is wrong.
+    `check_photos` reports missing photos later. Raises DataError if all are missing: then the place is wrong.
     """
     finder = Finder(roots, source)
     found = [finder.find(name) for name in names]
@@ -97,7 +102,7 @@ def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Pa
 
 
 def _check_spelled_once(found: Sequence[Path | None], names: Sequence[str], source: Path) -> None:
-    """Of two spellings of one file at most one can be meant, and the labels of the other would be lost."""
+    """Two spellings of one file are two rows of labels for it, of which one would be lost."""
     spelled: dict[Path, str] = {}
     for path, name in zip(found, names, strict=True):
         if path is not None and (other := spelled.setdefault(path, name)) != name:
@@ -110,11 +115,11 @@ def check_any_found(found: Sequence[Path | None], names: Sequence[str], roots: S
     if names and not any(found):
         places = " or ".join(map(str, roots))
         there = _elsewhere(names[0], roots) or _there(roots)
-        raise DataError(f"No photo of {source} is there: {some(names)} should lie in {places}{there}.")
+        raise DataError(f"No photo of {source} is there: {some(names)} should be in {places}{there}.")
 
 
 def _elsewhere(name: str, roots: Sequence[Path]) -> str:
-    """The folders below `roots` that hold a photo of that name, if there are any."""
+    """A hint: the folders below `roots` that hold a photo of that name."""
     wanted = name.replace("\\", "/").rpartition("/")[2].lower()
     folders: dict[Path, None] = {}
     for root in filter(Path.is_dir, roots):
@@ -128,7 +133,7 @@ def _elsewhere(name: str, roots: Sequence[Path]) -> str:
 
 
 def _there(roots: Sequence[Path]) -> str:
-    """What lies in the first of `roots` that has photos, escaped if its spelling may be what differs."""
+    """A hint: photos in the first of `roots` that has some, escaped if not printable."""
     for root in roots:
         photos = sorted(file.name for file in root.iterdir() if is_photo(file.name)) if root.is_dir() else []
         if photos:

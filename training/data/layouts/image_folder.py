@@ -6,12 +6,20 @@ from pathlib import Path
 
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name
-from training.data.labelled_data import PRESENT, UNKNOWN, LabelledData, some
+from training.data.labelled_data import UNKNOWN, LabelledData, some
 from training.data.layouts import csv_list, jsonl_list
-from training.data.layouts.entries import Entry, entries_to_data
+from training.data.layouts.entries import Entry, entries_to_data, name_files
 from training.data.layouts.files import locate, read_head
 from training.data.layouts.splits import Part, find_parts
-from training.data.layouts.table import TableRow, find_column, read_names, read_split, read_target
+from training.data.layouts.table import (
+    TableRow,
+    find_column,
+    read_names,
+    read_path,
+    read_split,
+    read_target,
+    read_targets,
+)
 
 NAME = "Hugging Face's ImageFolder"
 LAYOUT = "Hugging Face's ImageFolder with labels in metadata.csv or metadata.jsonl (also in train, validation and test)"
@@ -40,12 +48,12 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """The labels are names in a column such as `label` or `labels`, or a column of 0 and 1 each. DataError."""
+    """Labels are names in a column such as `labels`, or a column of 0 and 1 per label. Raises DataError."""
     folder = source.parent if source.is_file() else source
     parts = [_read_part(part) for part in find_parts(folder, _holds)]
     columns = [*dict.fromkeys(name for part in parts for name in part.columns if name != part.photo_column)]
     if all(part.split is None for part in parts):
-        columns = [name for name in columns if name.lower() != _SPLIT]  # it is read
+        columns = [name for name in columns if name.lower() != _SPLIT]  # not a label: it is read as the split
     named = next((name for name in _NAMED if name in columns), None)
     label_columns = [] if named else [name for name in columns if _is_label(name, parts)]
     if not named and not label_columns:
@@ -53,15 +61,14 @@ def read(source: Path, seed: int) -> LabelledData:
             f"{parts[0].file} has no labels: its columns are {some([*parts[0].columns])}. Name the labels in a column "
             "`labels`, or give each a column of 0 and 1."
         )
-    found = [_named_targets(part, named) if named else _targets(part, label_columns) for part in parts]
+    found = [[_targets(row, named, label_columns, part.file) for row in part.rows] for part in parts]
     labels = label_columns or sorted({label for part in found for present, _ in part for label in present or ()})
     entries = [entry for part, targets in zip(parts, found, strict=True) for entry in _entries(part, targets, labels)]
-    used = [named] if named else label_columns
-    surplus = [name for name in columns if name not in used]
+    surplus = [name for name in columns if name not in ([named] if named else label_columns)]
     return entries_to_data(
         entries,
         labels,
-        layout=f"{NAME} ({some([str(part.file.relative_to(folder)) for part in parts])})",
+        layout=name_files(NAME, [part.file for part in parts], folder),
         source=source,
         seed=seed,
         notes=[f"Left out: the columns {some(surplus)}."] if surplus else [],
@@ -73,7 +80,7 @@ def _holds(folder: Path) -> bool:
 
 
 def _is_metadata(file: Path) -> bool:
-    """Tables of many kinds are called so."""
+    """Other kinds of table have this name, too."""
     return _PHOTO in read_head(file)
 
 
@@ -87,11 +94,11 @@ def _read_part(part: Part) -> _Metadata:
     return _Metadata(file, photo_column, columns, rows, part.split)
 
 
-_Targets = tuple[set[str] | None, set[str]]  # present and unknown labels; None for present means that all are unknown
+_Targets = tuple[set[str] | None, set[str]]  # present and unknown labels; None for present: all are unknown
 
 
-def _named_targets(part: _Metadata, column: str) -> list[_Targets]:
-    return [(_names(row, column, part.file), set()) for row in part.rows]
+def _targets(row: TableRow, named: str | None, label_columns: Sequence[str], file: Path) -> _Targets:
+    return (_names(row, named, file), set()) if named else read_targets(row, label_columns, file)
 
 
 def _names(row: TableRow, column: str, file: Path) -> set[str] | None:
@@ -100,21 +107,12 @@ def _names(row: TableRow, column: str, file: Path) -> set[str] | None:
         return None
     numbers = cell if isinstance(cell, list) else [cell]
     if all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
-        return {str(number) for number in numbers}  # of classes, whose names only the data set's card knows
+        return {str(number) for number in numbers}  # class numbers; only the data set's card has their names
     return {*map(clean_name, read_names(row, column, file))}
 
 
-def _targets(part: _Metadata, labels: Sequence[str]) -> list[_Targets]:
-    found: list[_Targets] = []
-    for row in part.rows:
-        targets = {label: read_target(row, label, part.file) for label in labels}
-        present, unknown = ({label for label in labels if targets[label] == value} for value in (PRESENT, UNKNOWN))
-        found.append((present, unknown))
-    return found
-
-
 def _is_label(column: str, parts: Sequence[_Metadata]) -> bool:
-    """A column of 0 and 1, some of which are known."""
+    """Whether it holds 0 and 1, and not only unknown values."""
     try:
         return {read_target(row, column, part.file) for part in parts for row in part.rows} != {UNKNOWN}
     except DataError:
@@ -123,7 +121,7 @@ def _is_label(column: str, parts: Sequence[_Metadata]) -> bool:
 
 def _entries(part: _Metadata, targets: Sequence[_Targets], labels: Sequence[str]) -> list[Entry]:
     split_column = find_column(part.columns, _SPLIT)
-    names = [_photo(row, part) for row in part.rows]
+    names = [read_path(row, part.photo_column, part.file) for row in part.rows]
     photos = locate(names, [part.file.parent], part.file)
     return [
         Entry(
@@ -134,12 +132,3 @@ def _entries(part: _Metadata, targets: Sequence[_Targets], labels: Sequence[str]
         )
         for row, photo, (present, unknown) in zip(part.rows, photos, targets, strict=True)
     ]
-
-
-def _photo(row: TableRow, part: _Metadata) -> str:
-    name = row.cells.get(part.photo_column)
-    if not isinstance(name, str) or not name:
-        raise DataError(
-            f"{part.file}, line {row.line}: {part.photo_column} must be the path of a photo, not {name!r:.40}."
-        )
-    return name

@@ -40,6 +40,6 @@ def _read_row(line: int, text: str, file: Path) -> TableRow:
     named = {clean_name(key): value for key, value in cells.items()}
     if len(named) < len(cells):
         raise DataError(
-            f"{file}, line {line}: two keys differ only by white space, or in how their letters are composed."
+            f"{file}, line {line}: two keys differ only by white space, or in the Unicode form of their letters."
         )
     return TableRow(line, named)

@@ -1,4 +1,4 @@
-"""A folder per label; the same file under several labels is one photo with several labels."""
+"""A folder per label. The same file in several folders is one photo with several labels."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from training.data.layouts.splits import OTHER, files_below, is_photo, is_unlabe
 NAME = "a folder per label"
 LAYOUT = "a folder with one folder of photos per label, or with train, val and test that hold them"
 
-# What exports call folders that are no labels.
+# Names that exports give to folders that are not labels.
 _STRUCTURE = {
     *("image", "images", "img", "imgs", "photo", "photos", "data", "masks", "label", "labels"),
     *("annotation", "annotations", "jpegimages", "segmentationclass", "segmentationobject"),
@@ -35,7 +35,7 @@ class _Labels:
 
 
 def recognises(source: Path) -> bool:
-    """Folders with photos are here. One of them alone is no choice between labels, unless it is a split."""
+    """Needs two folders with photos, or a split that holds two: one label alone leaves nothing to choose."""
     if not source.is_dir():
         return False
     folders = [*_label_folders(source).values()]
@@ -44,7 +44,7 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """A photo has the labels of the folders it lies in, by name and content; all others are absent. DataError."""
+    """A photo, known by name and content, has the labels of the folders that hold it. Raises DataError."""
     splits, notes = _read_splits(source)
     used = [split for split in ("", "train", "val" if "val" in splits else "test") if split in splits]
     labels = sorted({label for split in used for label in splits[split].photos})
@@ -66,7 +66,7 @@ def read(source: Path, seed: int) -> LabelledData:
 
 
 def _read_splits(source: Path) -> tuple[dict[str, _Labels], list[str]]:
-    """The label folders of each split, or under "" those of a source without splits, and notes. DataError."""
+    """The label folders of each split, under "" if there are no splits, and notes. Raises DataError."""
     folders = [*_label_folders(source).values()]
     if not any(split_of(folder.name) for folder in folders):
         return {"": _read_labels(folders)}, _without_photos(source)
@@ -77,25 +77,25 @@ def _read_splits(source: Path) -> tuple[dict[str, _Labels], list[str]]:
             place = _descend(folder)
             inside[split] += _label_folders(place).values()
             notes += _without_photos(place)
-    if len({folder.name for folder in inside.get("train", ())}) < 2:  # one is no choice between labels
+    if len({folder.name for folder in inside.get("train", ())}) < 2:  # one label alone leaves nothing to choose
         raise DataError(_refusal(source, folders))
     splits = {split: _read_labels(found) for split, found in inside.items() if found and split != OTHER}
     return _with_known_labels(splits, notes)
 
 
 def _without_photos(place: Path) -> list[str]:
-    """A note on the folders of labels that no photo is in: raw files, or nothing at all."""
+    """A note on label folders without photos: they hold other files, or nothing."""
     found = []
     for folder in subfolders(place):
         if not _has_photos(folder):
             kinds = sorted({file.suffix.lower() for file, hidden in files_below(folder) if not hidden})
             found.append(f"{folder.name} ({some(kinds) if kinds else 'empty'})")
-    return [f"Left out, for no photo is in them: the folders {some(found)}."] if found else []
+    return [f"Left out, because no photo is in them: the folders {some(found)}."] if found else []
 
 
 def _with_known_labels(splits: dict[str, _Labels], notes: list[str]) -> tuple[dict[str, _Labels], list[str]]:
-    """Without splits that have no label of train: their folders do not say what is on the photos."""
-    known = {label.casefold() for label in splits["train"].photos}  # Cat beside cat is a slip, not another label
+    """Drops splits without any label of train: their folders do not say what is on the photos."""
+    known = {label.casefold() for label in splits["train"].photos}  # Cat beside cat is a mistake, not another label
     for split in [*splits]:
         if split != "train" and not {label.casefold() for label in splits[split].photos} & known:
             names = some(sorted(splits.pop(split).photos))
@@ -115,7 +115,7 @@ def _refusal(source: Path, folders: list[Path]) -> str:
 
 
 def _descend(folder: Path) -> Path:
-    """Into train/train, as some archives unpack."""
+    """Goes down into train/train, as some archives unpack."""
     inside = subfolders(folder)
     if len(inside) == 1 and split_of(inside[0].name) == split_of(folder.name):
         return _descend(inside[0])
@@ -123,7 +123,7 @@ def _descend(folder: Path) -> Path:
 
 
 def _label_folders(folder: Path) -> dict[str, Path]:
-    """By label; photos in a folder such as _unlabeled have none, and are left out like loose ones."""
+    """Folders by label. Leaves out those such as _unlabeled, whose photos have no label."""
     folders = [entry for entry in subfolders(folder) if not is_unlabelled(entry.name)]
     return {clean_name(entry.name): entry for entry in folders if _has_photos(entry)}
 
@@ -135,8 +135,9 @@ def _has_photos(folder: Path) -> bool:
 def _check_labels(labels: Iterable[str], source: Path) -> None:
     if odd := [label for label in labels if split_of(label) or label.lower() in _STRUCTURE]:
         raise DataError(
-            f"{source} has folders where those of labels are expected: {some(odd)}. Exports call folders of all photos "
-            "so. Give the folder that holds a folder per label or the export's own list, or rename what is a label."
+            f"{source} has folders where label folders are expected: {some(odd)}. Exports "
+            "call folders of all photos so. Give the folder that holds a folder per label or the export's own list, or "
+            "rename what is a label."
         )
 
 
@@ -160,7 +161,7 @@ def _read_labels(folders: Iterable[Path]) -> _Labels:
 
 
 def _check_depth(found: _Labels) -> None:
-    """Sub-folders of a label hold its photos, unless they look like splits, or like the labels themselves."""
+    """Subfolders of a label hold its photos, unless they look like splits or like the labels themselves."""
     if splits := sorted({name for names in found.deep.values() for name in names if split_of(name)}):
         raise DataError(
             f"The folders of labels ({some(sorted(found.deep))}) hold folders named like a split ({some(splits)}). "
@@ -170,15 +171,15 @@ def _check_depth(found: _Labels) -> None:
     counts = Counter(name for label in bare for name in found.deep[label])
     if shared := sorted(name for name, count in counts.items() if count > 1):
         raise DataError(
-            f"The folders {some(bare)} hold the same folders ({some(shared)}), so it is open which are the labels. Put "
-            "the photos of each label straight into one folder."
+            f"The folders {some(bare)} hold the same folders ({some(shared)}), so either could be the labels. Put the "
+            "photos of each label directly into one folder."
         )
 
 
 def _notes(found: _Labels) -> Iterator[str]:
     if found.deep:
         below = [f"{label} ({', '.join(sorted(names)[:5])})" for label, names in sorted(found.deep.items())]
-        yield f"Photos in folders below a label's have that label: {some(below)}."
+        yield f"Photos in subfolders of a label have that label: {some(below)}."
     if count := sum(found.no_photos.values()):
         kinds = some([f"{suffix} ({number})" for suffix, number in sorted(found.no_photos.items())])
         yield f"Left out: {counted(count, 'file')} whose names do not end like a photo's: {kinds}."
@@ -186,34 +187,27 @@ def _notes(found: _Labels) -> Iterator[str]:
 
 def _merge(folders: Mapping[str, Iterable[Path]]) -> dict[Path, set[str]]:
     """Each photo once, under the first of its paths, with all its labels."""
-    merged: dict[Path, set[str]] = {}
-    for copies in _namesakes(folders):
-        first: dict[str, Path] = {}  # by content; only where there are copies at all does that need reading
-        for label, file in copies:
-            content = _content(file) if len(copies) > 1 else ""
-            merged.setdefault(first.setdefault(content, file), set()).add(label)
-    return merged
+    return {copies[0][1]: {label for label, _ in copies} for copies in _same_photos(folders)}
 
 
 def _check_apart(splits: Mapping[str, Iterable[Path]], source: Path) -> None:
-    """A photo of train that is in val as well would be scored on what was learned by heart."""
-    twice: list[str] = []
-    for copies in _namesakes(splits):
-        paths: dict[str, list[Path]] = defaultdict(list)  # by content
-        for _, file in copies if len(copies) > 1 else ():
-            paths[_content(file)].append(file)
-        twice += [str(file.relative_to(source)) for same in paths.values() if len(same) > 1 for file in same]
-    if twice:
-        raise DataError(f"{source} has photos in more than one split: {some(sorted(twice))}. Remove the duplicates.")
+    """A photo in both train and val would be scored on what the network has memorised."""
+    same = [copies for copies in _same_photos(splits) if len(copies) > 1]
+    if twice := sorted(str(file.relative_to(source)) for copies in same for _, file in copies):
+        raise DataError(f"{source} has photos in more than one split: {some(twice)}. Remove the duplicates.")
 
 
-def _namesakes(folders: Mapping[str, Iterable[Path]]) -> Iterable[list[tuple[str, Path]]]:
-    """The files that share name and size, so that only what may be one photo has to be read; each with its key."""
-    found: dict[tuple[str, int], list[tuple[str, Path]]] = defaultdict(list)
+def _same_photos(folders: Mapping[str, Iterable[Path]]) -> Iterator[list[tuple[str, Path]]]:
+    """The files by photo, each with its key. Only files that share name and size are read and compared."""
+    namesakes: dict[tuple[str, int], list[tuple[str, Path]]] = defaultdict(list)
     for key, files in folders.items():
         for file in files:
-            found[file.name, _size(file)].append((key, file))
-    return found.values()
+            namesakes[file.name, _size(file)].append((key, file))
+    for copies in namesakes.values():
+        by_content: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+        for key, file in copies:
+            by_content[_content(file) if len(copies) > 1 else ""].append((key, file))
+        yield from by_content.values()
 
 
 def _size(file: Path) -> int:
@@ -226,5 +220,5 @@ def _size(file: Path) -> int:
 def _content(file: Path) -> str:
     try:
         return sha256_of(file)
-    except OSError:  # a file that cannot be read is a photo of its own, which `check_photos` will report
+    except OSError:  # counts as a photo, which `check_photos` reports
         return str(file)

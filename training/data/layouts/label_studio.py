@@ -10,7 +10,7 @@ from labelwise.errors import DataError
 from training.data.labelled_data import LabelledData, counted, some
 from training.data.layouts.entries import Entry, entries_to_data
 from training.data.layouts.files import Finder, check_any_found, read_head
-from training.data.layouts.label_studio_file import AnnotatedPhoto, read_answers
+from training.data.layouts.label_studio_file import AnnotatedPhoto, read_photos
 from training.data.layouts.splits import photos_below
 
 NAME = "Label Studio's export"
@@ -19,7 +19,7 @@ LAYOUT = "Label Studio's JSON, JSON-MIN, CSV or TSV with choices, beside the pho
 _TABLES = (".csv", ".tsv")
 _TASKS = re.compile(r'"(?:completed_by|was_cancelled|annotation_id|file_upload|total_annotations)"\s*:')
 _COLUMNS = re.compile(r"\bannotation_id\b")
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # in front of the name of every photo that was uploaded
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # precedes the name of every uploaded photo
 
 
 def recognises(source: Path) -> bool:
@@ -27,27 +27,26 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """A label is present if all who looked at a photo chose it, and unknown if some of them did. DataError."""
+    """A label is present if all annotators of a photo chose it, unknown if only some did. Raises DataError."""
     exports = _exports(source)
     if len(exports) > 1:
         raise DataError(f"{source} holds several exports of Label Studio: give one of {some(list(map(str, exports)))}.")
     (file,) = exports
-    answers, notes = read_answers(file)
-    answered = [answer for answer in answers if answer.choices]
-    if not answered:
+    photos, notes = read_photos(file)
+    annotated = [photo for photo in photos if photo.choices]
+    if not annotated:
         raise DataError(f"{file} has no annotated photos.")
-    if (missing := len(answers) - len(answered)) and source.is_file():
+    if (missing := len(photos) - len(annotated)) and source.is_file():
         notes.append(f"Left out: {counted(missing, 'photo')} that nobody annotated.")
-    files = _find_photos(answered, file)
-    entries = [Entry(path, *_agreed(answer)) for path, answer in zip(files, answered, strict=True)]
+    files = _find_photos(annotated, file)
+    entries = [Entry(path, *_agreed(photo)) for path, photo in zip(files, annotated, strict=True)]
     if doubts := sum(bool(entry.unknown) for entry in entries):
         notes.append(
             f"Annotators differ about {counted(doubts, 'photo')}: what only some of them chose is unknown there."
         )
-    labels = sorted({label for entry in entries for label in (*entry.present, *entry.unknown)})
-    if not labels:
+    if not any(entry.present or entry.unknown for entry in entries):
         raise DataError(" ".join([f"{file} has no choices and no labels of regions.", *notes]))
-    return entries_to_data(entries, labels, layout=f"{NAME} ({file.name})", source=source, seed=seed, notes=notes)
+    return entries_to_data(entries, layout=f"{NAME} ({file.name})", source=source, seed=seed, notes=notes)
 
 
 def _exports(source: Path) -> list[Path]:
@@ -56,7 +55,7 @@ def _exports(source: Path) -> list[Path]:
 
 
 def _is_export(file: Path) -> bool:
-    """By its beginning: such a file may be of any size."""
+    """Reads only the beginning: the file may be of any size."""
     suffix = file.suffix.lower()
     if suffix in _TABLES:
         return bool(_COLUMNS.search(read_head(file).partition("\n")[0]))
@@ -64,24 +63,24 @@ def _is_export(file: Path) -> bool:
     return head.startswith("[") and bool(_TASKS.search(head))
 
 
-def _agreed(answer: AnnotatedPhoto) -> tuple[set[str], set[str]]:
-    """The labels that every annotator chose, and those that only some did."""
-    counts = Counter(label for chosen in answer.choices for label in chosen)
-    present = {label for label, count in counts.items() if count == len(answer.choices)}
+def _agreed(photo: AnnotatedPhoto) -> tuple[set[str], set[str]]:
+    """The labels that every annotator chose, and those that only some chose."""
+    counts = Counter(label for chosen in photo.choices for label in chosen)
+    present = {label for label, count in counts.items() if count == len(photo.choices)}
     return present, {*counts} - present
 
 
-def _find_photos(answers: Sequence[AnnotatedPhoto], file: Path) -> list[Path]:
+def _find_photos(photos: Sequence[AnnotatedPhoto], file: Path) -> list[Path]:
     roots = [root for name in (".", "images", "media", "upload", "data") if (root := file.parent / name).is_dir()]
     finder = Finder(roots, file)
     uploads = _by_uploaded_name(file.parent)
-    found = [_find(answer.photo, finder, uploads, file) for answer in answers]
-    check_any_found(found, [answer.photo for answer in answers], finder.roots, file)
-    return [path or file.parent / _names(answer.photo)[-1] for path, answer in zip(found, answers, strict=True)]
+    found = [_find(photo.name, finder, uploads, file) for photo in photos]
+    check_any_found(found, [photo.name for photo in photos], finder.roots, file)
+    return [path or file.parent / _names(photo.name)[-1] for path, photo in zip(found, photos, strict=True)]
 
 
 def _find(photo: str, finder: Finder, uploads: Mapping[str, list[Path]], file: Path) -> Path | None:
-    """By its path or the name at its end, then as it was called before it was uploaded."""
+    """By its path or the name at its end, then by its name before the upload."""
     names = _names(photo)
     if found := next((found for name in names if (found := finder.find(name))), None):
         return found
@@ -92,7 +91,7 @@ def _find(photo: str, finder: Finder, uploads: Mapping[str, list[Path]], file: P
 
 
 def _names(photo: str) -> list[str]:
-    """What the file may be called: /data/upload/1/0a1b2c3d-cat.jpg, then cat.jpg; of local files what `d` says."""
+    """Possible names of the file: /data/upload/1/0a1b2c3d-cat.jpg, then cat.jpg; for local files the URL's `d`."""
     url = urlsplit(photo) if "?" in photo else None
     if url and (local := parse_qs(url.query).get("d")):
         return [f"/{local[0]}"]
@@ -103,7 +102,7 @@ def _names(photo: str) -> list[str]:
 
 
 def _by_uploaded_name(folder: Path) -> dict[str, list[Path]]:
-    """Photos by what Label Studio makes of their names: spaces become underscores, other signs are left out."""
+    """Photos by their names in Label Studio, which replaces spaces by underscores and drops other signs."""
     found: dict[str, list[Path]] = {}
     for file in photos_below(folder):
         found.setdefault(re.sub(r"[^-\w.]", "", file.name.strip().replace(" ", "_")), []).append(file)

@@ -1,4 +1,4 @@
-"""One export of Label Studio: for each photo, what each annotator chose."""
+"""One export of Label Studio: the labels that each annotator chose for each photo."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,28 +13,28 @@ from training.data.layouts.csv_list import read_rows
 from training.data.layouts.files import parse_json, read_text
 from training.data.layouts.splits import is_photo
 
-# What JSON-MIN and CSV say of an annotation besides its result.
+# The keys of JSON-MIN and CSV that are not results.
 _ABOUT = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement"}
-_RESULTS = ("choice", "label", "class", "tag")  # in the names that labelling set-ups give to results
+_RESULTS = ("choice", "label", "class", "tag")  # in the names of results
 _RESULT = re.compile(r'\{"choices":|\[\{.*"[a-z]*labels":', re.DOTALL)  # in a cell of a CSV
 
 
 @dataclass
 class AnnotatedPhoto:
-    """A photo as the export calls it, and the labels that each annotator chose; nobody looked if there are none."""
+    """A photo's name in the export, and the labels that each annotator chose. Without choices nobody annotated it."""
 
-    photo: str
+    name: str
     choices: list[set[str]] = field(default_factory=list)
 
 
-def read_answers(file: Path) -> tuple[list[AnnotatedPhoto], list[str]]:
-    """The photos of `file` in its order, and notes on what is left out. Raises DataError."""
+def read_photos(file: Path) -> tuple[list[AnnotatedPhoto], list[str]]:
+    """The photos of `file` in its order, and notes on what was left out. Raises DataError."""
     if file.suffix.lower() != ".json":
         header, table = read_rows(file)
         return _of_records([{name: row.cells.get(name, "") for name in header} for row in table], file)
     records = parse_json(read_text(file, "JSON"), str(file))
     if isinstance(records, list) and all(isinstance(part, list) for part in records):
-        records = [task for part in records for task in part]  # its converter nests the tasks of several files
+        records = [task for part in records for task in part]  # Label Studio's converter nests several files
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{file} must be a list of tasks, as Label Studio exports it.")
     if any("annotations" in record or "completions" in record for record in records):
@@ -43,27 +43,27 @@ def read_answers(file: Path) -> tuple[list[AnnotatedPhoto], list[str]]:
 
 
 def _of_tasks(tasks: Sequence[Mapping[str, Any]], file: Path) -> tuple[list[AnnotatedPhoto], list[str]]:
-    answers: dict[str, AnnotatedPhoto] = {}
+    photos: dict[str, AnnotatedPhoto] = {}
     ignored: set[str] = set()
     for number, task in enumerate(tasks, 1):
-        photo = _photo(task.get("data"), f"{file}, task {task.get('id', number)}")
-        answer = answers.setdefault(photo, AnnotatedPhoto(photo))
+        name = _photo(task.get("data"), f"{file}, task {task.get('id', number)}")
+        photo = photos.setdefault(name, AnnotatedPhoto(name))
         try:
             for annotation in task.get("annotations") or task.get("completions") or ():
                 if not annotation.get("was_cancelled"):  # skipped
-                    answer.choices.append(set(_of_result(annotation["result"], ignored)))
+                    photo.choices.append(set(_of_result(annotation["result"], ignored)))
         except (AttributeError, KeyError, TypeError) as error:
             raise DataError(f"{file}, task {task.get('id', number)}: the annotations are not as exported.") from error
-    return [*answers.values()], [f"Left out: results of the kind {some(sorted(ignored))}."] if ignored else []
+    return [*photos.values()], [f"Left out: results of the kind {some(sorted(ignored))}."] if ignored else []
 
 
 def _of_result(result: Sequence[Mapping[str, Any]], ignored: set[str]) -> Iterator[str]:
-    """Choices of the photo or of a region, and labels of regions; other kinds go into `ignored`."""
+    """Choices for the photo or a region, and labels of regions. Adds other kinds to `ignored`."""
     for one in result:
         kind, value = one["type"], one.get("value", {})
         if kind == "choices" or kind.endswith("labels"):
             yield from map(clean_name, value.get(kind, ()))
-        elif kind not in ("rectangle", "polygon", "brush", "ellipse", "keypoint"):  # their labels come as one more
+        elif kind not in ("rectangle", "polygon", "brush", "ellipse", "keypoint"):  # their labels are results, too
             ignored.add(kind)
 
 
@@ -74,15 +74,15 @@ def _of_records(records: Sequence[Mapping[str, Any]], file: Path) -> tuple[list[
     columns = [*dict.fromkeys(name for record in records for name in record)]
     image = _image_column(columns, records)
     results = _result_columns([name for name in columns if name not in (*_ABOUT, image)], records, file)
-    answers: dict[str, AnnotatedPhoto] = {}
+    photos: dict[str, AnnotatedPhoto] = {}
     for record in records:
-        photo = _photo({"image": record.get(image) if image else None}, str(file))
-        answer = answers.setdefault(photo, AnnotatedPhoto(photo))
-        if str(record.get("annotation_id", "") or ""):  # of a task without annotation it is empty
+        name = _photo({"image": record.get(image) if image else None}, str(file))
+        photo = photos.setdefault(name, AnnotatedPhoto(name))
+        if str(record.get("annotation_id", "") or ""):  # empty for a task without annotation
             place = f"{file}, annotation {record['annotation_id']}"
-            answer.choices.append({label for name in results for label in _of_cell(record.get(name), place)})
+            photo.choices.append({label for column in results for label in _of_cell(record.get(column), place)})
     surplus = [name for name in columns if name not in (*_ABOUT, image, *results)]
-    return [*answers.values()], [f"Left out: the columns {some(surplus)}."] if surplus else []
+    return [*photos.values()], [f"Left out: the columns {some(surplus)}."] if surplus else []
 
 
 def _image_column(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str | None:
@@ -91,9 +91,9 @@ def _image_column(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) 
 
 
 def _result_columns(candidates: Sequence[str], records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
-    """The only column left, or those between the task's number and the annotator's, where JSON-MIN has results.
+    """The only candidate, or the columns between `id` and `annotator`, where JSON-MIN has its results.
 
-    A CSV has its columns in alphabetical order: there, what is named or written like a result is one.
+    A CSV has its columns in alphabetical order; there a column counts that is named or written like a result.
     """
     between = {name for record in records for name in _between(record)}
     found = [name for name in candidates if name in between or len(candidates) == 1]
@@ -120,7 +120,7 @@ def _holds_results(name: str, records: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _of_cell(cell: Any, place: str) -> Iterator[str]:
-    """One choice as text, several as {"choices": […]}, regions as a list of objects with their labels."""
+    """One choice is text, several are {"choices": […]}, regions are a list of objects with labels."""
     if isinstance(cell, str) and cell[:1] in ("{", "["):
         cell = parse_json(cell, place)
     for one in cell if isinstance(cell, list) else [cell]:
@@ -133,7 +133,7 @@ def _of_cell(cell: Any, place: str) -> Iterator[str]:
 
 
 def _photo(data: Any, place: str) -> str:
-    """The task's photo: `image`, or the only value that is called like one."""
+    """The task's photo: `image`, or the only value that is named like a photo."""
     values = data if isinstance(data, dict) else {}
     found = [values["image"]] if "image" in values else [value for value in values.values() if _is_image(value)]
     if len(found) != 1 or not isinstance(found[0], str) or not found[0]:

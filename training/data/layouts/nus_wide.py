@@ -1,4 +1,4 @@
-"""NUS-WIDE: lists of photos, and per concept a file with a line of 0 or 1 for each of them."""
+"""NUS-WIDE: lists of photos, and a file per concept with a 0 or 1 in a line per photo."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from labelwise.errors import DataError
 from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN, LabelledData, assemble, counted
-from training.data.layouts.files import locate, read_text
+from training.data.layouts.files import locate, read_lines
 
 NAME = "NUS-WIDE"
 LAYOUT = "a NUS-WIDE folder (ImageList, ConceptsList, Groundtruth/TrainTestLabels, photos in Flickr or images)"
@@ -23,10 +23,10 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """The training list is train, the test list test, which serves as val."""
-    labels = _read_lines(source / _CONCEPTS)
+    """The training list is train. The test list is test, which serves as val."""
+    labels = read_lines(source / _CONCEPTS)
     # The lists were made on Windows: actor\0001_2124494179.jpg
-    names = {part: [line.replace("\\", "/") for line in _read_lines(source / file)] for part, file in _LISTS.items()}
+    names = {part: [line.replace("\\", "/") for line in read_lines(source / file)] for part, file in _LISTS.items()}
     targets = np.concatenate([_read_targets(source, labels, part, len(names[part])) for part in _LISTS])
     roots = [source / folder for folder in ("Flickr", "images", ".")]
     files = locate([*names["Train"], *names["Test"]], roots, source)
@@ -34,15 +34,11 @@ def read(source: Path, seed: int) -> LabelledData:
     return assemble(labels, files, targets, splits, seed, source)
 
 
-def _read_lines(file: Path) -> list[str]:
-    return [line.strip() for line in read_text(file, "a list").splitlines() if line.strip()]
-
-
 def _read_targets(source: Path, labels: list[str], part: str, count: int) -> NDArray[np.float32]:
     targets = np.empty((count, len(labels)), np.float32)
     for column, label in enumerate(labels):
         file = source / _GROUND_TRUTH / f"Labels_{label}_{part}.txt"
-        values = _read_lines(file)
+        values = read_lines(file)
         if len(values) != count:
             raise DataError(
                 f"{file} has {counted(len(values), 'value')}, but its list names {counted(count, 'photo')}."

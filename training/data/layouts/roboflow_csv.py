@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from labelwise.errors import DataError
-from training.data.labelled_data import PRESENT, UNKNOWN, LabelledData, some
+from training.data.labelled_data import LabelledData, some
 from training.data.layouts.csv_list import read_rows
-from training.data.layouts.entries import Entry, entries_to_data
+from training.data.layouts.entries import Entry, entries_to_data, name_files
 from training.data.layouts.files import locate
 from training.data.layouts.splits import find_parts
-from training.data.layouts.table import read_target
+from training.data.layouts.table import read_targets
 
 NAME = "Roboflow's multi-class CSV"
 LAYOUT = "Roboflow's multi-class CSV (_classes.csv, also in train, valid and test)"
@@ -31,8 +31,7 @@ def read(source: Path, seed: int) -> LabelledData:
         columns, found = _read_part(files[-1], part.split)
         labels |= dict.fromkeys(columns)
         entries += found
-    layout = f"{NAME} ({some([str(file.relative_to(folder)) for file in files])})"
-    return entries_to_data(entries, [*labels], layout=layout, source=source, seed=seed)
+    return entries_to_data(entries, [*labels], layout=name_files(NAME, files, folder), source=source, seed=seed)
 
 
 def _holds(folder: Path) -> bool:
@@ -43,14 +42,11 @@ def _read_part(file: Path, split: str | None) -> tuple[list[str], list[Entry]]:
     header, rows = read_rows(file)
     if header[0].lower() != _PHOTO:
         raise DataError(
-            f"{file} is no list of photos: its columns are {some(header)}, and the first must be {_PHOTO}. Export the "
-            "project as multi-label classification."
+            f"{file} is not a list of photos: its columns are {some(header)}, and the first must be {_PHOTO}. Export "
+            "the project as multi-label classification."
         )
     labels = header[1:]
     photos = locate([str(row.cells.get(header[0], "")) for row in rows], [file.parent, file.parent / "images"], file)
-    entries = []
-    for row, photo in zip(rows, photos, strict=True):
-        targets = {label: read_target(row, label, file) for label in labels}
-        present, unknown = ({label for label in labels if targets[label] == value} for value in (PRESENT, UNKNOWN))
-        entries.append(Entry(photo, present, unknown, split))
-    return labels, entries
+    return labels, [
+        Entry(photo, *read_targets(row, labels, file), split) for row, photo in zip(rows, photos, strict=True)
+    ]

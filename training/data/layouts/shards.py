@@ -1,14 +1,12 @@
-"""WebDataset shards with their dataset.json, as `labelwise shards` writes them: in a folder, or behind a URL."""
+"""WebDataset shards with their dataset.json, in the folder that `labelwise shards` wrote."""
 
 from pathlib import Path
 
 from training.data.labelled_data import LabelledData
-from training.data.shard_reader import INDEX_FILE, is_url, open_sharded
+from training.data.shard_reader import INDEX_FILE, open_sharded
 
 NAME = "shards"
 LAYOUT = "shards from `labelwise shards` (a folder with dataset.json, or its URL)"
-
-__all__ = ["LAYOUT", "NAME", "is_url", "read", "read_url", "recognises"]
 
 
 def recognises(source: Path) -> bool:
@@ -16,9 +14,5 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """The splits are those the shards were written with."""
+    """The splits are those that the shards were written with."""
     return open_sharded(str(source))
-
-
-def read_url(source: str) -> LabelledData:
-    return open_sharded(source)

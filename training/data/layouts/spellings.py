@@ -1,4 +1,4 @@
-"""Finding files under names that another system, a URL or a wrong encoding spelled otherwise."""
+"""Finds files whose names another system, a URL or a wrong encoding spells differently."""
 
 import os
 import re
@@ -9,18 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, unquote_plus
 
-_WRONG_ENCODINGS = ("latin-1", "cp1252", "cp437")  # as which unpackers and exporters take UTF-8, and the reverse
+_WRONG_ENCODINGS = ("latin-1", "cp1252", "cp437")  # unpackers and exporters mistake UTF-8 for these, and the reverse
 _FROM_ELSEWHERE = re.compile(r"^(?:[a-z][a-z0-9+.-]*:/|[a-z]:|/|\.\./)", re.IGNORECASE)  # a URL, a drive, a root
 
 
 class Folders:
-    """The files of folders by how their names are spelled: without case, and with accents in one form."""
+    """The files of folders by their names without case, and with accents in one form."""
 
     def __init__(self) -> None:
         self._entries: dict[Path, dict[str, list[str]]] = {}
 
     def fitting(self, root: Path, name: str) -> list[Path]:
-        """Every file below `root` that may be meant by `name`, whatever system spelled it."""
+        """Every file below `root` that `name` may mean, whatever system spelled it."""
         found: dict[Path, None] = {}
         for spelling in _spellings(name):
             for parts in _tails(spelling):
@@ -41,7 +41,7 @@ class Folders:
             try:
                 for name in sorted(os.listdir(folder)):  # noqa: PTH208 (names are needed, no paths)
                     names[_key(name)].append(name)
-            except OSError:  # no folder, or a closed one: no file of it is found
+            except OSError:  # not a folder, or one that cannot be read
                 pass
             self._entries[folder] = names
         return self._entries[folder]
@@ -52,7 +52,7 @@ def _key(name: str) -> str:
 
 
 def _spellings(name: str) -> list[str]:
-    """`name` with the separators of Unix, and as a URL or a system of another encoding would spell it."""
+    """`name` with Unix separators, and as a URL or a system with another encoding would spell it."""
     plain = name.replace("\\", "/")
     spellings = [plain, unquote(plain), unquote_plus(plain)]
     for encoding in _WRONG_ENCODINGS:
@@ -66,7 +66,7 @@ def _spellings(name: str) -> list[str]:
 
 
 def _tails(name: str) -> Iterator[list[str]]:
-    """The parts of `name`; of a place on another machine also without the first, the first two, and so on."""
+    """The parts of `name`; for a path of another machine also without the first, the first two, and so on."""
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     for start in range(len(parts) if _FROM_ELSEWHERE.match(name) else 1):
         yield parts[start:]

@@ -1,4 +1,4 @@
-"""Folders and lists that are named like a split of the data, and photos below a folder."""
+"""Recognises folders and lists that are named like a split, and walks the photos below a folder."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from training.data.labelled_data import SPLITS
 
 OTHER = "other"  # photos that belong to no split, such as the sample of a competition
 _OTHERS = ("sample", "samples", "pred", "predict", "prediction", "predictions", "holdout")
-# Where FiftyOne, CVAT and others put the photos without a label, beside the folders of labels.
+# Folders of FiftyOne, CVAT and others for photos without a label, beside the label folders.
 _UNLABELLED = {"unlabeled", "unlabelled", "nolabel", "nolabels"}
 _SPLIT_OF_WORD = {
     **SPLITS,
@@ -24,12 +24,12 @@ _SPLIT_OF_WORD = {
     "validate": "val",
     "tst": "test",
 }
-# What a split's name may hold besides: test_set, train-images, seg_train, val2017.
+# Other words in the name of a split: test_set, train-images, seg_train, val2017.
 _FILLERS = {"set", "data", "dataset", "split", "seg", "image", "images", "img", "imgs", "photo", "photos", "pictures"}
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder or a list called `name` stands for: train, val, test or OTHER; None if it is no split."""
+    """The split that a folder or list called `name` means: train, val, test or OTHER; None if it is not a split."""
     if is_unlabelled(name):
         return OTHER
     words = _words(name)
@@ -44,7 +44,7 @@ def is_unlabelled(name: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    """Without fillers, numbers and single letters, which are of a version, as in train_v2."""
+    """Drops fillers, and numbers and single letters, which belong to versions such as train_v2."""
     return [word for word in re.findall(r"[^\W\d_]{2,}", name.lower()) if word not in _FILLERS]
 
 
@@ -67,7 +67,7 @@ def find_parts(source: Path, holds: Callable[[Path], bool]) -> list[Part]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder`, without hidden ones and those of other programs. DataError."""
+    """The folders in `folder`, without hidden ones and those of other programs. Raises DataError."""
     try:
         return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
@@ -79,12 +79,12 @@ def is_hidden(name: str) -> bool:
 
 
 def is_photo(name: str) -> bool:
-    """By its suffix, in any case."""
+    """Recognised by the suffix, in any case."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Every file below `folder`, and whether it is hidden or in a hidden folder; each folder once. DataError."""
+    """Every file below `folder`, and whether it is in a hidden place. Visits each folder once. Raises DataError."""
     seen: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
@@ -104,5 +104,5 @@ def files_below(folder: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def photos_below(folder: Path) -> list[Path]:
-    """The photos below `folder` that are not hidden, in order of their paths."""
+    """The photos below `folder` that are not hidden, sorted by path."""
     return [file for file, hidden in files_below(folder) if not hidden and is_photo(file.name)]

@@ -1,4 +1,4 @@
-"""Rows of cells, from a CSV or from JSON lines, to labelled photos."""
+"""Turns rows of cells, from a CSV or JSON lines, into labelled photos."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from training.data.layouts.written_list import is_list, parse_list
 
 PATH_COLUMNS = ("image", "path", "file", "filename")
 _SPLIT, _IS_VAL, _NAMES, _UNKNOWN_NAMES = "split", "is_valid", "labels", "unknown"  # is_valid: fastai's name for it
-# As programs write them; spreadsheets do so in the user's language.
+# As programs write them. Spreadsheets write them in the user's language.
 _WORDS = {
     **dict.fromkeys(("true", "yes", "t", "y", "wahr", "vrai", "vero", "verdadero", "verdadeiro", "waar"), PRESENT),
     **dict.fromkeys(("false", "no", "f", "n", "falsch", "faux", "falso", "onwaar"), ABSENT),
@@ -28,17 +28,17 @@ _NUMBERS = {1.0: PRESENT, 0.0: ABSENT, -1.0: UNKNOWN}
 
 @dataclass(frozen=True)
 class TableRow:
-    """One photo of a list, and the line it stands on."""
+    """One photo of a list, and its line number."""
 
     line: int
     cells: Mapping[str, Any]
 
 
 def read_table(rows: Sequence[TableRow], columns: Sequence[str], file: Path, seed: int) -> LabelledData:
-    """A path, and labels in a column each or by their names in a column `labels`; optionally `split` or `is_valid`.
+    """Reads a column of paths, a column per label or one of names (`labels`), and optionally `split` or `is_valid`.
 
-    The names of these columns count in any case. Paths are relative to `file`, or to a folder `images` beside it.
-    Raises DataError, with the line.
+    These column names match in any case. Paths are relative to `file`, or to a folder `images` beside it. Raises
+    DataError, which names the line.
     """
     path_column = next((found for name in PATH_COLUMNS if (found := find_column(columns, name))), None)
     if path_column is None:
@@ -54,7 +54,7 @@ def read_table(rows: Sequence[TableRow], columns: Sequence[str], file: Path, see
     labels, targets = (
         _named_labels(rows, others, file) if find_column(others, _NAMES) else _label_columns(rows, others, file)
     )
-    names = [_path(row, path_column, file) for row in rows]
+    names = [read_path(row, path_column, file) for row in rows]
     splits = [read_split(row, split_column, file) for row in rows] if split_column else None
     files = locate(names, (file.parent, file.parent / "images"), file)
     return assemble(labels, files, targets, splits, seed, file)
@@ -65,7 +65,7 @@ def find_column(columns: Sequence[str], name: str) -> str | None:
     return name if name in columns else next((column for column in columns if column.lower() == name), None)
 
 
-def _path(row: TableRow, column: str, file: Path) -> str:
+def read_path(row: TableRow, column: str, file: Path) -> str:
     name = row.cells.get(column)
     if not isinstance(name, str) or not name:
         raise DataError(f"{file}, line {row.line}: {column} must be the path of a photo, not {shown(name)}.")
@@ -89,6 +89,13 @@ def _label_columns(
     return list(labels), np.array(targets, np.float32)
 
 
+def read_targets(row: TableRow, labels: Sequence[str], file: Path) -> tuple[set[str], set[str]]:
+    """The present and the unknown labels of a row with a column per label. Raises DataError."""
+    targets = {label: read_target(row, label, file) for label in labels}
+    present, unknown = ({label for label in labels if targets[label] == value} for value in (PRESENT, UNKNOWN))
+    return present, unknown
+
+
 def read_target(row: TableRow, label: str, file: Path) -> float:
     value = row.cells.get(label)
     text = "" if value is None else str(value).strip().lower()
@@ -102,7 +109,7 @@ def read_target(row: TableRow, label: str, file: Path) -> float:
 
 
 def _number(text: str) -> float | None:
-    """With a decimal comma or a typographer's minus, too: pandas writes 1.0 if a column has gaps, many an Excel 1,0."""
+    """Also with a decimal comma or a typographic minus: pandas writes 1.0 in columns with gaps, some Excels 1,0."""
     try:
         return float(text.replace(",", ".").replace("\N{MINUS SIGN}", "-"))
     except ValueError:
@@ -112,7 +119,7 @@ def _number(text: str) -> float | None:
 def _named_labels(
     rows: Sequence[TableRow], columns: Sequence[str], file: Path
 ) -> tuple[list[str], NDArray[np.float32]]:
-    """Labels not named are absent; of a row without a list every label is unknown."""
+    """Labels that a row does not name are absent; in a row without a list all are unknown."""
     names_column, unknown_column = find_column(columns, _NAMES), find_column(columns, _UNKNOWN_NAMES)
     assert names_column
     if surplus := [name for name in columns if name not in (names_column, unknown_column)]:
@@ -129,7 +136,7 @@ def _named_labels(
 
 
 def read_names(row: TableRow, column: str, file: Path) -> list[str]:
-    """The names in a list, in the text of one (`parse_list`), or in text as `split_names` reads it."""
+    """The names in a list, in the text of a list (`parse_list`), or in separated text (`split_names`)."""
     cell = row.cells.get(column)
     try:
         names = _names_in(cell) if isinstance(cell, str) else cell

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from labelwise.errors import DataError
 from training.data.labelled_data import LabelledData, some
-from training.data.layouts.entries import Entry, entries_to_data
-from training.data.layouts.files import read_text
+from training.data.layouts.entries import entries_to_data
+from training.data.layouts.files import read_lines
 from training.data.layouts.splits import is_photo, split_of
-from training.data.layouts.voc_xml import find_photos, read_annotations
+from training.data.layouts.voc_xml import read_entries
 
 NAME = "Pascal VOC"
 LAYOUT = "a Pascal VOC folder (ImageSets/Main, Annotations, JPEGImages; also inside VOCdevkit/VOC2007)"
@@ -18,22 +18,16 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """Trains on trainval and takes test as val where the test set is there, else on train with val. DataError."""
+    """With a test set, trains on trainval and test serves as val; otherwise uses train and val. Raises DataError."""
     years = _years(source)
     if len(years) > 1:
         raise DataError(f"{source} holds several years: give one of {', '.join(map(str, years))}.")
     (root,) = years
     lists = _lists(root)
     names = [(name, split) for split, file in lists for name in _read_names(file, root)]
-    annotations = read_annotations(root / "Annotations", [name for name, _ in names], root)
-    files = find_photos(annotations, [root / "JPEGImages", root / "images", root], root)
-    entries = [
-        Entry(file, annotation.present, annotation.unknown, split)
-        for file, annotation, (_, split) in zip(files, annotations, names, strict=True)
-    ]
-    labels = sorted({label for entry in entries for label in (*entry.present, *entry.unknown)})
+    entries = read_entries(root / "Annotations", names, [root / "JPEGImages", root / "images", root], root)
     layout = f"{NAME} ({some([file.name for _, file in lists])})"
-    return entries_to_data(entries, labels, layout=layout, source=root, seed=seed)
+    return entries_to_data(entries, layout=layout, source=root, seed=seed)
 
 
 def _years(source: Path) -> list[Path]:
@@ -48,9 +42,9 @@ def _is_root(folder: Path) -> bool:
 
 
 def _lists(root: Path) -> list[tuple[str | None, Path]]:
-    """The lists of photos to read, each with its split; with test beside trainval the field's protocol.
+    """The lists of photos to read, each with its split; trainval and test are the field's protocol.
 
-    CVAT calls its lists after subsets, which may be the only one, `default`. Lists of one label each are not read.
+    CVAT names its lists after subsets, and a single one `default`. Lists of one label are not read.
     """
     files = {file.stem.lower(): file for file in sorted((root / "ImageSets/Main").glob("*.txt"))}
     if {"trainval", "test"} <= {*files}:
@@ -64,9 +58,8 @@ def _lists(root: Path) -> list[tuple[str | None, Path]]:
 
 
 def _read_names(file: Path, root: Path) -> list[str]:
-    """One line is one name, which may hold spaces; some tools write it in quotes, or with the photo's suffix."""
-    names = [line.strip() for line in read_text(file, "a list").splitlines()]
-    names = [name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name for name in names]
+    """A name per line, which may hold spaces. Some tools write it in quotes, or with the photo's suffix."""
+    names = [name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name for name in read_lines(file)]
     return [_without_suffix(name.replace("\\", "/"), root) for name in names if name]
 
 

@@ -1,14 +1,14 @@
-"""Pascal VOC's XML without its lists: beside the photos, as Roboflow and LabelImg write it, or in its own folder."""
+"""Pascal VOC's XML without lists of photos: beside the photos, as Roboflow and LabelImg write it, or in a folder."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from training.data.labelled_data import LabelledData, some
-from training.data.layouts.entries import Entry, entries_to_data
+from training.data.layouts.entries import entries_to_data
 from training.data.layouts.files import read_head
 from training.data.layouts.splits import find_parts, is_hidden
-from training.data.layouts.voc_xml import find_photos, read_annotations
+from training.data.layouts.voc_xml import read_entries
 
 NAME = "an XML of Pascal VOC per photo"
 LAYOUT = "Pascal VOC's XML beside the photos, or in annotations (also inside train, valid and test)"
@@ -22,21 +22,15 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """A photo without an XML is left out: nobody looked at it. An XML without objects says that no label is present."""
+    """Leaves out photos without an XML: nobody looked at them. In an XML without objects no label is present."""
     entries, folders = [], []
     for part in find_parts(source, _holds):
         (place, *_) = _places(part.folder)
         folders.append(str(place.relative_to(source)))
-        names = [file.stem for file in _xml_files(place)]
-        annotations = read_annotations(place, names, place)
+        names = [(file.stem, part.split) for file in _xml_files(place)]
         roots = [place, *(part.folder / name for name in ("images", "JPEGImages", "data", "."))]
-        files = find_photos(annotations, roots, place)
-        entries += [
-            Entry(file, annotation.present, annotation.unknown, part.split)
-            for file, annotation in zip(files, annotations, strict=True)
-        ]
-    labels = sorted({label for entry in entries for label in (*entry.present, *entry.unknown)})
-    return entries_to_data(entries, labels, layout=f"{NAME} (in {some(folders)})", source=source, seed=seed)
+        entries += read_entries(place, names, roots, place)
+    return entries_to_data(entries, layout=f"{NAME} (in {some(folders)})", source=source, seed=seed)
 
 
 def _holds(folder: Path) -> bool:
@@ -44,7 +38,7 @@ def _holds(folder: Path) -> bool:
 
 
 def _places(folder: Path) -> list[Path]:
-    """Where the XML lies: straight in `folder`, or in one of _FOLDERS in any case."""
+    """Where the XML is: directly in `folder`, or in one of _FOLDERS, whatever its case."""
     inside = [folder]
     if folder.is_dir():
         deep = [*folder.glob("*/"), *folder.glob("*/*/")]

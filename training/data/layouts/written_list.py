@@ -1,11 +1,11 @@
-"""A list of names as text, as programs write it into one cell of a table."""
+"""Reads a list of names that a program wrote as text into one cell of a table."""
 
 import json
 import re
 from typing import Any
 
 _ENDS = {"[": "]", "{": "}", "(": ")"}
-# Parentheses are common in names, so that they are a list's only around quotes: ('cat', 'dog') and ().
+# Parentheses are common in names; they make a list only around quotes: ('cat', 'dog') and ().
 _BEGINS = re.compile(r"""\[|\{|\(\s*(?:["']|\)\Z)""")
 _QUOTED = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')(\s*,\s*|\s+(?=["'])|\s*\Z)""", re.DOTALL)
 _BARE = re.compile(r"""([^"',\[\](){}\s][^,\[\]{}]*)(?:,\s*|\Z)""")
@@ -19,7 +19,7 @@ def is_list(cell: str) -> bool:
 
 
 def parse_list(cell: str) -> Any:
-    """What the list holds. `cell` itself if it is no list of names after all.
+    """The content of the list, or `cell` itself if it is not a list of names.
 
     JSON: ["a", "b"]. Python: ['a', 'b'], {'a'} and ('a',). NumPy: ['a' 'b']. DuckDB: [a, 'b, c']. PostgreSQL:
     {a,"b, c"}.
@@ -34,7 +34,7 @@ def parse_list(cell: str) -> Any:
 
 
 def _names(text: str) -> list[str] | None:
-    """None if `text` is anything but names, quoted or bare, with commas between them."""
+    """None if `text` is not a sequence of names, quoted or bare, with commas between them."""
     names, at = [], 0
     while at < len(text):
         if quoted := _QUOTED.match(text, at):
@@ -52,6 +52,6 @@ def _unescaped(escape: re.Match[str]) -> str:
     if digits := escape[1] or escape[2] or escape[3]:
         try:
             return chr(int(digits, 16))
-        except (ValueError, OverflowError):  # no number, or beyond Unicode
+        except (ValueError, OverflowError):  # not a number, or beyond Unicode
             return escape[0]
     return _CONTROLS.get(escape[4], escape[4])

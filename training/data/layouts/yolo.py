@@ -1,4 +1,4 @@
-"""YOLO's detection folders: a data.yaml with the classes, photos in images and a text file per photo in labels."""
+"""YOLO's detection folders: data.yaml with the classes, photos in images, a text file per photo in labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def recognises(source: Path) -> bool:
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    """A photo without a text file, or with an empty one, has none of the labels. DataError."""
+    """A photo with an empty text file, or without one, has no label. Raises DataError."""
     file = find_config(source)
     assert file is not None
     config = read_config(file)
@@ -26,7 +26,7 @@ def read(source: Path, seed: int) -> LabelledData:
     texts: dict[Path, Path | None] = {}
     splits: dict[Path, str] = {}
     for split, places in config.places.items():
-        # coco128 has one folder for train and val
+        # coco128 has the same folder for train and val.
         found = {photo: _text_file(photo) for photo in find_photos(config, places) if photo not in texts}
         if not any(found.values()) and split == "train":
             raise DataError(_refusal(config, [*found]))
@@ -54,12 +54,12 @@ def _without_labels(split: str, count: int, places: Sequence[str]) -> str:
 def _refusal(config: YoloConfig, photos: Sequence[Path]) -> str:
     places = some(config.places["train"])
     if not photos:
-        return f"{config.file} says that the photos of train are in {places}, but none is there."
+        return f"{config.file} says that the photos of train are in {places}, but there is none."
     return f"{config.file}: no photo of train has its text file, such as {_label_places(photos[0])[0]}."
 
 
 def _label_places(photo: Path) -> list[Path]:
-    """Where its text file may lie: images becomes labels in its path, the last one first; or beside the photo."""
+    """Where its text file may be: the path with labels for images, the last one first, or beside the photo."""
     parts = photo.parts
     swaps = [index for index in range(len(parts) - 1) if parts[index].lower() == "images"][::-1]
     swapped = [Path(*parts[:index], "labels", *parts[index + 1 :]) for index in swaps]
@@ -71,7 +71,7 @@ def _text_file(photo: Path) -> Path | None:
 
 
 def _numbers(text: Path | None, config: YoloConfig) -> set[int]:
-    """The classes in a photo: the first number of each line, whatever shape follows."""
+    """The classes in a photo: the first number of each line. Whatever follows is its shape."""
     found: set[int] = set()
     for line, words in enumerate(read_text(text, "a list").splitlines() if text else (), 1):
         if not words.strip():

@@ -1,4 +1,4 @@
-"""Where YOLO's data.yaml, or a list of classes, says that photos are, and where they are in truth."""
+"""YOLO's data.yaml or list of classes: where it says the photos are, and where they really are."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name
 from training.data.labelled_data import SPLITS
-from training.data.layouts.files import Finder, read_head, read_text
+from training.data.layouts.files import Finder, read_head, read_lines, read_text
 from training.data.layouts.splits import OTHER, photos_below, split_of, subfolders
 from training.yaml_values import YamlError, parse_yaml
 
@@ -22,7 +22,7 @@ _PLACES = re.compile(r"^(?:train|val|path|nc)\s*:", re.MULTILINE)
 
 @dataclass(frozen=True)
 class YoloConfig:
-    """The classes by number, and for each split the folders or lists of its photos, as `file` writes them."""
+    """The classes by number, and the folders or lists of photos of each split, as written in `file`."""
 
     file: Path
     labels: Mapping[int, str]
@@ -31,7 +31,7 @@ class YoloConfig:
 
 
 def find_config(source: Path) -> Path | None:
-    """`source` itself, or what in it names the classes: a YAML, or classes.txt beside images and labels."""
+    """`source` itself, or the file in it that names the classes: a YAML, or classes.txt beside images and labels."""
     files = [source] if source.is_file() else [*source.glob("*.yaml"), *source.glob("*.yml")]
     found = [file for file in files if file.suffix.lower() in (".yaml", ".yml") and _is_config(read_head(file))]
     if all((source / name).exists() for name in (_CLASSES, "images", "labels")):
@@ -44,7 +44,7 @@ def _is_config(head: str) -> bool:
 
 
 def read_config(file: Path) -> YoloConfig:
-    """Raises a DataError that says what is wrong with `file`."""
+    """Raises DataError if `file` is wrong."""
     try:
         content = _read_content(file)
         names = content["names"]
@@ -63,10 +63,9 @@ def read_config(file: Path) -> YoloConfig:
 
 
 def _read_content(file: Path) -> Mapping[str, Any]:
-    text = read_text(file, "YAML")
     if file.name == _CLASSES:
-        return {"names": [line for line in text.splitlines() if line.strip()]}
-    content: Mapping[str, Any] = parse_yaml(text)
+        return {"names": read_lines(file)}
+    content: Mapping[str, Any] = parse_yaml(read_text(file, "YAML"))
     return content
 
 
@@ -80,7 +79,7 @@ def _stated_places(content: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _usual_places(folder: Path) -> dict[str, list[str]]:
-    """Folders named like splits in images or in `folder`, as exports without places have them; or all of images."""
+    """Folders named like splits in images or in `folder`, as exports without places have; otherwise all of images."""
     for where in (folder / "images", folder):
         places: dict[str, list[str]] = {}
         for inside in subfolders(where) if where.is_dir() else ():
@@ -92,7 +91,7 @@ def _usual_places(folder: Path) -> dict[str, list[str]]:
 
 
 def find_photos(config: YoloConfig, places: Sequence[str]) -> Iterator[Path]:
-    """The photos of `places`, which are folders, or lists of paths. Raises DataError."""
+    """The photos of `places`, each a folder or a list of paths. Raises DataError."""
     for place in places:
         found = _find(config, place)
         if found is None:
@@ -100,16 +99,16 @@ def find_photos(config: YoloConfig, places: Sequence[str]) -> Iterator[Path]:
         if found.is_dir():
             yield from photos_below(found)
         else:
-            names = [line.strip() for line in read_text(found, "a list").splitlines() if line.strip()]
+            names = read_lines(found)
             finder = Finder([found.parent, config.file.parent], found)
-            # CVAT puts data/ in front of what is beside the list, so a place on another machine is looked for as well.
+            # CVAT puts data/ before paths that are relative to the list, so the parts after it are tried as well.
             yield from (finder.find(name) or finder.find(f"/{name}") or found.parent / name for name in names)
 
 
 def _find(config: YoloConfig, place: str) -> Path | None:
-    """Where `place` is: below `path`, beside data.yaml, or with less in front of it.
+    """Where `place` is: below `path`, beside data.yaml, or there without its first parts.
 
-    Roboflow writes ../train/images for what is beside data.yaml, and others a path of their own machine.
+    Roboflow writes ../train/images for a folder beside data.yaml. Others write a path of their own machine.
     """
     beside = config.file.parent
     parts = [part for part in place.replace("\\", "/").split("/") if part not in ("", ".", "..")]

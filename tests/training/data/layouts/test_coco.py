@@ -88,7 +88,7 @@ def test_labels_come_by_id_crowds_count_and_photos_without_instances_have_none(t
         ({"images": [{"id": 1}]}, "there is no 'file_name'"),
         (
             {"images": [{"id": 1, "file_name": None}, {"id": 2, "file_name": "b.jpg"}]},
-            "images whose name is no text: 1",
+            "images whose name is not text: 1",
         ),
         (
             {"images": [{"id": i, "file_name": f"{n}.jpg"} for i, n in ((1, "a"), (2, "b"), (1, "c"))]},
@@ -98,11 +98,11 @@ def test_labels_come_by_id_crowds_count_and_photos_without_instances_have_none(t
             {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}]},
             "a.jpg. Remove the duplicates",
         ),
-        ({"annotations": [{"image_id": [1], "category_id": 3}]}, "no COCO instances file"),
-        ({"annotations": [{"image_id": 1, "category_id": float("inf")}]}, "no COCO instances file"),
+        ({"annotations": [{"image_id": [1], "category_id": 3}]}, "not a COCO instances file"),
+        ({"annotations": [{"image_id": 1, "category_id": float("inf")}]}, "not a COCO instances file"),
         ({"categories": [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]}, "lists categories more than once: 3"),
-        ({"categories": [{"id": 3, "name": None}]}, "categories whose name is no text: 3"),
-        ({"categories": 3}, "no COCO instances file"),
+        ({"categories": [{"id": 3, "name": None}]}, "categories whose name is not text: 3"),
+        ({"categories": 3}, "not a COCO instances file"),
         (
             {
                 "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "cat"}],
@@ -156,7 +156,9 @@ def test_one_file_for_photos_in_folders_named_like_splits(tmp_path: Path):
     (tmp_path / "all.json").write_text(coco({name: [1] for name in (*names, "loose.jpg")}, PETS))
     mixed = read_data(tmp_path)
     assert (len(mixed.train), len(mixed.val)) == (7, 2)
-    assert any("folders sample, test, train, val do not count as splits, for not every" in note for note in mixed.notes)
+    assert any(
+        "folders sample, test, train, val do not count as splits because not every" in note for note in mixed.notes
+    )
 
 
 def test_photos_that_lie_elsewhere_are_pointed_out(tmp_path: Path):
@@ -247,7 +249,7 @@ def test_an_export_of_roboflow(tmp_path: Path):
     )
     assert data.notes[0] == "Left out: the categories pets, which only group others."
     assert data.notes[1].startswith("Left out: test (1 photo).")
-    assert data.notes[2] == "Left out, for nothing here labels them: 1 photo, in train/ (1)."
+    assert data.notes[2] == "Left out, because nothing here labels them: 1 photo, in train/ (1)."
     alone = read_data(roboflow(tmp_path / "one", PETS, train={f"{n}.jpg": [n % 3] for n in range(10)}))
     assert (alone.labels, len(alone.train), len(alone.val)) == (("pets", "cat", "dog"), 8, 2)  # pets is in use here
     assert "Every photo is of train: a fifth" in alone.notes[0]
@@ -329,5 +331,7 @@ def test_names_from_other_systems(tmp_path: Path):
 
 def test_a_table_as_json_is_told_how_it_is_read(tmp_path: Path):
     (tmp_path / "labels.json").write_text('[{"image": "0.jpg", "labels": ["cat"]}]')
-    with pytest.raises(DataError, match=r"but a list\. A table of photos is read from \.jsonl"):
+    with pytest.raises(
+        DataError, match=r"is a list, not a COCO instances file\. A table of photos is read from \.jsonl"
+    ):
         read_data(tmp_path / "labels.json")

@@ -90,7 +90,7 @@ def test_without_a_split_a_seeded_fifth_is_val(folder: Path):
         ("photo,cat\n0.jpg,1", "no column with the photos' paths: name it `image`. Its columns are photo, cat"),
         ("image,cat,\n0.jpg,1,x\n1.jpg,0,", "line 2: 2 values are needed, as in the header, not 3"),
         ("image,,cat\n0.jpg,,1\n1.jpg,x,0", "a column without a name that is not empty in line 3"),
-        ("image,labels\n0.jpg,cat, pet", "line 2: 2 values are needed, as in the header, not 3. A cell that holds"),
+        ("image,labels\n0.jpg,cat, pet", "line 2: 2 values are needed, as in the header, not 3. Put a cell that holds"),
         ("image,split\n0.jpg,train", "no label columns"),
         (lists(tail="1,x"), "line 2: a label must be 1, 0 or, if unknown, -1 or empty"),
         (lists(tail="1,maybe"), "dog is 'maybe'"),
@@ -131,7 +131,7 @@ def test_missing_photos_are_left_to_the_check_unless_all_are(folder: Path):
     data = read_data(write(folder, lists()))
     assert len(data.train) + len(data.val) == 10
     text = "\n".join(["image,cat", *(f"gone{number}.jpg,1" for number in range(12))])
-    with pytest.raises(DataError, match=r"No photo of .*labels\.csv is there: .* gone9\.jpg and 2 more should lie in "):
+    with pytest.raises(DataError, match=r"No photo of .*labels\.csv is there: .* gone9\.jpg and 2 more should be in "):
         read_data(write(folder, text))
 
 

@@ -114,7 +114,7 @@ def test_words_that_only_hold_a_split_are_labels(tmp_path: Path):
     ],
 )
 def test_nor_is_what_exports_call_all_their_photos(files: dict[str, str], tmp_path: Path):
-    with pytest.raises(DataError, match=r"where those of labels are expected: (train|images?)"):
+    with pytest.raises(DataError, match=r"where label folders are expected: (train|images?)"):
         read_data(write(tmp_path, **files))
 
 
@@ -129,7 +129,7 @@ def test_a_competition_has_a_test_without_labels_and_a_sample(tmp_path: Path):
     assert data.layout == "a folder per label, in folders for train"
     assert data.notes == (
         "Every photo is of train: a fifth of them, drawn with the seed, is val.",
-        "Left out, for nothing here labels them: 4 photos, in other/ (1), sample/ (1), test/ (2).",
+        "Left out, because nothing here labels them: 4 photos, in other/ (1), sample/ (1), test/ (2).",
     )
 
 
@@ -140,7 +140,7 @@ def test_a_test_whose_only_folder_is_no_label_is_left_out(tmp_path: Path):
     data = read_data(write(tmp_path, test_unknown_1="t1", test_unknown_2="t2"))
     assert (data.labels, len(data.train), len(data.val)) == (("cat", "dog"), 8, 2)
     assert "test has none of the labels of train but unknown" in data.notes[0]
-    assert data.notes[-1] == "Left out, for nothing here labels them: 2 photos, in test/ (2)."
+    assert data.notes[-1] == "Left out, because nothing here labels them: 2 photos, in test/ (2)."
 
 
 def test_a_label_in_another_case_does_not_hide_its_photos(tmp_path: Path):
@@ -162,12 +162,12 @@ def test_a_folder_of_photos_that_nobody_labelled_is_no_label(above: str, name: s
             (tmp_path / above / label / f"{number}.jpg").write_text(f"{label} {number}")
     data = read_data(tmp_path)
     assert (data.labels, len(data.train), len(data.val)) == (("cat", "dog"), 8, 2)
-    assert data.notes[-1] == f"Left out, for nothing here labels them: 5 photos, in {above or name + '/'} (5)."
+    assert data.notes[-1] == f"Left out, because nothing here labels them: 5 photos, in {above or name + '/'} (5)."
 
 
 def test_what_is_true_of_two_splits_is_said_once(tmp_path: Path):
     write(tmp_path, train_pet_cat_1="a", train_dog_2="b", val_pet_cat_3="c", val_dog_4="d")
-    assert read_data(tmp_path).notes == ("Photos in folders below a label's have that label: pet (cat).",)
+    assert read_data(tmp_path).notes == ("Photos in subfolders of a label have that label: pet (cat).",)
 
 
 def test_a_label_that_only_a_left_out_test_has_is_no_label(tmp_path: Path):
@@ -188,7 +188,7 @@ def test_splits_in_a_folder_of_their_name(tmp_path: Path):
             file.write_text(photo)
     data = read_data(tmp_path)
     assert (data.labels, len(data.train), len(data.val)) == (("forest", "sea"), 2, 2)
-    assert data.notes[-1] == "Left out, for nothing here labels them: 1 photo, in seg_pred/ (1)."
+    assert data.notes[-1] == "Left out, because nothing here labels them: 1 photo, in seg_pred/ (1)."
 
 
 def test_every_suffix_counts_in_any_case_and_what_has_another_is_said(tmp_path: Path):
@@ -217,7 +217,7 @@ def test_a_folder_without_photos_is_said(place: str, tmp_path: Path):
     (tmp_path / place / "nothing").mkdir()
     data = read_data(tmp_path)
     assert data.labels == ("cat", "dog")
-    assert data.notes[0] == "Left out, for no photo is in them: the folders nothing (empty), raw (.cr2, .nef)."
+    assert data.notes[0] == "Left out, because no photo is in them: the folders nothing (empty), raw (.cr2, .nef)."
 
 
 def test_folders_below_a_label_are_its_photos_and_loose_ones_are_counted(tmp_path: Path):
@@ -231,8 +231,8 @@ def test_folders_below_a_label_are_its_photos_and_loose_ones_are_counted(tmp_pat
     assert data.labels == ("bird", "cat", "dog")
     assert len(data.train) + len(data.val) == 6
     assert data.notes == (
-        "Photos in folders below a label's have that label: bird (old), cat (2021, 2022), dog (2021).",
-        "Left out, for nothing here labels them: 12 photos, in the folder itself (12).",
+        "Photos in subfolders of a label have that label: bird (old), cat (2021, 2022), dog (2021).",
+        "Left out, because nothing here labels them: 12 photos, in the folder itself (12).",
         "Left out: 2 photos in folders that are hidden or of other programs.",
     )
 

@@ -88,7 +88,7 @@ def test_json(tmp_path: Path):
     assert data.layout == "Label Studio's export (project-1-at-2026-11-28.json)"
     assert data.notes == (
         "Annotators differ about 1 photo: what only some of them chose is unknown there.",
-        "Left out, for nothing here labels them: 2 photos, in the folder itself (2).",
+        "Left out, because nothing here labels them: 2 photos, in the folder itself (2).",
     )
     nested = put(tmp_path / "nested", "result.json", json.dumps([tasks]), *photos)  # as its converter writes it
     assert read_data(nested).describe() == data.describe()

@@ -28,7 +28,7 @@ def test_an_export(tmp_path: Path):
     assert data.val.targets.tolist() == [[0, 1]]
     assert data.layout == "Roboflow's multi-class CSV (test/_classes.csv, train/_classes.csv, valid/_classes.csv)"
     assert data.notes[0].startswith("Left out: test (1 photo).")
-    assert data.notes[1] == "Left out, for nothing here labels them: 1 photo, in valid/ (1)."
+    assert data.notes[1] == "Left out, because nothing here labels them: 1 photo, in valid/ (1)."
 
 
 def test_one_split_alone(tmp_path: Path):
@@ -43,7 +43,7 @@ def test_one_split_alone(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Pixel Value, Class\n0, background\n1, cat\n", "is no list of photos: its columns are Pixel Value, Class"),
+        ("Pixel Value, Class\n0, background\n1, cat\n", "is not a list of photos: its columns are Pixel Value, Class"),
         ("filename, cat\na.jpg, maybe\n", "line 2: a label must be 1, 0"),
     ],
 )

@@ -84,7 +84,7 @@ def test_a_relative_name_is_never_found_in_another_folder(tmp_path: Path):
 
 def test_if_all_are_missing_what_is_there_is_said(tmp_path: Path):
     put(tmp_path, "there.jpg")
-    with pytest.raises(DataError, match=r"gone\.jpg should lie in .*; in .* there are there\.jpg"):
+    with pytest.raises(DataError, match=r"gone\.jpg should be in .*; in .* there are there\.jpg"):
         locate(["gone.jpg"], [tmp_path / "nowhere", tmp_path], Path("list"))
 
 

@@ -138,7 +138,7 @@ def test_an_export_of_roboflow(tmp_path: Path):
     assert data.val.targets.tolist() == [[1, 1]]
     assert data.layout == "an XML of Pascal VOC per photo (in test, train, valid)"
     assert data.notes[0].startswith("Left out: test (1 photo).")
-    assert data.notes[1] == "Left out, for nothing here labels them: 1 photo, in train/ (1)."
+    assert data.notes[1] == "Left out, because nothing here labels them: 1 photo, in train/ (1)."
 
 
 @pytest.mark.parametrize(

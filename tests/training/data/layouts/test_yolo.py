@@ -84,7 +84,7 @@ def test_lists_of_photos_as_cvat_writes_them(tmp_path: Path):
     (tmp_path / "data.yaml").write_text("path: .\ntrain: train.txt\nval: val.txt\nnames: {0: cat, 1: dog}\n")
     data = read_data(tmp_path)
     assert data.train.files == (tmp_path / "images/Train/1.jpg", tmp_path / "images/Train/2.PNG")
-    assert data.notes == ("Left out, for nothing here labels them: 2 photos, in images/ (2).",)
+    assert data.notes == ("Left out, because nothing here labels them: 2 photos, in images/ (2).",)
 
 
 def test_a_test_that_is_not_there_or_has_no_text_files_is_left_out(tmp_path: Path):
@@ -94,7 +94,7 @@ def test_a_test_that_is_not_there_or_has_no_text_files_is_left_out(tmp_path: Pat
     put(tmp_path, "images/test/6.jpg")
     data = read_data(tmp_path)
     assert data.notes[0].startswith("Left out: test (1 photo without text files in labels)")
-    assert data.notes[-1] == "Left out, for nothing here labels them: 1 photo, in images/ (1)."
+    assert data.notes[-1] == "Left out, because nothing here labels them: 1 photo, in images/ (1)."
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_test_that_is_not_there_or_has_no_text_files_is_left_out(tmp_path: Pat
         ),
         ("train: images/train\nval: images/val\nnames: [cat, dog]\n", "cat 1 2 3 4", "train/3.txt, line 1 must begin"),
         ("train: images/train\nval: images/val\nnames: [cat, dog]\n", "nan 1 2 3 4", "not 'nan'"),
-        ("train: nowhere\nval: images/val\nnames: [cat, dog]\n", "", "train are in nowhere, but none is there"),
+        ("train: nowhere\nval: images/val\nnames: [cat, dog]\n", "", "train are in nowhere, but there is none"),
         ("val: images/val\nnames: [cat, dog]\n", "", "does not say where the photos of `train` are"),
         ("train: images/train\nnames: pets.names\n", "", "must hold `names` (a list"),
         ("train: images/train\nnames: [cat\n", "", "data.yaml is not YAML"),
