@@ -6,8 +6,10 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 
 def sha256_of(file: Path) -> str:
@@ -44,15 +46,23 @@ def write_atomically(file: Path, content: bytes, mode: int = 0o666) -> None:
     """
     # Several may write the same file at once, so each has a name aside of its own.
     aside = file.with_name(f".{file.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}")
+    with replacing(file, aside, mode) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def replacing(file: Path, aside: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Writes to `aside`, which is synced and renamed to `file` at the end of the block, or deleted if that fails."""
     try:
         aside.touch(mode)
         with aside.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         aside.replace(file)
-    except OSError:
-        aside.unlink(missing_ok=True)  # on a full disk the half-written file would only be in the way
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)  # on a full disk the half-written file would only be in the way
         raise
 
 

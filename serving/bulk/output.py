@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labelwise.files import replacing
 from labelwise.spec import TaggerSpec
 from serving.bulk.ledger import SUFFIXES, Ledger, remove
 from serving.bulk.output_formats import Format, format_of, parquet_file
@@ -119,16 +120,8 @@ class Output:
         if self.is_folder:
             self.path.mkdir(exist_ok=True)
         aside = file.with_name(_ASIDE.format(file.name))  # always this name, to overwrite what a killed run left
-        try:
-            with aside.open("wb") as stream:
-                self._format.write(stream, pages, spec)
-                stream.flush()
-                os.fsync(stream.fileno())
-            aside.replace(file)
-        except BaseException:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
-            raise
+        with replacing(file, aside) as stream:
+            self._format.write(stream, pages, spec)
         _sync_folder(file.parent)
 
 
