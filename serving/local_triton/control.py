@@ -1,4 +1,4 @@
-"""Orders to a Triton of our own; nobody else has the key to them."""
+"""Orders to a Triton of our own, which nobody else has the key to."""
 
 import asyncio
 import secrets
@@ -14,7 +14,7 @@ _PROBE_TIMEOUT = 1.0  # seconds
 
 
 class UnloadableVersions(ServingError):
-    """Triton could not load these `numbers` of a tagger; what it had before stays."""
+    """Triton could not load the versions `numbers` of a tagger; what it had before stays."""
 
     def __init__(self, numbers: frozenset[int], reason: str) -> None:
         super().__init__(reason)
@@ -22,7 +22,10 @@ class UnloadableVersions(ServingError):
 
 
 class TritonControl:
-    """Of the Triton that is started with `arguments` and listens at `url`; another one there is not it."""
+    """Gives orders to the Triton that is started with `arguments` and listens at `url`, and to no other Triton there.
+
+    Each order raises ServingError if Triton does not follow it within `timeout` seconds.
+    """
 
     def __init__(self, url: str, timeout: float) -> None:
         self._url, self._timeout = url, timeout
@@ -35,7 +38,7 @@ class TritonControl:
         return f"--id={self._identity}", f"--grpc-restricted-protocol={restricted}:key={self._key}"
 
     async def is_live(self) -> bool:
-        """Whether it takes orders now."""
+        """Returns whether it takes orders now."""
         try:
             with our_errors(self._url):
                 metadata = await self._client.get_server_metadata(client_timeout=_PROBE_TIMEOUT)
@@ -44,7 +47,7 @@ class TritonControl:
         return bool(metadata.name == self._identity)
 
     async def is_silent(self) -> bool:
-        """Whether it takes a question and does not answer it, not even by an error."""
+        """Returns whether it takes a question and does not answer it, not even with an error."""
         try:
             await ask_for_sign(self._client, self._url, _PROBE_TIMEOUT)
         except asyncio.TimeoutError:
@@ -52,9 +55,9 @@ class TritonControl:
         return False
 
     async def load(self, name: str) -> None:
-        """Load what the repository has of a tagger, in place of what was loaded; without success the latter stays.
+        """Load what the repository has of a tagger, in place of what was loaded. If that fails, the latter stays.
 
-        Raises ServingError, as `unload`; UnloadableVersions if it is known which versions are to blame.
+        Raises UnloadableVersions if it is known which versions are to blame.
         """
         with our_errors(self._url):
             await self._client.load_model(name, headers=self._headers, client_timeout=self._timeout)
@@ -70,7 +73,7 @@ class TritonControl:
             raise UnloadableVersions(frozenset(failed), failed[max(failed)])
 
     async def unload(self, name: str) -> None:
-        """Let go of a tagger, all three models of it."""
+        """Unload the three models of a tagger."""
         options = {"headers": self._headers, "unload_dependents": True, "client_timeout": self._timeout}
         with our_errors(self._url):
             await self._client.unload_model(name, **options)

@@ -1,4 +1,4 @@
-"""Where a Triton lies on this machine, and what it needs around it to run this Python's packages."""
+"""Finds a Triton on this machine, and what it needs to run this Python's packages."""
 
 import importlib.util
 import os
@@ -14,16 +14,16 @@ import numpy as np
 from labelwise.errors import LabelwiseError
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-_STUB = "triton_python_backend_stub"  # the process in which the Python backend runs a model.py
-_KNOWS_NUMPY_2 = (2, 53)  # the first Triton without NumPy 2 among the known issues of its release notes
+_STUB = "triton_python_backend_stub"  # the program in which the Python backend runs a model.py
+_KNOWS_NUMPY_2 = (2, 53)  # the first Triton whose release notes do not list NumPy 2 as a known issue
 
 
 @dataclass(frozen=True)
 class TritonInstall:
     """A Triton that can be started.
 
-    `libraries` are folders for the loader to search besides its own; `stub`, where given, is the Python backend's
-    helper for this Python, to be put beside that backend.
+    The dynamic loader also needs the folders `libraries`. `stub` is the program in which the Python backend runs a
+    model with this Python, if it still has to be put beside that backend.
     """
 
     binary: Path
@@ -37,12 +37,12 @@ class TritonInstall:
 
     @property
     def runs_this_python(self) -> bool:
-        """Whether its Python backend can import what is installed for this Python."""
+        """Returns whether its Python backend can import what is installed for this Python."""
         stub = self.backends / "python" / _STUB
         return self.stub is not None or (stub.is_file() and f"libpython{_PYTHON}.so".encode() in stub.read_bytes())
 
     def require_numpy(self) -> None:
-        """Raises LabelwiseError if its Python backend would read and write this Python's arrays wrongly.
+        """Raises LabelwiseError if its Python backend would misread the arrays of this Python.
 
         With NumPy 2, the Python backend of Triton 2.51 misreads inputs and returns empty outputs, without an error.
         """
@@ -54,13 +54,13 @@ class TritonInstall:
 
     @property
     def _version(self) -> tuple[int, ...]:
-        """As NVIDIA's images state it; without that, it may be any."""
+        """The version that NVIDIA's images state; (0,) if none is stated."""
         stated = self.backends.parent / "TRITON_VERSION"
         found = re.match(r"(\d+)\.(\d+)", stated.read_text()) if stated.is_file() else None
         return tuple(map(int, found.groups())) if found else (0,)
 
     def lay_out_backends(self, folder: Path) -> Path:
-        """The folder for --backend-directory: the backends' own, or the empty `folder` filled with links."""
+        """Returns the folder for --backend-directory: the backends' own, or the empty `folder`, filled with links."""
         if self.stub is None:
             return self.backends
         for backend in self.backends.iterdir():
@@ -71,7 +71,7 @@ class TritonInstall:
         return folder
 
     def environment(self) -> dict[str, str]:
-        """This process's environment, extended by what Triton and its Python backend have to find."""
+        """Returns this process's environment, with what Triton and its Python backend have to find."""
         additions = {"LD_LIBRARY_PATH": [str(folder) for folder in self.libraries]}
         if self.runs_this_python:
             additions["PATH"] = [str(Path(sys.executable).parent)]  # where the stub's Python looks for its own library
@@ -87,7 +87,7 @@ class TritonInstall:
 
 
 def find_triton() -> TritonInstall:
-    """The `tritonserver` on PATH, or else the one inside the nvidia-pytriton wheel. LabelwiseError without either."""
+    """Returns the `tritonserver` on PATH, or that of the nvidia-pytriton wheel. Raises LabelwiseError without both."""
     return _on_path() or _in_wheel()
 
 
@@ -108,14 +108,14 @@ def _in_wheel() -> TritonInstall:
     stub = server / "python_backend_stubs" / _PYTHON / _STUB
     if not stub.is_file():
         raise LabelwiseError(
-            f"The Triton of nvidia-pytriton has nothing for Python {_PYTHON}; pass --triton-url instead."
+            f"The Triton of nvidia-pytriton does not support Python {_PYTHON}; pass --triton-url instead."
         )
     libraries = (package.parent / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR")))
     return TritonInstall(server / "bin" / "tritonserver", server / "backends", libraries, stub)
 
 
 def trace_arguments(endpoint: str) -> tuple[str, ...]:
-    """Spans of the requests that bring a sampled traceparent, which Triton traces whatever its rate; of no others."""
+    """Returns options that trace only requests with a sampled traceparent: Triton traces those whatever its rate."""
     return (
         "--trace-config=mode=opentelemetry",
         "--trace-config=level=TIMESTAMPS",
@@ -126,9 +126,9 @@ def trace_arguments(endpoint: str) -> tuple[str, ...]:
 
 
 def require_plain(workspace: Path) -> None:
-    """Triton's Python backend hangs on a path with a space, and fails on letters beyond ASCII."""
+    """Raises LabelwiseError for a path on which Triton's Python backend hangs (spaces) or fails (not ASCII)."""
     if not str(workspace).isascii() or " " in str(workspace):
         raise LabelwiseError(
-            f"Triton cannot work in {workspace.parent}: spaces and letters beyond ASCII are too much for it. "
-            "TMPDIR can name another place."
+            f"Triton cannot work in {workspace.parent}: the path must have no spaces and only ASCII letters. "
+            "Set TMPDIR to another folder."
         )

@@ -1,4 +1,4 @@
-"""Which versions a Triton of our own has: chosen at its start, after a crash, and at each look at the repository."""
+"""Chooses the versions that our own Triton has: at its start, after a crash, and at each look at the repository."""
 
 import asyncio
 import logging
@@ -21,10 +21,11 @@ _REST = 30.0  # seconds after which Triton is asked again for what it could not 
 
 
 class TritonLoader:
-    """Shows Triton the versions of `repository` that it is to have in `view`, and has `triton` load them.
+    """Shows in `view` the versions of `repository` that Triton is to have, and tells `triton` to load them.
 
     A version that was taken out or replaced stays for `retire_after` seconds. `start_again` is called if nothing else
-    helps Triton. `faults` says why versions are not served; each is logged once, and tried again once its files change.
+    helps Triton. `faults` are the broken versions, with the reasons; each is logged once, and tried again if its
+    files change.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class TritonLoader:
         self._whole: set[VersionKey] = set()  # what can be loaded, as far as we know
         self.faults: dict[VersionKey, str] = {}
         self._retire_after = retire_after
-        self._expiry: dict[VersionKey, float] = {}  # of what Triton still has for requests that began with it
+        self._expiry: dict[VersionKey, float] = {}  # of versions that are kept for requests that began with them
         self._rest_until: dict[str, float] = {}
         self._changing = asyncio.Lock()
 
@@ -50,21 +51,21 @@ class TritonLoader:
         return self._view.names
 
     async def prepare(self) -> None:
-        """Show what the repository holds, to a Triton that is not started yet. It judges itself what it can load."""
+        """Show what the repository holds to a Triton that is not started yet. It finds out itself what it can load."""
         async with self._changing:
             await self._look(is_tried=False)
             for name in sorted({name for name, _ in self._whole}):
                 await self._show(name)
 
     async def leave_out(self, failed: Mapping[VersionKey, str]) -> bool:
-        """Show none of the versions that Triton `failed` to load at its start. Returns False if none of them is shown.
+        """Stop showing the versions that Triton `failed` to load at its start. Returns False if none was shown.
 
-        A start is where Triton finds out: one version takes all versions of its tagger with it, and Triton may hang.
+        At a start, one of them takes all versions of its tagger with it, and Triton may hang.
         """
         async with self._changing:
             shown = [key for key in sorted(failed) if key[1] in self._view.versions(key[0])]
             for key in shown:
-                self._leave_out(key, failed[key])
+                self._mark_broken(key, failed[key])
             for name in sorted({name for name, _ in shown}):
                 await self._show(name)
             return bool(shown)
@@ -94,19 +95,19 @@ class TritonLoader:
         return new
 
     async def _can_run(self, version: TaggerVersion, is_tried: bool) -> bool:
-        """Check what may kill a Triton, or hang it (2.51 did both): a missing program, a graph that does not load."""
+        """Look for what may kill or hang a Triton (2.51 did both): a missing program, a graph that does not load."""
         self.faults.pop(version.key, None)
         try:
             await asyncio.to_thread(self._view.require_programs, *version.key)
             if is_tried:
                 await asyncio.to_thread(load_session, version, 1, cpu_only=True)
         except RepositoryError as error:
-            self._leave_out(version.key, str(error))
+            self._mark_broken(version.key, str(error))
             return False
         return True
 
     async def _show(self, name: str) -> None:
-        """Show what is wanted or held of a tagger, without a word to Triton."""
+        """Show the versions of a tagger that are wanted or held, and are not broken. Triton is not told."""
         whole = _numbers(self._whole, name)
         held = self._view.versions(name) - _numbers(self.faults, name)
         versions = await asyncio.to_thread(self._view.wanted, name, whole) | held
@@ -116,7 +117,7 @@ class TritonLoader:
         await asyncio.to_thread(self._view.discard, name)
 
     async def _settle(self, name: str, new: set[int]) -> None:
-        """Have Triton load or unload what it has to. Raises OSError or RepositoryError if no view can be made of it."""
+        """Have Triton load or unload versions of a tagger, if it has to. Raises OSError or RepositoryError."""
         whole, shown = _numbers(self._whole, name), self._view.versions(name)
         wanted = await asyncio.to_thread(self._view.wanted, name, whole)
         held = frozenset(number for number in shown - wanted if not self._is_expired((name, number)))
@@ -153,7 +154,7 @@ class TritonLoader:
         return named or shown & _numbers(self.faults, name) or new
 
     async def _restore(self, name: str) -> None:
-        """A load that failed leaves parts of a tagger loaded and others not."""
+        """Have Triton load what is shown: after a load that failed it has some parts of a tagger and lacks others."""
         try:
             if self._view.versions(name) & _numbers(self.faults, name):
                 await self._show(name)
@@ -171,14 +172,14 @@ class TritonLoader:
         await asyncio.to_thread(self._view.discard, name)
 
     def _give_up(self, name: str, guilty: AbstractSet[int], reason: str) -> None:
-        """What is loaded stays. With no version to blame, the same is tried again after a while."""
+        """Go on with what is loaded. If no version is guilty, the same is tried again after a while."""
         for number in sorted(guilty):
-            self._leave_out((name, number), reason)
+            self._mark_broken((name, number), reason)
         if not guilty:
             self._rest_until[name] = time.monotonic() + _REST
             logger.warning("Triton cannot change what it has of %s: %s", name, reason)
 
-    def _leave_out(self, key: VersionKey, reason: str) -> None:
+    def _mark_broken(self, key: VersionKey, reason: str) -> None:
         self._whole.discard(key)
         if key not in self.faults:
             log_broken(key, reason)

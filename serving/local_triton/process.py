@@ -1,88 +1,143 @@
-"""Triton's process: started so that it never outlives this one, and what can be seen of it from outside."""
+"""One run of Triton: it never outlives this process, its log is followed, and what it leaves is cleared away."""
 
 import asyncio
 import contextlib
+import logging
 import os
-import socket
+import signal
 import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from labelwise.errors import LabelwiseError
+from labelwise.repository import VersionKey, tagger_of
 from serving import parent_death
+from serving.local_triton.log import first_line, parse_line, parse_unloadable
 
+logger = logging.getLogger("labelwise.triton")
+
+SHARED_MEMORY = Path("/dev/shm")
+_STUBS_LEAVE_WITHIN = 2.0  # seconds; the Python backend's processes notice Triton's end by themselves
 _LONGEST_LOG_LINE = 1 << 20  # bytes
 
 
-class PythonScratch:
-    """The empty folder that Triton's Python backend makes in /tmp, whatever TMPDIR is, and that a killed Triton leaves.
+class TritonProcess:
+    """A Triton that was started; its log goes to ours.
 
-    To be made before Triton is started, and asked once it serves.
+    `unloadable` are the versions that it could not load, with the reasons. `complaint` is the first error in its log,
+    otherwise the last line. Its owner sets `serves`.
     """
 
-    def __init__(self) -> None:
-        self._before = self._all()
-        self.folder: Path | None = None
+    def __init__(self, process: Process, regions: str, scratch_before: set[Path]) -> None:
+        assert process.stdout is not None
+        self._process, self._regions = process, regions
+        self._scratch_before = scratch_before
+        self._scratch: Path | None = None
+        self.serves = False
+        self.unloadable: dict[VersionKey, str] = {}
+        self.complaint = "nothing in its log"
+        self._log = asyncio.create_task(self._follow(process.stdout))
 
-    def find(self) -> Path | None:
-        """Returns the folder, or None if several were made meanwhile: then it is unknown which one is Triton's."""
-        made = self._all() - self._before
-        self.folder = made.pop() if len(made) == 1 else None
-        return self.folder
+    @classmethod
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str], regions: str) -> "TritonProcess":
+        """Run `command` in its own process group. The kernel kills it if this process ends.
 
-    def remove(self) -> None:
-        if self.folder is not None:
+        `regions` begins the names of its shared memory. Raises OSError if no process can be started.
+        """
+        before = _scratch_folders()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *command),
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the gateway only, and one kill reaches the backends' processes too
+            limit=_LONGEST_LOG_LINE,
+        )
+        return cls(process, regions, before)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, as subprocess gives it; None while it runs."""
+        return self._process.returncode
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def stop(self, within: float) -> None:
+        """Ask it to end, kill it after `within` seconds, and clear away what it started."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        await self.ended(within)
+        await self.clear_away()
+
+    async def ended(self, within: float) -> bool:
+        """Returns whether it ended within so many seconds."""
+        deadline = time.monotonic() + within
+        # Polled, because `wait` may also wait for whoever else holds the process's output, such as a stub.
+        while self.status is None:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    async def clear_away(self, *, at_once: bool = False) -> None:
+        """Leave no process of Triton's group behind, nor shared memory, nor its log unread.
+
+        What Triton started leaves by itself when Triton stops; `at_once` does not wait for that.
+        """
+        if self.status is not None and not at_once:
+            # Its log ends when the last of the group has left.
+            await asyncio.wait([self._log], timeout=_STUBS_LEAVE_WITHIN)
+        if not self._log.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            await self.ended(_STUBS_LEAVE_WITHIN)
+            await asyncio.wait([self._log], timeout=1)
+            self._log.cancel()
+        self._remove_leftovers()
+
+    def find_scratch(self) -> Path | None:
+        """Returns the empty folder that the Python backend made in /tmp, whatever TMPDIR is; a killed Triton leaves it.
+
+        Returns None if several were made meanwhile: then it is unknown which one is Triton's. To be called once Triton
+        serves.
+        """
+        made = _scratch_folders() - self._scratch_before
+        self._scratch = made.pop() if len(made) == 1 else None
+        return self._scratch
+
+    def _remove_leftovers(self) -> None:
+        for region in SHARED_MEMORY.glob(f"{self._regions}*"):  # of processes that were killed
+            region.unlink(missing_ok=True)
+        if self._scratch is not None:
             with contextlib.suppress(OSError):  # a Triton that ended well has removed it
-                self.folder.rmdir()
+                self._scratch.rmdir()
 
-    @staticmethod
-    def _all() -> set[Path]:
-        return set(Path("/tmp").glob("python_env_*"))
-
-
-async def start(command: Sequence[str], environment: Mapping[str, str]) -> Process:
-    """Run `command` in its own process group, with its log in one pipe. The kernel kills it if this process ends."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *command),
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C reaches the gateway only, and one kill reaches the backends' processes too
-        limit=_LONGEST_LOG_LINE,
-    )
-
-
-def require_free(host: str, port: int, use: str) -> None:
-    """Raises LabelwiseError if nothing can listen there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger do not count
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise LabelwiseError(f"Triton cannot use {host}:{port} for {use}: {error.strerror}.") from error
+    async def _follow(self, output: asyncio.StreamReader) -> None:
+        complained = False
+        while True:
+            try:
+                line = await output.readline()
+            except ValueError:  # longer than the limit; readline has dropped it
+                continue
+            if not line:
+                return
+            level, message = parse_line(line.decode(errors="replace").rstrip())
+            logger.log(level, "%s", message)
+            if found := parse_unloadable(message):
+                model, number, reason = found
+                self.unloadable[tagger_of(model), number] = f"Triton cannot load {model}: {reason}"
+            if not complained and message:
+                complained = level >= logging.ERROR
+                self.complaint = first_line(message)
 
 
-async def listens(host: str, port: int) -> bool:
-    """Whether connections are accepted there."""
-    try:
-        _, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
-
-
-async def ended(process: Process, within: float) -> bool:
-    """Whether `process` ended within so many seconds."""
-    deadline = time.monotonic() + within
-    # Polled, because `wait` may also wait for whoever else holds the process's output, such as a stub.
-    while process.returncode is None:
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.05)
-    return True
+def _scratch_folders() -> set[Path]:
+    return set(Path("/tmp").glob("python_env_*"))

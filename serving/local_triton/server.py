@@ -1,24 +1,19 @@
 """NVIDIA Triton as a child process: started, watched, started again after a crash, and never left behind."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import secrets
-import signal
 import time
-from asyncio.subprocess import Process
-from collections.abc import Iterable
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
-from labelwise.repository import VersionKey, tagger_of
 from serving.backoff import Backoff
 from serving.local_triton.control import TritonControl
 from serving.local_triton.install import TritonInstall, find_triton, require_plain, trace_arguments
 from serving.local_triton.loader import TritonLoader
-from serving.local_triton.log import first_line, parse_line, parse_unloadable
-from serving.local_triton.process import PythonScratch, ended, listens, require_free, start
+from serving.local_triton.ports import listens, require_free
+from serving.local_triton.process import SHARED_MEMORY, TritonProcess
 from serving.local_triton.view import CONFIG_NAME, TritonView
 from serving.temporary import TemporaryFolder
 from serving.watching import repeat
@@ -27,8 +22,6 @@ logger = logging.getLogger("labelwise.triton")
 
 _ASK_EVERY = 1.0  # seconds
 _SILENT_AT_MOST = 5  # questions in a row, of a second each: what has too much to do may answer one of them late
-_STUBS_LEAVE_WITHIN = 2.0  # seconds; the Python backend's processes notice Triton's end by themselves
-_SHARED_MEMORY = Path("/dev/shm")
 
 
 class LocalTriton:
@@ -64,18 +57,13 @@ class LocalTriton:
         self._install = install
         self._reload_interval, self._retire_after = reload_interval, retire_after
         self._trace_endpoint = trace_endpoint
-        self._workspace: TemporaryFolder | None = None
-        self._process: Process | None = None
-        self._serves = False  # since `_process` was started
-        self._scratch = PythonScratch()
+        self._workspace: TemporaryFolder | None = None  # for the view and the backends
+        self._process: TritonProcess | None = None
         self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # the prefix of its shared memory's names
         self._control = TritonControl(self.grpc_url, start_timeout)
         self._command: list[str] = []
         self._environment: dict[str, str] = {}
-        self._log: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._unloadable: dict[VersionKey, str] = {}  # what Triton could not load since it was started, and why
-        self._complaint = ""  # the first error in Triton's log since it was started, otherwise the last line
 
     @property
     def grpc_url(self) -> str:
@@ -85,7 +73,7 @@ class LocalTriton:
     @property
     def pid(self) -> int | None:
         """Triton's process id while it runs."""
-        return self._process.pid if self._process and self._process.returncode is None else None
+        return self._process.pid if self._process and self._process.status is None else None
 
     async def start(self) -> None:
         """Start Triton and wait until it serves every model. Raises LabelwiseError with the decisive line of its log.
@@ -97,7 +85,7 @@ class LocalTriton:
         require_free(self._host, self._grpc_port, "gRPC")
         require_free(self._host, self._metrics_port, "metrics")
         self._workspace = TemporaryFolder("triton")
-        self._workspace.takes_along(_SHARED_MEMORY / f"{self._regions}*")
+        self._workspace.takes_along(SHARED_MEMORY / f"{self._regions}*")
         try:
             require_plain(Path(self._workspace.name))
             loader = await self._lay_out(install, Path(self._workspace.name))
@@ -125,7 +113,7 @@ class LocalTriton:
         except OSError as error:
             raise LabelwiseError(
                 f"Triton's copy of {self._repository} cannot be made in {workspace.parent}: {error.strerror or error}. "
-                "TMPDIR can name another place."
+                "Set TMPDIR to another folder."
             ) from error
         self._command = [str(install.binary), *self._arguments(view.repository, backends)]
         return loader
@@ -133,26 +121,43 @@ class LocalTriton:
     async def _launch(self, loader: TritonLoader) -> None:
         """Start a Triton that serves what `loader` shows. Versions that it cannot load are left out of the next one."""
         while True:
-            process = await self._spawn(loader.names)
+            command = [*self._command, *(f"--load-model={name}" for name in loader.names)]
+            self._process = process = await TritonProcess.start(command, self._environment, self._regions)
             try:
                 return await self._until_serving(process)
             except LabelwiseError:
-                if not await loader.leave_out(self._unloadable):
+                process.kill()
+                if not await loader.leave_out(process.unloadable):
                     raise
+
+    async def _until_serving(self, process: TritonProcess) -> None:
+        """Wait until Triton opens its ports, which it does once every model is loaded. Raises LabelwiseError.
+
+        It exits if the ports have been taken meanwhile.
+        """
+        deadline = time.monotonic() + self._start_timeout
+        while not (await listens(self._host, self._metrics_port) and await self._control.is_live()):
+            if process.unloadable and process.status is None:  # it may hang when it ends by itself
+                process.kill()
+                await process.ended(self._stop_timeout)
+            if process.status is not None:
+                await process.clear_away()  # reads the log to its end
+                raise LabelwiseError(f"Triton did not start: {process.complaint}")
+            if time.monotonic() > deadline:
+                raise LabelwiseError(f"Triton was not ready within {self._start_timeout:g} s: {process.complaint}")
+            await asyncio.sleep(0.05)
+        process.serves = True
+        if self._workspace is not None and (scratch := process.find_scratch()):
+            self._workspace.takes_along(scratch)
 
     def restart(self) -> None:
         """End a Triton that can no longer do its work; another is started, as after a crash.
 
         A Triton that does not serve yet stays: the complaint is about the one before.
         """
-        if self._serves:
-            self._serves = False
-            self._kill()
-
-    def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        if self._process is not None and self._process.serves:
+            self._process.serves = False
+            self._process.kill()
 
     async def stop(self) -> None:
         """Stop Triton and everything it started: ask first, kill after `stop_timeout` seconds. Safe to call twice."""
@@ -163,11 +168,7 @@ class LocalTriton:
         await self._control.close()
         process, self._process = self._process, None
         if process is not None:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()
-                await ended(process, self._stop_timeout)
-            await self._clear_away(process)
+            await process.stop(self._stop_timeout)
         if self._workspace is not None:
             self._workspace.cleanup()
             self._workspace = None
@@ -193,43 +194,17 @@ class LocalTriton:
             *(() if self._trace_endpoint is None else trace_arguments(self._trace_endpoint)),
         ]
 
-    async def _spawn(self, names: Iterable[str]) -> Process:
-        self._complaint, self._unloadable = "nothing in its log", {}
-        command = [*self._command, *(f"--load-model={name}" for name in names)]
-        self._scratch = PythonScratch()
-        process = await start(command, self._environment)
-        assert process.stdout is not None
-        self._process, self._serves = process, False
-        self._log = asyncio.create_task(self._follow(process.stdout))
-        return process
-
-    async def _until_serving(self, process: Process) -> None:
-        """Triton opens its ports once every model is loaded; it exits if the ports have been taken meanwhile."""
-        deadline = time.monotonic() + self._start_timeout
-        while not (await listens(self._host, self._metrics_port) and await self._control.is_live()):
-            if self._unloadable and process.returncode is None:  # it may hang when it ends by itself
-                self._kill()
-                await ended(process, self._stop_timeout)
-            if process.returncode is not None:
-                await self._clear_away(process)  # reads the log to its end
-                raise LabelwiseError(f"Triton did not start: {self._complaint}")
-            if time.monotonic() > deadline:
-                raise LabelwiseError(f"Triton was not ready within {self._start_timeout:g} s: {self._complaint}")
-            await asyncio.sleep(0.05)
-        self._serves = True
-        if self._workspace is not None and (scratch := self._scratch.find()):
-            self._workspace.takes_along(scratch)
-
     async def _supervise(self, loader: TritonLoader) -> None:
+        """Start another Triton whenever one has ended."""
         backoff = Backoff(at_once=True)
         while True:
             process, started = self._process, time.monotonic()
             assert process is not None
-            await ended(process, float("inf"))
+            await process.ended(float("inf"))
             died = time.monotonic()
-            await self._clear_away(process, at_once=True)
+            await process.clear_away(at_once=True)
             delay = backoff.after(died - started)
-            logger.error("Triton ended (exit status %s) and is started again in %g s", process.returncode, delay)
+            logger.error("Triton ended (exit status %s) and is started again in %g s", process.status, delay)
             await asyncio.sleep(delay)
             try:
                 await self._launch(loader)
@@ -237,7 +212,6 @@ class LocalTriton:
                 logger.error("Triton cannot be started: %s", error.strerror)
             except LabelwiseError as error:
                 logger.error("%s", error)
-                self._kill()
             else:
                 logger.info("Triton serves again, %.1f s after the one before ended", time.monotonic() - died)
 
@@ -245,49 +219,9 @@ class LocalTriton:
         """Kill a Triton that hangs; then `_supervise` starts another."""
         silent = 0
         while True:
-            silent = silent + 1 if self._serves and await self._control.is_silent() else 0
+            silent = silent + 1 if self._process and self._process.serves and await self._control.is_silent() else 0
             if silent >= _SILENT_AT_MOST:
                 logger.error("Triton has not answered for %g s: it hangs, and is ended", silent)
                 self.restart()
             if not silent:
                 await asyncio.sleep(_ASK_EVERY)
-
-    async def _clear_away(self, process: Process, at_once: bool = False) -> None:
-        """Leave no process of Triton's group behind, nor shared memory, nor its log unread.
-
-        What Triton started leaves by itself when Triton stops; `at_once` does not wait for that.
-        """
-        assert self._log is not None
-        if process.returncode is not None and not at_once:
-            # Its log ends when the last of the group has left.
-            await asyncio.wait([self._log], timeout=_STUBS_LEAVE_WITHIN)
-        if not self._log.done():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await ended(process, _STUBS_LEAVE_WITHIN)
-            await asyncio.wait([self._log], timeout=1)
-            self._log.cancel()
-        self._remove_regions()
-        self._scratch.remove()
-
-    def _remove_regions(self) -> None:
-        for region in _SHARED_MEMORY.glob(self._regions + "*"):  # of processes that were killed
-            region.unlink(missing_ok=True)
-
-    async def _follow(self, output: asyncio.StreamReader) -> None:
-        complained = False
-        while True:
-            try:
-                line = await output.readline()
-            except ValueError:  # longer than the limit; readline has dropped it
-                continue
-            if not line:
-                return
-            level, message = parse_line(line.decode(errors="replace").rstrip())
-            logger.log(level, "%s", message)
-            if found := parse_unloadable(message):
-                model, number, reason = found
-                self._unloadable[tagger_of(model), number] = f"Triton cannot load {model}: {reason}"
-            if not complained and message:
-                complained = level >= logging.ERROR
-                self._complaint = first_line(message)
