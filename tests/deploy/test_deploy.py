@@ -38,7 +38,7 @@ from tests.deploy.files import (
     seconds,
 )
 from tests.serving.publishing import copy_to_change, publish_next
-from tests.test_imports import PACKAGES
+from tests.test_imports import STAGES
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PROJECT = (ROOT / "pyproject.toml").read_text()
@@ -89,7 +89,7 @@ def test_an_image_is_made_of_what_is_sent_to_its_build(image: str) -> None:
     assert {source for source in sources if not source.startswith("--")} <= {*sent, "."}
     (listed,) = re.findall(r"^include = \[(.*)\]", PROJECT, flags=re.MULTILINE)
     packages = set(re.findall(r'"(\w+)', listed))
-    assert packages == set(PACKAGES)
+    assert packages == set(STAGES)
     assert packages | {"pyproject.toml", "README.md"} <= sent
     assert not sent & {"tests", "benchmarks", "docs", ".git", ".venv", "runs", "data", "labelwise.keys"}
 
