@@ -1,4 +1,4 @@
-"""Python's warnings as lines of the log. Its own way prints path and code too; Pillow warns of odd photos."""
+"""Logs Python's warnings, such as Pillow's about odd photos, in one line without path and code."""
 
 import logging
 import warnings
@@ -6,7 +6,7 @@ from typing import TextIO
 
 
 def log_warnings() -> None:
-    """For the whole process, as the logger `py.warnings`."""
+    """Sets this up for the whole process, with the logger `py.warnings`."""
     warnings.showwarning = _log
 
 

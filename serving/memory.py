@@ -1,18 +1,18 @@
-"""Freed memory goes back to the system: what a limit on pixels bounds is then what the process holds."""
+"""Returns freed memory to the system, so that a limit on pixels also bounds the memory of the process."""
 
 import ctypes
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_THRESHOLD = 8 * 2**20  # bytes: where mapping costs little beside what fills it
+_THRESHOLD = 8 * 2**20  # bytes; mapping a block of this size costs little compared to filling it
 
 
 def return_large_blocks() -> None:
-    """Let glibc map large blocks singly, and unmap them when they are freed.
+    """Makes glibc map each large block separately, and unmap it when it is freed.
 
-    By default it stops doing so after the first large block was freed: from then on each decoding thread keeps the
-    memory of the largest picture it has met. Elsewhere than on glibc, nothing happens.
+    By default glibc stops doing so after it has freed the first large block. From then on each decoding thread keeps
+    the memory of the largest picture that it has met. Without glibc, nothing happens.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _THRESHOLD)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _THRESHOLD)  # as glibc would; small photos are not to pay for large ones
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _THRESHOLD)  # the ratio that glibc itself uses

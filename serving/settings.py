@@ -1,4 +1,4 @@
-"""Everything an operator may set: by flags of `labelwise serve`, or by environment variables LABELWISE_*."""
+"""What an operator can set, by flags of `labelwise serve` or by environment variables LABELWISE_*."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def _split(value: Any) -> Any:
 
 
 def _form(pattern: str, example: str) -> AfterValidator:
-    """Text of that form, its port being one: what is not would fail, or fit nothing, at each request."""
+    """Refuses text of another form, or with an impossible port: it would fail or match nothing in every request."""
 
     def check(value: str) -> str:
         with contextlib.suppress(ValueError):
@@ -40,7 +40,7 @@ def _form(pattern: str, example: str) -> AfterValidator:
 
 
 def _given(value: Any) -> Any:
-    if value == "":  # a variable that some script never set; as a path it would be the current folder
+    if value == "":  # a variable that a script never set; as a path it would mean the current folder
         raise ValueError("it is empty; give it a value, or leave it out")
     return value
 
@@ -49,7 +49,9 @@ T = TypeVar("T")
 _ADDRESS = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 Listing = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]  # a,b,c in the environment
 Given = Annotated[T, BeforeValidator(_given)]
-Seconds = Annotated[float, Field(ge=0.001, le=86_400)]  # the kernel's own timers know neither less nor for ever
+Seconds = Annotated[
+    float, Field(ge=0.001, le=86_400)
+]  # the kernel's timers take no shorter times, and none without an end
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Model = Annotated[str, _form(NAME_PATTERN, "scenes")]
 TritonUrl = Annotated[str, _form(rf"(grpc://)?{_ADDRESS}:\d{{1,5}}", "host:8001")]
@@ -74,7 +76,7 @@ class Settings(BaseSettings):
 
     reload_interval: float = Field(2, ge=0, le=86_400, description="how often to look for new versions; 0 never")
     triton_url: Listing[TritonUrl] = Field(
-        (), description="host:port of running Tritons' gRPC: a:8001,b:8001; else one is started"
+        (), description="host:port of running Tritons' gRPC: a:8001,b:8001; without it, one is started"
     )
     triton_load: bool = Field(False, description="ask the Tritons at triton_url to load what was published")
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
@@ -144,13 +146,13 @@ class Settings(BaseSettings):
 
 
 def unknown_variables() -> list[str]:
-    """Variables of the environment that look like settings, and are none."""
-    known = {_PREFIX + name.upper() for name in (*Settings.model_fields, "key")}  # the key is that of `labelwise tag`
+    """Lists environment variables that start with LABELWISE_ but match no setting."""
+    known = {_PREFIX + name.upper() for name in (*Settings.model_fields, "key")}  # LABELWISE_KEY is for `labelwise tag`
     return sorted(name for name in os.environ if name.upper().startswith(_PREFIX) and name.upper() not in known)
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Settings from flags that are not None, then the environment, then defaults. LabelwiseError names a wrong one."""
+    """Reads flags that are not None, then the environment, then defaults. Raises LabelwiseError for a wrong value."""
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:

@@ -1,25 +1,25 @@
-"""What a request tells about itself on its way: its stages, for metrics and traces, and its facts, for the log."""
+"""What a request reports on its way: its stages, for metrics and traces, and facts, for the log."""
 
 import time
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-# The `state` of the scope of the request that is being answered: what was noted, and "trace" where it is traced.
+# The `state` in the scope of the current request: what was noted, and "trace" if the request is traced.
 _facts: ContextVar[dict[str, Any]] = ContextVar("labelwise_request")
 
 
 class Trace(Protocol):
-    """One request that is traced; serving/gateway/observe/tracing.py has the only one there is."""
+    """A request that is traced, as serving/gateway/observe/tracing.py does it."""
 
     def stage(self, name: str) -> AbstractContextManager[Any]:
-        """A span for the block, below the request's."""
+        """Returns a span for the `with` block, below the request's."""
 
     def traceparent(self) -> str:
-        """W3C Trace Context of the innermost span, for whoever is asked next."""
+        """Returns the W3C Trace Context of the innermost span, for the next server."""
 
     def end(self, name: str, facts: dict[str, Any]) -> None:
-        """The request is answered."""
+        """Ends the trace: the request is answered."""
 
 
 class _Seconds(Protocol):
@@ -27,12 +27,12 @@ class _Seconds(Protocol):
 
 
 def begin_request(state: dict[str, Any]) -> None:
-    """From here on, in this task and those it starts, `state` is the request's."""
+    """Makes `state` the current request's, in this task and in those that it starts."""
     _facts.set(state)
 
 
 def note(**facts: Any) -> None:
-    """Facts about the request, for its line in the log and its trace; never a photo, nor the name of one."""
+    """Adds facts about the request to its log line and its trace; never a photo or a photo's name."""
     if (state := _facts.get(None)) is not None:
         state.update(facts)
 
@@ -43,7 +43,7 @@ def current_trace() -> Trace | None:
 
 
 class Stage:
-    """Tells `seconds` how long the block took, and makes it a span of the request's trace where there is one."""
+    """Measures a `with` block in `seconds`, and makes it a span if the request is traced."""
 
     def __init__(self, name: str, seconds: _Seconds) -> None:
         self._name, self._seconds = name, seconds

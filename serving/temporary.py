@@ -8,8 +8,8 @@ from pathlib import Path
 
 from labelwise.errors import LabelwiseError
 
-# Reads until this process ends, and so closes the pipe; each line is one more pattern. What a terminal or a service
-# manager tells everybody is no reason to remove the folder under a process that is still ending.
+# Reads patterns, one per line, until this process ends and so closes the pipe. It ignores signals that a terminal or a
+# service manager sends to all processes: a process that is still ending needs its folder.
 _JANITOR = """
 trap '' HUP INT TERM
 while IFS= read -r more; do set -- "$@" "$more"; done
@@ -25,10 +25,10 @@ done
 
 
 class TemporaryFolder:
-    """A new folder with `use` in its name. Raises LabelwiseError if none can be made, as on a read-only file system.
+    """A new folder with `use` in its name. Raises LabelwiseError if that fails, as on a read-only file system.
 
-    `cleanup`, or the end of the `with` block, removes it. If this process is killed before that, a process that only
-    waits for this removes it (where there is a POSIX shell).
+    `cleanup`, or the end of the `with` block, removes it. If this process is killed first, a small process that waits
+    for that removes it (on systems with a POSIX shell).
     """
 
     def __init__(self, use: str) -> None:
@@ -36,7 +36,7 @@ class TemporaryFolder:
             self._folder = tempfile.TemporaryDirectory(prefix=f"labelwise-{use}-")
         except OSError as error:
             raise LabelwiseError(
-                f"No temporary folder for {use} can be made: {error.strerror}. TMPDIR can name another place."
+                f"Cannot make a temporary folder for {use}: {error.strerror}. TMPDIR can name another place."
             ) from error
         self.name = self._folder.name
         self._janitor = _start_janitor(self.name)
@@ -48,7 +48,7 @@ class TemporaryFolder:
         self.cleanup()
 
     def takes_along(self, pattern: Path) -> None:
-        """Has the files and empty folders that match `pattern` then removed too if this process is killed."""
+        """If this process is killed, the files and empty folders that match `pattern` are removed as well."""
         if self._janitor is not None and self._janitor.stdin is not None:
             with contextlib.suppress(OSError):
                 self._janitor.stdin.write(os.fsencode(pattern) + b"\n")
@@ -67,7 +67,7 @@ class TemporaryFolder:
 def _start_janitor(folder: str) -> "subprocess.Popen[bytes] | None":
     if os.name != "posix":
         return None
-    with contextlib.suppress(OSError):  # such as no process left to be had: then a kill leaves the folder behind
+    with contextlib.suppress(OSError):  # such as too many processes: a kill then leaves the folder behind
         return subprocess.Popen(
             ["/bin/sh", "-c", _JANITOR, "labelwise-janitor", folder],
             stdin=subprocess.PIPE,

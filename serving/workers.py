@@ -1,7 +1,7 @@
-"""Threads that work for the event loop: one hand-over there, one back, and nothing between.
+"""Threads that work for the event loop, with one hand-over to the thread and one back.
 
-`run_in_executor` and `wait_for` do the same with four futures, a lock and a task for each call. Beside decoding and
-inference, which leave no cache warm, that is most of what the gateway itself would cost.
+`run_in_executor` and `wait_for` do the same with four futures, a lock and a task per call. That would be most of the
+processor time that the gateway adds to decoding and inference.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class WorkersClosed(Exception):
-    """There is no thread any more that would do it."""
+    """The threads have ended."""
 
 
 class _Job(NamedTuple):
@@ -26,9 +26,9 @@ class _Job(NamedTuple):
 
 
 class Workers:
-    """`threads` of them, started with the first job; `on_wait` is told how many seconds each job waited for one.
+    """`threads` threads, started with the first job. Calls `on_wait` with the seconds that each job waited for one.
 
-    `run` and `close` are called on one event loop; `on_wait` is called on the threads.
+    `run` and `close` are called on one event loop, `on_wait` on the threads.
     """
 
     def __init__(self, threads: int, name: str, on_wait: Callable[[float], None] | None = None) -> None:
@@ -40,9 +40,9 @@ class Workers:
         self._closed = False
 
     async def run(self, work: Callable[[], T], timeout: float) -> T:
-        """What `work` returns or raises on a thread; asyncio.TimeoutError after `timeout` seconds.
+        """Returns or raises what `work` does on a thread. Raises asyncio.TimeoutError after `timeout` seconds.
 
-        What has not begun by then, or when the caller is cancelled, does not begin; what has begun ends by itself.
+        Work that has not begun at the timeout, or when the caller is cancelled, does not begin; other work goes on.
         """
         if self._closed:
             raise WorkersClosed
@@ -56,7 +56,7 @@ class Workers:
             timer.cancel()
 
     async def close(self) -> None:
-        """Finish what has begun; whoever still waits for a thread, or comes later, gets WorkersClosed."""
+        """Finishes the work that has begun. Callers that wait for a thread, or come later, get WorkersClosed."""
         self._closed = True
         while not self._jobs.empty():
             if (job := self._jobs.get()) is not None:
@@ -70,7 +70,7 @@ class Workers:
     def _start(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
         for number in range(self._count):
-            # Daemons: a process that is told to end at once does not wait for a picture.
+            # Daemons: a process that must end at once does not wait for a picture.
             thread = Thread(target=self._work, args=(self._loop,), name=f"{self._name}-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -90,7 +90,7 @@ class Workers:
             result = job.work()
         except BaseException as raised:
             error = raised
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits for the result
             loop.call_soon_threadsafe(_settle, job.answer, result, error)
 
 

@@ -1,1 +1,1 @@
-"""Decoding in processes that can be ended: photos come from strangers, and some would keep a decoder busy for long."""
+"""Decodes photos in processes that can be killed: photos come from strangers, and some keep a decoder busy for long."""

@@ -1,7 +1,7 @@
 """A decoder process: decodes one photo at a time for its parent, and ends with it.
 
-Everything the photo may cost is bounded by the kernel, which needs no cooperation of a decoder that is busy in C.
-Imports nothing of the gateway, whose metrics, threads and connections do not concern it.
+The kernel limits what a photo may cost, because a decoder that is busy in C does not cooperate. This imports nothing of
+the gateway, which has metrics, threads and connections.
 """
 
 import contextlib
@@ -34,22 +34,22 @@ logger = logging.getLogger("labelwise.decoder")
 
 
 class _Denied(Exception):
-    """Nobody waits for this photo any more."""
+    """Nobody waits for this photo now."""
 
 
 def main(parent: int) -> None:
-    """Work until the pipes end. `parent` is the process id of whoever started this one."""
+    """Works until the pipes end. `parent` is the id of the process that started this one."""
     _outlive_signals()
     end_with(parent)  # also during a photo, when it does not see the end of the pipes
     return_large_blocks()
     incoming, outgoing = os.dup(0), os.dup(1)
-    os.dup2(2, 1)  # what a library prints must not get among the messages
+    os.dup2(2, 1)  # what a library prints must not mix with the messages
     with contextlib.suppress(BrokenPipeError, EOFError):
         _Decoder(incoming, outgoing).work()
 
 
 def _outlive_signals() -> None:
-    """A terminal or a service manager signals all processes; the parent decides when this one ends."""
+    """Ignores the signals of a terminal or a service manager: the parent decides when this process ends."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -70,7 +70,7 @@ class _Decoder:
             self._send(*self._done(_PhotoJob(self, job, self._receive(size))))
 
     def _done(self, job: "_PhotoJob") -> tuple[bytes | memoryview, ...]:
-        """The photo's pixels, or why there are none, as a message."""
+        """Returns a message with the photo's pixels, or with the reason why there are none."""
         try:
             with job.limited():
                 said, pixels = job.run()
@@ -78,8 +78,8 @@ class _Decoder:
             return (self._failed(error.code, str(error)),)
         except _Denied:
             return (self._failed(None, "nobody waits for it"),)
-        except Exception:  # a fault of ours, which must not cost a process
-            logger.error("a photo met a fault:\n%s", traceback.format_exc())
+        except Exception:  # a bug, which must not cost a process
+            logger.error("a photo could not be decoded because of a bug:\n%s", traceback.format_exc())
             return (self._failed(None, "the log has the details"),)
         content = np.ascontiguousarray(pixels).data.cast("B")
         head = pack(Kind.DONE, {**said, "shape": pixels.shape, "log": self._log.taken()}, len(content))
@@ -95,7 +95,7 @@ class _Decoder:
             raise _Denied
 
     def limit_memory(self, space: int | None) -> None:
-        """To so many bytes above what is held when idle, or no more."""
+        """Limits the memory to `space` bytes above that of an idle process, or lifts the limit."""
         if resource is not None and self._idle_memory:
             _, most = resource.getrlimit(resource.RLIMIT_DATA)
             limit = most if space is None else self._idle_memory + space
@@ -104,8 +104,10 @@ class _Decoder:
             )
 
     def _warm_up(self) -> None:
-        """The first photo loads Pillow's plugins, and shows whether all is there."""
-        AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each would take memory, and other photos are decoded meanwhile
+        """Decodes a first time, which loads Pillow's plugins and shows whether they work."""
+        AvifImagePlugin.DEFAULT_MAX_THREADS = (
+            1  # more threads would take more memory, and other photos are decoded at the same time
+        )
         with contextlib.suppress(ImageError):
             load_photo(b"none", 8, 8)
 
@@ -130,7 +132,7 @@ class _Decoder:
 
 
 class _PhotoJob:
-    """One photo, within what it may cost."""
+    """One photo, within the limits on what it may cost."""
 
     def __init__(self, decoder: _Decoder, job: dict[str, Any], data: bytes) -> None:
         self._decoder, self._data = decoder, data
@@ -139,7 +141,7 @@ class _PhotoJob:
         self._held, self._is_open = 0, False
 
     def run(self) -> tuple[dict[str, Any], Any]:
-        """What is to be said of the photo, and its pixels."""
+        """Returns the facts about the photo, and its pixels."""
         if self._task == "small":
             return {}, np.asarray(open_small(self._data, **self._arguments, hold=self._hold))
         photo = load_photo(self._data, **self._arguments, hold=self._hold)
@@ -161,7 +163,7 @@ class _PhotoJob:
         if self._held > self._granted:
             self._decoder.ask_for(self._held)
             self._granted = self._held
-        # While the file is opened, it is held itself, and only a canvas that is larger takes time and memory by pixels.
+        # While a file is opened, its bytes are held. Only a larger canvas takes time and memory by pixels.
         self._limit(self._held if self._is_open or pixels > len(self._data) else 0)
         try:
             yield
@@ -170,14 +172,14 @@ class _PhotoJob:
             self._is_open = True
 
     def _limit(self, pixels: int) -> None:
-        """From here on. Beyond the time, SIGPROF ends the process; beyond the memory, allocations fail."""
+        """Limits what follows: SIGPROF ends a process that takes more time, and allocations beyond the memory fail."""
         size = len(self._data)
         signal.setitimer(signal.ITIMER_PROF, self._limits.time(size, pixels))
         self._decoder.limit_memory(self._limits.space(size, pixels))
 
 
 class _Log(logging.Handler):
-    """What is logged or warned of during a photo, for the parent to log: it knows the form."""
+    """Keeps log lines and warnings about a photo for the parent, which knows the format of the log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +196,7 @@ class _Log(logging.Handler):
 
 
 def _memory() -> int:
-    """Bytes of private memory that RLIMIT_DATA counts; 0 where that is not known, and not limited."""
+    """Returns the bytes of private memory that RLIMIT_DATA counts, or 0 if unknown; there is no limit then."""
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
     return 0

@@ -1,4 +1,4 @@
-"""The gateway's end of one decoder process, driven by the event loop."""
+"""One decoder process, as the gateway's event loop sees it; child.py is what runs in it."""
 
 import asyncio
 import contextlib
@@ -22,12 +22,12 @@ from serving.decoding.pixel_budget import PixelBudget, Share
 
 logger = logging.getLogger("labelwise.decoder")
 
-_PIPE_SIZE = 2**20  # bytes; a photo or its pixels then mostly pass in one go
+_PIPE_SIZE = 2**20  # bytes; enough for most photos and their pixels at once
 _CHILD = "import sys; sys.path[:] = {path!r}; from serving.decoding.child import main; main({parent})"
 
 
 class DecoderEnded(Exception):
-    """The process ended while it had the photo. `status` is as subprocess gives it, a signal being negative."""
+    """The process ended while it had the photo. `status` is subprocess's: negative for a signal."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the decoder process ended with status {status}")
@@ -40,7 +40,7 @@ class DecoderEnded(Exception):
 
 @dataclass
 class Job:
-    """One photo: `said` is the message that goes with it, `pixels` what it may hold without asking."""
+    """One photo: `said` is the message that goes with it, `pixels` the number that it may hold without asking."""
 
     said: dict[str, Any]
     data: bytes
@@ -54,10 +54,10 @@ class Job:
 
 
 class DecoderProcess:
-    """One process, which has one job at a time. `on_free` is called when a job has ended and it can have another.
+    """One process, with one job at a time. Calls `on_free` when a job has ended and the next can begin.
 
-    Starts at once; `ready` is done when it can work, `ended` when it is gone. Not to be created on a thread that ends
-    before the process does: the process would be ended with it.
+    It starts at once. `ready` is done when it can work, `ended` is set when it is gone. Create it on a thread that
+    outlives it: the kernel ends it with that thread.
     """
 
     def __init__(self, budget: PixelBudget, on_free: Callable[["DecoderProcess"], None]) -> None:
@@ -84,12 +84,12 @@ class DecoderProcess:
         return self._child.pid
 
     def begin(self, job: Job) -> None:
-        """Work on `job` when the budget has room for it; its answer gets pixels, ImageError or DecoderEnded."""
+        """Begins `job` when the budget has room. Its answer becomes pixels, ImageError or DecoderEnded."""
         self.job, job.process = job, self
         job.share = self._budget.ask(job.pixels, lambda: self._soon(self._send_job, job))
 
     def give_up(self, within: float) -> None:
-        """Nobody waits for the job any more. If it is not done after so many seconds, the process is ended."""
+        """Nobody waits for the job now. If it is not done `within` seconds, the process ends."""
         job = self.job
         assert job is not None
         assert job.share is not None
@@ -104,12 +104,12 @@ class DecoderProcess:
         self._child.kill()
 
     def _end_late(self) -> None:
-        logger.warning("decoder process %d is ended: it still has a photo that was given up", self.pid)
+        logger.warning("decoder process %d is killed: it still has a photo that nobody waits for", self.pid)
         self.kill()
 
     def _soon(self, call: Callable[[Job], None], job: Job) -> None:
-        """On the loop: room may have been made on another thread."""
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+        """Calls on the loop: another thread may have made the room."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(call, job)
 
     def _send_job(self, job: Job) -> None:
@@ -141,11 +141,11 @@ class DecoderProcess:
             self._loop.add_writer(self._out, self._write)
             return
         except BrokenPipeError:
-            self._unsent.clear()  # it has ended, which _read sees, too
+            self._unsent.clear()  # it has ended, which _read sees as well
         self._loop.remove_writer(self._out)
 
     def _read(self) -> None:
-        """Called when there is something to read, or an end."""
+        """Called when there is something to read, or the end."""
         try:
             while count := os.readv(self._in, [self._rest]):
                 self._rest = self._rest[count:]
@@ -161,7 +161,7 @@ class DecoderProcess:
         self._rest = memoryview(self._head)
 
     def _on_read(self) -> None:
-        """What was waited for is complete: a head, or what follows it."""
+        """A head is complete, or what follows a head."""
         kind, text_size, size = unpack_head(self._head)
         if self._body is None:
             self._body = np.empty(text_size + size, np.uint8)
@@ -178,7 +178,7 @@ class DecoderProcess:
             self._on_answer(kind, said, content)
 
     def _on_hold(self, pixels: int) -> None:
-        """It knows now what it needs: a share of that size instead of the one it has, and in its turn."""
+        """It now knows what it needs: it gets a share of that size, in its turn, in place of the one that it has."""
         job = self.job
         assert job is not None
         assert job.share is not None
@@ -214,7 +214,7 @@ class DecoderProcess:
     def _end(self) -> None:
         self._loop.remove_reader(self._in)
         self._loop.remove_writer(self._out)
-        self.kill()  # it is going already, unless something in it closed the pipe alone
+        self.kill()  # it is ending anyway, unless something in it has only closed the pipe
         self._burial = asyncio.create_task(self._bury())
 
     async def _bury(self) -> None:
@@ -224,7 +224,7 @@ class DecoderProcess:
             stream.close()
         if not self.ready.done():
             self.ready.set_exception(error)
-            self.ready.exception()  # nobody may be left who looks at it
+            self.ready.exception()  # maybe nobody looks at it
         if self.job is not None and not self.job.answer.done():
             self.job.answer.set_exception(error)
         self._forget_job()
@@ -232,7 +232,7 @@ class DecoderProcess:
 
 
 def _spawn() -> "subprocess.Popen[bytes]":
-    """A fresh interpreter: a fork would take half of this process's threads along."""
+    """Starts a new interpreter: a fork would copy locks, but not the threads that hold them."""
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", _CHILD.format(path=sys.path, parent=os.getpid())],
@@ -240,12 +240,12 @@ def _spawn() -> "subprocess.Popen[bytes]":
         stdout=subprocess.PIPE,
         bufsize=0,
         env=os.environ | one_thread,
-        start_new_session=True,  # what a terminal sends is for the gateway, which still needs its decoders then
+        start_new_session=True,  # a terminal's signals are for the gateway, which still needs its decoders then
     )
 
 
 def _widen(pipe: int) -> None:
-    """As far as the system lets this user; a smaller pipe is only slower."""
+    """Makes the pipe as large as this user may; a smaller one is only slower."""
     with contextlib.suppress(AttributeError, OSError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 

@@ -1,7 +1,7 @@
-"""What one photo may cost a decoder process: processor time and memory, by what it has to decode.
+"""What one photo may cost a decoder process: processor time and memory, by its bytes and pixels.
 
-Photographs stay far below: on a CPU of 2024 decoding takes 0.01 to 0.2 µs a pixel, and opening a file a millisecond.
-What exceeds the limits is a file that was made to be slow, or a decoder with a fault.
+Photographs stay far below: on a CPU of 2024 decoding takes 0.01 to 0.2 µs per pixel, and opening a file a millisecond.
+Only a file that was made to be slow, or a decoder with a bug, exceeds the limits.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Limits:
     memory_per_pixel: int = 32
 
     def time(self, size: int, pixels: int) -> float:
-        """Seconds for a file of `size` bytes of which `pixels` are held decoded."""
+        """Returns the seconds for a file of `size` bytes of which `pixels` are held decoded."""
         return self.seconds + self.seconds_per_byte * size + self.seconds_per_pixel * pixels
 
     def space(self, size: int, pixels: int) -> int:
-        """Bytes for the same."""
+        """Returns the bytes for the same."""
         return self.memory + self.memory_per_byte * size + self.memory_per_pixel * pixels

@@ -1,7 +1,7 @@
-"""What a gateway and its decoder processes say to each other, over two pipes.
+"""The messages between a gateway and its decoder processes, over two pipes.
 
-Both directions: a head, then JSON, then raw bytes (a photo one way, pixels the other). No pickles: a decoder that was
-taken over by a photo must not run code in the gateway. Between a HOLD and its photo's end the gateway sends one byte.
+In both directions: a head, then JSON, then raw bytes (a photo one way, pixels the other). No pickles: a decoder that a
+photo has taken over must not run code in the gateway. The gateway answers a HOLD with one byte.
 """
 
 import json
@@ -15,15 +15,15 @@ GRANTED, DENIED = b"g", b"d"
 
 
 class Kind(IntEnum):
-    JOB = 0  # to the decoder: a photo, and what to do with it
+    JOB = 0  # to the decoder: a photo and what to do with it
     READY = 1  # from the decoder: it has started
-    HOLD = 2  # from the decoder: it needs room for so many pixels, and waits
+    HOLD = 2  # from the decoder: it waits for room for so many pixels
     DONE = 3  # from the decoder: the pixels
     FAILED = 4  # from the decoder: why there are none
 
 
 def pack(kind: Kind, said: Any, content_size: int = 0) -> bytes:
-    """A message without its content, which follows."""
+    """Returns a message without its content, which follows."""
     text = json.dumps(said).encode()
     return _HEAD.pack(kind, len(text), content_size) + text
 

@@ -1,4 +1,4 @@
-"""How many pixels may be held decoded at once, over all threads and processes that decode."""
+"""Limits the decoded pixels that all decoding threads and processes hold at once."""
 
 import asyncio
 import threading
@@ -8,19 +8,19 @@ from contextlib import contextmanager
 
 
 class Share:
-    """So many pixels of a budget, held from the call of `granted` on."""
+    """Pixels of a budget, held from the call of `granted` on."""
 
     def __init__(self, budget: "PixelBudget", pixels: int, granted: Callable[[], object]) -> None:
         self._budget, self.pixels, self.granted = budget, pixels, granted
         self.is_held = False
 
     def give_back(self) -> None:
-        """Also ends the wait of a share that is not held yet. Does nothing a second time."""
+        """Gives the pixels back, or stops waiting for them. A second call does nothing."""
         self._budget.give_back(self)
 
 
 class PixelBudget:
-    """Shares get their turn in order, so that none starves. A picture larger than the budget is held alone."""
+    """Grants shares in order, so that none starves. A picture larger than the budget is held alone."""
 
     def __init__(self, pixels: int) -> None:
         self._pixels, self._held = pixels, 0
@@ -28,7 +28,7 @@ class PixelBudget:
         self._lock = threading.Lock()
 
     def ask(self, pixels: int, granted: Callable[[], object]) -> Share:
-        """Calls `granted` when there is room: at once, or later on the thread that makes the room."""
+        """Calls `granted` when there is room: at once, or later, on the thread that makes the room."""
         share = Share(self, min(pixels, self._pixels), granted)
         with self._lock:
             self._waiting.append(share)
@@ -37,7 +37,7 @@ class PixelBudget:
 
     @contextmanager
     def hold(self, pixels: int, within: float) -> Iterator[None]:
-        """For a thread. asyncio.TimeoutError if there is no room after `within` seconds."""
+        """Waits on a thread for room. Raises asyncio.TimeoutError if there is none after `within` seconds."""
         turn = threading.Event()
         share = self.ask(pixels, turn.set)
         try:

@@ -1,4 +1,4 @@
-"""Decoder processes, as many as are needed, kept alive. Whoever asks gets pixels or an error in time."""
+"""As many decoder processes as are needed, replaced when they end. Each photo has an answer in time."""
 
 import asyncio
 import logging
@@ -21,19 +21,19 @@ logger = logging.getLogger("labelwise.decoder")
 
 Decoded = tuple[dict[str, Any], NDArray[np.uint8]]
 
-_GRACE = 1.0  # seconds that a photo nobody waits for has left: a new process costs more than most photos
-_AT_ONCE = 1_000_000  # pixels that a photo may hold without asking: most photos need no more
+_GRACE = 1.0  # seconds for a photo that nobody waits for: a new process costs more than most photos
+_AT_ONCE = 1_000_000  # pixels that a photo may hold without asking, enough for most photos
 
 
 class PoolClosed(Exception):
-    """There is no decoder any more."""
+    """The pool is closed."""
 
 
 class DecoderPool:
-    """At most `count` processes, that hold what `budget` allows; `on_wait` is told the seconds a photo waited.
+    """At most `count` processes, which hold what `budget` allows. Calls `on_wait` with the seconds that a photo waited.
 
-    One process starts at once, and others when photos wait. A photo that costs more than `limits` ends its process, as
-    does one that is not done `grace` seconds after nobody waits for it any more. Used on one event loop.
+    One process starts at once, others when photos wait. A process ends if its photo costs more than `limits`, or is not
+    done `grace` seconds after nobody waits for it. Used on one event loop.
     """
 
     def __init__(
@@ -54,21 +54,21 @@ class DecoderPool:
         self.processes: set[DecoderProcess] = set()
 
     def launch(self) -> None:
-        """Start the first process, which takes it a moment; without it, the first photo does."""
+        """Starts the first process, which takes a moment. Without this, the first photo starts it."""
         process = self._new_process()
         self._keepers.append(asyncio.create_task(self._keep(process)))
 
     async def started(self) -> None:
-        """Wait until the first process works. LabelwiseError if it cannot start."""
+        """Waits until the first process works. Raises LabelwiseError if it cannot start."""
         try:
             await asyncio.gather(*(process.ready for process in self.processes))
         except DecoderEnded as error:
             raise LabelwiseError(f"A decoder process ended at its start (status {error.status}).") from error
 
     async def run(self, task: str, data: bytes, arguments: dict[str, Any], timeout: float) -> Decoded:
-        """What a decoder says of the photo, and its pixels.
+        """Returns the facts about the photo, and its pixels.
 
-        Raises ImageError, DecoderEnded, PoolClosed, or asyncio.TimeoutError after so many seconds.
+        Raises ImageError, DecoderEnded, PoolClosed, or asyncio.TimeoutError after `timeout` seconds.
         """
         if self._closed:
             raise PoolClosed
@@ -86,7 +86,7 @@ class DecoderPool:
                 job.process.give_up(self._grace)
 
     async def close(self) -> None:
-        """End all processes; whoever waits gets PoolClosed."""
+        """Ends all processes. Callers that wait get PoolClosed."""
         self._closed = True
         for keeper in self._keepers:
             keeper.cancel()
@@ -106,7 +106,7 @@ class DecoderPool:
         return process
 
     async def _keep(self, process: DecoderProcess) -> None:
-        """Offer the process, and another whenever one has ended."""
+        """Offers the process, and a new one whenever it has ended."""
         backoff = Backoff()
         while True:
             delay = 0.0

@@ -2,6 +2,6 @@
 
 import os
 
-# gRPC writes lines of its own to standard error, which no log format changes: one at each fork, for example. What fails
-# there is raised too, and logged. This takes effect before gRPC is imported alone.
+# gRPC writes its own lines to standard error, for example at each fork, and no log format applies to them. Its failures
+# are also raised, and logged here. The variable must be set before gRPC is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

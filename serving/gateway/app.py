@@ -1,6 +1,6 @@
-"""The gateway: create_app(settings, engine) builds the whole HTTP side, and nothing here knows which engine it is."""
+"""The gateway: create_app(settings, engine) builds the whole HTTP side, which does not know what engine it has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,15 +10,26 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.version import VERSION
 from serving.engines.base import Engine
-from serving.gateway.access.auth import needs_key
-from serving.gateway.access.exposure import PAGE_HEADERS, add_protection
-from serving.gateway.middleware import Observe
+from serving.gateway.access.auth import RequireKey, needs_key
+from serving.gateway.access.exposure import (
+    CORS_OPTIONS,
+    PAGE_HEADERS,
+    CheckHost,
+    RefuseForeignPages,
+    SecurityHeaders,
+    is_loopback,
+)
+from serving.gateway.access.keys import KeyRing
+from serving.gateway.middleware import AnswerHead, Observe
 from serving.gateway.observe.metrics import Metrics
+from serving.gateway.problems import AnswerErrors
 from serving.gateway.routes import ROUTES
 from serving.gateway.routes.api_route import ApiRoute
 from serving.gateway.routes.openapi import complete
@@ -39,7 +50,7 @@ _SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
 
 
 class _PageFiles(StaticFiles):
-    """The page, its scripts and styles, all of one age: a browser asks again each time, and gets a 304."""
+    """The page, its scripts and styles. A browser asks for each again and gets a 304, so they are of one release."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -49,17 +60,17 @@ class _PageFiles(StaticFiles):
 
 
 class _Gateway(FastAPI):
-    """FastAPI without what it does per request: middleware, starlette's router, and the endpoint (api_route.py)."""
+    """FastAPI registers and describes the routes; a request passes the middleware, starlette's router and its route."""
 
     needs_key: Callable[[str], bool] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Skips FastAPI's own, which looks for its telemetry in the environment each time."""
+        """Skips FastAPI's own `__call__`, which reads the environment for its telemetry in every request."""
         await Starlette.__call__(self, scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Without FastAPI's handlers of exceptions and exit stacks: AnswerErrors is in their place."""
-        app: ASGIApp = Router(self.routes, redirect_slashes=False)  # to send a photo twice helps nobody
+        """Leaves out FastAPI's exception handlers and exit stacks: AnswerErrors answers every error."""
+        app: ASGIApp = Router(self.routes, redirect_slashes=False)  # a redirect would make clients send photos twice
         for middleware in reversed(self.user_middleware):
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
         return app
@@ -73,7 +84,8 @@ class _Gateway(FastAPI):
 def create_app(
     settings: Settings, engine: Engine, metrics: Metrics | None = None, traces: "Traces | None" = None
 ) -> FastAPI:
-    """Returns the ASGI app on a started engine; the caller starts and closes the engine."""
+    """Returns the ASGI app. The caller starts and closes the engine. Raises LabelwiseError for a bad key file."""
+    metrics = metrics or Metrics()
     app = _Gateway(
         title="labelwise",
         version=VERSION,
@@ -83,19 +95,32 @@ def create_app(
         redoc_url=None,
         servers=[{"url": "."}],  # relative to the document: a proxy may serve it under a path
         routes=list(ROUTES),
+        middleware=list(_middleware(settings, metrics, traces)),
     )
-    metrics = metrics or Metrics()
     app.state.service = TaggingService(settings, engine, metrics)
-    add_protection(app, settings)
-    app.add_middleware(Observe, metrics=metrics, only_problems=settings.log_requests == "problems", traces=traces)
     if settings.keys is not None:
         app.needs_key = partial(needs_key, public_metrics=settings.public_metrics)
     _add_pages(app)
     return app
 
 
+def _middleware(settings: Settings, metrics: Metrics, traces: "Traces | None") -> Iterator[Middleware]:
+    """What a request passes, from the outside in."""
+    yield Middleware(Observe, metrics=metrics, only_problems=settings.log_requests == "problems", traces=traces)
+    yield Middleware(SecurityHeaders)
+    yield Middleware(RefuseForeignPages, origins=settings.cors_origins)
+    if settings.allowed_hosts or (settings.keys is None and is_loopback(settings.host)):
+        yield Middleware(CheckHost, names=settings.allowed_hosts)
+    if settings.cors_origins:
+        yield Middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS_OPTIONS)
+    yield Middleware(AnswerHead)
+    yield Middleware(AnswerErrors)
+    if settings.keys is not None:  # inside CORS: a browser's preflight request brings no key
+        yield Middleware(RequireKey, keys=KeyRing(settings.keys), public_metrics=settings.public_metrics)
+
+
 def _add_pages(app: FastAPI) -> None:
-    """The page and the API's documentation; both load nothing from elsewhere."""
+    """The page and the API's documentation; neither loads anything from another server."""
     files = _PageFiles(directory=_PAGE)
     app.router.route_class = ApiRoute
 

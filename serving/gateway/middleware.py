@@ -1,4 +1,4 @@
-"""A request id for every answer; a count, a time and a line for every request; a trace for some; HEAD. Plain ASGI."""
+"""Request ids, the count, time and log line of every request, traces of some, and HEAD. Plain ASGI."""
 
 import re
 import time
@@ -20,10 +20,9 @@ _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Observe:
-    """Takes a client's X-Request-ID if it is harmless, else makes one; sends it back with the answer.
+    """Counts, times and logs every request, with `only_problems` only those that failed, and traces those sampled.
 
-    Every request is counted, timed and logged; with `only_problems` what was answered well is not logged. `traces` has
-    those that are sampled.
+    The answer has an X-Request-ID: the client's if that is harmless, otherwise a new one.
     """
 
     def __init__(
@@ -73,9 +72,9 @@ class Observe:
 
 
 class AnswerHead:
-    """HEAD as GET, which FastAPI's routes alone would refuse: probes send it. The server leaves the body out.
+    """Answers HEAD as GET, because probes send it and FastAPI's routes refuse it. The server leaves the body out.
 
-    What is served here is sent as a whole (RFC 9110, section 14.2): a Range that is none would get plain text.
+    Range is ignored, as RFC 9110, section 14.2, allows: starlette answers a malformed one with plain text.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -93,6 +92,6 @@ class AnswerHead:
 
 
 def _request_id(scope: Scope) -> str:
-    """An id has to be told from others, not to be secret: no system call for it, which would let go of the GIL."""
+    """An id must be unique, not secret: random bits without a system call, which would release the GIL."""
     given = next((value for key, value in scope["headers"] if key == _HEADER), b"")
     return given.decode() if _ACCEPTED_ID.fullmatch(given) else f"{getrandbits(128):032x}"

@@ -34,7 +34,7 @@ def test_it_goes_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_where_none_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(LabelwiseError, match=r"No temporary folder for test can be made: .* TMPDIR can name another"):
+    with pytest.raises(LabelwiseError, match=r"Cannot make a temporary folder for test: .* TMPDIR can name another"):
         TemporaryFolder("test")
 
 

@@ -1,4 +1,4 @@
-"""Who may ask: with a key file, every address needs a key, except the few that are listed here."""
+"""API keys: with a key file, every address needs a key, except the few that are listed here."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -6,8 +6,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.gateway.access.keys import KeyRing
 from serving.gateway.problems import GatewayError
 
-# Open: probes, which cannot hold secrets, and what is the same in every installation. All else is closed, also what a
-# later version adds: servers that list what a key protects have been found with routes that nobody listed.
+# Probes, which cannot hold secrets, and what is the same in every installation. Everything else is closed, also what a
+# later version adds: servers that list what needs a key have been found with routes that nobody listed.
 _OPEN = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 _OPEN_FOLDERS = ("/page/", "/docs/assets/")
 _METRICS = "/metrics"

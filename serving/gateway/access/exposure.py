@@ -1,19 +1,16 @@
-"""Whom the gateway answers: what it listens on, for which host names, for pages from where, and with which headers."""
+"""Who can reach the gateway: the address it listens on, its host names, pages of other sites, and headers."""
 
 import ipaddress
 import socket
 from functools import lru_cache
+from typing import Any
 
-from fastapi import FastAPI
 from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labelwise.errors import LabelwiseError
-from serving.gateway.access.auth import RequireKey
-from serving.gateway.access.keys import KeyRing, read_keys
-from serving.gateway.middleware import AnswerHead
-from serving.gateway.problems import AnswerErrors, GatewayError, problem_response
+from serving.gateway.access.keys import read_keys
+from serving.gateway.problems import GatewayError, problem_response
 from serving.gateway.requests.head import host_of
 from serving.settings import Settings
 
@@ -28,63 +25,48 @@ PAGE_HEADERS = {
 }
 _HEADERS_OF_ALL = ((b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", b"same-origin"))
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_CORS_REQUEST_HEADERS = ("Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout")
-_CORS_ANSWER_HEADERS = (
-    *("Retry-After", "X-Request-ID"),
-    *("X-Labelwise-Labels", "X-Labelwise-Dimension", "X-Labelwise-Model", "X-Labelwise-Version", "X-Labelwise-Notes"),
-)
+CORS_OPTIONS: dict[str, Any] = {
+    "allow_methods": ("GET", "POST"),
+    "allow_headers": ("Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout"),
+    "expose_headers": (
+        *("Retry-After", "X-Request-ID", "X-Labelwise-Labels", "X-Labelwise-Dimension"),
+        *("X-Labelwise-Model", "X-Labelwise-Version", "X-Labelwise-Notes"),
+    ),
+}
 
 
 def check_exposure(settings: Settings) -> None:
-    """LabelwiseError for a broken key file, no address, or one that others reach without keys or the word for it."""
+    """Raises LabelwiseError for a broken key file, an unknown address, or one that others reach without a key.
+
+    The setting insecure_no_keys allows the last.
+    """
     if settings.keys is not None:
         read_keys(settings.keys)
     is_ours_alone = is_loopback(settings.host)
     if settings.keys is None and not settings.insecure_no_keys and not is_ours_alone:
         raise LabelwiseError(
             f"Others can reach {settings.host}: protect it with --keys FILE (`labelwise keys add NAME` makes one), "
-            "or say --insecure-no-keys to serve whoever asks."
+            "or add --insecure-no-keys to serve everyone."
         )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody outside this machine can reach a server that listens on `host`, a name or an address.
+    """Returns whether only this machine can reach a server that listens on `host`, a name or an address.
 
-    LabelwiseError where it is neither.
+    Raises LabelwiseError if it is neither.
     """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise LabelwiseError(
-            f"Cannot listen on {host!r}: it is no name or address of this machine. Choose another with --host."
+            f"Cannot listen on {host!r}: it is not a name or address of this machine. Choose another with --host."
         ) from error
     addresses = {ipaddress.ip_address(str(address[0]).partition("%")[0]) for *_, address in found}
     return all(address.is_loopback for address in addresses)
 
 
-def add_protection(app: FastAPI, settings: Settings) -> None:
-    """From the outside in: headers, foreign pages, host names, CORS, keys. LabelwiseError for a bad key file."""
-    if settings.keys is not None:
-        app.add_middleware(RequireKey, keys=KeyRing(settings.keys), public_metrics=settings.public_metrics)
-    app.add_middleware(AnswerErrors)
-    app.add_middleware(AnswerHead)
-    if settings.cors_origins:
-        # Outside the keys: a browser asks beforehand without one.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=_CORS_REQUEST_HEADERS,
-            expose_headers=_CORS_ANSWER_HEADERS,
-        )
-    if settings.allowed_hosts or (settings.keys is None and is_loopback(settings.host)):
-        app.add_middleware(CheckHost, names=settings.allowed_hosts)
-    app.add_middleware(RefuseForeignPages, origins=settings.cors_origins)
-    app.add_middleware(SecurityHeaders)
-
-
 class SecurityHeaders:
-    """Adds the headers that every answer has."""
+    """Adds the headers of every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -99,8 +81,11 @@ class SecurityHeaders:
 
 
 class RefuseForeignPages:
-    """Refuses what another site's page makes a browser send: without CORS the page cannot read the answer, but a plain
-    form post would still cost the work. Browsers say which page it was in Sec-Fetch-Site; other clients send none."""
+    """Refuses requests that a page of another site makes a browser send.
+
+    Without CORS such a page cannot read the answer, but a plain form post would still cost the work. Browsers name the
+    site in Sec-Fetch-Site; other clients send no such header.
+    """
 
     def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
         self._app, self._origins = app, origins
@@ -119,8 +104,8 @@ class RefuseForeignPages:
 
 
 class CheckHost:
-    """Refuses host names it was not told of: a page whose name was re-pointed at this machine (DNS rebinding) would
-    be of the same origin in the browser's eyes. Addresses pass, for nobody can re-point those; localhost too."""
+    """Refuses unknown host names, against DNS rebinding: a page whose name is made to mean this machine has, for the
+    browser, the same origin. Addresses and localhost pass, because no attacker decides what they mean."""
 
     def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
         self._app = app

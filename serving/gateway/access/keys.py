@@ -1,10 +1,10 @@
 """API keys: a text file of names and hashes, which may change while the gateway runs.
 
     # comment
-    NAME sha256:HEX [when it was made]
+    NAME sha256:HEX [date it was made]
 
-Only hashes are stored, and a plain SHA-256 is the right one: a key is 256 random bits that are made here, so there is
-nothing to guess that a slow password hash would protect, and a slow one would let anybody keep the processor busy.
+Only hashes are stored. Plain SHA-256 is enough: a key is 256 random bits, so nobody can guess it, and a slow password
+hash would only let anybody keep the processor busy.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ from labelwise.locking import locked_folder
 
 logger = logging.getLogger("labelwise.keys")
 
-_PREFIX = "lw_"  # so that a leaked key is recognised for what it is, by people and by secret scanners
+_PREFIX = "lw_"  # so that people and secret scanners recognise a leaked key
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LINE = re.compile(rf"(?P<name>{_NAME.pattern})\s+sha256:(?P<digest>[0-9a-f]{{64}})(?:\s+(?P<made>\S+))?")
 _SECONDS_BETWEEN_LOOKS = 1.0
-_LARGEST_FILE = 2**20  # bytes, which is thousands of keys; it is read on the event loop
+_LARGEST_FILE = 2**20  # bytes, enough for thousands of keys; the file is read on the event loop
 
 
 @dataclass(frozen=True)
 class Key:
-    """One line of a key file; `made` is a date, or empty."""
+    """One line of a key file; `made` is a date or empty."""
 
     name: str
     digest: bytes
@@ -44,23 +44,23 @@ class Key:
 
 
 class KeyRing:
-    """The keys that hold now: those the file has now, looked at once a second. Used on the event loop only."""
+    """The keys that the file has now; it is looked at once per second. Used on the event loop only."""
 
     def __init__(self, file: Path) -> None:
-        """Raises LabelwiseError where `file` cannot be read, or has a line that is none."""
+        """Raises LabelwiseError if `file` cannot be read or has a line that is not a key."""
         self._file = file
         self._seen = _state(file)
         self._looked = time.monotonic()
         self._keys = read_keys(file)
         if not self._keys:
-            logger.warning("%s holds no key: every request is refused until it does", file)
+            logger.warning("%s has no key: every request is refused until it has one", file)
 
     def name_of(self, key: str) -> str | None:
-        """The name of a valid key; None for any other text."""
+        """Returns the name of a valid key, or None for any other text."""
         self._look_again()
         digest = _digest(key)
         found = None
-        for known in self._keys:  # to the end, and in constant time each: how long it takes tells nothing
+        for known in self._keys:  # all of them, each in constant time: the duration tells nothing
             if hmac.compare_digest(known.digest, digest):
                 found = known.name
         return found
@@ -76,25 +76,25 @@ class KeyRing:
             self._reload()
 
     def _reload(self) -> None:
-        """What the file says now is what holds: a key whose line is gone or broken is not valid any more."""
+        """A key whose line is gone or broken is not valid any more."""
         try:
             lines = _lines(self._file)
         except LabelwiseError as error:
-            self._seen = None  # it may become readable without changing: look again
+            self._seen = None  # it may become readable without a change: look again
             if self._keys:
-                logger.error("no key is valid until this is mended: %s", error)
+                logger.error("no key is valid until this is repaired: %s", error)
             self._keys = ()
             return
         found = [(number, _parse(line)) for number, line in enumerate(lines, 1) if _is_entry(line)]
         for number, key in found:
             if key is None:
-                logger.error("%s, line %d is no key, and was ignored", self._file, number)
+                logger.error("%s, line %d is not a key and is ignored", self._file, number)
         self._keys = tuple(key for _, key in found if key is not None)
         logger.info("%s was read again: %d keys", self._file, len(self._keys))
 
 
 def read_keys(file: Path) -> tuple[Key, ...]:
-    """Every key of the file. LabelwiseError where it cannot be read, or has a line that is none."""
+    """Returns every key of the file. Raises LabelwiseError if it cannot be read or has a line that is not a key."""
     keys = []
     for number, line in enumerate(_lines(file), 1):
         if _is_entry(line):
@@ -108,7 +108,7 @@ def read_keys(file: Path) -> tuple[Key, ...]:
 
 
 def add_key(file: Path, name: str) -> str:
-    """Make a key, add its hash to the file (made anew where there is none), and return it: it is stored nowhere."""
+    """Adds the hash of a new key to the file, which may be new, and returns the key, which is stored nowhere."""
     if not _NAME.fullmatch(name):
         raise LabelwiseError("A key's name has 1 to 64 letters, digits, dots, dashes or underscores.")
     key = _PREFIX + secrets.token_urlsafe(32)
@@ -122,7 +122,7 @@ def add_key(file: Path, name: str) -> str:
 
 
 def revoke_key(file: Path, name: str) -> None:
-    """Take a key out of the file. LabelwiseError where there is none of this name."""
+    """Takes a key out of the file. Raises LabelwiseError if the file has no key of this name."""
     with _alone(file):
         if name not in {key.name for key in read_keys(file)}:
             raise LabelwiseError(f"{file} has no key named {name}; `labelwise keys list` shows those it has.")
@@ -164,7 +164,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _write(file: Path, lines: list[str]) -> None:
-    """A new file is for its owner alone; one that exists keeps its mode and owner, or the gateway might lose it."""
+    """Only its owner can read a new file. An existing one keeps its mode and owner, so that the gateway can read it."""
     before = file.stat() if file.exists() else None
     try:
         write_atomically(file, "".join(f"{line}\n" for line in lines).encode(), 0o600)
@@ -177,7 +177,7 @@ def _write(file: Path, lines: list[str]) -> None:
 
 
 def _state(file: Path) -> tuple[int, ...] | None:
-    """Changes whenever the file does."""
+    """Returns a value that changes whenever the file does."""
     try:
         status = file.stat()
     except OSError:

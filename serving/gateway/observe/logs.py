@@ -1,4 +1,4 @@
-"""The log: lines for people or JSON for machines, one for each request. Never a photo, the name of one, or a key."""
+"""The log: text or JSON, one line per request. It never has a photo, a photo's name or a key."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ _FACTS = (
 
 
 def configure_logging(settings: Settings) -> None:
-    """For the whole process, on standard error."""
+    """Sets up logging for the whole process, on standard error."""
     handler = logging.StreamHandler()
     if settings.log_format == "json":
         handler.setFormatter(JsonFormatter())
@@ -30,18 +30,18 @@ def configure_logging(settings: Settings) -> None:
 
 
 def log_request(facts: Mapping[str, Any]) -> None:
-    """One line about an answered request, of those of `facts` that are meant for it."""
+    """Logs one line about an answered request, with those of `facts` that belong there."""
     if _requests.isEnabledFor(logging.INFO):
         told = {name: facts[name] for name in (*_FACTS, "trace_id") if name in facts}
         message = f"{told['method']} {told['route']} {told['status']}"
-        # Not `info`, which looks for the line of code that called it: that would be this one.
+        # Not `info`, which would spend time on finding the line of code that called it.
         _requests.handle(
             _requests.makeRecord(_requests.name, logging.INFO, "", 0, message, (), None, extra={"facts": told})
         )
 
 
 class TextFormatter(logging.Formatter):
-    """As ever; what else is known of a request follows as name=value."""
+    """Python's own line, followed by the facts about a request as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         facts = getattr(record, "facts", {})
@@ -50,7 +50,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, and the facts of a request."""
+    """One JSON object per line: time (UTC), level, logger, message, and the facts about a request."""
 
     def format(self, record: logging.LogRecord) -> str:
         whole, milliseconds = time.gmtime(record.created), int(record.msecs)

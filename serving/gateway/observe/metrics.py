@@ -1,7 +1,7 @@
-"""What Prometheus sees, in base units; one registry per app, so that tests and apps do not share counts.
+"""The metrics that Prometheus reads, in base units. Each app has its own registry, so that tests share no counts.
 
-Where PROMETHEUS_MULTIPROC_DIR is set (serving/gateway/supervisor.py sets it), every process of a gateway writes its
-counts into that folder, and each of them answers for all.
+If PROMETHEUS_MULTIPROC_DIR is set (serving/gateway/supervisor.py sets it), every process of a gateway writes its counts
+into that folder, and each of them answers for all.
 """
 
 import os
@@ -19,8 +19,8 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SCORES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64)
-_SCORES_PER_PHOTO = 1  # counted, on average: enough to see a drift, and no more work with many labels
-_MOST_LABELS = 500  # of a model whose scores are counted: each is a handful of series
+_SCORES_PER_PHOTO = 1  # counted on average: enough to see a drift, and no more work with many labels
+_MOST_LABELS = 500  # the scores of a model with more are not counted: each label is several series
 
 
 class Metrics:
@@ -67,14 +67,14 @@ class Metrics:
         durations.observe(seconds)
 
     def of(self, spec: TaggerSpec) -> "ModelMetrics":
-        """Those of one version of a model."""
+        """Returns the series of one version of a model."""
         found = self._models.get((spec.name, spec.version))
         if found is None:
             found = self._models[spec.name, spec.version] = ModelMetrics(self, spec)
         return found
 
     def exposition(self) -> bytes:
-        """The text that Prometheus reads, of all processes of this gateway."""
+        """Returns the text that Prometheus reads, for all processes of this gateway."""
         if FOLDER_VARIABLE not in os.environ:
             return generate_latest(self.registry)
         every = CollectorRegistry()
@@ -89,7 +89,7 @@ class Metrics:
 
 
 class ModelMetrics:
-    """The series of one version of a model, looked up once."""
+    """The series of one version of a model, looked up only once."""
 
     def __init__(self, metrics: Metrics, spec: TaggerSpec) -> None:
         labels = (spec.name, str(spec.version))
@@ -102,12 +102,12 @@ class ModelMetrics:
         self._photos = count()
 
     def count_batch(self, images: int) -> None:
-        """A batch that the engine answered."""
+        """Counts a batch that the engine answered."""
         self._images.inc(images)
         self._batch_images.observe(images)
 
     def count_scores(self, scores: Any) -> None:
-        """scores [l] of one photo; every so many photos they are looked at."""
+        """Counts scores [l] of every n-th photo, where n is about the number of labels."""
         if self._scores and next(self._photos) % self._every == 0:
             for series, score in zip(self._scores, scores.tolist(), strict=True):
                 series.observe(score)

@@ -1,7 +1,7 @@
 """Counts that several processes share through files, on disk space that is reserved before it is used.
 
 prometheus_client maps sparse files into memory. On a full disk, the first write to a page without a block ends the
-process with SIGBUS. Here blocks are reserved first, and where none are left, a process counts for itself alone.
+process with SIGBUS. So this reserves the blocks first. If none are left, the process counts in its own memory.
 """
 
 import logging
@@ -15,7 +15,7 @@ logger = logging.getLogger("labelwise.metrics")
 
 
 class ReservedMmapedDict(mmap_dict.MmapedDict):
-    """prometheus_client's file of values. What does not fit on the disk is kept in this process's own memory."""
+    """prometheus_client's file of values. Values that do not fit on the disk stay in this process's memory."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         self._unshared: dict[str, tuple[float, float]] = {}
@@ -48,12 +48,12 @@ class ReservedMmapedDict(mmap_dict.MmapedDict):
 
 
 def share_counts() -> None:
-    """Makes prometheus_client use these files; to be called before the first metric is made."""
+    """Makes prometheus_client use these files. Call it before the first metric is made."""
     prometheus_client.values.MmapedDict = ReservedMmapedDict  # type: ignore[attr-defined]
 
 
 def _create(filename: str, size: int) -> bool:
-    """Whether there is a file of `size` zeros now; readers never see a smaller one."""
+    """Creates a file of `size` zeros, of which readers never see a smaller one. Returns whether that succeeded."""
     aside = Path(f"{filename}.new")
     try:
         with aside.open("wb") as file:

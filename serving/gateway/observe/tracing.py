@@ -1,7 +1,7 @@
-"""Traces of requests, by OpenTelemetry (the extra `otel`): imported only where tracing is on.
+"""Traces of requests, by OpenTelemetry (the extra `otel`). Imported only if tracing is on.
 
-A request that brings a W3C traceparent is traced if its sender traces it, of the others the share that is asked for.
-The provider is our own and not the process's: what else may be instrumented here keeps its own.
+A request with a W3C traceparent is traced if its sender traces it; of the others, the share `ratio` is traced. The
+provider is not the process's global one, so that other instrumentation in this process keeps its own.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from starlette.types import Scope
 from labelwise.version import VERSION
 
 _PARENT_HEADERS = (b"traceparent", b"tracestate")
-# By the names of OpenTelemetry's conventions where they have one.
+# OpenTelemetry's semantic conventions name those that they know.
 _ATTRIBUTES = {
     "method": "http.request.method",
     "route": "http.route",
@@ -36,7 +36,7 @@ _innermost: ContextVar[Span] = ContextVar("labelwise_span")
 
 
 class Traces:
-    """Sends what is traced to the OTLP/HTTP collector at `endpoint`, from a thread of its own."""
+    """Sends traces to the OTLP/HTTP collector at `endpoint`, on a separate thread."""
 
     def __init__(self, endpoint: str, ratio: float) -> None:
         resource = Resource.create({"service.name": "labelwise", "service.version": VERSION})
@@ -47,19 +47,19 @@ class Traces:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, scope: Scope) -> "RequestTrace | None":
-        """The trace of a request that is sampled."""
+        """Returns the trace of a request, or None if it is not sampled."""
         given = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _PARENT_HEADERS}
         parent = self._propagator.extract(given)
         span = self._tracer.start_span(scope["method"], parent, SpanKind.SERVER)
         return RequestTrace(self._tracer, span) if span.is_recording() else None
 
     def close(self) -> None:
-        """Send what is left; blocks for as long as the exporter's timeout at most."""
+        """Sends the remaining spans; blocks for at most the exporter's timeout."""
         self._provider.shutdown()
 
 
 class RequestTrace:
-    """The spans of one request; stages that run at the same time are in tasks of their own."""
+    """The spans of one request. Stages that run at the same time are in different tasks."""
 
     def __init__(self, tracer: Tracer, span: Span) -> None:
         self._tracer, self._span = tracer, span
@@ -81,7 +81,7 @@ class RequestTrace:
 
 
 class _StageSpan:
-    """A span for a block, below the one the block is in."""
+    """A span for a `with` block, below the span around the block."""
 
     def __init__(self, tracer: Tracer, name: str) -> None:
         self._tracer, self._name = tracer, name
