@@ -22,11 +22,9 @@ ManyPhotos = Iterable[PhotoLike] | AsyncIterable[PhotoLike]
 
 
 class AsyncTagger:
-    """Tags photos with `model` on `servers`: grpc://host:8001 is a Triton, http://host:8000 a gateway.
+    """Tagger for code on an event loop, with the same arguments and methods.
 
-    Several servers of one kind, as a list or separated by commas, take turns; one that is down is left out until it
-    answers again. `model` may be left out if a gateway has a default. `options` are those of ClientOptions. The client
-    connects with the first call, and belongs to the event loop of that call.
+    It connects with the first call, and belongs to the event loop of that call.
     """
 
     def __init__(self, servers: str | Sequence[str], model: str | None = None, **options: Any) -> None:
@@ -60,10 +58,7 @@ class AsyncTagger:
         return self._transport.spec
 
     async def connect(self) -> None:
-        """Reaches a server and learns the contract.
-
-        Raises ServerUnavailable, UnknownModel, WrongContract or Unauthorized.
-        """
+        """See Tagger.connect."""
         self._require_loop()
         async with self._connecting:
             if self._closed:
@@ -98,11 +93,7 @@ class AsyncTagger:
         threshold: Threshold = None,
         top_k: int | None = None,
     ) -> list[TagResult]:
-        """Returns a result for each photo, in order. A photo that cannot be read has an `error` and no tags.
-
-        `labels`: only these; `exclude`: all but these. `threshold`: one number for all labels, or a mapping for some,
-        in place of the model's own. `top_k`: at most so many tags.
-        """
+        """See Tagger.tag."""
         stream = self.tag_stream(photos, labels=labels, exclude=exclude, threshold=threshold, top_k=top_k)
         return [result async for result in stream]
 
@@ -115,10 +106,9 @@ class AsyncTagger:
         threshold: Threshold = None,
         top_k: int | None = None,
     ) -> AsyncIterator[TagResult]:
-        """Like `tag`, for any number of photos: yields results in order as they come, with few photos in memory.
+        """See Tagger.tag_stream.
 
-        A plain iterable is advanced on the event loop; give an asynchronous one if reading it takes long. If the source
-        fails, its error is raised after the results of the photos before.
+        A plain iterable is advanced on the event loop; give an asynchronous one if reading it takes long.
         """
         require_many(photos)
         await self.connect()
@@ -130,10 +120,7 @@ class AsyncTagger:
     async def embed(
         self, photos: ManyPhotos, *, labels: Sequence[str] | None = None, exclude: Sequence[str] | None = None
     ) -> list[EmbedResult]:
-        """Returns the embeddings of each photo, one per label or per chosen label.
-
-        Raises OutputNotOffered if the model has none.
-        """
+        """See Tagger.embed."""
         require_many(photos)
         await self.connect()
         return [result async for result in self._stream(photos, embedding(self.spec, labels, exclude))]
@@ -148,11 +135,7 @@ class AsyncTagger:
         top_k: int | None = None,
         coordinates: Coordinates = "upright",
     ) -> list[ExplainResult]:
-        """Returns where in each photo its tags were seen or, with `labels`, where those labels were seen.
-
-        `coordinates`: pixels of the photo `upright`, as a viewer shows it, or as they are `stored` in its file. Raises
-        OutputNotOffered if the model has no attention.
-        """
+        """See Tagger.explain."""
         require_many(photos)
         await self.connect()
         call = explaining(self.spec, labels, exclude, threshold, top_k, coordinates)

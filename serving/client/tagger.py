@@ -42,8 +42,10 @@ def _close_all() -> None:
 class Tagger:
     """Tags photos with `model` on `servers`: grpc://host:8001 is a Triton, http://host:8000 a gateway.
 
-    It is AsyncTagger without await. It connects with the first call. It does not survive a fork, since gRPC does not:
-    start processes by `spawn` and make one client in each.
+    Several servers of one kind, as a list or separated by commas, take turns; one that is down is left out until it
+    answers again. `model` may be left out if a gateway has a default. `options` are those of ClientOptions. The client
+    connects with the first call. It does not survive a fork, since gRPC does not: start processes by `spawn` and make
+    one client in each.
     """
 
     def __init__(self, servers: str | Sequence[str], model: str | None = None, **options: Any) -> None:
