@@ -27,7 +27,6 @@ from serving.watching import Look, RepositoryWatch, log_broken, repeat
 logger = logging.getLogger("labelwise.engine")
 
 _PROBE_EVERY = 1.0  # seconds
-_PROBE_KEPT_FOR = 0.5  # seconds
 _STUCK_AFTER = 20.0  # seconds in which a model of our own Triton answers nobody: more than any batch should take
 _DRAIN_WITHIN = 10.0  # seconds, for the requests that run at `close`
 
@@ -72,7 +71,6 @@ class TritonEngine:
         self._reloading: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._running = False
-        self._ready, self._ready_until = False, 0.0
         self.catalogue: Catalogue = catalogue_of(self._known)
 
     async def start(self) -> None:
@@ -118,15 +116,11 @@ class TritonEngine:
             await self._permits.acquire()
 
     async def is_ready(self) -> bool:
-        """Whether some Triton would run the newest version of every model now. Asks at most twice a second."""
-        if time.monotonic() >= self._ready_until:
-            newest = newest_of(self._served)
-            answers = await asyncio.gather(
-                *(server.is_ready(newest) for server in self._fleet.servers), return_exceptions=True
-            )
-            self._ready = self._running and True in answers
-            self._ready_until = time.monotonic() + _PROBE_KEPT_FOR
-        return self._ready
+        """Whether some Triton has the newest version of every model, as far as the last probe and requests tell."""
+        newest = newest_of(self._served)
+        return self._running and any(
+            server.is_good and server.served.issuperset(newest) for server in self._fleet.servers
+        )
 
     async def infer(self, model: str, version: int, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
         """Runs uint8 `pixels` [b, h, w, 3] through Triton; returns float32 [b, ...] by output name.

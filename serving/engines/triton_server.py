@@ -54,16 +54,10 @@ class TritonServer(Server[TritonLink]):
         super().take_back()
 
     async def infer(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], within: float) -> Outputs:
-        return await self.link.infer(spec.name, spec, pixels, outputs, within)
-
-    async def is_ready(self, keys: Sequence[VersionKey]) -> bool:
-        """Whether it would run all of these now."""
-        if self.is_hung:
-            return False
-        for name, number in keys:
-            if not await self.link.is_ready(name, number, _PROBE_TIMEOUT):
-                return False
-        return True
+        answer = await self.link.infer(spec.name, spec, pixels, outputs, within)
+        self.served |= {(spec.name, spec.version)}  # it may be back before the next probe
+        self.take_back()
+        return answer
 
     async def is_complete(self) -> bool:
         """Whether it has loaded all that it was told to at its start."""

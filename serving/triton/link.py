@@ -76,11 +76,6 @@ class TritonLink:
         with our_errors(self.url):
             return bool(await self._client.is_server_ready(client_timeout=timeout))
 
-    async def is_ready(self, name: str, version: int, timeout: float) -> bool:
-        with our_errors(self.url):
-            ready = await self._client.is_model_ready(model_names(name).model, str(version), client_timeout=timeout)
-        return bool(ready)
-
     async def load(self, name: str, timeout: float) -> None:
         """Has Triton load what its repository now has of a tagger."""
         with our_errors(self.url):

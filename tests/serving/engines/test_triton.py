@@ -201,7 +201,6 @@ async def test_unavailable_until_a_killed_triton_is_back(repository: Path, spec:
         started = time.monotonic()
         assert issubclass(await outcome(scores(engine, spec)) or object, ServerUnavailable)
         assert time.monotonic() - started < 5
-        await asyncio.sleep(0.6)  # an answer about readiness is kept for half a second
         with anyio.fail_after(PATIENCE):
             while triton.pid in (None, killed) or not await engine.is_ready():  # which the next one may be at once
                 assert issubclass(await outcome(scores(engine, spec)) or ServerUnavailable, ServerUnavailable)
