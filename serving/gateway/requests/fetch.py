@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import anyio
 import httpcore
 
-from labelwise import __version__
+from labelwise.version import VERSION
 from serving.gateway.problems import GatewayError
 from serving.settings import Settings
 
@@ -33,7 +33,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
 _MAX_URL = 2048
 _HEADERS: dict[bytes | str, bytes | str] = {
-    "User-Agent": f"labelwise/{__version__}",
+    "User-Agent": f"labelwise/{VERSION}",
     "Accept": "image/*",
     "Accept-Encoding": "identity",
     "Connection": "close",
