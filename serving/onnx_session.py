@@ -1,4 +1,4 @@
-"""One version's graph in ONNX Runtime, in this process: loaded, held against its contract, warm."""
+"""Runs one version's graph in ONNX Runtime in this process: loads it, checks it against its contract, warms it up."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 def load_session(version: TaggerVersion, threads: int, cpu_only: bool = False) -> ort.InferenceSession:
-    """Blocks while it loads and warms up. RepositoryError for what cannot be loaded, run, or is not the contract's."""
+    """Blocks. Raises RepositoryError if the graph cannot be loaded or run, or differs from the contract."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # A thread that spins while it waits takes its core from decoding.
@@ -42,7 +42,7 @@ def load_session(version: TaggerVersion, threads: int, cpu_only: bool = False) -
 
 
 def run_session(session: ort.InferenceSession, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str]) -> Outputs:
-    """Blocks. ServingError where the graph fails."""
+    """Blocks. Raises ServerFailed if the graph fails."""
     try:
         results = session.run(list(outputs), {spec.input.name: pixels})
     except Exception as error:  # onnxruntime raises its own unrelated classes
@@ -51,7 +51,7 @@ def run_session(session: ort.InferenceSession, spec: TaggerSpec, pixels: Pixels,
 
 
 def _providers() -> tuple[str, ...]:
-    """The GPU first where there is one that this ONNX Runtime can use."""
+    """Returns the GPU first, if there is one that this ONNX Runtime can use."""
     has_gpu = "CUDAExecutionProvider" in ort.get_available_providers() and any(map(Path.exists, _GPU_DEVICES))
     return ("CUDAExecutionProvider", *_CPU) if has_gpu else _CPU
 

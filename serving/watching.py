@@ -70,11 +70,11 @@ class RepositoryWatch:
         try:
             marks = version_marks(self._path)
             if not marks:
-                complaint = "it holds no tagger any more"
+                complaint = "it no longer holds a tagger"
         except OSError as error:
             complaint = f"it cannot be read: {error.strerror}"
         if complaint and complaint != self._complaint and not self._silent:
-            logger.error("%s: %s; what was loaded is served on", self._path, complaint)
+            logger.error("%s: %s; the loaded versions are still served", self._path, complaint)
         self._complaint = complaint
         return marks
 
@@ -95,7 +95,7 @@ async def repeat(action: Callable[[], Awaitable[None]], interval: float) -> None
         try:
             await action()
         except Exception:
-            logger.exception("the repository could not be looked at")
+            logger.exception("a look at the repository failed")
 
 
 def seconds_to_next(interval: float, now: float) -> float:

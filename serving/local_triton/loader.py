@@ -177,7 +177,7 @@ class TritonLoader:
             self._mark_broken((name, number), reason)
         if not guilty:
             self._rest_until[name] = time.monotonic() + _REST
-            logger.warning("Triton cannot change what it has of %s: %s", name, reason)
+            logger.warning("Triton cannot change the versions that it has of %s: %s", name, reason)
 
     def _mark_broken(self, key: VersionKey, reason: str) -> None:
         self._whole.discard(key)

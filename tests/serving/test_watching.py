@@ -47,7 +47,7 @@ def test_what_was_published_between_opening_and_watching_is_found(changing: Path
 def test_a_version_that_arrives_file_by_file_is_found_when_it_is_whole(
     watch: RepositoryWatch, changing: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As by rsync, which knows nothing of publishing."""
+    """rsync copies that way: it knows nothing of publishing."""
     elsewhere = Path(shutil.copytree(changing, tmp_path / "elsewhere"))
     publish_next(elsewhere)
     for part in ("scenes", "scenes_decode", "scenes_model"):
@@ -57,7 +57,7 @@ def test_a_version_that_arrives_file_by_file_is_found_when_it_is_whole(
     assert all("scenes version 2 is not served: The tagger" in line for line in caplog.messages)
 
 
-def test_a_version_published_anew_under_its_number_is_found(watch: RepositoryWatch, changing: Path) -> None:
+def test_a_version_published_again_under_its_number_is_found(watch: RepositoryWatch, changing: Path) -> None:
     for part in ("scenes", "scenes_decode", "scenes_model"):
         shutil.rmtree(changing / part)
     assert publish_next(changing).version == 1

@@ -1,4 +1,4 @@
-"""A Triton of our own keeps up with its repository: the real one, asked by a client that knows nothing of it."""
+"""A real Triton of our own follows its repository; a client that knows nothing of the repository asks it."""
 
 import asyncio
 import os
@@ -61,7 +61,7 @@ async def until_served(client: grpcclient.InferenceServerClient, model: str, exp
 
 
 async def ask_on_and_on(client: grpcclient.InferenceServerClient, done: asyncio.Event) -> list[float]:
-    """The ensemble, as any gRPC client would; the highest score of each answer."""
+    """Ask the ensemble, as any gRPC client would. Returns the highest score of each answer."""
     answers = []
     while not done.is_set():
         image = grpcclient.InferInput("IMAGE", [1, 1], "BYTES")
@@ -71,7 +71,7 @@ async def ask_on_and_on(client: grpcclient.InferenceServerClient, done: asyncio.
     return answers
 
 
-async def test_it_follows_versions_and_taggers_and_its_own_clients_notice_nothing(
+async def test_it_follows_versions_and_taggers_and_clients_notice_nothing(
     changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
 ) -> None:
     repository, triton = changing
@@ -79,7 +79,7 @@ async def test_it_follows_versions_and_taggers_and_its_own_clients_notice_nothin
         done = asyncio.Event()
         asking = asyncio.create_task(ask_on_and_on(client, done))
         publish_next(repository, keep=1)
-        await until_served(client, "scenes_model", [1, 2])  # the old one is there for whoever began with it
+        await until_served(client, "scenes_model", [1, 2])  # requests that began with the old one still need it
         await until_served(client, "scenes", [2])
         await until_served(client, "scenes_model", [2])
         publish_next(repository)

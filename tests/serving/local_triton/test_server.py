@@ -1,4 +1,4 @@
-"""The child process, with the real Triton: started, watched, and never left behind."""
+"""A real Triton as a child process: started, watched, and never left behind."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ def local_triton(repository: Path, **options: float) -> LocalTriton:
 
 
 def group(leader: int) -> dict[int, list[str]]:
-    """The living processes of a process group, with their command lines."""
+    """Returns the living processes of a process group, with their command lines."""
     members = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -51,7 +51,7 @@ def group(leader: int) -> dict[int, list[str]]:
 
 
 def shared_memory(members: dict[int, list[str]]) -> list[Path]:
-    """The files of the Python backend's processes; a stub is called with the name of its own."""
+    """Returns the files of the Python backend's processes; a stub has the name of its file as an argument."""
     return [Path("/dev/shm", command[2]) for command in members.values() if command[0].endswith("_stub")]
 
 
@@ -91,7 +91,7 @@ def test_stop_leaves_nothing_behind(repository: Path) -> None:
 
 
 @needs_triton
-def test_any_path_will_do(repository: Path, tmp_path: Path) -> None:
+def test_a_repository_may_have_any_path(repository: Path, tmp_path: Path) -> None:
     """Triton's Python backend by itself hangs on a space in it, and fails on letters beyond ASCII."""
     copy = shutil.copytree(repository, tmp_path / "modèles à moi")
     asyncio.run(start_and_stop(local_triton(copy)))
@@ -181,7 +181,7 @@ asyncio.run(main())
 def test_a_folder_that_its_python_backend_cannot_use(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """It would hang until the time for its start is over."""
+    """It would hang until the start times out."""
     (tmp_path / name).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
     with pytest.raises(LabelwiseError, match=f"{name}: .* TMPDIR"):
@@ -201,7 +201,7 @@ def test_port_in_use(repository: Path, use: str) -> None:
 
 @needs_triton
 @pytest.mark.parametrize("missing", ["config.pbtxt", "1"])
-def test_half_a_repository(repository: Path, tmp_path: Path, missing: str) -> None:
+def test_an_incomplete_repository(repository: Path, tmp_path: Path, missing: str) -> None:
     broken = shutil.copytree(repository, tmp_path / "repository")
     model = next(broken.glob("*_model"))
     shutil.rmtree(model / "configs", ignore_errors=True)
@@ -211,14 +211,14 @@ def test_half_a_repository(repository: Path, tmp_path: Path, missing: str) -> No
 
 
 @needs_triton
-def test_model_that_cannot_be_loaded(repository: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded(repository: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(repository, tmp_path / "repository")
     next(broken.glob("*_model/1/model.onnx")).write_bytes(b"not a model")
     assert_fails_in_one_line(local_triton(broken), "Triton did not start", "model.onnx")
 
 
 @needs_triton
-def test_start_that_takes_too_long(repository: Path) -> None:
+def test_a_start_that_takes_too_long(repository: Path) -> None:
     assert_fails_in_one_line(local_triton(repository, start_timeout=0.1), "not ready within 0.1 s")
 
 
@@ -237,7 +237,7 @@ def test_numpy_2_is_refused_before_anything_starts(repository: Path, monkeypatch
 
 
 @pytest.mark.parametrize(("version", "refused"), [("2.51.0", True), ("2.60.0", False), (None, True)])
-def test_numpy_2_is_for_tritons_that_know_it(
+def test_numpy_2_is_accepted_for_tritons_that_support_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, refused: bool
 ) -> None:
     (tmp_path / "backends/python").mkdir(parents=True)
@@ -250,7 +250,7 @@ def test_numpy_2_is_for_tritons_that_know_it(
         monkeypatch.setattr(np, "__version__", numpy)
         with pytest.raises(LabelwiseError, match=r"NumPy 2\.1\.3") if fails else contextlib.nullcontext():
             install.require_numpy()
-    # Its own Python has its own NumPy.
+    # A Triton with another Python has another NumPy, too.
     (tmp_path / "backends/python/triton_python_backend_stub").write_bytes(b"libpython2.7.so.1.0")
     install.require_numpy()
 
@@ -303,5 +303,5 @@ def test_triton_on_path_brings_its_own_backends(tmp_path: Path, monkeypatch: pyt
         ("printed by a model", logging.INFO, "printed by a model"),
     ],
 )
-def test_levels_of_its_log(line: str, level: int, message: str) -> None:
+def test_levels_of_log_lines(line: str, level: int, message: str) -> None:
     assert parse_line(line.rstrip()) == (level, message)
