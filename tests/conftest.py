@@ -1,4 +1,4 @@
-"""What every test may ask for: real photographs, the bundled repository, and a real gateway process on it."""
+"""Fixtures for all tests: real photographs, the bundled repository, and a real gateway process that serves it."""
 
 import importlib.util
 import os
@@ -20,10 +20,10 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 def give_children_default_signals() -> None:
-    """Lets every process that a test starts have SIGINT and SIGHUP as a terminal's programs have them.
+    """Gives every process that a test starts the default SIGINT and SIGHUP, as in a terminal.
 
-    A shell starts a background job with SIGINT ignored, and nohup ignores SIGHUP; children inherit that. A handler is
-    not inherited, and one that does nothing still ignores the signal here.
+    A shell starts background jobs with SIGINT ignored, and nohup ignores SIGHUP; children inherit that. They do not
+    inherit handlers, so an empty handler keeps ignoring the signal only here.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -34,9 +34,9 @@ give_children_default_signals()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First those that fork workers, for which a process must not have the threads that gRPC leaves behind yet.
+    """Runs tests that fork workers first: the process must not have the threads yet that gRPC leaves behind.
 
-    Then files by how few tests they have: those are the long ones, of which none may be left when all else is done.
+    Then come the files with the fewest tests: they take longest, so none of them should be left for the end.
     """
     counts = Counter(item.path for item in items)
 
@@ -54,7 +54,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def photos() -> list[Path]:
-    """The committed photographs, and more where the shared data set lies beside the project."""
+    """The committed photographs, and more if the shared data set is beside the project."""
     committed = sorted((ROOT / "tests/assets/photos").glob("*.jpg"))
     assert committed
     return committed + sorted((SHARED / "coco_tiny/val2017").glob("*.jpg"))[:8]
@@ -62,7 +62,7 @@ def photos() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def scenes() -> Path:
-    """The data set of the bundled model; a fresh clone has none."""
+    """The data set of the bundled model, which a fresh clone does not have."""
     if not (SHARED / "scenes/labels.csv").is_file():
         pytest.skip("the natural-scene data set is not beside the project")
     return SHARED / "scenes"
@@ -70,7 +70,7 @@ def scenes() -> Path:
 
 @contextmanager
 def running_gateway(*arguments: str, **settings: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A real `labelwise serve` process on a free port; yields its URL and the process, and stops it."""
+    """Runs a real `labelwise serve` process on a free port. Yields its URL and the process."""
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", *arguments]
     environment = os.environ | {f"LABELWISE_{key.upper()}": value for key, value in settings.items()}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
@@ -91,7 +91,7 @@ def running_gateway(*arguments: str, **settings: str) -> Iterator[tuple[str, sub
 
 @pytest.fixture(scope="session")
 def gateway_url() -> Iterator[str]:
-    """The gateway as a user starts it: the bundled model, the embedded engine."""
+    """A gateway as a user starts it, with the bundled model and the embedded engine."""
     with running_gateway() as (url, _):
         yield url
 
@@ -104,7 +104,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def triton_arguments() -> dict[str, str]:
-    """Settings of a gateway that starts its own Triton on free ports; skips where there is no Triton."""
+    """Settings of a gateway that starts its own Triton on free ports. Skips the test if there is no Triton."""
     if not shutil.which("tritonserver") and not importlib.util.find_spec("pytriton"):
         pytest.skip("no NVIDIA Triton here: the `triton` extra brings one for Python below 3.13 on x86-64 Linux")
     return {"engine": "triton", "triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}

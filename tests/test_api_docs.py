@@ -1,4 +1,4 @@
-"""Every command of docs/api.md runs, and answers as printed."""
+"""Every command in docs/api.md runs and answers as printed."""
 
 import json
 import re
@@ -18,7 +18,7 @@ COMMANDS = re.findall(r"^```bash\n(.*?)^```$(?:\n+^```json\n(.*?)^```$)?", TEXT,
 
 
 def assert_alike(found: Any, printed: Any) -> None:
-    """The same shape and the same words; scores to three digits, request ids and lists of formats of any kind."""
+    """Compares shape and words, and scores to three digits; ignores request ids and lists of formats."""
     if isinstance(printed, dict):
         assert found.keys() == printed.keys()
         for key in printed.keys() - {"request_id"}:
@@ -51,7 +51,7 @@ def test_every_command_answers_as_printed(gateway_url: str, tmp_path: Path, comm
         assert "code" not in found
 
 
-def test_the_program_prints_what_is_said(gateway_url: str) -> None:
+def test_the_program_prints_what_the_document_says(gateway_url: str) -> None:
     (program,) = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
     printed = run([sys.executable, "-c", program.replace("http://127.0.0.1:8000", gateway_url)], ROOT).strip()
     assert f"prints `{printed}`" in TEXT

@@ -1,4 +1,4 @@
-"""docs/operations.md names metrics that are there, as the gateway and Triton call them."""
+"""The metrics and settings in docs/operations.md exist under these names."""
 
 import re
 
@@ -18,8 +18,8 @@ def named(prefix: str) -> set[str]:
     return set(re.findall(rf"\b{prefix}_[a-z_]+", DOCUMENT))
 
 
-def test_every_metric_of_the_gateway_is_named_and_there(gateway_url: str) -> None:
-    for _ in range(5):  # as many as there are labels, so that scores are counted
+def test_every_metric_of_the_gateway_is_documented_and_exists(gateway_url: str) -> None:
+    for _ in range(5):  # one per label, so that scores are counted
         httpx.post(f"{gateway_url}/v1/tag", content=PHOTO).raise_for_status()
     httpx.get(f"{gateway_url}/nowhere")
     found = {name for name in series(httpx.get(f"{gateway_url}/metrics").text) if not name.endswith("_created")}
@@ -28,14 +28,14 @@ def test_every_metric_of_the_gateway_is_named_and_there(gateway_url: str) -> Non
     assert families <= named("labelwise")
 
 
-def test_every_metric_of_triton_is_there(triton_gateway_url: str, triton_arguments: dict[str, str]) -> None:
+def test_every_metric_of_triton_exists(triton_gateway_url: str, triton_arguments: dict[str, str]) -> None:
     httpx.post(f"{triton_gateway_url}/v1/tag", content=PHOTO).raise_for_status()
     text = httpx.get(f"http://127.0.0.1:{triton_arguments['triton_metrics_port']}/metrics").text
     assert named("nv")
     assert named("nv") <= series(text)
 
 
-def test_every_setting_is_there() -> None:
+def test_every_setting_exists() -> None:
     from serving.settings import Settings
 
     code = re.findall(r"`([a-z]+_[a-z_]+)(?:=[^`]*)?`", DOCUMENT)

@@ -1,4 +1,4 @@
-"""The whole loop on a procedural data set: synth -> train -> export -> both engines -> HTTP, one answer everywhere."""
+"""The whole way on a procedural data set: synth -> train -> export -> both engines -> HTTP, with the same answers."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def labelwise(*arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data, run and repository of one go through the command line."""
+    """The data, run and repository of one pass through the command line."""
     folder = tmp_path_factory.mktemp("pipeline")
     labelwise("synth", folder / "data", "--count", 500, "--labels", 6, "--seed", 1)
     settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
@@ -71,7 +71,7 @@ def test_every_engine_answers_with_the_checkpoints_scores(
     folder: Path, pictures: list[Path], engine: str, request: pytest.FixtureRequest
 ) -> None:
     settings = {}
-    if engine == "triton":  # on ports of its own: the session's Triton may be running
+    if engine == "triton":  # on its own ports: the session's Triton may be running
         ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
         settings = request.getfixturevalue("triton_arguments") | ports
     with running_gateway("--repository", str(folder / "repository"), **settings) as (url, _):

@@ -1,4 +1,4 @@
-"""README's code blocks do what they say. `sh` blocks set up or serve for good and are run by CI itself, not here."""
+"""README's code blocks do what they say, except `sh` blocks: they install, or serve without end; CI runs them."""
 
 import json
 import os

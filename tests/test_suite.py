@@ -1,4 +1,4 @@
-"""The suite itself: it gives the same results however it is started."""
+"""The suite gives the same results however it is started."""
 
 import signal
 import subprocess
@@ -21,7 +21,7 @@ subprocess.run([sys.executable, "-c", child], check=True)
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
 @pytest.mark.parametrize(("starter", "ignored"), [("as-it-is", "True True"), ("as-the-suite", "False False")])
-def test_processes_of_tests_heed_signals_under_nohup(starter: str, ignored: str):
+def test_processes_that_tests_start_receive_signals_under_nohup(starter: str, ignored: str):
     command = [sys.executable, "-c", _STARTER, starter]
     assert (
         subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split() == ignored.split()

@@ -1,4 +1,4 @@
-"""`labelwise <verb>` as a user types it: what is wrong is one line on stderr, and the verbs reach their stages."""
+"""`labelwise VERB` as a user types it: errors are one line on stderr, and the verbs reach their stages."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ TINY = [
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny tensors on busy cores: threads would mostly wait for one another."""
+    """With tiny tensors on busy cores, threads would mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -47,7 +47,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command's own entry point; returns its exit code, stdout and stderr."""
+    """Returns a function that runs the entry point and gives its exit code, stdout and stderr."""
 
     def run(*arguments: object) -> tuple[object, str, str]:
         monkeypatch.setattr(sys, "argv", ["labelwise", *map(str, arguments)])
@@ -79,7 +79,7 @@ def test_version_and_help(run):
         assert f" {verb} " in out + error
 
 
-def test_from_synth_to_a_run_and_on_with_it(run, tmp_path: Path):
+def test_synth_train_and_resume(run, tmp_path: Path):
     data, out = tmp_path / "data", tmp_path / "run"
     assert run("synth", data, "--count", 20, "--seed", 3)[0] == 0
     assert_refused(run("synth", data), str(data), "already holds a data set")
@@ -137,15 +137,13 @@ def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
         (("check", REPOSITORY, "--images", "nowhere"), ("nowhere cannot be read",)),
     ],
 )
-def test_what_is_wrong_is_one_line(
-    run, arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path, monkeypatch
-):
+def test_an_error_is_one_line(run, arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert_refused(run(*arguments), *words)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_shows_everything_and_fails_with_what_is_wrong(run, tmp_path: Path):
+def test_check_shows_everything_and_fails_if_something_is_wrong(run, tmp_path: Path):
     code, printed, error = run("check", REPOSITORY)
     assert (code, error) == (0, "")
     for word in ("config.pbtxt", "opset", "scenes version 1", "0 failed"):

@@ -1,4 +1,4 @@
-"""A small but complete contract, which costs no training."""
+"""A small but complete contract, without training."""
 
 import pytest
 

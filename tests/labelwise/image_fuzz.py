@@ -1,4 +1,4 @@
-"""Damage photos of every kind and decode them: run by test_image_fuzz.py in a process of its own.
+"""Damages photos of every kind and decodes them; test_image_fuzz.py runs it in a separate process.
 
     python tests/labelwise/image_fuzz.py CASES [SEED]      prints one line of JSON; exits 1 at the first wrong outcome
 
@@ -55,8 +55,8 @@ def whole_files() -> dict[str, bytes]:
 
 
 def damaged(whole: bytes, cases: int, random: np.random.Generator) -> Iterator[bytes]:
-    """Cut short, with bits flipped (half of them in the header, which is short and matters most), or with a run of
-    bytes overwritten by the largest or smallest values, as sizes and offsets would have them."""
+    """Truncates the file, flips bits (half of them in the header, which is short and matters most), or overwrites a run
+    of bytes with the largest or smallest values, as in sizes and offsets."""
     for case in range(cases):
         data = bytearray(whole[: random.integers(1, len(whole))] if case % 4 == 0 else whole)
         reach = min(len(data), 96) if case % 2 else len(data)
@@ -69,7 +69,7 @@ def damaged(whole: bytes, cases: int, random: np.random.Generator) -> Iterator[b
 
 
 def outcome(data: bytes) -> str:
-    """`decoded`, or the code of the ImageError; whatever else is raised ends the run."""
+    """Returns `decoded` or the code of the ImageError. Any other exception ends the run."""
     signal.alarm(_SECONDS)
     try:
         pixels = load_pixels(data, 16, 16, max_pixels=MAX_PIXELS)
@@ -82,7 +82,7 @@ def outcome(data: bytes) -> str:
 
 
 def peak_memory() -> int:
-    """Bytes that this process held at most; rusage would count what it was forked from as well."""
+    """The most bytes that this process held; rusage would also count the process that it was forked from."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 

@@ -1,4 +1,4 @@
-"""The one decoder, on every kind of file that people have and on files nobody should have."""
+"""The decoder on all kinds of files that people have, and on files that nobody should have."""
 
 import io
 import struct
@@ -47,14 +47,14 @@ def halves(left: Any, right: Any, mode: str = "RGB") -> Image.Image:
 
 
 def colours(data: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What `halves` became, far from the seam."""
+    """The two colours of `halves` after decoding, far from the seam."""
     image = open_rgb(data)
     assert (image.mode, image.size) == ("RGB", (32, 16))
     return image.getpixel((6, 8)), image.getpixel((26, 8))  # type: ignore[return-value]
 
 
 def png(width: int, height: int, depth: int, colour_type: int, pixels: bytes, *extra: tuple[bytes, bytes]) -> bytes:
-    """A PNG by hand, for what Pillow does not write; `pixels` are the rows with their filter bytes."""
+    """A hand-made PNG, for what Pillow cannot write; `pixels` are the rows with their filter bytes."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
     packed = [
@@ -174,7 +174,7 @@ def test_a_wide_gamut_profile_is_converted_to_srgb(mode: str, format: str):
 @pytest.mark.parametrize(
     "profile", [None, b"not a profile", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()]
 )
-def test_no_profile_a_broken_one_and_srgb_itself_change_nothing(profile: bytes | None):
+def test_a_missing_or_broken_profile_and_srgb_change_nothing(profile: bytes | None):
     data = encode(halves((234, 51, 35), (117, 251, 76)), "PNG", icc_profile=profile)
     assert colours(data) == ((234, 51, 35), (117, 251, 76))
 
@@ -210,7 +210,7 @@ def assert_draft_is_faithful(data: bytes, side: int, mean: float, largest: int) 
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_draft_of_a_large_jpeg_shows_what_the_whole_shows(photos: list[Path], orientation: int):
+def test_a_draft_of_a_large_jpeg_equals_the_whole(photos: list[Path], orientation: int):
     for photo in photos[:2]:  # all of them stay within 0.28 and 3 of 255 levels
         assert_draft_is_faithful(enlarged(photo, orientation), 128, mean=0.6, largest=8)
 
@@ -234,7 +234,7 @@ def test_a_draft_keeps_what_fine_detail_averages_to(photos: list[Path]):
         pytest.param(png(40_000, 40_000, 8, 2, b""), ImageTooLargeError, id="40000x40000"),
     ],
 )
-def test_what_cannot_be_tagged_says_why(data: bytes, error: type[ImageError]):
+def test_an_image_error_says_why(data: bytes, error: type[ImageError]):
     with pytest.raises(ImageError) as caught:
         load_pixels(data, 32, 32)
     assert type(caught.value) is error

@@ -1,4 +1,4 @@
-"""The decoder on damaged files of every kind: an answer or an ImageError, within its time and its memory."""
+"""The decoder gives an answer or an ImageError for damaged files of every kind, within its time and memory."""
 
 import json
 import subprocess

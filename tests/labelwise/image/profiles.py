@@ -1,4 +1,4 @@
-"""ICC profiles written by hand, so that their names and what they do can be chosen apart."""
+"""Hand-made ICC profiles, whose names and effects can be chosen independently."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Memory: what decoding takes is known before it begins, and stays within 18 bytes for each pixel that is counted."""
+"""The memory that decoding takes is known before it begins: at most 18 bytes per counted pixel."""
 
 import io
 import struct
@@ -90,7 +90,7 @@ def test_a_pixel_takes_at_most_18_bytes_while_it_is_decoded(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_heic_takes_no_more_than_it_holds(mode: str, tmp_path: Path):
+def test_decoding_heic_takes_at_most_the_counted_memory(mode: str, tmp_path: Path):
     pillow_heif = pytest.importorskip("pillow_heif")
     stream = io.BytesIO()
     pixels = bytes(2 * len(mode) * 2048**2)
@@ -121,7 +121,7 @@ def test_a_jpeg_of_several_scans_counts_as_a_whole_at_any_scale():
 
 
 def restated(data: bytes, width: int, height: int) -> bytes:
-    """The AVIF with another size in its container than its frames have."""
+    """An AVIF whose container states another size than its frames have."""
     assert data.count(b"ispe") == 1
     place = data.index(b"ispe") + 8
     return data[:place] + struct.pack(">II", width, height) + data[place + 8 :]
@@ -151,7 +151,7 @@ def test_alpha_counts_a_quarter_more(format: str):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_of_a_sequence_the_first_frames_count(mode: str):
+def test_the_first_frames_of_a_sequence_count(mode: str):
     first = Image.linear_gradient("L").convert(mode)
     first.putalpha(Image.linear_gradient("L")) if mode == "RGBA" else None
     data = encode(first, "AVIF", speed=10, save_all=True, append_images=[first.rotate(90)])

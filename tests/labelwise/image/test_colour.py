@@ -1,4 +1,4 @@
-"""Colours come out as a browser shows them, whatever a file states them in."""
+"""Colours come out as a browser shows them, however a file states them."""
 
 import io
 import struct
@@ -131,9 +131,7 @@ def test_a_grey_avif_is_decoded_to_rgb_and_keeps_its_grey_profile(chart: Image.I
         ("CMYK", "TIFF", LINEAR, "The photo's colour profile is for RGB pixels and they are CMYK"),
     ],
 )
-def test_a_profile_that_cannot_be_used_is_told_of(
-    mode: str, format: str, profile: bytes, note: str, chart: Image.Image
-):
+def test_an_unusable_profile_is_reported(mode: str, format: str, profile: bytes, note: str, chart: Image.Image):
     image = chart.convert(mode)
     data = encode(image, format, icc_profile=profile)
     assert notes(data) == (f"{note}; its colours are taken as sRGB.",)
@@ -147,7 +145,7 @@ def test_the_black_of_a_print_is_as_dark_as_its_profile_says(lightness: float, l
     assert notes(data) == ()
 
 
-def test_an_incomplete_profile_of_a_jpeg_is_told_of(chart: Image.Image):
+def test_an_incomplete_profile_of_a_jpeg_is_reported(chart: Image.Image):
     data = encode(chart, "JPEG", icc_profile=bytes(100_000))  # in two segments
     second = data.rindex(b"ICC_PROFILE\0")
     broken = data[: second - 4] + data[second - 2 + struct.unpack_from(">H", data, second - 2)[0] :]
@@ -245,7 +243,7 @@ def test_an_avif_may_state_its_colours_by_number(
     assert notes(data) == ()
 
 
-def test_a_colour_space_that_is_not_known_is_told_of(chart: Image.Image):
+def test_an_unknown_colour_space_is_reported(chart: Image.Image):
     data = avif(chart, 1, 3)
     assert notes(data) == ("The photo's colour space (CICP 1/3) is not supported; its colours are taken as sRGB.",)
     assert_near(shown(data), chart, most=8)
@@ -264,7 +262,7 @@ def test_a_heic_may_state_its_colours_by_number(chart: Image.Image):
     assert_near(shown(data), p3_seen(chart), most=6)
 
 
-def test_a_made_profile_does_what_the_makers_own_does():
+def test_a_generated_profile_equals_the_original():
     made = make_profile(PRIMARIES[12], srgb)
     ramp = Image.fromarray(np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8))
     for profile in (made, P3):

@@ -1,4 +1,4 @@
-"""Files of more pieces than a photo has are refused before a decoder opens them; large but legal ones are decoded.
+"""Files with more pieces than a photo has are refused before a decoder opens them; large but valid ones are decoded.
 
 The sizes are harmless: each file is a little beyond its limit, and without the limit it would decode in a moment.
 """
@@ -68,7 +68,7 @@ def directory(tags: list[tuple[int, int, int, int]]) -> bytes:
 
 
 def tiff(*more: tuple[int, int, int, int], strips: int = 1) -> bytes:
-    """64 by 48 pixels of grey, and whatever other tags."""
+    """64 by 48 grey pixels, with further tags."""
     shape = [(256, 3, 1, 64), (257, 3, 1, 48), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, strips, 8)]
     return directory([*shape, (277, 3, 1, 1), (278, 3, 1, 48), (279, 4, 1, 3072), *more]) + bytes(4000)
 
@@ -80,7 +80,7 @@ def big_tiff_marked_as_avif(tags: int) -> bytes:
 
 
 def overlapping(tags: int = 100) -> bytes:
-    """EXIF whose tags all have the same long value: a reader copies it for each."""
+    """EXIF whose tags share one long value, which a reader copies for each."""
     block = directory([(1000 + number, 7, 5000, 4) for number in range(tags)])
     return block + bytes(6000 - len(block))
 
@@ -90,7 +90,7 @@ def box(kind: bytes, data: bytes = b"") -> bytes:
 
 
 def avif_with_items(count: int) -> bytes:
-    """More items than the file has: their entries, in the box that lists them."""
+    """Entries for more items than the file has, in the box that lists them."""
     entry = box(b"infe", b"\2\0\0\0" + struct.pack(">HH", 99, 0) + b"mime\0")
     start = AVIF.index(b"iinf") - 4
     (size,) = struct.unpack_from(">I", AVIF, start)
@@ -207,7 +207,7 @@ LEGAL: dict[str, Callable[[], bytes]] = {
 
 
 def rle(trailing: bytes) -> bytes:
-    """64 by 48 pixels of a palette, each a run of its own: the most that a picture of this size takes."""
+    """64 by 48 pixels of a palette, each in its own run: the largest file for a picture of this size."""
     grey = np.asarray(PICTURE.convert("L"))
     rows = b"".join(b"".join(bytes((1, value)) for value in row) + b"\0\0" for row in grey[::-1]) + b"\0\1"
     palette = b"".join(bytes((value, value, value, 0)) for value in range(256))
@@ -227,7 +227,7 @@ def test_large_but_legal_files_are_decoded(case: str) -> None:
 
 
 def old_exif(block: bytes) -> bytes:
-    """EXIF as ImageMagick once wrote it into PNG: hexadecimal, in a text."""
+    """EXIF as old ImageMagick wrote it into PNG: as hexadecimal text."""
     return b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(block), block.hex().encode())
 
 
@@ -252,7 +252,7 @@ def test_turning_a_photo_reads_no_more_of_its_exif_than_the_orientation(monkeypa
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
-def test_what_a_photo_consists_of_is_all_needed(kind: str) -> None:
+def test_every_part_of_a_photo_is_needed(kind: str) -> None:
     data = encoded(kind)
     assert needed(data) is data
     assert is_ordinary(data) == (kind in ("JPEG", "PNG", "WEBP"))
@@ -276,11 +276,11 @@ def test_the_committed_photographs_are_ordinary() -> None:
         LEGAL["JPEG: 10 MB of extended XMP"],
     ],
 )
-def test_what_is_not_ordinary(make: Callable[[], bytes]) -> None:
+def test_unusual_files_are_not_ordinary(make: Callable[[], bytes]) -> None:
     assert not is_ordinary(make())
 
 
-def test_opening_a_file_counts_among_what_is_held() -> None:
+def test_the_memory_for_opening_a_file_counts() -> None:
     held: list[int] = []
 
     class Hold:

@@ -1,4 +1,4 @@
-"""JPEGs as cameras, phones and broken downloads leave them: whole or cut, with or without what follows the picture."""
+"""JPEGs as cameras, phones and broken downloads leave them: whole or truncated, with or without a trailer."""
 
 import io
 import random
@@ -39,7 +39,7 @@ def is_refused(data: bytes) -> bool:
 
 @pytest.fixture(scope="module")
 def picture(photos: list[Path]) -> Image.Image:
-    """Sides that are no multiple of 8 or 16, so the last blocks reach beyond the picture."""
+    """A picture whose sides are not multiples of 8 or 16, so its last blocks reach beyond it."""
     with Image.open(photos[0]) as photo:
         return photo.convert("RGB").crop((0, 0, 333, 251))
 
@@ -49,7 +49,7 @@ def small(colour: tuple[int, int, int]) -> bytes:
 
 
 def trailers() -> dict[str, bytes]:
-    """What follows the picture's data in real files."""
+    """Trailers that real files have after the picture's data."""
     noise = random.Random(0).randbytes(3000)
     return {
         "nothing": b"",
@@ -97,7 +97,7 @@ def test_even_the_last_block_must_be_there(picture: Image.Image, coding: str):
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_a_reduced_scale_hides_no_cut(picture: Image.Image, coding: str):
+def test_a_truncated_photo_is_found_at_any_scale(picture: Image.Image, coding: str):
     scans = jpeg(picture.resize((1203, 905)), **CODINGS[coding]).removesuffix(END)
     assert load_pixels(scans, 48, 48).shape == (48, 48, 3)
     for missing in (100, 1000):
@@ -105,13 +105,13 @@ def test_a_reduced_scale_hides_no_cut(picture: Image.Image, coding: str):
             load_pixels(scans[:-missing], 48, 48)
 
 
-def test_a_cut_picture_that_was_given_an_end_marker_is_refused(picture: Image.Image):
+def test_a_truncated_picture_with_an_end_marker_is_refused(picture: Image.Image):
     whole = jpeg(picture)
     with pytest.raises(BrokenImageError):
         open_rgb(whole[: len(whole) // 2] + END)
 
 
-def test_grey_at_the_end_of_a_whole_picture_is_no_sign_of_a_cut(picture: Image.Image):
+def test_a_whole_picture_may_end_in_grey(picture: Image.Image):
     grey = picture.copy()
     grey.paste((128, 128, 128), (0, 150, 333, 251))
     for options in CODINGS.values():
@@ -126,7 +126,7 @@ def test_a_picture_of_one_colour_may_end_in_zeros(colour: tuple[int, int, int]):
         assert np.abs(np.subtract(open_rgb(data).getpixel((319, 239)), colour)).max() <= 2
 
 
-def test_a_whole_thumbnail_does_not_stand_in_for_a_cut_photo(picture: Image.Image):
+def test_a_whole_thumbnail_does_not_replace_a_truncated_photo(picture: Image.Image):
     exif = b"Exif\0\0" + b"MM\0*\0\0\0\x08" + bytes(6) + small((9, 9, 9))
     whole = jpeg(picture, exif=exif)
     assert open_rgb(whole.removesuffix(END)).size == picture.size
@@ -136,7 +136,7 @@ def test_a_whole_thumbnail_does_not_stand_in_for_a_cut_photo(picture: Image.Imag
 
 
 @pytest.mark.skipif(not shutil.which("djpeg"), reason="djpeg (libjpeg-turbo-progs) is not installed")
-def test_the_verdict_is_that_of_libjpeg_s_own_warning(picture: Image.Image):
+def test_the_result_agrees_with_the_warning_of_libjpeg(picture: Image.Image):
     for coding in ("baseline", "no-subsampling", "restart-markers"):
         scans = jpeg(picture, **CODINGS[coding]).removesuffix(END)
         for missing in (0, 1, 2, 3, 5, 20, 33, 34, 35, 36, 37, 200):
@@ -175,7 +175,7 @@ def test_every_kind_of_jpeg_is_decoded_at_the_same_scale(photos: list[Path]):
         assert (load_pixels(data, 224, 224) == expected).all(), name
 
 
-def test_a_whole_mpo_without_end_marker_and_a_cut_one(picture: Image.Image):
+def test_a_whole_mpo_without_end_marker_and_a_truncated_one(picture: Image.Image):
     data = mpo(picture)
     first, second = data.index(END, 2000), data.rindex(b"\xff\xd8")
     expected = np.asarray(open_rgb(data))

@@ -1,4 +1,4 @@
-"""The `nclx` box is found wherever a file may have it, and a broken file does no harm."""
+"""The `nclx` box is found wherever it may be, and a broken file does no harm."""
 
 import io
 import struct
@@ -71,11 +71,11 @@ def test_an_animated_avif_states_its_colours_too():
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0\0\x08free", bytes(64), struct.pack(">I4sQ", 1, b"meta", 2**63)])
-def test_what_states_nothing_is_none(data: bytes):
+def test_a_file_that_states_no_colours(data: bytes):
     assert read_nclx(data) is None
 
 
-def test_any_damage_is_survived():
+def test_damaged_files_do_no_harm():
     whole = avif(Image.new("RGB", (32, 32)), 9, 16)
     assert read_nclx(whole) == Cicp(9, 16)
     for length in range(len(whole)):

@@ -1,4 +1,4 @@
-"""What turns a photo: EXIF, and the container's own rotation in HEIF and AVIF. XMP does not, as in browsers."""
+"""EXIF turns a photo, and so does the container's rotation in HEIF and AVIF. As in browsers, XMP does not."""
 
 import io
 import struct

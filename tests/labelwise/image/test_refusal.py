@@ -1,4 +1,4 @@
-"""Valid files that are not supported are told apart from damaged ones, and the message says what is not supported."""
+"""Valid but unsupported files are told apart from damaged ones, and the message names the feature."""
 
 import io
 import struct
@@ -54,7 +54,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("kind", UNSUPPORTED)
-def test_what_is_not_supported_is_named(kind: str):
+def test_an_unsupported_feature_is_named(kind: str):
     data, format, feature = UNSUPPORTED[kind]
     with pytest.raises(UnsupportedImageError) as caught:
         open_rgb(data)
@@ -75,7 +75,7 @@ def test_a_heif_of_another_codec_is_not_called_another_format():
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"])
-def test_a_cut_file_is_called_damaged_wherever_it_is_cut(format: str):
+def test_a_truncated_file_is_called_damaged(format: str):
     data = encode(format)
     for length in (30, len(data) // 3, len(data) - 30):
         with pytest.raises(ImageError) as caught:
@@ -86,6 +86,6 @@ def test_a_cut_file_is_called_damaged_wherever_it_is_cut(format: str):
 @pytest.mark.parametrize(
     "data", [b"%PDF-1.7\n" * 9, b"\xff\x0a" + bytes(90), b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
 )
-def test_what_is_of_no_accepted_format_is_told_the_formats(data: bytes):
+def test_other_files_are_refused_with_the_accepted_formats(data: bytes):
     with pytest.raises(UnsupportedImageError, match=r"not an image of an accepted format \(JPEG, PNG"):
         open_rgb(data)

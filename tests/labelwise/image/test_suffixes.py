@@ -1,4 +1,4 @@
-"""The one list of suffixes names every file that the decoder can open."""
+"""The list of suffixes covers every file that the decoder can open."""
 
 import pytest
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Every kind of TIFF: the right pixels, or an answer that names what is not supported."""
+"""Every kind of TIFF gives the right pixels, or an error that names the unsupported feature."""
 
 import io
 import itertools
@@ -274,12 +274,12 @@ def test_other_compressions_are_refused_by_their_names(number: int, named: str):
         ({324: [8], 322: [64], 323: [16]}, "both strips and tiles"),
     ],
 )
-def test_what_contradicts_itself_is_refused(tags: Tags, said: str):
+def test_contradictory_tags_are_refused(tags: Tags, said: str):
     with pytest.raises(BrokenImageError, match=said):
         open_rgb(tiff(samples(BLACK_IS_ZERO, 8), BLACK_IS_ZERO, 8, tags=tags))
 
 
-def test_a_tag_that_is_there_twice_is_refused():
+def test_a_repeated_tag_is_refused():
     data = bytearray(tiff(samples(RGB, 8), RGB, 8))
     place = data.index(b"\x17\x01\x04\x00")  # StripByteCounts, by a short of ImageWidth
     data[place : place + 12] = b"\x00\x01\x03\x00\x01\x00\x00\x00\x40\x00\x00\x00"

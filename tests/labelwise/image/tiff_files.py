@@ -1,4 +1,4 @@
-"""TIFF files by hand, of any layout that the format allows."""
+"""Hand-made TIFF files of any layout that the format allows."""
 
 import struct
 import zlib
