@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from labelwise.attention import Maps, as_stored, locate
 from labelwise.image import Photo
 from labelwise.tagging import DIGITS, Choice, Tag
-from serving.gateway.answers.tagging import PhotoNotes
+from serving.gateway.answers.tagging import PhotoNotes, require_numbers
 from serving.gateway.requests.query import ThresholdQuery
 
 
@@ -59,6 +59,7 @@ def make_explanation(
     choice: Choice, scores: NDArray[np.float32], attention: Maps, photo: Photo, query: ExplainQuery, request_id: str
 ) -> ExplainAnswer:
     """scores [l] and attention [l, rows, columns] of one photo -> the answer to `query`."""
+    require_numbers(scores)
     places, tags = choice.explained(scores)
     seen = locate(attention[places], photo.size, choice.spec.image)
     if query.coordinates == "stored":

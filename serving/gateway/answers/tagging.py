@@ -89,7 +89,16 @@ def make_batch_answer(
 def _tags(choice: Choice, scored: ScoredPhoto, query: TagQuery) -> dict[str, Any]:
     """The fields `tags` and `notes` and, if they are asked for, `scores`."""
     fields = {"tags": choice.tags(scored.scores), "notes": list(scored.notes) or None}
-    return fields if query.scores == "tags" else fields | {"scores": choice.ranked(scored.scores)}
+    if query.scores == "tags":
+        return fields
+    require_numbers(scored.scores)
+    return fields | {"scores": choice.ranked(scored.scores)}
+
+
+def require_numbers(scores: NDArray[np.float32]) -> None:
+    """Raises GatewayError for a score that JSON cannot hold."""
+    if not np.isfinite(scores).all():
+        raise GatewayError("engine_failed", "The model gave a score that is not a number.")
 
 
 def _item_error(error: Exception) -> ItemError:

@@ -1,11 +1,15 @@
 """The gateway's answers follow the one rule from scores to tags."""
 
 import numpy as np
+import pytest
 
 from labelwise.image import Photo
+from labelwise.spec import TaggerSpec
 from serving.gateway.answers.explaining import ExplainQuery, make_explanation
 from serving.gateway.answers.tagging import ScoredPhoto, make_answer, make_batch_answer
+from serving.gateway.problems import GatewayError
 from serving.gateway.requests.query import TagQuery, choose
+from tests.conftest import ROOT
 from tests.labelwise.tagging_cases import Case, every_case
 
 
@@ -19,6 +23,15 @@ def test_tags_and_scores(case: Case) -> None:
         assert [tag.label for tag in answer.tags] == case.tags
         assert answer.scores == item.scores
     assert [(tag.label, tag.score) for tag in answer.scores or ()] == case.ranked
+
+
+def test_a_score_that_is_not_a_number_is_no_answer() -> None:
+    spec = TaggerSpec.read(ROOT / "model_repository/scenes")
+    scores = np.full(len(spec.labels), np.nan, np.float32)
+    query = TagQuery(scores="all")
+    with pytest.raises(GatewayError, match="not a number"):
+        make_answer(choose(spec, query), ScoredPhoto(scores), query, "id")
+    assert make_answer(choose(spec, TagQuery()), ScoredPhoto(scores), TagQuery(), "id").tags == []
 
 
 @every_case
