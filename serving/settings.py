@@ -55,7 +55,9 @@ Seconds = Annotated[
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Model = Annotated[str, _form(NAME_PATTERN, "scenes")]
 TritonUrl = Annotated[str, _form(rf"(grpc://)?{_ADDRESS}:\d{{1,5}}", "host:8001")]
-Origin = Annotated[str, _form(r"\*|https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", "https://photos.example.org")]
+WebOrigin = Annotated[
+    str, _form(r"\*|https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", "https://photos.example.org")
+]
 Host = Annotated[str, _form(r"[A-Za-z0-9._-]+", "photos.example.org, without a port")]
 FetchHost = Annotated[str, _form(rf"(\*\.)?{_ADDRESS}(:\d{{1,5}})?", "a.org, *.b.org or c.org:8080")]
 Collector = Annotated[str, _form(rf"https?://{_ADDRESS}(:\d{{1,5}})?(/[!-~]*)?", "http://host:4318")]
@@ -86,7 +88,7 @@ class Settings(BaseSettings):
     keys: Given[Path] | None = Field(None, description="file of API keys; with it, requests need one")
     insecure_no_keys: bool = Field(False, description="listen beyond this machine although nobody needs a key")
     public_metrics: bool = Field(False, description="/metrics needs no key")
-    cors_origins: Listing[Origin] = Field(
+    cors_origins: Listing[WebOrigin] = Field(
         (), description="web pages from elsewhere that may use the API: https://a,https://b"
     )
     allowed_hosts: Listing[Host] = Field(

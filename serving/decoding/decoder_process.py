@@ -39,7 +39,7 @@ class DecoderEnded(Exception):
 
 
 @dataclass
-class Job:
+class DecodeJob:
     """One photo: `said` is the message that goes with it, `pixels` the number that it may hold without asking."""
 
     said: dict[str, Any]
@@ -65,7 +65,7 @@ class DecoderProcess:
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.ended = asyncio.Event()
-        self.job: Job | None = None
+        self.job: DecodeJob | None = None
         self._killing: asyncio.TimerHandle | None = None
         self._unsent: list[memoryview] = []
         self._rest = memoryview(b"")
@@ -83,7 +83,7 @@ class DecoderProcess:
     def pid(self) -> int:
         return self._child.pid
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: DecodeJob) -> None:
         """Begins `job` when the budget has room. Its answer becomes pixels, ImageError or DecoderEnded."""
         self.job, job.process = job, self
         job.share = self._budget.ask(job.pixels, lambda: self._soon(self._send_job, job))
@@ -107,21 +107,21 @@ class DecoderProcess:
         logger.warning("decoder process %d is killed: it still has a photo that nobody waits for", self.pid)
         self.kill()
 
-    def _soon(self, call: Callable[[Job], None], job: Job) -> None:
+    def _soon(self, call: Callable[[DecodeJob], None], job: DecodeJob) -> None:
         """Calls on the loop: another thread may have made the room."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(call, job)
 
-    def _send_job(self, job: Job) -> None:
+    def _send_job(self, job: DecodeJob) -> None:
         if self.job is job:
             job.is_sent = True
             self._send(pack(Kind.JOB, {**job.said, "pixels": job.pixels}, len(job.data)), job.data)
 
-    def _grant(self, job: Job) -> None:
+    def _grant(self, job: DecodeJob) -> None:
         if self.job is job and not job.is_denied:
             self._send(GRANTED)
 
-    def _deny(self, job: Job) -> None:
+    def _deny(self, job: DecodeJob) -> None:
         job.is_denied = True
         self._send(DENIED)
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from labelwise.errors import LabelwiseError
 from serving.backoff import Backoff
-from serving.decoding.decoder_process import DecoderEnded, DecoderProcess, Job
+from serving.decoding.decoder_process import DecodeJob, DecoderEnded, DecoderProcess
 from serving.decoding.limits import Limits
 from serving.decoding.pixel_budget import PixelBudget
 
 logger = logging.getLogger("labelwise.decoder")
 
-Decoded = tuple[dict[str, Any], NDArray[np.uint8]]
+PoolAnswer = tuple[dict[str, Any], NDArray[np.uint8]]
 
 _GRACE = 1.0  # seconds for a photo that nobody waits for: a new process costs more than most photos
 _AT_ONCE = 1_000_000  # pixels that a photo may hold without asking, enough for most photos
@@ -48,7 +48,7 @@ class DecoderPool:
         self._limits = asdict(limits or Limits())
         self._budget = budget
         self._idle: list[DecoderProcess] = []
-        self._queue: deque[Job] = deque()
+        self._queue: deque[DecodeJob] = deque()
         self._keepers: list[asyncio.Task[None]] = []
         self._closed = False
         self.processes: set[DecoderProcess] = set()
@@ -65,7 +65,7 @@ class DecoderPool:
         except DecoderEnded as error:
             raise LabelwiseError(f"A decoder process ended at its start (status {error.status}).") from error
 
-    async def run(self, task: str, data: bytes, arguments: dict[str, Any], timeout: float) -> Decoded:
+    async def run(self, task: str, data: bytes, arguments: dict[str, Any], timeout: float) -> PoolAnswer:
         """Returns the facts about the photo, and its pixels.
 
         Raises ImageError, DecoderEnded, PoolClosed, or asyncio.TimeoutError after `timeout` seconds.
@@ -74,7 +74,7 @@ class DecoderPool:
             raise PoolClosed
         loop = asyncio.get_running_loop()
         said = {"task": task, "arguments": arguments, "limits": self._limits}
-        job = Job(said, data, _AT_ONCE, loop.create_future(), time.perf_counter())
+        job = DecodeJob(said, data, _AT_ONCE, loop.create_future(), time.perf_counter())
         timer = loop.call_later(timeout, _give_up, job.answer)
         self._queue.append(job)
         self._dispatch()
@@ -141,6 +141,6 @@ class DecoderPool:
             self.launch()
 
 
-def _give_up(answer: "asyncio.Future[Decoded]") -> None:
+def _give_up(answer: "asyncio.Future[PoolAnswer]") -> None:
     if not answer.done():
         answer.set_exception(asyncio.TimeoutError())

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 _PAGE = Path(__file__).parent.parent / "page"
 _DESCRIPTION = """
-Every answer names its request in `X-Request-ID`; send your own there, and it is taken over. `X-Request-Timeout: 2.5`
-gives the work 2.5 seconds, from the complete upload on; by default, and at most, it is the server's own limit.
-Errors are `application/problem+json` (RFC 9457) with a stable `code`. After a 429 or 503, `Retry-After` says in
-how many seconds to try again.
+Every answer has an `X-Request-ID`: yours, if you send one. `X-Request-Timeout: 2.5` allows 2.5 seconds for the work
+after the complete upload; the server's own limit is the default and the maximum. Errors are
+`application/problem+json` (RFC 9457) with a stable `code`. After a 429 or 503, `Retry-After` says in how many seconds
+to try again.
 """
 _SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
 

@@ -1,4 +1,4 @@
-"""Every failure a client can meet: one table of codes, and RFC 9457 problem+json as the only form."""
+"""Every error that a client can get: one table of codes, and RFC 9457 problem+json as the only form."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger("labelwise.gateway")
 
 PROBLEM_TYPE = "application/problem+json"
 
-# code -> status and title; the detail is said where the error arises.
+# code -> status and title; the place that raises the error gives the detail.
 PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_request": (422, "The request's parameters are not valid"),
     "malformed_body": (400, "The request's body cannot be read"),

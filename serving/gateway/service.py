@@ -1,4 +1,4 @@
-"""Photos from bytes to answers: admitted and read (pre), decoded and run (core), put into words (post), in time."""
+"""From a request with photos to its answer: admit and read, decode and run, put into words, all before a deadline."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
@@ -37,14 +37,14 @@ from serving.gateway.requests.upload import Uploads
 from serving.settings import Settings
 from serving.stages import Stage, note
 
-# Larger batches are hardly faster on a CPU, and whoever comes next waits for the whole of one.
+# Larger batches are hardly faster on a CPU, and the next request waits for a whole one.
 _MOST_AT_ONCE = 16
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Run:
+class _PhotoRun:
     """One photo that went through a model: `outputs` are [1, …]."""
 
     data: bytes
@@ -54,7 +54,7 @@ class _Run:
 
 
 class TaggingService:
-    """What the routes call; holds the engine, the decoders and the places for requests."""
+    """Answers requests for the routes; holds the engine, the decoders and the places for requests."""
 
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
         self.settings, self.engine, self.metrics = settings, engine, metrics
@@ -64,26 +64,26 @@ class TaggingService:
         self.uploads = Uploads(settings, self._decoders)
 
     def launch(self) -> None:
-        """Start what decodes; without it, the first photo does. The engine is the caller's to start and to close."""
+        """Starts the decoders; without this, the first photo does. The caller starts and closes the engine."""
         self._decoders.launch()
 
     async def started(self) -> None:
-        """Wait for what decodes. LabelwiseError if it cannot start."""
+        """Waits for the decoders. Raises LabelwiseError if they cannot start."""
         await self._decoders.started()
 
     async def close(self) -> None:
-        """End what decodes. No request may be left."""
+        """Ends the decoders. No request may be left."""
         await self._decoders.close()
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
-        """Tag the photo in the request's body. Raises GatewayError, ImageError or ServingError, as all of these do."""
+        """Tags the photo in the request's body. Raises GatewayError, ImageError or ServingError, as the others do."""
         choice = self._choose(query)
         async with self._one(request, choice.spec, "scores") as run:
             scored = ScoredPhoto(run.outputs["scores"][0], run.photo.notes)
             return make_answer(choice, scored, query, request.state.request_id)
 
     async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
-        """Tag all photos in the request's body; what is wrong with one of them is its own result."""
+        """Tags all photos in the request's body. An error of one photo is its result."""
         choice = self._choose(query)
         with self._place(request) as (place, timeout):
             with Stage("receive", self.metrics.receive_seconds):
@@ -95,39 +95,39 @@ class TaggingService:
         return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
 
     async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
-        """Where in the photo its labels were seen."""
+        """Returns where in the photo its labels were seen."""
         choice = self._choose(query, "attention")
         async with self._one(request, choice.spec, "scores", "attention") as run:
             scores, attention = run.outputs["scores"][0], run.outputs["attention"][0]
             return make_explanation(choice, scores, attention, run.photo, query, request.state.request_id)
 
     async def explain_as_picture(self, request: Request, query: ExplainQuery) -> bytes:
-        """The same as a PNG of the photo, upright."""
+        """Returns the same as a PNG of the upright photo."""
         choice = self._choose(query, "attention")
         async with self._one(request, choice.spec, "scores", "attention") as run:
             places, tags = choice.explained(run.outputs["scores"][0])
             seen = locate(run.outputs["attention"][0][places], run.photo.size, choice.spec.image)
-            # Decoded anew: what was decoded for the model is too small to look at.
+            # Decoded again: the model's picture is too small to look at.
             return await self._decoders.small(
                 run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, seen, tags)
             )
 
     async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings, Sequence[str]]:
-        """The labels that were asked for, the photo's embeddings of all labels [l, p], and the notes about it."""
+        """Returns the chosen labels, the photo's embeddings of all labels [l, p], and the notes about the photo."""
         choice = self._choose(query, "embeddings")
         async with self._one(request, choice.spec, "embeddings") as run:
             return choice, run.outputs["embeddings"][0], run.photo.notes
 
     @property
     def default_model(self) -> str | None:
-        """For requests that name none: the one of the settings while it is served, without the setting the only one."""
+        """The model for requests that name none: that of the settings if it is served, or the only one served."""
         name, catalogue = self.settings.default_model, self.engine.catalogue
         if name is None and len(catalogue) == 1:
             return next(iter(catalogue))
         return name if name in catalogue else None
 
     def find(self, model: str | None, version: int | None) -> TaggerSpec:
-        """The contract of a model, `default_model` by default, and of a version, the newest by default."""
+        """Returns the contract of a model, by default `default_model`, in a version, by default the newest."""
         catalogue = self.engine.catalogue
         if not catalogue:
             raise GatewayError("engine_unavailable", "No model is served here at the moment; try again shortly.")
@@ -144,7 +144,7 @@ class TaggingService:
         return versions[number]
 
     def _choose(self, query: LabelQuery, output: str = "scores") -> Choice:
-        """Before the upload: a wrong query costs nobody anything."""
+        """Checks the query before the upload, so that a wrong one costs little."""
         spec = self.find(query.model, query.version)
         if output not in spec.output_names:
             offered = ", ".join(spec.output_names)
@@ -153,15 +153,15 @@ class TaggingService:
 
     @contextmanager
     def _place(self, request: Request) -> Iterator[tuple[Place, float]]:
-        """The request's share, and the seconds for the work. Refuses what it can before it reads any of the body."""
+        """Yields the request's share and the seconds for the work. Refuses what it can before it reads the body."""
         refuse_repeats(request)
         timeout = requested_timeout(request, self.settings.request_timeout)
         with self.admission.place() as place:
             yield place, timeout
 
     @asynccontextmanager
-    async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_Run]:
-        """The one photo of a request, through the model; its place is kept until the block ends."""
+    async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_PhotoRun]:
+        """Runs the model on the one photo of a request, and keeps the request's place until the block ends."""
         with self._place(request) as (place, timeout):
             note(model=spec.name, version=spec.version, images=1)
             with Stage("receive", self.metrics.receive_seconds):
@@ -171,10 +171,10 @@ class TaggingService:
                 photo = await self._decode(data, spec, deadline)
                 _log_notes(photo.notes)
                 answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
-                yield _Run(data, photo, answer, deadline)
+                yield _PhotoRun(data, photo, answer, deadline)
 
     async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[PhotoResult]:
-        """In chunks, of which one is decoded while another is run; a request has as many photos decoded as decoders."""
+        """Decodes one chunk while another is run; a request decodes as many photos at once as there are decoders."""
         size = min(spec.max_batch, _MOST_AT_ONCE)
         turns = asyncio.Semaphore(self._decoders.count)
 
@@ -222,7 +222,7 @@ def _log_notes(notes: Iterable[str]) -> None:
 
 
 async def _all(work: "Iterator[Coroutine[Any, Any, T]]") -> list[T]:
-    """What all of them return; the first that raises ends the others."""
+    """Returns the results of all; the first that raises cancels the others."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return await asyncio.gather(*tasks)

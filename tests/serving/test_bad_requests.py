@@ -1,4 +1,4 @@
-"""Requests that no library would send: each is answered as it should be, and the gateway goes on."""
+"""Requests that no library would send: each has the right answer, and the gateway keeps running."""
 
 import base64
 import json
@@ -91,7 +91,7 @@ def test_odd_file_names(gateway_url: str, disposition: bytes, id: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"_-__", b"data:image/jpeg;base64," + BASE64, BASE64 + b"\\n", BASE64 + b"=", b"A"])
-def test_what_is_no_base64_concerns_its_photo_alone(gateway_url: str, data: bytes) -> None:
+def test_wrong_base64_is_an_error_of_its_photo_only(gateway_url: str, data: bytes) -> None:
     body = images(b'{"id":"odd","data":"' + data + b'"}', b'{"id":"\\u0000\\n","data":"' + BASE64 + b'"}')
     answer = exchange(gateway_url, request("/v1/tag:batch", body, JSON)).partition(b"\r\n\r\n")[2]
     odd, good = json.loads(answer)["results"]

@@ -1,4 +1,4 @@
-"""What one gateway takes at once, and how it says no."""
+"""How much one gateway takes at once, and how it refuses more."""
 
 import io
 import re
@@ -18,7 +18,7 @@ PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 
 
 def slow_upload(url: str) -> socket.socket:
-    """A request that holds its place: the headers and the first bytes, and then nothing."""
+    """A request that sends its headers and the first bytes, and then nothing."""
     host, port = httpx.URL(url).host, httpx.URL(url).port
     connection = socket.create_connection((host, port))
     head = f"POST /v1/tag HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n\r\n"
@@ -36,7 +36,7 @@ def test_slow_uploads_keep_nobody_waiting_and_are_cut() -> None:
         assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
 
 
-def test_clients_that_hang_up_during_an_upload_are_no_fault() -> None:
+def test_clients_that_hang_up_during_an_upload_cause_no_internal_error() -> None:
     with running_gateway(max_requests="1") as (url, _):
         slow_upload(url).close()
         assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200

@@ -1,4 +1,4 @@
-"""What cannot work as a setting is said at the start, and not by each request."""
+"""Settings that cannot work are refused at the start, not in each request."""
 
 import pytest
 
@@ -23,18 +23,18 @@ from serving.settings import load_settings, unknown_variables
         *(("fetch_hosts", value) for value in ("*", "https://a.org", "a.org:99999", "a.org:0", "[1:2:3]")),
     ],
 )
-def test_it_is_said_at_the_start(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_value_is_refused_at_the_start(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"LABELWISE_{name.upper()}", value)
     with pytest.raises(LabelwiseError, match=rf"^The setting {name}\b[^\n\\]*\.$"):
         load_settings()
 
 
-def test_what_contradicts_itself() -> None:
+def test_contradicting_settings() -> None:
     with pytest.raises(LabelwiseError, match="name them in triton_url"):
         load_settings(engine="triton", triton_load=True)
 
 
-def test_good_ones_are_taken() -> None:
+def test_good_values_are_accepted() -> None:
     settings = load_settings(
         engine="triton",
         triton_url="grpc://a:8001, [::1]:8001,",

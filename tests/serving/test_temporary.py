@@ -1,4 +1,4 @@
-"""Temporary folders: none is left behind, however its process ends."""
+"""Temporary folders: none is left behind, however their process ends."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def test_it_goes_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_none_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(LabelwiseError, match=r"Cannot make a temporary folder for test: .* TMPDIR can name another"):
         TemporaryFolder("test")

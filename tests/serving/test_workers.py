@@ -84,7 +84,7 @@ async def test_close_finishes_what_has_begun_and_refuses_the_rest() -> None:
     await workers.close()  # twice does no harm
 
 
-async def test_the_wait_for_a_thread_is_told() -> None:
+async def test_the_wait_for_a_thread_is_reported() -> None:
     waits: list[float] = []
     workers, held = Workers(1, "test", waits.append), Held()
     first = asyncio.create_task(workers.run(held, 20))

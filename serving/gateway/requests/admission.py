@@ -1,7 +1,7 @@
-"""How much is worked on at once. Whoever comes beyond a limit is refused at once, instead of waiting unboundedly.
+"""Limits how much is worked on at once. A request beyond a limit is refused at once, so that no queue grows.
 
-A request holds a place from its complete upload on: a slow upload holds none. What uploads hold is bytes. When there is
-no room for more of them, an upload that has stalled is given up.
+A request has a place only after its complete upload, so that slow uploads block nobody. Uploads count by their bytes.
+If there is no room for more bytes, an upload that has stalled is given up.
 """
 
 import time
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.deadline import TimeLimit
 
-_PROGRESS = 64 * 2**10  # bytes; an upload that takes more than _STALLED seconds for so many has stalled
+_PROGRESS = 64 * 2**10  # bytes; an upload that takes more than _STALLED seconds for these has stalled
 _STALLED = 1.0  # seconds
 
 
@@ -36,7 +36,7 @@ class _Budget:
 
 
 class Place:
-    """One request's share, which grows while the request is read."""
+    """What one request holds; it grows while the request is read."""
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
@@ -47,7 +47,7 @@ class Place:
 
     @contextmanager
     def upload(self, seconds: float) -> Iterator[None]:
-        """Receive the body in this block. asyncio.TimeoutError after so many seconds, or once it is given up."""
+        """Receive the body in this block. Raises asyncio.TimeoutError after `seconds`, or if the upload is given up."""
         with TimeLimit(seconds) as self._limit:
             self._admission.uploads.add(self)
             try:
@@ -57,7 +57,7 @@ class Place:
 
     @contextmanager
     def fetch(self) -> Iterator[None]:
-        """Fetch the photo from a URL in this block. GatewayError `overloaded` if too many are being fetched."""
+        """Fetch the photo from a URL in this block. Raises GatewayError `overloaded` if too many are being fetched."""
         self._admission.fetches.take(1)
         try:
             yield
@@ -65,16 +65,16 @@ class Place:
             self._admission.fetches.taken -= 1
 
     def begin(self, images: int = 0) -> None:
-        """The request is complete and takes its place. GatewayError `overloaded` if there is none, or no room."""
+        """Takes a place for the complete request. Raises GatewayError `overloaded` if there is no place or no room."""
         self._take(self._admission.requests, 1)
         self.take_images(images)
 
     def take_images(self, count: int) -> None:
-        """GatewayError `overloaded` if there is no room for these photos."""
+        """Raises GatewayError `overloaded` if there is no room for these photos."""
         self._take(self._admission.images, count)
 
     def take_bytes(self, count: int) -> None:
-        """GatewayError `overloaded` if there is no room for these bytes of an upload."""
+        """Raises GatewayError `overloaded` if there is no room for these bytes of an upload."""
         self._since_mark += count
         if self._since_mark >= _PROGRESS:
             self._since_mark, self.marked = 0, time.monotonic()
@@ -82,7 +82,7 @@ class Place:
         self._take(self._admission.upload_bytes, count)
 
     def give_up(self) -> None:
-        """End the upload, which is then answered as one that was too slow; its bytes are free at once."""
+        """Ends the upload, whose answer is then that it was too slow, and frees its bytes at once."""
         assert self._limit is not None
         self._admission.uploads.discard(self)
         self._limit.end()
@@ -99,7 +99,7 @@ class Place:
 
 
 class Admission:
-    """Places for requests, and what all of them may hold together. Single-threaded: used on the event loop only."""
+    """Places for requests, and limits on what all of them hold together. Used on the event loop only."""
 
     def __init__(self, requests: int, images: int, upload_bytes: int) -> None:
         self.requests = _Budget(
@@ -112,8 +112,8 @@ class Admission:
 
     @contextmanager
     def place(self) -> Iterator[Place]:
-        """Room for a request, given back at the end of the block. GatewayError `overloaded` if every place is taken."""
-        self.requests.require(1)  # an upload that would end with a refusal need not begin
+        """Holds a request's share during the block. Raises GatewayError `overloaded` if every place is taken."""
+        self.requests.require(1)  # refuse before the upload rather than after it
         place = Place(self)
         try:
             yield place
@@ -121,7 +121,7 @@ class Admission:
             place.give_back()
 
     def make_room(self, count: int, place: Place) -> None:
-        """Give up the uploads that have stalled, longest first, until so many bytes have room beside them."""
+        """Gives up uploads that have stalled, the longest first, until there is room for `count` bytes."""
         while not self.upload_bytes.has_room(count):
             slowest = min(self.uploads - {place}, key=lambda upload: upload.marked, default=None)
             if slowest is None or time.monotonic() - slowest.marked < _STALLED:

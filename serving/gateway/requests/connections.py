@@ -1,4 +1,4 @@
-"""How many connections there may be, and what uvicorn needs to keep to the limits."""
+"""The number of connections, and the options with which uvicorn keeps to the limits."""
 
 import logging
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from serving.settings import Settings
 
 logger = logging.getLogger("labelwise.gateway")
 
-_OTHER_DESCRIPTORS = 256  # for everything but accepted connections: engine, files, bursts
-_ACCEPTED_AT_ONCE = 64  # asyncio accepts so many before any is counted
+_OTHER_DESCRIPTORS = 256  # for everything except accepted connections: engine, files, bursts
+_ACCEPTED_AT_ONCE = 64  # asyncio accepts up to this many before any is counted
 
 
 def connection_options(app: ASGIApp, settings: Settings, on_refusal: Callable[[str], None]) -> dict[str, Any]:
-    """What uvicorn.Config needs to serve `app` within the limits of `settings`."""
+    """Returns the options of uvicorn.Config that serve `app` within the limits of `settings`."""
     connections = _fit_to_descriptors(settings.max_connections)
     limits = ConnectionLimits(connections, settings.header_timeout, settings.send_timeout, on_refusal)
     return {
@@ -30,7 +30,7 @@ def connection_options(app: ASGIApp, settings: Settings, on_refusal: Callable[[s
 
 
 def _fit_to_descriptors(connections: int) -> int:
-    """As many connections as this process may have descriptors for, after asking the system for more of them."""
+    """Asks the system for more descriptors, and returns how many connections they are enough for."""
     try:
         import resource
     except ImportError:

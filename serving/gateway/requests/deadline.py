@@ -1,4 +1,4 @@
-"""How long a request may take, and what ends it earlier: a client that hangs up."""
+"""How long a request may take, and its early end when the client hangs up."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from fastapi import Request
 from serving.gateway.problems import GatewayError
 
 TIMEOUT_HEADER = "X-Request-Timeout"
-# Most answers are there before it is worth watching for a client that does not wait for its own.
+# Most answers are ready sooner, so that watching for a client that hangs up would cost more than it saves.
 _WATCHED_FROM = 0.1  # seconds
 _SECONDS = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
@@ -24,19 +24,19 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds; never quite none, so that what takes them as a timeout runs into it by itself."""
+        """Returns the seconds left, at least a millisecond: used as a timeout, it then expires by itself."""
         return max(self._end - time.monotonic(), 0.001)
 
 
 def deadline_exceeded() -> GatewayError:
-    """For work that was not done in time."""
+    """The error for work that was not done in time."""
     return GatewayError(
         "deadline_exceeded", "There was not enough time for this request; try again, or send less at once."
     )
 
 
 class TimeLimit:
-    """`with TimeLimit(seconds):` is cut with asyncio.TimeoutError; what asyncio.timeout is, from Python 3.11 on."""
+    """`with TimeLimit(seconds):` ends with asyncio.TimeoutError, like asyncio.timeout of Python 3.11."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._is_over = seconds, False
@@ -53,13 +53,13 @@ class TimeLimit:
             raise asyncio.TimeoutError from None
 
     def end(self) -> None:
-        """Cut the block now."""
+        """Ends the block now."""
         self._is_over = True
         self._task.cancel()
 
 
 def requested_timeout(request: Request, most: float) -> float:
-    """Seconds that the client gives the work, from a complete upload on; at most, and by default, `most`."""
+    """Returns the seconds that the client allows after the complete upload; at most, and by default, `most`."""
     given = request.headers.getlist(TIMEOUT_HEADER)
     if not given:
         return most
@@ -70,7 +70,7 @@ def requested_timeout(request: Request, most: float) -> float:
 
 @contextlib.contextmanager
 def ended_by_hang_up(request: Request) -> Iterator[None]:
-    """Cancel the block once the client of a request that was read has hung up: GatewayError `client_closed`."""
+    """Cancels the block when the client hangs up, and raises GatewayError `client_closed`. The body must be read."""
     watch = _Watch(request)
     try:
         yield
@@ -112,6 +112,6 @@ def _current_task() -> "asyncio.Task[Any]":
 
 
 def _forget_cancellation(task: "asyncio.Task[Any]") -> None:
-    """It was ours, and has done its work: newer Pythons count them."""
+    """Undoes a cancellation of ours that has done its work: from 3.11 on, Python counts them."""
     if uncancel := getattr(task, "uncancel", None):
         uncancel()

@@ -1,4 +1,4 @@
-"""Decoding: off the event loop, with so many pixels held decoded at once, and nothing that goes on for ever."""
+"""Decodes off the event loop, within a limit on decoded pixels and on time."""
 
 import asyncio
 import functools
@@ -12,7 +12,7 @@ from labelwise.image import Hold, ImageError, ImageTooComplexError, Photo, is_or
 from labelwise.spec import TaggerSpec
 from serving.decoding.decoder_process import DecoderEnded
 from serving.decoding.pixel_budget import PixelBudget
-from serving.decoding.pool import Decoded, DecoderPool
+from serving.decoding.pool import DecoderPool, PoolAnswer
 from serving.gateway.requests.deadline import Deadline, deadline_exceeded
 from serving.workers import Workers
 
@@ -30,8 +30,8 @@ class DecoderFailedError(ImageError):
 class Decoders:
     """`count` threads for ordinary photos of at most `max_pixels`, and as many processes for all others.
 
-    On a thread a photo costs least, but its decoding cannot be ended. So that is for files of which a look at their
-    structure says that they are soon done. How many photos wait is bounded by admission.
+    A thread is cheapest, but its work cannot be ended. So threads get only files whose structure shows that they take
+    little time. Admission limits how many photos wait.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Decoders:
         self._processes = DecoderPool(count, self._budget, on_wait)
 
     def launch(self) -> None:
-        """Start what takes a moment; without it, the first photo does."""
+        """Starts the first process, which takes a moment. Without this, the first photo starts it."""
         self._processes.launch()
 
     async def started(self) -> None:
-        """Wait until all photos can be decoded. LabelwiseError if that cannot be."""
+        """Waits until all photos can be decoded. Raises LabelwiseError if that fails."""
         await self._processes.started()
 
     async def close(self) -> None:
@@ -60,14 +60,14 @@ class Decoders:
         await self._threads.close()
 
     async def run(self, work: Callable[[], T], deadline: Deadline) -> T:
-        """`work` on a thread; it does not begin after the deadline, or after the caller was cancelled."""
+        """Does `work` on a thread. It does not begin after the deadline, or after the caller was cancelled."""
         try:
             return await self._threads.run(work, deadline.left())
         except asyncio.TimeoutError:
             raise deadline_exceeded() from None
 
     async def photo(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
-        """One photo at the model's size. Raises ImageError, or GatewayError `deadline_exceeded`."""
+        """Returns the photo at the model's size. Raises ImageError, or GatewayError `deadline_exceeded`."""
         asked = spec.image.model_dump(include={"height", "width", "resize", "interpolation"})
         asked["max_pixels"] = self._max_pixels
         if is_ordinary(data):
@@ -77,7 +77,7 @@ class Decoders:
         return Photo(pixels=pixels, **facts)
 
     async def small(self, data: bytes, side: int, deadline: Deadline, draw: Callable[[Image.Image], T]) -> T:
-        """What `draw` makes, on a thread, of a photo with no side above `side`. Raises as `photo`."""
+        """Returns what `draw` makes, on a thread, of the photo with no side above `side`. Raises as `photo` does."""
         asked = {"side": side, "max_pixels": self._max_pixels}
         if is_ordinary(data):
             hold = self._hold(deadline)
@@ -88,7 +88,7 @@ class Decoders:
     def _hold(self, deadline: Deadline) -> Hold:
         return functools.partial(self._budget.hold, within=deadline.left())
 
-    async def _processed(self, task: str, data: bytes, asked: dict[str, Any], deadline: Deadline) -> Decoded:
+    async def _processed(self, task: str, data: bytes, asked: dict[str, Any], deadline: Deadline) -> PoolAnswer:
         try:
             return await self._processes.run(task, data, asked, deadline.left())
         except asyncio.TimeoutError:

@@ -1,4 +1,4 @@
-"""Several photos in one body: multipart forms and JSON. Blocking, so for a thread; bounded in what they make."""
+"""Several photos in one body: multipart forms and JSON. Blocking, so call it on a thread."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from labelwise.validation import first_refusal
 from serving.gateway.problems import GatewayError
 
-_OTHER_PARTS = 64  # beside the photos; more would only cost time
+_OTHER_PARTS = 64  # besides the photos; more only cost time
 _LONGEST_ID = 1024
 _PIECE = 2**20  # bytes of a form, or characters of base64; a multiple of four
 _MOST_SECONDS = 2.0  # of processor time for a form; 64 MiB of photos take 0.2
@@ -23,7 +23,7 @@ _PARTS = ("part_begin", "part_data", "header_begin", "header_field", "header_val
 
 @dataclass(frozen=True)
 class Item:
-    """One photo of a batch; in place of its bytes, what is wrong with it."""
+    """One photo of a batch: its bytes, or what is wrong with it."""
 
     id: str
     photo: bytes | GatewayError
@@ -38,9 +38,9 @@ class _Part:
 
 
 def form_files(body: bytes, content_type: str, field_name: str, most: int) -> list[tuple[str | None, bytes]]:
-    """The files in the field `field_name` of a multipart form, each with its name where it has one.
+    """Returns the files in the field `field_name` of a multipart form, each with its name or None.
 
-    GatewayError `malformed_body` for what is no such form, `too_many_images` for more than `most`.
+    Raises GatewayError `malformed_body` if the body is not such a form, `too_many_images` for more than `most` files.
     """
     _, options = parse_options_header(content_type)
     reader = _FormReader(field_name, most)
@@ -56,7 +56,7 @@ def form_files(body: bytes, content_type: str, field_name: str, most: int) -> li
 
 
 def _feed(parser: MultipartParser, body: bytes) -> None:
-    """In pieces: where a boundary seems to begin at many places, the parser goes from byte to byte."""
+    """Feeds pieces, and gives up after a while: where many boundaries seem to begin, the parser goes byte by byte."""
     begun, view = time.thread_time(), memoryview(body)
     for start in range(0, len(body), _PIECE):
         parser.write(bytes(view[start : start + _PIECE]))
@@ -65,7 +65,7 @@ def _feed(parser: MultipartParser, body: bytes) -> None:
 
 
 def form_items(body: bytes, content_type: str, field_name: str, most: int) -> list[Item]:
-    """The photos of a form: a file's name is its id, or all their places are where a name lacks or repeats."""
+    """Returns the photos of a form. Ids are the files' names, or the places if a name is missing or repeated."""
     files = form_files(body, content_type, field_name, most)
     names = [name for name, _ in files if name]
     if len(set(names)) == len(files):
@@ -74,7 +74,7 @@ def form_items(body: bytes, content_type: str, field_name: str, most: int) -> li
 
 
 class _FormReader:
-    """What python_multipart calls while it parses."""
+    """The callbacks of python_multipart's parser."""
 
     def __init__(self, field_name: str, most: int) -> None:
         self._field_name, self._most = field_name, most
@@ -110,7 +110,7 @@ class _FormReader:
             if self._others > _OTHER_PARTS:
                 raise FormParserError("too many parts")
             return
-        # Some send only the extended form of a name beyond ASCII (RFC 5987), which the parser leaves out.
+        # Some clients send a name beyond ASCII only in the extended form (RFC 5987), which the parser ignores.
         is_file = b"filename" in options or b"content-type" in self._part.headers or "filename*=" in disposition
         if not is_file:
             raise FormParserError("a text in place of a photo, which would be missing among the results")
@@ -140,11 +140,11 @@ class _JsonBatch(BaseModel):
 
 
 def json_items(body: bytes, most: int) -> list[Item]:
-    """The photos of {"images": [{"id": …, "data": base64}]}; wrong base64 is the matter of its photo alone.
+    """Returns the photos of {"images": [{"id": …, "data": base64}]}. Wrong base64 is an error of its photo only.
 
-    GatewayError for any other JSON, for ids that repeat, and `too_many_images` for more than `most`.
+    Raises GatewayError for other JSON, for repeated ids, and `too_many_images` for more than `most` photos.
     """
-    # Before anything is parsed: in memory, a body of nothing but `[1,1,1,…` is twenty times what it is as bytes.
+    # Before anything is parsed: parsed, a body such as `[1,1,1,…` takes twenty times its bytes.
     if body.count(b",") > most * (_LONGEST_ID + 2):
         raise too_many_images(most)
     try:
@@ -155,12 +155,14 @@ def json_items(body: bytes, most: int) -> list[Item]:
         raise too_many_images(most)
     id, count = Counter(image.id for image in images).most_common(1)[0]
     if count > 1:
-        raise GatewayError("invalid_request", f"images: the id {id!r} stands {count} times; give each photo its own.")
+        raise GatewayError(
+            "invalid_request", f"images: the id {id!r} occurs {count} times; give each photo a different one."
+        )
     return [Item(image.id, _from_base64(image.data)) for image in images]
 
 
 def _from_base64(text: str) -> bytes | GatewayError:
-    """In pieces, between which other threads may run: all of it at once would hold up the event loop."""
+    """Decodes in pieces, so that the event loop runs between them: decoding holds the GIL."""
     wrong = GatewayError(
         "image_not_base64",
         "data: this is not base64 of a photo (RFC 4648), padded, in one line and without `data:` before it.",

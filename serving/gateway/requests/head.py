@@ -1,4 +1,4 @@
-"""What a request's head must be before anything acts on it: RFC 9112, sections 3.2 and 6.1."""
+"""Checks a request's head before anything acts on it: RFC 9112, sections 3.2 and 6.1."""
 
 import ipaddress
 import re
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 Header = tuple[bytes, bytes]
 
-# uri-host [":" port] of RFC 3986; what is inside brackets is judged by `ipaddress`.
+# uri-host [":" port] of RFC 3986; `ipaddress` checks what is inside brackets.
 _AUTHORITY = re.compile(rb"(?:\[(?P<ipv6>[^\]]+)\]|(?P<name>[A-Za-z0-9._~!$&'()*+,;=%-]*))(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]+)", re.IGNORECASE)
 

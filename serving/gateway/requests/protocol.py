@@ -1,4 +1,4 @@
-"""One connection: bounded in time and size, and answered as a problem even where there was no valid request."""
+"""One connection, with limits on time and size, and a problem as the answer even to what is not a valid request."""
 
 import asyncio
 import socket
@@ -14,21 +14,21 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from serving.gateway.problems import PROBLEM_TYPE, Problem, retry_after
 from serving.gateway.requests.head import head_problem, resolve_target
 
-LINGERING = 64  # connections beyond the limit that may read why they are refused; more are cut
+LINGERING = 64  # connections beyond the limit that are told why they are refused; others are cut
 
 _MAX_HEAD = 32 * 2**10  # bytes of request line and headers
 _MAX_HEADERS = 100
-_MAX_FRAMING = 24 * 2**10  # bytes of chunk extensions and trailers in one body; two pieces more may pass uncounted
-_FRAME = 16  # bytes that the frame of one chunk may take beyond that: its size in hex and two line ends
-_PIECE = 4 * 2**10  # bytes that are parsed at once where limits have to be kept, so to this precision
+_MAX_FRAMING = 24 * 2**10  # bytes of chunk extensions and trailers in one body; two more pieces may pass uncounted
+_FRAME = 16  # bytes that the frame of each chunk may take besides: its size in hex and two line ends
+_PIECE = 4 * 2**10  # bytes that are parsed at once while a limit applies, which is also its precision
 _MAX_PIPELINED = 32  # requests sent ahead of their answers
-_LINGER = 1.0  # seconds in which a refused client may read why
-_PROBE = 1.0  # seconds between looks at whether a client that sends no more still reads
+_LINGER = 1.0  # seconds for a refused client to read why
+_PROBE = 1.0  # seconds between checks whether a client that has finished sending still reads
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _DETAILS = {
     "malformed_request": "The request could not be understood as HTTP/1.1, so this connection ends.",
-    "transfer_coding_unsupported": "Send the body as it is or chunked: no other Transfer-Encoding is unpacked here.",
+    "transfer_coding_unsupported": "Send the body as it is or chunked: this server decodes no other Transfer-Encoding.",
     "headers_too_large": f"Send at most {_MAX_HEADERS} headers, and {_MAX_HEAD // 1024} KiB of them, address included.",
     "header_timeout": "The request's headers took too long to arrive; try again.",
     "too_many_connections": "As many connections are open as this server takes; try again shortly.",
@@ -37,7 +37,7 @@ _DETAILS = {
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Times in seconds; `on_refusal` is called with the problem's code at every refusal."""
+    """Times are in seconds. `on_refusal` is called with the problem's code at every refusal."""
 
     connections: int
     header_timeout: float
@@ -46,7 +46,7 @@ class ConnectionLimits:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with limits on what precedes the application: connections, headers, and their time."""
+    """uvicorn's HTTP/1.1, with limits on what comes before the application: connections, headers and their time."""
 
     limits: ConnectionLimits
 
@@ -54,10 +54,10 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._in_head, self._is_chunked = True, False
         self._head_bytes = 0  # of the head that is being read
-        self._framing = 0  # bytes of a chunked body that are no content, beyond the frames of its chunks
+        self._framing = 0  # bytes of a chunked body besides its content and the frames of its chunks
         self.url, self.headers = b"", []
-        self._problem = ""  # what is wrong with the head that the parser was stopped at
-        self._refusal = ""  # the code that the connection ends with, once there is one
+        self._problem = ""  # what is wrong with the head at which the parser was stopped
+        self._refusal = ""  # the code with which the connection ends, once there is one
         self._sends_no_more = False
         self._answered: RequestResponseCycle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -74,7 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         if self._answered is not None and not self._answered.response_complete:
-            _give_up(self._answered)  # uvicorn tells the last request, which may still wait for its turn
+            _give_up(self._answered)  # uvicorn tells only the last request, which may still wait for its turn
         super().connection_lost(exc)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -94,7 +94,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(self._problem or too_large)
 
     def _feed(self, data: bytes) -> None:
-        """Parses `data`; where limits count bytes that the parser does not report, in small pieces."""
+        """Parses `data`, in small pieces if a limit counts bytes that the parser does not report."""
         while data and not self._refusal:
             size = _PIECE if self._in_head or self._is_chunked else len(data)
             piece, data = data[:size], data[size:]
@@ -103,12 +103,12 @@ class LimitedProtocol(HttpToolsProtocol):
             elif self._is_chunked:
                 self._framing += len(piece)
             self._feed_piece(piece)
-            self._framing = max(self._framing, 0)  # small chunks earn nothing that a large extension could use up
+            self._framing = max(self._framing, 0)  # small chunks save nothing up for a large extension
             if self._head_bytes > _MAX_HEAD or (self._is_chunked and self._framing > _MAX_FRAMING):
                 self._refuse("headers_too_large")
 
     def _feed_piece(self, data: bytes) -> None:
-        """Parses; a request that offers another protocol is parsed again without the offer.
+        """Parses `data`; a request that offers another protocol is parsed again without the offer.
 
         This server speaks no other protocol, and the request means the same without the offer (RFC 9110, section 7.8),
         but the parser would leave its body unread. Java's client offers HTTP/2 by default.
@@ -125,7 +125,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self._is_head_too_large():
-            raise ValueError  # stops the parser; data_received sees that
+            raise ValueError  # stops the parser, which data_received notices
         if self.parser.get_method() == b"CONNECT" or len(self.pipeline) >= _MAX_PIPELINED:
             self._problem = "malformed_request"
             raise ValueError
@@ -144,10 +144,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # a body's trailers are no headers of the request (RFC 9110, section 6.5.1)
-            super().on_header(
-                name, value.rstrip(b" \t")
-            )  # which belong to no value (section 5.5); the parser leaves them
+        if self._in_head:  # a body's trailers are not headers of the request (RFC 9110, section 6.5.1)
+            super().on_header(name, value.rstrip(b" \t"))  # not part of a value (section 5.5); the parser leaves them
 
     def on_chunk_header(self) -> None:
         self._framing -= _FRAME
@@ -169,22 +167,22 @@ class LimitedProtocol(HttpToolsProtocol):
             if not self._is_answering():
                 self._send_refusal() if self._refusal else self.transport.close()
         elif not self._in_head:
-            self._start_timer()  # for the rest of a body that nobody waits for
+            self._start_timer()  # for the rest of a body that nobody reads
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Returns whether the connection stays open: a client that sends no more may still read its answers."""
+        """Returns whether the connection stays open: a client that has finished sending may still read its answers."""
         if self._sends_no_more:
             return True
         self._drop_incomplete_request()
         if not self._is_answering():
-            return False  # asyncio sends what is left to send, a refusal for example, and closes
+            return False  # asyncio sends the rest, for example a refusal, and closes
         self._sends_no_more = True
         self._stop_timer()
         self._timer = self.loop.call_later(_PROBE, self._probe)
         return True
 
     def _probe(self) -> None:
-        """Finds out whether a client that sends no more has hung up: TCP tells that only in reply to data.
+        """Finds out whether a client that has finished sending has hung up: TCP tells that only in reply to data.
 
         Any number of these may precede an answer (RFC 9110, section 15.2), but not in HTTP/1.0.
         """
@@ -198,7 +196,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return len(self.headers) > _MAX_HEADERS or size > _MAX_HEAD
 
     def _is_answering(self) -> bool:
-        """Whether complete requests still wait for their answers."""
+        """Returns whether complete requests still wait for their answers."""
         current = self._answered
         return bool(self.pipeline) or not (current is None or current.response_complete or current.disconnected)
 
@@ -214,14 +212,14 @@ class LimitedProtocol(HttpToolsProtocol):
     def _on_late(self) -> None:
         self._timer = None
         if self.cycle is not None and not self.cycle.response_complete:
-            self._start_timer()  # an earlier request is being answered, and that has its own limit
+            self._start_timer()  # an earlier request is being answered, which has its own limit
         elif self._in_head and self._head_bytes:
             self._refuse("header_timeout")
         else:
-            self.transport.close()  # nothing was asked
+            self.transport.close()  # no request has begun
 
     def _refuse(self, code: str) -> None:
-        """Reads no more, answers what came complete before, says why, and hangs up."""
+        """Reads no more, answers the complete requests before, says why, and hangs up."""
         if self._refusal or self.transport.is_closing():
             return
         self._refusal = code
@@ -229,14 +227,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         cycle = self.cycle
         if cycle is not None and cycle.more_body and cycle.response_started and not cycle.response_complete:
-            self.transport.abort()  # half an answer is under way, and nothing can follow it
+            self.transport.abort()  # an answer has begun, and nothing can follow half of it
             return
         self._drop_incomplete_request()
         if not self._is_answering():
             self._send_refusal()
 
     def _drop_incomplete_request(self) -> None:
-        """Takes back the request whose body is not complete, which no answer of its own can follow any more."""
+        """Drops the request whose body is not complete: it can have no answer now."""
         if self.cycle is None or not self.cycle.more_body or self.cycle.response_complete:
             return
         if self.pipeline:
@@ -276,7 +274,7 @@ def _raw_problem(code: str) -> bytes:
 
 
 def _limit_unsent(transport: asyncio.Transport, seconds: float) -> None:
-    """Lets the kernel (Linux) end a connection whose client takes nothing of what was sent."""
+    """Lets the kernel (Linux) end a connection whose client accepts no data."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     connection = transport.get_extra_info("socket")
     if option is not None and connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):

@@ -1,19 +1,19 @@
-"""A request refused before its body arrived: the rest is not read for ever, yet the refusal gets through."""
+"""Ends connections whose request was refused before its body arrived, so that the client still gets the refusal."""
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_WORTH_READING = 2**20  # up to so many bytes reading the rest is cheaper for both sides than a new connection
+_WORTH_READING = 2**20  # bytes; up to this many, reading the rest is cheaper than a new connection
 _LINGER = 2.0  # seconds
 
 
 class CloseUnread:
     """Closes a connection whose request was answered before its body was read.
 
-    At once would be wrong: TCP answers data that nobody reads with a reset, which makes the client drop the answer.
-    So the answer goes out whole, what still comes is thrown away for a moment, and only then the connection ends
-    (RFC 9112, section 9.6). A short rest is left to the server, which throws it away and keeps the connection.
+    Not at once: TCP answers data that nobody reads with a reset, and the client then drops the answer. So the whole
+    answer is sent, further data is discarded for a moment, and only then the connection ends (RFC 9112, section 9.6).
+    The server itself discards a short rest and keeps the connection.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -33,7 +33,7 @@ class _Exchange:
 
     def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
-        # A client that asks before it sends may or may not send after a refusal: what follows cannot be told apart.
+        # After `Expect: 100-continue`, what follows a refusal is either the body or the next request: nobody can tell.
         self._close_if_unread = "expect" in headers or _rest(headers) > _WORTH_READING
         self._unread, self._closing = True, False
 

@@ -1,4 +1,4 @@
-"""Reading photos from a request: limits while the bytes arrive, in memory only, never the disk."""
+"""Reads photos from a request, with limits while the bytes arrive, in memory and never on the disk."""
 
 import asyncio
 import functools
@@ -20,19 +20,19 @@ BATCH_FIELD = "files"
 
 _FORM = "multipart/form-data"
 _JSON = "application/json"
-# curl's --data-binary says x-www-form-urlencoded when it is told nothing else.
+# curl's --data-binary sends x-www-form-urlencoded by default.
 _RAW_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 
 
 class Uploads:
-    """Reads what the settings allow; forms and JSON are taken apart on the decoders' threads."""
+    """Reads what the settings allow; forms and JSON are parsed on the decoders' threads."""
 
     def __init__(self, settings: Settings, decoders: Decoders) -> None:
         self._settings, self._decoders = settings, decoders
         self.fetcher = Fetcher.of(settings)
 
     async def photo(self, request: Request, place: Place) -> bytes:
-        """The photo from a raw body, the `file` field of a multipart form, or a URL. Raises GatewayError."""
+        """Returns the photo of a raw body, the `file` field of a multipart form, or a URL. Raises GatewayError."""
         kind = _content_type(request)
         if kind == _JSON and self.fetcher is not None:
             asked = await self._body(request, place, self._settings.max_body)
@@ -53,7 +53,7 @@ class Uploads:
         return photo
 
     async def batch(self, request: Request, place: Place) -> list[Item]:
-        """At least one photo, from the `files` of a multipart form or from JSON. Raises GatewayError."""
+        """Returns at least one photo, of the `files` of a multipart form or of JSON. Raises GatewayError."""
         kind, most = _content_type(request), self._settings.max_images
         if kind not in (_FORM, _JSON):
             raise GatewayError(

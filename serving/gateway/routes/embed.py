@@ -25,8 +25,9 @@ router = APIRouter(tags=["tagging"], route_class=ApiRoute)
     openapi_extra=one_photo(),
 )
 async def embed(request: Request, query: Annotated[LabelQuery, Query()]) -> EmbedAnswer | Response:
-    """To find other photos whose *sea* looks like this one's: compare a label's vector with that label's of other
-    photos. With `Accept: application/octet-stream` little-endian float32 [labels, dimension], described in headers."""
+    """To find other photos whose *sea* looks like this one's, compare this label's vector with the same label's vectors
+    of other photos. With `Accept: application/octet-stream` the answer is little-endian float32 [labels, dimension],
+    described in headers."""
     choice, embeddings, notes = await service_of(request).embed(request, query)
     if accepts(request, _BYTES):
         content, headers = embedding_bytes(choice, embeddings, notes)

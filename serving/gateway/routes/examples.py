@@ -1,4 +1,4 @@
-"""The examples of the OpenAPI document: answers like those of the bundled model, and what each error says."""
+"""The examples in the OpenAPI document: answers like those of the bundled model, and the text of each error."""
 
 from labelwise.spec import DataSpec, ImageSpec, TaggerSpec, TensorSpec
 from labelwise.tagging import Tag

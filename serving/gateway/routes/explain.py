@@ -24,8 +24,8 @@ router = APIRouter(tags=["tagging"], route_class=ApiRoute)
     openapi_extra=one_photo(),
 )
 async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> ExplainAnswer | Response:
-    """The model's own attention for each tag, or, with `labels`, for exactly those: a grid in the photo's pixels. With
-    `Accept: image/png` the photo itself, upright and at most 1024 px, with up to 7 labels laid over it."""
+    """The model's own attention for each tag, or with `labels` for exactly those labels: a grid in the photo's pixels.
+    With `Accept: image/png` the answer is the upright photo, at most 1024 px, with up to 7 labels drawn over it."""
     if accepts(request, _PNG):
         return Response(await service_of(request).explain_as_picture(request, query), media_type=_PNG)
     return await service_of(request).explain(request, query)

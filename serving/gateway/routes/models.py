@@ -14,7 +14,7 @@ from serving.gateway.routes.openapi import done, problems
 
 router = APIRouter(tags=["models"], route_class=ApiRoute)
 
-# Written out, for FastAPI describes a 422 of its own at a path parameter that it is told of, and here none occurs.
+# Described here, because FastAPI would add a 422 of its own for a path parameter in the signature; none occurs.
 _NAME = {
     "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "title": "Name"}}]
 }
@@ -25,7 +25,7 @@ class ContractQuery(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A model as clients need to know it; `version` is the newest of `versions`, and the rest describes that one."""
+    """What clients need to know about a model. `version` is the newest of `versions`; the rest describes it."""
 
     name: str
     version: int

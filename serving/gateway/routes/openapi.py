@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI makes it of the routes and their models; this is what those cannot say themselves."""
+"""The OpenAPI document: FastAPI builds it from the routes and their models, and this is what those cannot say."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ _UNAUTHORIZED = {
 }
 PHOTO_SCHEMA: dict[str, Any] = {"type": "string", "format": "binary"}
 
-# Every request with photos can meet these, beside what is wrong with the photos.
+# Every request with photos can end with these, besides errors of the photos.
 _OF_ANY_UPLOAD = (
     *("malformed_body", "unknown_model", "upload_timeout", "body_too_large", "content_type_unsupported"),
     *("invalid_request", "overloaded", "internal", "engine_failed", "engine_unavailable", "shutting_down"),
@@ -39,7 +39,7 @@ _OF_ONE_PHOTO = (
 
 
 def done(answer: BaseModel, other: str | None = None) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's word for a 200 that looks like `answer`, or is bytes of the content type `other`."""
+    """Describes a 200 that looks like `answer`, or is bytes of the content type `other`."""
     content: dict[str, Any] = {JSON_TYPE: {"example": answer.model_dump(mode="json", exclude_none=True)}}
     if other:
         content[other] = {"schema": PHOTO_SCHEMA}
@@ -47,7 +47,7 @@ def done(answer: BaseModel, other: str | None = None) -> dict[int | str, dict[st
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's word for the errors a route can answer with, each with an example, from the one table."""
+    """Describes the errors that a route can answer with, each with an example."""
     described: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         status, title = PROBLEMS[code]
@@ -65,7 +65,7 @@ PHOTO_PROBLEMS = problems(*_OF_ANY_UPLOAD, *_OF_ONE_PHOTO)
 
 
 def one_photo() -> dict[str, Any]:
-    """OpenAPI's word for a request with one photo."""
+    """Describes a request with one photo."""
     form = {"type": "object", "required": [FORM_FIELD], "properties": {FORM_FIELD: PHOTO_SCHEMA}}
     return {
         "requestBody": {
@@ -77,7 +77,7 @@ def one_photo() -> dict[str, Any]:
 
 
 def many_photos() -> dict[str, Any]:
-    """OpenAPI's word for a request with several photos."""
+    """Describes a request with several photos."""
     files = {"type": "array", "minItems": 1, "items": PHOTO_SCHEMA}
     image = {
         "type": "object",
@@ -100,7 +100,7 @@ def many_photos() -> dict[str, Any]:
     return {
         "requestBody": {
             "required": True,
-            "description": "Several photos: the files of a form, or base64 in JSON, where every `id` stands once.",
+            "description": "Several photos: the files of a form, or base64 in JSON, with a different `id` for each.",
             "content": {"multipart/form-data": {"schema": form}, JSON_TYPE: {"schema": json_body, "example": example}},
         },
     }

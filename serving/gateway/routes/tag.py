@@ -34,6 +34,6 @@ async def tag(request: Request, query: Annotated[TagQuery, Query()]) -> TagAnswe
     openapi_extra=many_photos(),
 )
 async def tag_batch(request: Request, query: Annotated[TagQuery, Query()]) -> BatchAnswer:
-    """The tags of each photo, in the order they came. What is wrong with one photo stands in its place, and does not
-    concern the others."""
+    """The tags of each photo, in the order in which the photos came. The result of a photo that cannot be tagged is an
+    error, and the others are tagged all the same."""
     return await service_of(request).tag_batch(request, query)

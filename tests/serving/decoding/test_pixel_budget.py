@@ -1,4 +1,4 @@
-"""Pixels held decoded at once: within the budget, in order, and never for ever."""
+"""Decoded pixels that are held at once: within the budget, in order, and not without end."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ def test_no_more_is_held_than_the_budget_and_nobody_starves() -> None:
     assert 60 <= most <= 100
 
 
-def test_who_comes_later_waits_behind_a_large_one() -> None:
+def test_a_small_share_waits_behind_a_large_one() -> None:
     budget, order = PixelBudget(100), []
     first = budget.ask(50, lambda: order.append(50))
     large = budget.ask(95, lambda: order.append(95))

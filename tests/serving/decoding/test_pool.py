@@ -1,4 +1,4 @@
-"""Decoder processes: what they answer, what ends them, and that others are answered all the same."""
+"""Decoder processes: what they answer, what ends them, and that other photos are still answered."""
 
 import asyncio
 import io
@@ -250,7 +250,7 @@ async def test_signals_to_the_group_end_no_decoder() -> None:
         assert only(made) is before
 
 
-async def test_close_ends_all_and_refuses_whoever_comes_or_waits() -> None:
+async def test_close_ends_all_processes_and_refuses_waiting_and_new_photos() -> None:
     async with pool() as made:
         process = only(made)
         os.kill(process.pid, signal.SIGSTOP)
@@ -265,7 +265,7 @@ async def test_close_ends_all_and_refuses_whoever_comes_or_waits() -> None:
         assert not is_alive(process.pid)
 
 
-async def test_a_decoder_that_cannot_start_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_decoder_that_cannot_start_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder_process, "_CHILD", "raise SystemExit(3)")
     made = DecoderPool(1, PixelBudget(1))
     made.launch()

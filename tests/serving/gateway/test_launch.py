@@ -1,4 +1,4 @@
-"""Starting and stopping: what cannot be served is said in one line, and SIGTERM ends it well."""
+"""Starting and stopping: a failed start is one line, and signals end the gateway properly."""
 
 import io
 import shutil
@@ -108,8 +108,8 @@ def test_signals_end_it_well(stop: signal.Signals) -> None:
         assert process.wait(15) == 0
 
 
-def test_nobody_reads_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in `labelwise serve | head -0`; it is no reason to end."""
+def test_a_closed_output_does_not_end_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `labelwise serve | head -0`."""
     with Path("/dev/full").open("wb", buffering=0) as full, bind("127.0.0.1", 0) as listener:
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(full, write_through=True))
         announce(listener)

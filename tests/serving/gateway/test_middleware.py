@@ -1,4 +1,4 @@
-"""What is asked without wanting a body, or wanting a part of one."""
+"""Requests for no body, or for a part of one."""
 
 import httpx
 import pytest
@@ -16,7 +16,7 @@ def test_head_is_get_without_the_body(gateway_url: str, path: str) -> None:
         assert head.headers["content-length"] == get.headers["content-length"]
 
 
-def test_head_of_what_is_not_read(gateway_url: str) -> None:
+def test_head_where_get_is_not_answered(gateway_url: str) -> None:
     assert httpx.head(f"{gateway_url}/v1/tag").headers["allow"] == "POST"
     assert httpx.head(f"{gateway_url}/nowhere").status_code == 404
 

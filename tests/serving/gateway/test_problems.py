@@ -1,4 +1,4 @@
-"""The last answers: to a fault of ours, and to a request that the end of the server cuts off."""
+"""The answers to an internal error, and to a request that the end of the server cuts off."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ from tests.conftest import running_gateway
 from tests.serving.raw_http import PHOTO, connect, read_what_comes
 
 
-def test_a_fault_of_ours_has_a_request_id_and_is_counted(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_has_a_request_id_and_is_counted(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = Settings(repository=repository)
     app = create_app(settings, create_engine(settings))
 
@@ -36,7 +36,7 @@ def test_a_fault_of_ours_has_a_request_id_and_is_counted(repository: Path, caplo
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_what_the_end_of_the_server_cuts_off_is_told_so() -> None:
+def test_a_request_cut_off_by_the_end_of_the_server_gets_503() -> None:
     with running_gateway(shutdown_timeout="1") as (url, process), connect(url) as connection:
         head = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(PHOTO)
         connection.sendall(head + PHOTO[:100])

@@ -27,7 +27,7 @@ PATIENCE = 90.0  # seconds
 
 
 def children(pid: int) -> list[int]:
-    """Workers of a gateway: what it spawned, but for the process that watches over its shared resources."""
+    """The workers of a gateway: the processes that it spawned, without the resource tracker."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
@@ -38,7 +38,7 @@ def tagged(url: str) -> float:
 
 
 def ask(url: str, count: int) -> list[int]:
-    """The statuses of so many requests, each on a connection of its own, four at a time."""
+    """The statuses of `count` requests, each on a separate connection, four at a time."""
 
     def one(_: int) -> int:
         return httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=PATIENCE).status_code
@@ -125,7 +125,7 @@ def test_no_folder_to_count_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         asyncio.run(supervise(Settings(workers=2), listener))
 
 
-def test_workers_take_up_the_keys_anew(tmp_path: Path) -> None:
+def test_workers_read_changed_keys(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     key = add_key(keys, "phone-app")
     with running_gateway("--workers", "2", "--keys", str(keys)) as (url, _):
@@ -157,7 +157,7 @@ def test_workers_share_one_triton(triton_arguments: dict[str, str]) -> None:
         assert sum(b"tritonserver" in name.partition(b"\0")[0] for name in names) == 1
 
 
-def test_what_cannot_start_says_so_in_one_line(tmp_path: Path) -> None:
+def test_a_failed_start_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--workers", "2"]
     command += ["--repository", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
@@ -168,7 +168,7 @@ def test_what_cannot_start_says_so_in_one_line(tmp_path: Path) -> None:
     assert "holds no tagger" in line
 
 
-def test_the_cores_are_shared_out_unless_somebody_says_how() -> None:
+def test_workers_share_the_cores_unless_threads_is_set() -> None:
     cores = Settings().threads
     assert settings_of_each(Settings(workers=1)).threads == cores
     assert settings_of_each(Settings(workers=2)).threads == max(1, cores // 2)

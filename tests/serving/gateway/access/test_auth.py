@@ -71,7 +71,7 @@ def test_open_addresses_need_no_key(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", CLOSED)
-def test_all_else_is_closed_also_what_is_not_there(url: str, client: httpx.Client, path: str) -> None:
+def test_everything_else_is_closed_even_unknown_paths(url: str, client: httpx.Client, path: str) -> None:
     request = client.build_request("GET", "/")
     request.url = request.url.copy_with(raw_path=path.encode())  # as it is, not tidied up
     assert_unauthorized(client.send(request))

@@ -1,4 +1,4 @@
-"""What a stranger can reach: addresses, host names, other people's pages, headers, files, and the disk."""
+"""What a stranger can reach: addresses, host names, pages of other sites, headers, files and the disk."""
 
 import resource
 import subprocess
@@ -35,19 +35,19 @@ def test_not_loopback(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b", "a" * 300, "127.0.0.1:80", "http://localhost"])
-def test_no_address_at_all(host: str) -> None:
+def test_a_host_that_is_not_an_address(host: str) -> None:
     with pytest.raises(LabelwiseError, match=r"Cannot listen on .* --host"):
         check_exposure(load_settings(host=host, insecure_no_keys=True))
 
 
-def test_others_are_served_only_with_keys_or_on_purpose() -> None:
+def test_listening_beyond_this_machine_needs_keys_or_the_option() -> None:
     assert_one_line(serve("--host", "0.0.0.0"), "0.0.0.0", "--keys FILE", "--insecure-no-keys")
     with running_gateway("--host", "0.0.0.0", "--insecure-no-keys") as (url, _):
         # Whoever it serves may call it what they like.
         assert httpx.get(f"{url}/v1/models", headers={"Host": "tags.example.org"}).status_code == 200
 
 
-def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_key_file(tmp_path: Path) -> None:
     with pytest.raises(LabelwiseError, match=r"no key file .* `labelwise keys add"):
         check_exposure(load_settings(keys=tmp_path / "none"))
 
@@ -75,7 +75,7 @@ def test_other_host_names_are_refused(client: httpx.Client, host: str) -> None:
         assert response.json()["request_id"] == response.headers["x-request-id"]
 
 
-def test_no_other_page_may_use_it(client: httpx.Client) -> None:
+def test_pages_of_other_sites_cannot_read_answers(client: httpx.Client) -> None:
     preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     for response in (
         client.get("/v1/models", headers={"Origin": "https://evil.example"}),
@@ -87,7 +87,7 @@ def test_no_other_page_may_use_it(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200), (None, 200)]
 )
-def test_no_other_page_may_make_it_work(client: httpx.Client, site: str | None, status: int) -> None:
+def test_pages_of_other_sites_cannot_send_photos(client: httpx.Client, site: str | None, status: int) -> None:
     headers = {"Sec-Fetch-Site": site, "Origin": "https://evil.example"} if site else {}
     response = client.post("/v1/tag", files={"file": PHOTO}, headers=headers)
     assert response.status_code == status

@@ -44,7 +44,7 @@ def test_several_keys_each_with_its_name(file: Path) -> None:
     assert [ring.name_of(key) for key in wrong] == [None] * len(wrong)
 
 
-def test_keys_that_are_made_at_once_are_all_there(file: Path) -> None:
+def test_keys_that_are_made_at_once_are_all_kept(file: Path) -> None:
     names = [f"ci-{number}" for number in range(16)]
     with ThreadPoolExecutor(len(names)) as pool:
         list(pool.map(add_key, [file] * len(names), names))
@@ -64,7 +64,7 @@ def test_what_an_operator_wrote_stays(file: Path) -> None:
 
 
 @pytest.mark.usefixtures("always_looking")
-def test_a_change_of_the_file_holds_without_a_restart(file: Path) -> None:
+def test_a_changed_file_takes_effect_without_a_restart(file: Path) -> None:
     first = add_key(file, "first")
     ring = KeyRing(file)
     second = add_key(file, "second")
@@ -75,7 +75,7 @@ def test_a_change_of_the_file_holds_without_a_restart(file: Path) -> None:
 
 
 @pytest.mark.usefixtures("always_looking")
-def test_what_the_file_no_longer_says_does_not_hold(file: Path) -> None:
+def test_removed_or_broken_keys_are_not_valid(file: Path) -> None:
     first, second = add_key(file, "first"), add_key(file, "second")
     ring = KeyRing(file)
     whole = file.read_text()
@@ -118,7 +118,7 @@ def test_wrong_names(file: Path) -> None:
     assert file.read_text() == before
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(LabelwiseError, match="Cannot write"):
         add_key(tmp_path / "nowhere" / "labelwise.keys", "ci")
 

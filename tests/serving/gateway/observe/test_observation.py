@@ -1,4 +1,4 @@
-"""What an operator sees of a request: metrics, its line in the log, its trace at a collector."""
+"""What an operator sees of a request: metrics, a log line and a trace at a collector."""
 
 import base64
 import json
@@ -129,7 +129,7 @@ def test_the_line_has_the_notes_about_the_photos(capfd: pytest.CaptureFixture[st
     assert [line["notes"] for line in requests] == [BROKEN_PROFILE_NOTE] * 2
 
 
-def test_only_problems_where_that_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+def test_only_problems_are_logged_with_that_setting(capfd: pytest.CaptureFixture[str]) -> None:
     with running_gateway(log_requests="problems") as (url, _):
         httpx.post(f"{url}/v1/tag", content=PHOTO)
         httpx.post(f"{url}/v1/tag", content=b"no photo")

@@ -1,4 +1,4 @@
-"""Counts that are shared through files stay right on a full disk, and no process ends for it."""
+"""Counts that are shared through files stay right on a full disk, and no process dies of it."""
 
 import json
 import os
@@ -50,13 +50,13 @@ def test_files_are_reserved_to_their_last_block(tmp_path: Path):
     assert log == ""
 
 
-def test_what_no_longer_fits_is_counted_by_the_process_alone(tmp_path: Path):
+def test_counts_that_do_not_fit_stay_in_the_process(tmp_path: Path):
     counted, _ = count(tmp_path, 100_000, 2000)
     assert 0 < counted["shared"] < 2000  # type: ignore[operator]
     assert (counted["right"], counted["own"], counted["reserved"]) == (True, 4000, True)
 
 
-def test_without_any_room_nothing_is_shared_and_nothing_breaks(tmp_path: Path):
+def test_a_full_disk_shares_nothing_and_breaks_nothing(tmp_path: Path):
     counted, log = count(tmp_path, 1000, 20)
     assert (counted["shared"], counted["own"], counted["files"]) == (0, 40, [])
     assert "no room for shared counts" in log

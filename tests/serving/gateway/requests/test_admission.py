@@ -53,7 +53,7 @@ def test_what_requests_hold_is_counted_together_and_given_back() -> None:
     assert (admission.requests.taken, admission.images.taken, admission.upload_bytes.taken) == (0, 0, 0)
 
 
-def test_fetches_are_bounded_beside_the_places() -> None:
+def test_fetches_have_a_limit_besides_the_places() -> None:
     admission = Admission(1, images=1, upload_bytes=1)
     with admission.place() as one, admission.place() as other, admission.place() as third:
         with one.fetch(), pytest.raises(GatewayError, match="fetched"), other.fetch():
@@ -99,7 +99,7 @@ async def test_the_upload_that_stalled_longest_makes_room_for_others() -> None:
     assert not admission.uploads
 
 
-async def test_an_upload_that_goes_on_has_not_stalled() -> None:
+async def test_a_slow_upload_that_makes_progress_has_not_stalled() -> None:
     with Admission(1, images=1, upload_bytes=2**20).place() as place:
         place.marked -= 60
         before = place.marked

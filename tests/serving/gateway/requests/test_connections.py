@@ -31,7 +31,7 @@ from tests.serving.raw_http import (
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """A gateway of little patience."""
+    """A gateway with short limits."""
     limits = {"max_connections": "16", "header_timeout": "1", "send_timeout": "1", "keep_alive_timeout": "1"}
     with running_gateway(**limits) as (url, _):
         yield url
@@ -79,8 +79,8 @@ CHUNKED = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunk
 @pytest.mark.parametrize(
     "endless", [b"0\r\n" + b"A: b\r\n" * 100_000, b"0\r\nA: " + b"b" * 600_000, b"1;a=" + b"b" * 600_000]
 )
-def test_what_stands_around_a_body_has_an_end(url: str, endless: bytes) -> None:
-    """It counts as none of the upload, and would be kept as headers: a gigabyte in some seconds."""
+def test_chunk_extensions_and_trailers_are_limited(url: str, endless: bytes) -> None:
+    """They do not count as upload, and would be kept as headers: a gigabyte within seconds."""
     with connect(url) as connection:
         connection.sendall(CHUNKED + endless)
         assert_problem(read_what_comes(connection), 431, "headers_too_large")
@@ -136,7 +136,7 @@ def test_a_target_that_names_a_host_overrides_the_header(url: str, target: bytes
         assert answer.startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_white_space_around_a_header_belongs_to_no_value(url: str) -> None:
+def test_white_space_around_a_header_value_is_ignored(url: str) -> None:
     request = b"GET /v2/health/live HTTP/1.1\r\nHost: \t localhost \t\r\nConnection: \t close \t\r\n\r\n"
     assert exchange(url, request).startswith(b"HTTP/1.1 200")
 
@@ -155,7 +155,7 @@ def test_http_1_0_needs_no_host(url: str) -> None:
     assert exchange(url, b"GET /v2/health/live HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
-def test_trailers_are_no_headers(url: str) -> None:
+def test_trailers_are_not_headers(url: str) -> None:
     trailed = CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1) + b"0\r\nX-Request-ID: trailer\r\n\r\n"
     answer = exchange(url, trailed)
     assert b"image_format_unsupported" in answer
@@ -185,7 +185,7 @@ def test_complete_requests_before_a_bad_one_are_answered(url: str) -> None:
         assert_problem(answer[answer.index(b"HTTP/1.1 400") :], 400, "malformed_request")
 
 
-def test_a_client_that_ends_its_side_reads_its_answers(url: str) -> None:
+def test_a_client_that_has_finished_sending_gets_its_answers(url: str) -> None:
     post = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(PHOTO)
     for requests in (1, 3):
         for rest in (b"", b"GET / HTT"):  # what is not complete can never be
@@ -240,7 +240,7 @@ def test_slow_headers_are_cut(url: str) -> None:
         assert_problem(answer[answer.rindex(b"HTTP/1.1 4") :], 408, "header_timeout")
 
 
-def test_connections_that_ask_nothing_are_closed(url: str) -> None:
+def test_connections_without_a_request_are_closed(url: str) -> None:
     with ExitStack() as stack:
         sent = (b"", GET, GET + b"\r\n")
         connections = [stack.enter_context(connect(url)) for _ in sent]

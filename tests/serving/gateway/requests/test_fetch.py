@@ -148,7 +148,7 @@ def test_https_needs_a_certificate_of_that_name(tmp_path: Path, monkeypatch: pyt
         *("http://[::1/", "http://[fe80::1%25eth0]/", "http://localhost/" + "x" * 3000),
     ],
 )
-def test_what_is_no_url(fetcher: Fetcher, url: str) -> None:
+def test_wrong_urls(fetcher: Fetcher, url: str) -> None:
     assert refusal(fetcher, url).code == "invalid_request"
 
 
@@ -223,7 +223,7 @@ def test_wrong_bodies(fetcher: Fetcher, body: bytes, code: str) -> None:
     assert caught.value.code == code
 
 
-def test_what_is_fetched_counts_as_what_is_uploaded(fetcher: Fetcher, port: int) -> None:
+def test_fetched_bytes_count_as_uploaded_bytes(fetcher: Fetcher, port: int) -> None:
     asked = json.dumps({"url": f"http://localhost:{port}/photo"}).encode()
     admission = Admission(1, 1, len(PHOTO) - 1)
     with admission.place() as place, pytest.raises(GatewayError, match="As much is being uploaded"):
@@ -244,7 +244,7 @@ async def gateway(repository: Path, fetch_hosts: str) -> AsyncIterator[tuple[Fas
         await engine.close()
 
 
-def test_a_photo_from_afar_is_tagged_like_one_that_was_sent(repository: Path, fetcher: Fetcher, port: int) -> None:
+def test_a_fetched_photo_is_tagged_like_an_uploaded_one(repository: Path, fetcher: Fetcher, port: int) -> None:
     async def attempt() -> tuple[httpx.Response, ...]:
         async with gateway(repository, f"localhost:{port}") as (app, client):
             url = {"url": f"http://localhost:{port}/photo"}

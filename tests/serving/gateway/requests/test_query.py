@@ -54,7 +54,7 @@ def test_thresholds(spec: TaggerSpec, threshold: str | None, given: dict[int, fl
 @pytest.mark.parametrize(
     "threshold", ["", "nan", "inf", "-0.1", "1.01", "1_0", "٠.٥", "sea", "sea:", ":0.5", "sea:0.5,"]
 )
-def test_what_is_no_threshold(spec: TaggerSpec, threshold: str) -> None:
+def test_wrong_thresholds(spec: TaggerSpec, threshold: str) -> None:
     with pytest.raises(GatewayError, match="threshold: ") as refused:
         choose(spec, TagQuery(threshold=threshold))
     assert refused.value.code == "invalid_request"

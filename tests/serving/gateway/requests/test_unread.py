@@ -1,4 +1,4 @@
-"""Bodies that nobody reads: the refusal arrives, and the rest is not read for ever."""
+"""Bodies that nobody reads: the refusal arrives, and the rest is not read without end."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.serving.raw_http import (
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """A gateway of little patience."""
+    """A gateway with short limits."""
     limits = {"header_timeout": "1", "send_timeout": "1", "keep_alive_timeout": "1"}
     with running_gateway(**limits) as (url, _):
         yield url

@@ -1,4 +1,4 @@
-"""POST /v1/tag:batch, on both engines: what /v1/tag says of each photo, whatever the others are."""
+"""POST /v1/tag:batch, on both engines: the answer of /v1/tag for each photo, whatever the others are."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ def as_form(photos: list[tuple[str | None, bytes]]) -> list[tuple[str, tuple[str
     return [("files", (name, data, "image/jpeg")) for name, data in photos]
 
 
-def test_a_batch_says_of_each_photo_what_tag_says(client: httpx.Client, tag: Tag) -> None:
+def test_a_batch_answers_each_photo_as_tag_does(client: httpx.Client, tag: Tag) -> None:
     query = {"scores": "all", "threshold": "sea:0.1", "exclude": "desert", "top_k": 2}
     photos = {photo.name: photo.read_bytes() for photo in PHOTOS}
     answer = client.post("/v1/tag:batch", json=as_json(photos), params=query)
@@ -44,7 +44,7 @@ def test_a_batch_says_of_each_photo_what_tag_says(client: httpx.Client, tag: Tag
                 assert found["threshold"] == expected["threshold"]
 
 
-def test_notes_stand_beside_the_photo_that_they_are_about(client: httpx.Client) -> None:
+def test_notes_are_with_their_photo(client: httpx.Client) -> None:
     body = as_json({"first": PHOTO, "broken profile": BROKEN_PROFILE, "last": PHOTO})
     results = client.post("/v1/tag:batch", json=body).json()["results"]
     assert [result.get("notes") for result in results] == [None, [BROKEN_PROFILE_NOTE], None]
@@ -69,7 +69,7 @@ def test_one_bad_photo_never_fails_the_others(client: httpx.Client) -> None:
     assert results[0]["tags"] == results[-1]["tags"] != []
 
 
-def test_a_batch_of_nothing_but_bad_photos(client: httpx.Client) -> None:
+def test_a_batch_of_only_bad_photos(client: httpx.Client) -> None:
     results = client.post("/v1/tag:batch", files=as_form([("a", b"x"), ("b", b"")])).json()["results"]
     assert [(result["id"], result["error"]["code"]) for result in results] == [
         ("a", "image_format_unsupported"),
@@ -86,9 +86,7 @@ def test_a_batch_of_nothing_but_bad_photos(client: httpx.Client) -> None:
         (["größe 1.jpg", "x"], ["größe 1.jpg", "x"]),
     ],
 )
-def test_files_of_a_form_are_called_by_their_names(
-    client: httpx.Client, names: list[str | None], ids: list[str]
-) -> None:
+def test_ids_are_the_names_of_a_forms_files(client: httpx.Client, names: list[str | None], ids: list[str]) -> None:
     answer = client.post("/v1/tag:batch", files=as_form([(name, PHOTO) for name in names]))
     assert [result["id"] for result in answer.json()["results"]] == ids
     assert all(result["tags"] for result in answer.json()["results"])

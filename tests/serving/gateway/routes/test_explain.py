@@ -84,7 +84,7 @@ def test_stored_coordinates_are_those_of_the_file(explain: Explain, orientation:
     assert np.array_equal(stored["labels"][0]["attention"], turned)
 
 
-def test_a_picture_for_who_prefers_one(explain: Explain) -> None:
+def test_a_picture_for_clients_that_prefer_one(explain: Explain) -> None:
     photo = PHOTO.read_bytes()
     for accept in ("image/png", "image/png, application/json;q=0.5", "image/*;q=0.9, */*;q=0.1"):
         answer = explain(photo, accept, labels="sea,trees")

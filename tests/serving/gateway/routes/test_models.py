@@ -25,7 +25,7 @@ def test_the_contract_of_a_version(gateway_url: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["nope/contract", "scenes/contract?version=9"])
-def test_there_is_none_of_what_is_not_served(gateway_url: str, path: str) -> None:
+def test_unknown_models_and_versions(gateway_url: str, path: str) -> None:
     answer = httpx.get(f"{gateway_url}/v1/models/{path}")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_model")
 
@@ -42,7 +42,7 @@ def test_the_only_model_is_the_default(gateway_url: str) -> None:
     assert httpx.get(f"{gateway_url}/v1/models").json()["default"] == "scenes"
 
 
-def test_of_two_models_one_has_to_be_named(two: Path, photos: list[Path]) -> None:
+def test_with_two_models_a_request_must_name_one(two: Path, photos: list[Path]) -> None:
     with running_gateway("--repository", str(two)) as (url, _):
         answer = httpx.get(f"{url}/v1/models").json()
         assert (answer["default"], [model["name"] for model in answer["models"]]) == (None, ["other", "scenes"])
@@ -52,7 +52,7 @@ def test_of_two_models_one_has_to_be_named(two: Path, photos: list[Path]) -> Non
             Tagger(url).connect()
 
 
-def test_of_two_models_one_may_be_the_default(two: Path, photos: list[Path]) -> None:
+def test_with_two_models_one_can_be_the_default(two: Path, photos: list[Path]) -> None:
     arguments = ("--repository", str(two), "--default-model", "scenes")
     with running_gateway(*arguments, reload_interval="0.1") as (url, _), httpx.Client(base_url=url) as client:
         answer = httpx.get(f"{url}/v1/models").json()
@@ -69,7 +69,7 @@ def test_of_two_models_one_may_be_the_default(two: Path, photos: list[Path]) -> 
         until(lambda: client.get("/v1/models").json()["default"] == "scenes")
 
 
-def test_a_default_that_is_not_there(repository: Path) -> None:
+def test_an_unknown_default_model(repository: Path) -> None:
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--repository", repository]
     started = subprocess.run([*command, "--default-model", "nope"], capture_output=True, text=True, timeout=60)
     assert started.returncode == 1

@@ -1,4 +1,4 @@
-"""POST /v1/tag and what stands beside it, on both engines."""
+"""POST /v1/tag and the addresses around it, on both engines."""
 
 from collections.abc import Callable
 
@@ -173,12 +173,12 @@ def test_metrics_count_images_and_problems(client: httpx.Client, tag: Tag, photo
     assert value('labelwise_problems_total{code="image_empty"}') == problems + 1
 
 
-def test_paths_that_clients_invent_make_no_new_series(client: httpx.Client) -> None:
+def test_unknown_paths_add_no_series(client: httpx.Client) -> None:
     client.get("/invented-by-a-client")
     assert "invented-by-a-client" not in client.get("/metrics").text
 
 
-def test_documentation_loads_nothing_from_elsewhere(client: httpx.Client) -> None:
+def test_documentation_loads_nothing_from_other_servers(client: httpx.Client) -> None:
     page = client.get("/docs").text
     assert "https://" not in page
     assert client.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
