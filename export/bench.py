@@ -1,7 +1,7 @@
-"""`labelwise bench`: what half and 8-bit precision win and lose, on this machine's CPU and the user's photos."""
+"""`labelwise bench`: the speed and the loss of half and 8-bit precision on this machine's CPU."""
 
-import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -22,11 +22,12 @@ from export.precision import convert
 from export.precision.int8 import MOST_PHOTOS
 from export.source import Source
 from export.tolerances import Precision
+from labelwise.cores import usable_cores
 from labelwise.spec import TrainedSpec
 from labelwise.version import VERSION
 
 BATCHES = (1, 8)
-_ROUNDS, _SECONDS = 20, 20.0  # at least so many rounds for each batch size, and about so long in all
+_ROUNDS, _SECONDS = 20, 20.0  # at least that many rounds per batch size, and about that long in all
 
 _FP16 = (
     "ONNX Runtime's CPU provider computes fp16 in fp32, so its speed here says nothing about a GPU. Its mAP is that of "
@@ -37,8 +38,8 @@ _HEADINGS = ("precision", "batch", "images/s", "of fp32", "p50 ms", "p95 ms", "m
 
 @dataclass(frozen=True)
 class Measurement:
-    """One graph at one batch size: seconds of each call, mAP 0..1 (None: no labelled photos), bytes of the file, and
-    the processor time of a call that asks for the scores alone as a share of one that asks for every output."""
+    """One graph at one batch size: seconds of each call, mAP 0..1 (None without labelled photos), bytes of the file,
+    and the processor time of a call for the scores alone as a share of one for all outputs."""
 
     precision: Precision
     batch: int
@@ -54,14 +55,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured, and on what."""
+    """The measurements, and the machine they are from."""
 
     rows: list[Measurement]
     machine: str
 
     @property
     def note(self) -> str:
-        """How to read fp16's row, and what the outputs cost that a request does not ask for."""
+        """How to read the rows of fp16, and what outputs cost that a request does not ask for."""
         share = float(np.mean([row.scores_only for row in self.rows]))
         return f"A request for the scores alone takes {share:.3f} of the processor time of one for all outputs. {_FP16}"
 
@@ -76,8 +77,8 @@ class _Graph:
 
 
 def bench_precisions(source: Source, evidence: Evidence, threads: int | None = None) -> Measurements:
-    """Write the source's graph in every precision (int8 where there are photos to calibrate with), and run them in
-    turn, so that whatever else the machine does strikes all alike. LabelwiseError as for an export."""
+    """Writes the source's graph in every precision, int8 if there are photos to calibrate with, and runs them in turn,
+    so that other load on the machine slows all alike. Raises LabelwiseError as an export does."""
     spec = source.spec
     photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8") if photos else ("fp32", "fp16")
@@ -123,23 +124,17 @@ def _measure(graphs: list[_Graph], batch: int, pictures: Pictures) -> Iterator[M
 
 
 def _seconds(run: Runner, pixels: Pixels) -> tuple[float, float]:
-    """Of the clock, and of all this process's threads."""
+    """Seconds of the clock, and of the processor for all threads of this process."""
     started, worked = time.perf_counter(), time.process_time()
     run(pixels)
     return time.perf_counter() - started, time.process_time() - worked
 
 
 def _machine(threads: int | None) -> str:
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor() or platform.machine(),
-    )
-    return f"{model}, {threads or os.cpu_count()} threads; ONNX Runtime {ort.__version__}, labelwise {VERSION}"
-
-
-def _lines(file: str) -> list[str]:
-    path = Path(file)
-    return path.read_text().splitlines() if path.is_file() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(r"^model name\s*: (.+)", cpuinfo.read_text(), re.M) if cpuinfo.is_file() else []
+    model = models[0] if models else platform.processor() or platform.machine()
+    return f"{model}, {threads or usable_cores()} threads; ONNX Runtime {ort.__version__}, labelwise {VERSION}"
 
 
 def _cells(measured: Measurements) -> Iterator[tuple[str, ...]]:

@@ -79,7 +79,7 @@ def open_session(model: Path | bytes, threads: int = 0) -> ort.InferenceSession:
     options.log_severity_level = 4  # errors are raised as well
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own unrelated classes
+    except Exception as error:  # onnxruntime raises classes of its own
         message, text = one_line(error), str(error)
         if opset := re.search(r"[Oo]pset (\d+) is under development", text):
             message = f"it needs opset {opset[1]}, which {_RUNTIME} does not know: export it with opset {OPSET}"
@@ -113,7 +113,7 @@ def session_runner(session: ort.InferenceSession, spec: TrainedSpec, outputs: tu
     def run(pixels: Pixels) -> Outputs:
         try:
             results = session.run(list(names), {spec.input.name: pixels})
-        except Exception as error:  # onnxruntime raises its own unrelated classes
+        except Exception as error:  # onnxruntime raises classes of its own
             raise GraphError(f"The graph fails at batch {len(pixels)}: {one_line(error)}") from error
         return dict(zip(names, results, strict=True))
 

@@ -1,6 +1,6 @@
-"""Before a version is published: would a Triton load it, and what lies beside it?
+"""Checks, before a version is published, that a Triton will load it and the versions beside it.
 
-A Triton that fails to load one version calls itself unready for good, and at its start serves no version of that model.
+A Triton that cannot load one version stays unready, and when it starts it serves no version of that model.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from labelwise.spec import TaggerSpec
 
 
 def require_whole(stage: Path, spec: TaggerSpec) -> None:
-    """Raises RepositoryError for a configuration, a program or a file under `stage` that Triton could not use."""
+    """Raises RepositoryError if Triton could not use a configuration, a program or a file under `stage`."""
     version = Version(spec.name, spec.version, spec, weights_file(stage, spec.name, spec.version))
     for each in (*check_configs(stage, {spec.name: spec}), *check_files(stage, version)):
         if each.status == "failed":
@@ -21,9 +21,9 @@ def require_whole(stage: Path, spec: TaggerSpec) -> None:
 
 
 def require_no_strangers(repository: Path, name: str) -> None:
-    """Raises RepositoryError for a version folder of NAME_model or NAME_decode that belongs to no version of `name`.
+    """Raises RepositoryError if NAME_model or NAME_decode has a version folder that belongs to no version of `name`.
 
-    Triton would load it among the newest; if it is broken, Triton loads no other version of that model either.
+    Triton would load it if it is among the newest; if it is broken, Triton loads no other version of that model either.
     """
     names = model_names(name)
     versions = version_folders(repository / names.ensemble)

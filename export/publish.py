@@ -1,7 +1,7 @@
-"""Writing a version into a Triton model repository so that no reader ever sees half of it.
+"""Writes a version into a Triton model repository; no reader ever sees half of it.
 
-Versions are moved in by renames, the ensemble's last: from then on the version exists. The files that all versions
-share follow, then old versions are taken out, the ensemble's folder first: from then on they do not exist.
+Renames move a version in, the ensemble's folder last: from then on the version exists. The files that all versions
+share follow. Then old versions are taken out, the ensemble's folder first: from then on they do not exist.
 """
 
 import contextlib
@@ -28,28 +28,22 @@ from labelwise.locking import locked_folder
 from labelwise.repository import CONFIG_FILE, WEIGHTS_FILE, model_names, version_folders
 from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec, TrainedSpec
 
-# Triton reads configs/NAME.pbtxt instead of config.pbtxt where it is started with --model-config-name=NAME.
+# Started with --model-config-name=NAME, Triton reads configs/NAME.pbtxt instead of config.pbtxt.
 CUSTOM_CONFIGS = "configs"
-_DECODER = "labelwise_image"  # the package labelwise.image, copied
+_DECODER = "labelwise_image"  # a copy of the package labelwise.image
 _STAGING_PREFIX = ".labelwise-staging-"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
+_UNWRITABLE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),  # the disk is full
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),  # it refuses
+    *(errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),  # the path cannot be a folder
 }
 
 
 @contextlib.contextmanager
 def staging(repository: Path) -> Iterator[Path]:
-    """A scratch folder on the repository's own disk, while no other export writes there.
+    """A scratch folder on the repository's disk, while no other export writes there.
 
-    RepositoryError where the disk is full, read-only or not ours; nothing of a failed export stays behind.
+    Raises RepositoryError if the repository cannot be written. A failed export leaves nothing behind.
     """
     missing = [folder for folder in (repository, *repository.parents) if not folder.exists()]
     try:
@@ -58,17 +52,17 @@ def staging(repository: Path) -> Iterator[Path]:
                 yield from _scratch(repository)
             except BaseException:
                 for folder in missing:
-                    with contextlib.suppress(OSError):  # not empty, so it is no longer ours alone
+                    with contextlib.suppress(OSError):  # not empty: others use it by now
                         folder.rmdir()
                 raise
     except OSError as error:
-        if error.errno not in _FULL | _REFUSED:
+        if error.errno not in _UNWRITABLE:
             raise
         raise RepositoryError(f"Not published: {repository} cannot be written: {error.strerror}.") from error
 
 
 def _scratch(repository: Path) -> Iterator[Path]:
-    for stale in repository.glob(f"{_STAGING_PREFIX}*"):  # of an export that was killed: we hold its lock
+    for stale in repository.glob(f"{_STAGING_PREFIX}*"):  # left by a killed export, because this one holds the lock
         shutil.rmtree(stale)
     stage = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=repository))
     try:
@@ -96,15 +90,15 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def next_version(repository: Path, name: str) -> int:
-    """One more than any version that is or was being published."""
+    """One more than the highest version, also of unfinished ones. Raises RepositoryError if there is none higher."""
     newest = max((number for part in model_names(name) for number in version_folders(repository / part)), default=0)
     if newest >= LAST_VERSION:
-        raise RepositoryError(f"{name!r} has the last version there can be, {newest}: choose a --version.")
+        raise RepositoryError(f"{name!r} has the highest possible version, {newest}: choose a --version.")
     return newest + 1
 
 
 def check_compatible(repository: Path, name: str, version: int, spec: TrainedSpec) -> None:
-    """All versions share one config.pbtxt, so they must share what is in it. RepositoryError if they do not."""
+    """Raises RepositoryError if the versions would differ in what they share, which one config.pbtxt says for all."""
     published = repository / name / SPEC_FILE
     if not published.is_file():
         return
@@ -128,14 +122,14 @@ def publish(
     plans: Sequence[Plan] = (),
     keep: int | None = None,
 ) -> None:
-    """Complete the three model folders under `stage`, then move them into `repository`, the ensemble last.
+    """Completes the three model folders under `stage`, then moves them into `repository`, the ensemble last.
 
-    `weights` and `plans` lie in `stage`. `keep` (1 or more) then removes all but that many of the newest versions.
-    Raises RepositoryError, and changes no version, where Triton could not load the result. The caller shows beforehand
-    that the graph loads and runs.
+    `weights` and `plans` lie in `stage`. Then removes all but the `keep` newest versions; None keeps all. Raises
+    RepositoryError, and changes no version, if Triton could not load the result. The caller has checked that the graph
+    loads and runs.
     """
     if keep is not None and keep < 1:
-        raise RepositoryError(f"{keep} versions cannot be kept: at least the new one stays.")
+        raise RepositoryError(f"{keep} versions cannot be kept: the new one stays in any case.")
     options = options or ServingOptions()
     decode, model, ensemble = model_names(spec.name)
     _write_decode(stage / decode, spec, options)
@@ -151,7 +145,7 @@ def publish(
     if newest:  # the shared files describe the newest version
         for part in (decode, model, ensemble):
             _move_shared(stage / part, repository / part)
-        if not plans:  # an older version's are not this one's; Triton takes config.pbtxt instead
+        if not plans:  # the older version's plan is not this one's; Triton reads config.pbtxt instead
             _variant(repository / model, "plan").unlink(missing_ok=True)
     if keep is not None:
         _take_out_old(repository, stage, spec, keep)
@@ -208,7 +202,7 @@ def _variant(model: Path, name: str) -> Path:
 
 
 def _move_versions(repository: Path, stage: Path, spec: TaggerSpec) -> None:
-    """A new model moves as a whole, of an existing one the version; what fails half-way is moved back."""
+    """Moves in a new model as a whole, or the version of an existing model; moves back what failed half-way."""
     version = str(spec.version)
     moved: list[tuple[Path, Path]] = []
     try:
@@ -227,7 +221,7 @@ def _move_versions(repository: Path, stage: Path, spec: TaggerSpec) -> None:
 
 
 def _move_shared(staged: Path, target: Path) -> None:
-    """The files beside the versions, each replaced at once. There are none if the model moved as a whole."""
+    """Replaces the files beside the versions, each atomically. There are none left if the model moved as a whole."""
     for file in (path for path in staged.rglob("*") if path.is_file()):
         destination = target / file.relative_to(staged)
         destination.parent.mkdir(exist_ok=True)
@@ -236,7 +230,7 @@ def _move_shared(staged: Path, target: Path) -> None:
 
 
 def _take_out_scraps(repository: Path, stage: Path, name: str) -> None:
-    """Versions that lack their ensemble's folder: of an export or a removal that was killed."""
+    """Takes out versions without an ensemble's folder, which a killed export or removal left."""
     existing = version_folders(repository / name)
     for part in model_names(name):
         for number, folder in version_folders(repository / part).items():
@@ -252,7 +246,7 @@ def _is_ours(version: Path) -> bool:
 
 
 def _take_out_old(repository: Path, stage: Path, spec: TaggerSpec, keep: int) -> None:
-    """Remove all but the `keep` highest versions, oldest first; never the one just published."""
+    """Removes all but the `keep` highest versions, oldest first, but not the one just published."""
     for number in list(version_folders(repository / spec.name))[:-keep]:
         if number != spec.version:
             for part in reversed(model_names(spec.name)):
@@ -262,7 +256,7 @@ def _take_out_old(repository: Path, stage: Path, spec: TaggerSpec, keep: int) ->
 
 
 def _take_out(folder: Path, stage: Path) -> None:
-    """At once for every reader; its files go with the stage."""
+    """Removes a folder atomically for readers; its files go with the stage."""
     folder.rename(stage / f"out-{folder.parent.name}-{folder.name}")
     _sync(folder.parent)
 

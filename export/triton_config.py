@@ -1,8 +1,8 @@
 """config.pbtxt of the three models, built as Triton's own protobuf message: an unknown field cannot be written.
 
-All versions of a model share its configuration. What a configuration says of one version alone, it therefore says
-while it lets Triton load no other (`version_policy: specific`): the ensemble, whose steps name the version they run,
-and whatever names a TensorRT engine.
+All versions of a model share its configuration. A configuration that holds for one version only lets Triton load no
+other (`version_policy: specific`): that of the ensemble, whose steps name the version they run, and those that name a
+TensorRT engine.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from google.protobuf import json_format, text_format
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from tritonclient.grpc import model_config_pb2
 
@@ -24,56 +24,46 @@ Backend = Literal["onnxruntime", "tensorrt", "python"]
 Stanza = dict[str, Any]
 
 ENSEMBLE_INPUT = "IMAGE"
-_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "instances": (1, 1_000),
-    "threads": (0, 10_000),
-    "queue_delay_us": (0, 10_000_000),
-    "queue_size": (0, 1_000_000),
-    "deadline_s": (0, 86_400),
-    "versions": (1, 10_000),
-}
+TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 _KINDS = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ServingOptions:
-    """What the operator of a Triton chooses; all else follows from the contract. LabelwiseError: it cannot be."""
+    """What the operator of a Triton chooses; the rest follows from the contract."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     accelerator: Literal["none", "tensorrt"] = "none"  # inside the onnxruntime backend, on a GPU
     precision: Literal["fp32", "fp16"] = "fp32"  # of the accelerator
-    instances: int = 1  # per GPU, or on the CPU
-    threads: int = 0  # ONNX Runtime's on the CPU; 0 takes every core
-    queue_delay_us: int = 500  # how long a batch may wait for more requests
-    # Limits of Triton's own queue; 0 is no limit. With any limit, one instance of Triton 2.51 rests up to half a second
-    # between two batches of a burst (benchmarks/results/burst.md). The gateway and the clients bound what they send.
-    queue_size: int = 0  # requests; Triton rejects the next
-    deadline_s: float = 0.0  # in the queue; then Triton rejects a request, unless it brings a timeout of its own
+    instances: int = Field(1, ge=1, le=1_000)  # per GPU, or on the CPU
+    threads: int = Field(0, ge=0, le=10_000)  # of ONNX Runtime on the CPU; 0 takes every core
+    queue_delay_us: int = Field(500, ge=0, le=10_000_000)  # how long a batch may wait for more requests
+    # Limits of Triton's own queue; 0 is no limit. With a limit, an instance of Triton 2.51 pauses up to half a second
+    # between two batches of a burst (benchmarks/results/burst.md). The gateway and the clients limit what they send.
+    queue_size: int = Field(0, ge=0, le=1_000_000)  # requests; Triton rejects further ones
+    # In the queue: then Triton rejects a request, unless the request sets its own timeout.
+    deadline_s: float = Field(0.0, ge=0, le=86_400)
     warm_up: bool = True
-    # Triton's cache looks at the inputs alone: it ignores which outputs a request names, and every request parameter
-    # (seen with 2.51). So whoever calls NAME_model must ask for all outputs, as the gateway and the client then do.
+    # Triton's cache compares only inputs: it ignores the outputs that a request names and all request parameters
+    # (seen with 2.51). So callers of NAME_model must ask for all outputs, as the gateway and the client then do.
     # Triton must also run with --cache-config.
     response_cache: bool = False
-    versions: int = 2  # how many of the newest Triton loads
-    # An existing folder on the machine that serves: ONNX Runtime makes one folder in it, and not its parents.
+    versions: int = Field(2, ge=1, le=10_000)  # Triton loads that many of the newest
+    # An existing folder on the machine that serves: ONNX Runtime makes a folder in it, but not its parents.
     engine_cache: str = "/tmp"
 
     def __post_init__(self) -> None:
         if self.accelerator == "tensorrt" and self.device == "cpu":
             raise LabelwiseError("TensorRT runs on a GPU: choose device gpu or auto, or no accelerator.")
-        for name, (least, most) in _BOUNDS.items():
-            if not least <= getattr(self, name) <= most:
-                raise LabelwiseError(f"{name} is {getattr(self, name)} and must be from {least:g} to {most:g}.")
 
 
 def ensemble_config(spec: TaggerSpec) -> str:
     """Encoded bytes -> every output: the model for clients that speak plain Triton.
 
-    One configuration cannot send each version of the ensemble to its own version of the model, so only this one is
-    there, and answers with no other's scores. Older versions answer as NAME_model, and over HTTP.
+    One configuration cannot send each version of the ensemble to its own version of the model, so the ensemble has only
+    this version. Older versions answer as NAME_model, and over HTTP.
 
-    The parameter `tagger` is the whole contract, so a client learns labels, thresholds and resizing from Triton alone.
+    The parameter `tagger` is the whole contract, so clients learn labels, thresholds and resizing from Triton.
     """
     names = model_names(spec.name)
     pixels, outputs = spec.input.name, {name: name for name in spec.output_names}
@@ -95,7 +85,7 @@ def ensemble_config(spec: TaggerSpec) -> str:
 
 
 def decode_config(spec: TaggerSpec, options: ServingOptions | None = None) -> str:
-    """Encoded bytes -> pixels, in one Python process that decodes with threads of its own."""
+    """Encoded bytes -> pixels, in one Python process that decodes with several threads."""
     options = options or ServingOptions()
     image = spec.image
     settings = image.model_dump(include={"height", "width", "resize", "interpolation"}) | {"max_pixels": MAX_PIXELS}
@@ -116,21 +106,21 @@ def decode_config(spec: TaggerSpec, options: ServingOptions | None = None) -> st
 def model_config(
     spec: TaggerSpec, backend: Backend, options: ServingOptions | None = None, plans: Sequence[Plan] = ()
 ) -> str:
-    """Pixels -> every output. `tensorrt` needs `plans`, one a GPU architecture."""
+    """Pixels -> every output. `tensorrt` needs `plans`, one per GPU architecture."""
     options = options or ServingOptions()
     run = {"onnxruntime": _onnxruntime, "tensorrt": _tensorrt, "python": _python}[backend]
     return _to_pbtxt(
         _common(spec, model_names(spec.name).model)
         | {"input": [_tensor(spec.input)], "output": _outputs(spec)}
-        | _batching(options)
+        | {"dynamic_batching": {"max_queue_delay_microseconds": options.queue_delay_us} | _queue(options)}
         | _warm_up(spec, options)
-        | _response_cache(options)
+        | ({"response_cache": {"enable": True}} if options.response_cache else {})
         | run(spec, options, plans)
     )
 
 
 def model_variants(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan] = ()) -> dict[str, str]:
-    """Every way to run the model, by the NAME in `tritonserver --model-config-name=NAME`; `plan` where there is one."""
+    """Every way to run the model, by the NAME in `tritonserver --model-config-name=NAME`; `plan` only with a plan."""
     onnx: dict[str, Stanza] = {
         "cpu": {"device": "cpu", "accelerator": "none"},
         "cuda": {"device": "gpu", "accelerator": "none"},
@@ -143,10 +133,10 @@ def model_variants(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Pl
 
 
 def engine_key(spec: TaggerSpec) -> str:
-    """What keeps one model's engines apart from another's, or from another version's.
+    """Tells a version's engines from those of other versions and models.
 
-    ONNX Runtime names an engine PREFIX_HASH_…_smARCHITECTURE.engine. Its hash covers the names in the graph, its own
-    version, CUDA's and TensorRT's, but not the weights: two versions of a tagger would share an engine, silently.
+    ONNX Runtime names an engine PREFIX_HASH_…_smARCHITECTURE.engine. The hash covers the names in the graph and the
+    versions of ONNX Runtime, CUDA and TensorRT, but not the weights: two versions of a tagger would share an engine.
     """
     return f"{spec.name}-v{spec.version}-{spec.weights_sha256[:16]}"
 
@@ -168,25 +158,25 @@ def _tensorrt(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan]) 
 
 
 def _python(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan]) -> Stanza:
-    """Its sessions are on the CPU, and share the cores between the instances."""
+    """Its sessions run on the CPU; the instances share the cores."""
     return {"backend": "python"} | _newest(options) | _instances("KIND_CPU", options)
 
 
 def _session(options: ServingOptions) -> dict[str, Any]:
-    """ONNX Runtime's own settings, by the names of Triton's onnxruntime backend."""
+    """ONNX Runtime's settings, by their names in Triton's onnxruntime backend."""
     settings: dict[str, Any] = {}
     if options.threads:
         settings["intra_op_thread_count"] = options.threads
     if options.device == "cpu" and options.instances > 1:
-        settings["share_session_between_instances"] = "true"  # one pool of threads: more would fight over the cores
+        settings["share_session_between_instances"] = "true"  # one pool of threads: several would compete for the cores
     if options.device == "gpu" and options.accelerator == "none":
-        # 1: by heuristic. The default tries every algorithm anew whenever a batch has a size not seen before.
+        # 1: by heuristic. The default tries every algorithm again for each new batch size.
         settings["cudnn_conv_algo_search"] = 1
     return settings
 
 
 def _accelerator(spec: TaggerSpec, options: ServingOptions) -> dict[str, str]:
-    """Explicit profiles, without which each new batch size builds an engine, and caches that outlive Triton."""
+    """Explicit profiles, because otherwise each new batch size builds an engine, and caches that outlive Triton."""
     key = engine_key(spec)
     folder = f"{options.engine_cache.rstrip('/')}/{key}"
     least, best, largest = profile_shapes(spec)
@@ -218,17 +208,13 @@ def _only(spec: TaggerSpec) -> Stanza:
     return {"version_policy": {"specific": {"versions": [spec.version]}}}
 
 
-def _batching(options: ServingOptions) -> Stanza:
-    return {"dynamic_batching": {"max_queue_delay_microseconds": options.queue_delay_us} | _queue(options)}
-
-
 def _queue(options: ServingOptions) -> Stanza:
-    """A policy only where the operator sets a limit: see ServingOptions."""
+    """A policy only if the operator sets a limit: see ServingOptions."""
     policy: Stanza = {}
     if options.queue_size:
         policy["max_queue_size"] = options.queue_size
     if options.deadline_s:
-        # Without a default timeout Triton does not heed the one that a request brings.
+        # Without a default timeout Triton ignores that of a request.
         policy |= {"default_timeout_microseconds": round(options.deadline_s * 1e6), "allow_timeout_override": True}
     return {"default_queue_policy": {"timeout_action": "REJECT"} | policy} if policy else {}
 
@@ -238,15 +224,11 @@ def _instances(kind: str, options: ServingOptions) -> Stanza:
 
 
 def _warm_up(spec: TaggerSpec, options: ServingOptions) -> Stanza:
-    """At batch 1 and at the largest, so that no user's request pays for either."""
-    zeros = {"data_type": _TYPES[spec.input.dtype], "dims": list(spec.input.shape), "zero_data": True}
+    """At batch 1 and at the largest batch, so that no user's request waits for them."""
+    zeros = {"data_type": TRITON_TYPES[spec.input.dtype], "dims": list(spec.input.shape), "zero_data": True}
     batches = sorted({1, spec.max_batch}) if options.warm_up else []
     samples = [{"name": f"batch_{batch}", "batch_size": batch, "inputs": {spec.input.name: zeros}} for batch in batches]
     return {"model_warmup": samples}
-
-
-def _response_cache(options: ServingOptions) -> Stanza:
-    return {"response_cache": {"enable": True}} if options.response_cache else {}
 
 
 def _parameters(settings: dict[str, Any]) -> Stanza:
@@ -254,16 +236,16 @@ def _parameters(settings: dict[str, Any]) -> Stanza:
 
 
 def _tensor(tensor: TensorSpec) -> Stanza:
-    return {"name": tensor.name, "data_type": _TYPES[tensor.dtype], "dims": list(tensor.shape)}
+    return {"name": tensor.name, "data_type": TRITON_TYPES[tensor.dtype], "dims": list(tensor.shape)}
 
 
 def _outputs(spec: TaggerSpec) -> list[Stanza]:
-    """With the labels' file on the scores, so that `class_count` requests answer with names."""
+    """The scores name the file of labels, so that answers to `class_count` requests contain names."""
     scores, *others = map(_tensor, spec.outputs)
     return [scores | {"label_filename": LABELS_FILE}, *others]
 
 
 def _to_pbtxt(config: Stanza) -> str:
     text = text_format.MessageToString(json_format.ParseDict(config, model_config_pb2.ModelConfig()))
-    # Protobuf prints no value that is the default, but who reads the file wants to see what becomes of late requests.
+    # Protobuf leaves out values that are the default; a reader of the file wants to see what happens to late requests.
     return text.replace("default_queue_policy {\n", "default_queue_policy {\n    timeout_action: REJECT\n")

@@ -1,4 +1,4 @@
-"""`labelwise check`: is this whole repository servable, and does it answer as it should? Needs no torch by itself."""
+"""`labelwise check`: can this repository be served, and does it answer as it should? Needs torch only for a run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +21,10 @@ from labelwise.repository import tagger_names
 
 
 def check_repository(repository: Path, evidence: Evidence = NO_EVIDENCE, run: Path | None = None) -> list[Finding]:
-    """Every tagger, version, configuration and graph; with `run` also against that checkpoint.
+    """Checks every tagger, version, configuration and graph; with `run` also against that checkpoint.
 
-    Whatever is wrong in the repository is a finding, and does not keep the rest from being checked. Raises
-    LabelwiseError for a repository, photos or a run that cannot be read. `run` and `evidence.data` need the `train`
-    extra.
+    A fault in the repository is a finding, and the check goes on. Raises LabelwiseError if the repository, the photos
+    or the run cannot be read. `run` and `evidence.data` need the `train` extra.
     """
     if not repository.is_dir():
         raise RepositoryError(f"There is no model repository at {repository}: name the folder that holds the models.")
@@ -45,8 +44,12 @@ def _check(repository: Path, evidence: Evidence, run: Path | None) -> list[Findi
         readable, found = read_versions(repository, name)
         findings += [*found, *(check_copies(repository, version) for version in readable[-1:])]
         versions += readable
-    findings += check_configs(repository, {version.name: version.spec for version in versions})  # the newest stays
-    origin = _open_run(run) if run else None
+    findings += check_configs(repository, {version.name: version.spec for version in versions})  # the newest of each
+    origin = None
+    if run:
+        from export.checkpoint_graph import open_run  # it loads torch
+
+        origin = open_run(run)
     compared = _descendants(origin, versions) if origin else []
     if origin and not compared:
         findings.append(
@@ -56,12 +59,6 @@ def _check(repository: Path, evidence: Evidence, run: Path | None) -> list[Findi
         findings += check_files(repository, version)
         findings += _check_version(version, evidence, origin if version in compared else None)
     return findings
-
-
-def _open_run(run: Path) -> Source:
-    from export.checkpoint_graph import open_run  # it loads torch
-
-    return open_run(run)
 
 
 def _descendants(origin: Source, versions: list[Version]) -> list[Version]:
@@ -81,15 +78,15 @@ def _source_of(version: Version) -> object:
 
 def _check_version(version: Version, evidence: Evidence, origin: Source | None) -> Iterator[Finding]:
     if not version.weights.is_file():
-        return  # which is a finding already
+        return  # which check_files reports
     model, findings = check_graph(version)
     yield from findings
     if model is None or signature_faults(model, version.spec):
-        return  # a graph that does not even claim to be the contract's is not worth running
+        return  # a graph whose declared tensors are not the contract's is not worth running
     try:
         runner = session_runner(open_session(version.weights), version.spec)
     except GraphError:
-        return  # which is a finding of check_graph
+        return  # which check_graph reports
     yield from _check_answers(version, model, runner, evidence, origin)
 
 
@@ -104,7 +101,7 @@ def _check_answers(
         yield check_half(version.subject, runner, computed, spec, pictures)
         runner = computed
     if origin is not None:
-        yield check_against(version.subject, origin.reference, runner, spec, pictures, precision)
+        yield check_against(version.subject, "parity with the run", origin.reference, runner, spec, pictures, precision)
     if evidence.data is not None:
         yield _check_labelled(version, evidence.data, runner, origin)
 

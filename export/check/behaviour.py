@@ -1,4 +1,4 @@
-"""What a graph answers: any batch, what the contract promises of every output, and the same alone as in a batch."""
+"""Checks what a graph answers: at any batch size, as the contract promises, and the same alone as in a batch."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +19,7 @@ _BELOW_ZERO = 1e-6
 def check_outputs(
     subject: str, spec: TrainedSpec, run: Runner, pictures: Pictures, precision: Precision
 ) -> Iterator[Finding]:
-    """Every picture alone, then in batches of 1, 2, an odd number and the largest."""
+    """Runs every picture alone, then in batches of 1, 2, an odd number and the largest."""
     sizes = ", ".join(map(str, batch_sizes(spec.max_batch)))
     try:
         alone = run_all(run, pictures, 1)
@@ -33,28 +33,29 @@ def check_outputs(
 
 
 def check_against(
-    subject: str, reference: Runner, run: Runner, spec: TrainedSpec, pictures: Pictures, precision: Precision
+    subject: str,
+    check: str,
+    reference: Runner,
+    run: Runner,
+    spec: TrainedSpec,
+    pictures: Pictures,
+    precision: Precision,
 ) -> Finding:
-    """The graph against the checkpoint that it was made from."""
+    """Compares the graph with `reference`, such as the checkpoint that it was made from."""
     try:
         expected = run_all(reference, pictures, min(REFERENCE_BATCH, spec.max_batch))
         if missing := [name for name in spec.output_names if name not in expected]:
-            return verdict(subject, "parity with the run", "", [f"the run has no {', '.join(missing)}"])
-        return _differing(subject, "parity with the run", compare(expected, run, spec, pictures, precision))
+            return verdict(subject, check, "", [f"the run has no {', '.join(missing)}"])
+        return _differing(subject, check, compare(expected, run, spec, pictures, precision))
     except GraphError as error:
-        return verdict(subject, "parity with the run", "", [str(error)])
+        return verdict(subject, check, "", [str(error)])
 
 
 def check_half(subject: str, run: Runner, computed: Runner, spec: TrainedSpec, pictures: Pictures) -> Finding:
-    """A graph of half floats: as this CPU computes it, in fp32, against as a GPU computes it, in half precision."""
-    check = "in half precision"
-    try:
-        expected = run_all(run, pictures, min(REFERENCE_BATCH, spec.max_batch))
-        differing = _differing(subject, check, compare(expected, computed, spec, pictures, "fp16"))
-    except GraphError as error:
-        return verdict(subject, check, "", [str(error)])
+    """Compares a graph of half floats as this CPU computes it, in fp32, with itself in half precision, as on a GPU."""
+    differing = check_against(subject, "in half precision", run, computed, spec, pictures, "fp16")
     here = "rounded as on a GPU, it differs from this CPU, which computes it in fp32: "
-    return replace(differing, found=here + differing.found.removeprefix("differs "))
+    return replace(differing, found=differing.found.replace("differs ", here, 1))
 
 
 def _differing(subject: str, check: str, differences: list[Difference]) -> Finding:
@@ -91,6 +92,6 @@ def _values(subject: str, name: str, values: np.ndarray, pictures: Pictures) -> 
     elif name == "attention":
         sums = values.sum(axis=(-2, -1)).reshape(len(values), -1)
         off = np.maximum(np.abs(sums - 1).max(axis=1) - _UNIT, -flat.min(axis=1) - _BELOW_ZERO)
-        found, promise = f"sums {sums.min():.4f} to {sums.max():.4f}", "at least 0 and a sum of 1 a label"
+        found, promise = f"sums {sums.min():.4f} to {sums.max():.4f}", "at least 0 and a sum of 1 per label"
     faults = [f"{found}, not {promise}, on {pictures.names[int(off.argmax())]}"] if off.max() > 0 else []
     return verdict(subject, name, f"{found}: {promise}", faults)

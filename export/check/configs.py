@@ -1,4 +1,4 @@
-"""config.pbtxt, read with Triton's own schema and held against the contract."""
+"""Reads each config.pbtxt with Triton's own schema and compares it with the contract."""
 
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
@@ -9,23 +9,22 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from export.check.findings import Finding, verdict
-from export.triton_config import ENSEMBLE_INPUT
+from export.triton_config import ENSEMBLE_INPUT, TRITON_TYPES
 from labelwise.errors import SpecError
 from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, model_names, tagger_of, version_folders
 from labelwise.spec import TaggerSpec, TensorSpec
 
-Config = Any  # inference.ModelConfig, which protobuf generates without types
-_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
+ModelConfig = Any  # Triton's message, which protobuf generates without types
 _FILES = {"onnxruntime": "model.onnx", "python": "model.py", "tensorrt": "model.plan"}
 _PAUSES = (
-    "with a limit of its queue and one instance, Triton 2.51 rests up to half a second between the batches of a burst: "
+    "with a limit on its queue and one instance, Triton 2.51 pauses up to half a second between batches of a burst: "
     "export again without queue_size and deadline_s, or with instances=2"
 )
 _ENCODED = {ENSEMBLE_INPUT: ("TYPE_STRING", [1])}
 
 
 def check_configs(repository: Path, specs: Mapping[str, TaggerSpec]) -> Iterator[Finding]:
-    """Every configuration of every model in the repository; `specs` are the newest contracts, by tagger."""
+    """Checks every configuration of every model in the repository; `specs` are the newest contracts, by tagger."""
     for name in specs:
         for part in model_names(name):
             if not (repository / part / CONFIG_FILE).is_file():
@@ -42,22 +41,22 @@ def check_configs(repository: Path, specs: Mapping[str, TaggerSpec]) -> Iterator
                 yield Finding(folder.name, where, _PAUSES, "note")
 
 
-def _pauses(config: Config) -> bool:
-    """Whether Triton rests between the batches of a burst: benchmarks/results/burst.md."""
+def _pauses(config: ModelConfig) -> bool:
+    """Whether Triton pauses between the batches of a burst: benchmarks/results/burst.md."""
     policy = config.dynamic_batching.default_queue_policy
     has_limit = policy.max_queue_size or policy.default_timeout_microseconds or policy.allow_timeout_override
     return bool(has_limit) and sum(max(1, group.count) for group in config.instance_group) <= 1
 
 
-def _parse(file: Path) -> tuple[Config, list[str]]:
+def _parse(file: Path) -> tuple[ModelConfig, list[str]]:
     try:
         return text_format.Parse(file.read_text("utf-8"), model_config_pb2.ModelConfig()), []
     except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
         return None, [f"Triton could not read it: {error}"]
 
 
-def _own_faults(config: Config, folder: Path) -> Iterator[str]:
-    """What is wrong whatever the model is for: its name, the files it names, the steps of an ensemble."""
+def _own_faults(config: ModelConfig, folder: Path) -> Iterator[str]:
+    """What is wrong in any model's configuration: its name, the files it names, the steps of an ensemble."""
     if config.name not in ("", folder.name):
         yield f"it is called {config.name!r} but lies in {folder.name}/"
     for output in config.output:
@@ -65,7 +64,7 @@ def _own_faults(config: Config, folder: Path) -> Iterator[str]:
             yield f"{output.name}'s labels {output.label_filename} are missing"
     for step in config.ensemble_scheduling.step:
         if not (folder.parent / step.model_name / CONFIG_FILE).is_file():
-            yield f"its step {step.model_name!r} is no model here"
+            yield f"its step {step.model_name!r} is not a model here"
     versions = version_folders(folder)
     name = config.default_model_filename or _FILES.get(config.backend)
     others = config.cc_model_filenames.values()
@@ -75,7 +74,7 @@ def _own_faults(config: Config, folder: Path) -> Iterator[str]:
         yield f"version {max(versions)} has no {name} for the {config.backend} backend"
 
 
-def _contract_faults(config: Config, folder: Path, specs: Mapping[str, TaggerSpec]) -> Iterator[str]:
+def _contract_faults(config: ModelConfig, folder: Path, specs: Mapping[str, TaggerSpec]) -> Iterator[str]:
     spec = specs.get(tagger_of(folder.name))
     if spec is None:
         return
@@ -86,7 +85,7 @@ def _contract_faults(config: Config, folder: Path, specs: Mapping[str, TaggerSpe
     yield from checks[folder.name](config, spec, folder)
 
 
-def _ensemble_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator[str]:
+def _ensemble_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Iterator[str]:
     yield from _tensor_faults("input", config.input, _ENCODED)
     yield from _tensor_faults("output", config.output, _wanted(*spec.outputs))
     yield from _label_faults(config, spec, folder)
@@ -106,7 +105,7 @@ def _ensemble_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator
         yield f"the model's outputs go to {dict(model.output_map)}"
 
 
-def _decode_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator[str]:
+def _decode_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Iterator[str]:
     yield from _tensor_faults("input", config.input, _ENCODED)
     yield from _tensor_faults("output", config.output, _wanted(spec.input))
     for key in ("height", "width", "resize", "interpolation"):
@@ -115,14 +114,14 @@ def _decode_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator[s
             yield f"parameter {key} is {found!r}, the contract says {wanted!r}"
 
 
-def _model_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator[str]:
+def _model_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Iterator[str]:
     yield from _tensor_faults("input", config.input, _wanted(spec.input))
     yield from _tensor_faults("output", config.output, _wanted(*spec.outputs))
     yield from _label_faults(config, spec, folder)
 
 
-def _label_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator[str]:
-    """Answers to `class_count` carry names from this file; a missing one is reported with the files."""
+def _label_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Iterator[str]:
+    """Answers to `class_count` take names from this file; if it is missing, the check of the files says so."""
     named = next((output.label_filename for output in config.output if output.name == "scores"), "")
     if not named:
         yield "scores has no label_filename"
@@ -133,8 +132,8 @@ def _label_faults(config: Config, spec: TaggerSpec, folder: Path) -> Iterator[st
             yield f"line {wrong[0]} of {named} is {wrong[1][0]!r}, the contract says {wrong[1][1]!r}"
 
 
-def _parameter_faults(config: Config, spec: TaggerSpec) -> Iterator[str]:
-    """What gRPC clients take for the contract; a repository that something else wrote may have none."""
+def _parameter_faults(config: ModelConfig, spec: TaggerSpec) -> Iterator[str]:
+    """The contract that gRPC clients read; a repository from elsewhere may have none."""
     text = config.parameters[CONTRACT_PARAMETER].string_value if CONTRACT_PARAMETER in config.parameters else None
     if text is None:
         return
@@ -146,7 +145,7 @@ def _parameter_faults(config: Config, spec: TaggerSpec) -> Iterator[str]:
 
 
 def _wanted(*tensors: TensorSpec) -> dict[str, tuple[str, list[int]]]:
-    return {tensor.name: (_TYPES[tensor.dtype], list(tensor.shape)) for tensor in tensors}
+    return {tensor.name: (TRITON_TYPES[tensor.dtype], list(tensor.shape)) for tensor in tensors}
 
 
 def _tensor_faults(kind: str, tensors: Any, wanted: dict[str, tuple[str, list[int]]]) -> Iterator[str]:

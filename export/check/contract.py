@@ -1,4 +1,4 @@
-"""A tagger's files: its contract, the copies of it, and the hashes."""
+"""Checks a tagger's files: its contract, the copies of it, and the hashes."""
 
 import ast
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from labelwise.label_names import case_fault
 from labelwise.repository import model_names, version_folders, weights_file
 from labelwise.spec import SPEC_FILE, TaggerSpec
 
-# What Triton needs of each program. Up to 0.1.0 the decoder was one file, labelwise_image.py.
+# What each program must define. Up to 0.1.0 the decoder was one file, labelwise_image.py.
 _NEEDED = {"model.py": "TritonPythonModel", "__init__.py": "load_pixels", "labelwise_image.py": "load_pixels"}
 
 
@@ -34,7 +34,7 @@ class Version:
 
 
 def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Finding]]:
-    """The readable versions of a tagger, newest last, and what was found on the way."""
+    """The readable versions of a tagger, newest last, and the findings about their contracts."""
     versions, findings = [], []
     numbers = version_folders(repository / name)
     if not numbers:
@@ -51,7 +51,7 @@ def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Find
 
 
 def check_files(repository: Path, version: Version) -> Iterator[Finding]:
-    """The graph is the one that was exported, and the decoder is there."""
+    """Checks that the graph is the exported one, and that the decoder is complete."""
     spec = version.spec
     decoder = repository / model_names(version.name).decode / str(version.number)
     programs = [decoder / "model.py", *_decoder_modules(decoder), *version.weights.parent.glob("*.py")]
@@ -67,7 +67,7 @@ def check_files(repository: Path, version: Version) -> Iterator[Finding]:
 
 
 def _decoder_modules(version: Path) -> list[Path]:
-    """The files of the decoder beside Triton's decode model; at least one, which may be missing."""
+    """The decoder's files beside Triton's decode model; at least one, which may be missing."""
     if (version / "labelwise_image.py").is_file():
         return [version / "labelwise_image.py"]
     package = version / "labelwise_image"
@@ -75,13 +75,13 @@ def _decoder_modules(version: Path) -> list[Path]:
 
 
 def _fault_of_program(file: Path) -> str:
-    """Why Triton's Python backend could not begin with it; nothing, where it could."""
+    """Why Triton's Python backend could not start it; empty if it could."""
     try:
         tree = ast.parse(file.read_bytes())
     except FileNotFoundError:
         return ""
     except (SyntaxError, ValueError, OSError) as error:
-        return f"is no Python: {error}"
+        return f"is not Python: {error}"
     names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     names |= {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     wanted = _NEEDED.get(file.name)
@@ -89,7 +89,7 @@ def _fault_of_program(file: Path) -> str:
 
 
 def check_copies(repository: Path, newest: Version) -> Finding:
-    """tagger.json above the version folders is a copy of the newest version's."""
+    """Checks that tagger.json above the version folders is a copy of the newest version's."""
     faults = []
     names = model_names(newest.name)
     for folder in (names.ensemble, names.model):

@@ -1,4 +1,4 @@
-"""What a check found, and how it is shown."""
+"""What a check finds, and how it is shown."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _STYLES = {"ok": "green", "note": "yellow", "failed": "bold red"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of one `subject`, a model or a version; a note is worth reading and no failure."""
+    """One check of one `subject`, a model or a version. A note is worth reading, but not a failure."""
 
     subject: str
     check: str
@@ -22,7 +22,7 @@ class Finding:
 
 
 def verdict(subject: str, check: str, found: str, faults: list[str]) -> Finding:
-    """What was `found`, or every fault there was."""
+    """A finding that failed if there are faults; it shows these, or what was `found`."""
     return Finding(subject, check, "; ".join(faults) or found, "failed" if faults else "ok")
 
 
@@ -35,7 +35,7 @@ def table(findings: list[Finding]) -> Table:
 
 
 def summary(findings: list[Finding]) -> str:
-    """One line of counts, then one for each failure, which a table would wrap."""
+    """One line of counts, then one line per failure, because the table wraps them."""
     counts = Counter(row.status for row in findings)
     lines = [f"{len(findings)} checks: {counts['ok']} ok, {counts['note']} to note, {counts['failed']} failed."]
     lines += [f"failed: {row.subject}: {row.check}: {row.found}" for row in findings if row.status == "failed"]

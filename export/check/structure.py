@@ -1,4 +1,4 @@
-"""The ONNX file as it lies there: valid, of a version that the runtime knows, and what its contract says."""
+"""Checks an ONNX file without running it: it is valid, ONNX Runtime loads it, and it fits its contract."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from labelwise.spec import TaggerSpec
 
 
 def check_graph(version: Version) -> tuple[onnx.ModelProto | None, list[Finding]]:
-    """The graph, where it can be read, and everything about it that needs no picture."""
+    """The graph, if it can be read, and the findings that need no picture."""
     try:
         model = load_structure(version.weights)
     except GraphError as error:
@@ -45,7 +45,7 @@ def _findings(version: Version, model: onnx.ModelProto) -> Iterator[Finding]:
 
 
 def _validity_faults(version: Version, is_whole: bool) -> list[str]:
-    try:  # shapes cannot be inferred through weights that lie elsewhere
+    try:  # shapes cannot be inferred from weights in other files
         onnx.checker.check_model(str(version.weights), full_check=is_whole)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         return [one_line(error)]

@@ -1,4 +1,4 @@
-"""An ONNX multi-label classifier that something else trained, made into one that can be served here. Needs no torch."""
+"""Makes an ONNX multi-label classifier from elsewhere servable. Needs no torch."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def _contract(foreign: ForeignSpec, outputs: dict[str, OutputForm], sha256: str,
 
 
 def _save_freed(model: onnx.ModelProto, batch: int, spec: TrainedSpec, file: Path) -> None:
-    """Save a graph whose batch was fixed, if it is free now; the numbers are compared later."""
+    """Saves a graph whose batch was fixed. Raises GraphError if it is still fixed; the numbers are compared later."""
     pictures = drawn_pictures(spec.image, 3).pixels
     try:
         save_model(model, file)

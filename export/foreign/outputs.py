@@ -1,4 +1,4 @@
-"""Which outputs of a graph from elsewhere can be served, settled by running it: declared shapes are often vague."""
+"""Finds the outputs of a graph from elsewhere that can be served, by running it: declared shapes are often vague."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from labelwise.spec import ImageSpec
 
 _TRIAL = 4  # pictures
 _ENDS_AS_SCORES = {"Sigmoid", "HardSigmoid", "Softmax"}
-_ENDS_AS_NEITHER = {"LogSoftmax", "Log", "Tanh", "Softsign", "Softplus"}  # a sigmoid of them is hardly ever meant
+_ENDS_AS_NEITHER = {"LogSoftmax", "Log", "Tanh", "Softsign", "Softplus"}  # the spec hardly ever means their sigmoid
 _REARRANGES = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 _MISFIT = "The spec does not fit the graph: "
 
 
 @dataclass(frozen=True)
 class OutputForm:
-    """An output as the graph has it: its name there, its shape without the batch, and whether a sigmoid is missing."""
+    """An output of the graph: its name there, its shape without the batch, and whether a sigmoid is missing."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,13 +35,13 @@ class OutputForm:
 def read_outputs(
     model: onnx.ModelProto, session: ort.InferenceSession, form: InputForm, spec: ForeignSpec
 ) -> dict[str, OutputForm]:
-    """Served name -> the graph's output: scores, and embeddings and attention where the graph has them by those names.
+    """Served name -> the graph's output: scores, and embeddings and attention if the graph has outputs of these names.
 
-    SpecError where labels or logits do not fit, GraphError where the graph does not run.
+    Raises SpecError if labels or logits do not fit, and GraphError if the graph does not run.
     """
     pictures = drawn_pictures(spec.image, _TRIAL).pixels
     found = run_original(session, form, spec.image, pictures)
-    found = {name: values for name, values in found.items() if values.dtype.kind in "fiub"}  # texts serve nobody
+    found = {name: values for name, values in found.items() if values.dtype.kind in "fiub"}  # texts cannot be served
     if broken := [name for name, values in found.items() if not np.isfinite(values).all()]:
         raise GraphError(f"The graph's {', '.join(broken)} is not finite on the test pictures.")
     labels = len(spec.labels)
@@ -55,22 +55,22 @@ def read_outputs(
 
 
 def run_original(session: ort.InferenceSession, form: InputForm, image: ImageSpec, pixels: Pixels) -> Outputs:
-    """Every output of the graph as it came, with normalisation by NumPy; in its own batches where those are fixed."""
+    """Every output of the original graph, with normalisation by NumPy; in batches of its own size if that is fixed."""
     size = form.batch or len(pixels)
-    rows = np.arange(-(-len(pixels) // size) * size) % len(pixels)  # a last batch that is not full starts over
+    rows = np.arange(-(-len(pixels) // size) * size) % len(pixels)  # the last batch is filled up from the start
     fed = form.feed(pixels[rows], image)
     names = [output.name for output in session.get_outputs()]
     try:
         parts = [session.run(names, {form.name: fed[start : start + size]}) for start in range(0, len(fed), size)]
         return {name: np.concatenate(part)[: len(pixels)] for name, *part in zip(names, *parts, strict=True)}
-    except Exception as error:  # onnxruntime raises its own unrelated classes; NumPy ValueError for scalars
+    except Exception as error:  # onnxruntime raises classes of its own; NumPy raises ValueError for scalars
         raise GraphError(f"The graph does not run on pictures of that size: {one_line(error)}.") from error
 
 
 def original_runner(
     session: ort.InferenceSession, form: InputForm, outputs: dict[str, OutputForm], image: ImageSpec
 ) -> Runner:
-    """The graph as it came, with what it lacks done by NumPy: what the adapted graph is compared with."""
+    """The original graph, completed by NumPy, to compare the adapted graph with."""
 
     def run(pixels: Pixels) -> Outputs:
         found = run_original(session, form, image, pixels)
@@ -83,7 +83,7 @@ def _served(values: NDArray, logits: bool) -> NDArray[np.float32]:
     values = values.astype(np.float32)
     if not logits:
         return values
-    with np.errstate(over="ignore"):  # to infinity, and so to 0
+    with np.errstate(over="ignore"):  # overflows to infinity, so the score is 0
         return 1 / (1 + np.exp(-values))
 
 
@@ -119,7 +119,7 @@ def _lacks_sigmoid(model: onnx.ModelProto, name: str, values: NDArray, spec: For
 
 
 def last_node(value: ir.Value, through: Collection[str]) -> ir.Node | None:
-    """What computes `value`, behind nodes whose operator is one of `through`."""
+    """The node that computes `value`, looking through nodes whose operator is one of `through`."""
     node = value.producer()
     while node is not None and node.op_type in through:
         node = node.inputs[0].producer()

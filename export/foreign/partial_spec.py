@@ -1,4 +1,4 @@
-"""What a graph from elsewhere cannot say itself: a tagger.json of which only labels and image are required."""
+"""What a graph from elsewhere cannot say: a tagger.json in which only labels and image are required."""
 
 import json
 import unicodedata
@@ -14,10 +14,10 @@ _HINT = 'at least {"labels": ["cat", …], "image": {"height": 224, "width": 224
 
 
 class ForeignSpec(BaseModel):
-    """The hand-written part of a contract; the rest is read from the graph or stays unknown.
+    """The part of a contract that is written by hand; the rest comes from the graph or stays unknown.
 
-    `image.mean` and `image.std` normalise what a graph with float input takes. `thresholds` may be one for all labels.
-    `logits` says whether a sigmoid is missing, `scores` which output holds them, where the graph leaves doubt.
+    `image.mean` and `image.std` normalise the input of a graph that takes floats. `thresholds` may be one number for
+    all labels. If the graph leaves doubt, `logits` says whether a sigmoid is missing, and `scores` names the output.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -36,7 +36,7 @@ class ForeignSpec(BaseModel):
     @field_validator("labels")
     @classmethod
     def _composed(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        """In Unicode's form NFC, as training writes labels and as clients ask for them."""
+        """Converts labels to Unicode's form NFC, which training writes and clients ask for."""
         return tuple(unicodedata.normalize("NFC", label) for label in labels)
 
     @property
@@ -45,14 +45,14 @@ class ForeignSpec(BaseModel):
 
 
 def read_foreign_spec(file: Path) -> tuple[ForeignSpec, TrainedSpec | None]:
-    """The part that counts, and the whole contract if `file` is a complete one. SpecError names the field."""
+    """Reads `file`; also returns the whole contract if it is complete. Raises SpecError, which names the field."""
     try:
         text = file.read_text(encoding="utf-8-sig")
         content = json.loads(text)
     except OSError as error:
         raise SpecError(f"{file} cannot be read: {error.strerror}; {_HINT}.") from error
-    except (ValueError, RecursionError) as error:  # neither UTF-8 nor JSON, or nested without end
-        raise SpecError(f"{file} is not a valid tagger: it is no JSON; {_HINT}.") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deep
+        raise SpecError(f"{file} is not a valid tagger: it is not JSON; {_HINT}.") from error
     if isinstance(content, dict) and "format" in content:  # as training and export write it
         complete = TrainedSpec.parse(text, str(file))
         return ForeignSpec(**complete.model_dump(include={*ForeignSpec.model_fields})), complete

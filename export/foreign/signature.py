@@ -1,4 +1,4 @@
-"""How a graph from elsewhere takes its pictures: layout, type and batch, read from the graph."""
+"""Reads from a graph from elsewhere how it takes pictures: layout, type and batch."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class InputForm:
-    """The one input: its name, ONNX type, whether channels come first, and its batch where that is fixed."""
+    """The one input: its name, its ONNX type, whether channels come first, and its batch if that is fixed."""
 
     name: str
     type: int
@@ -28,11 +28,11 @@ class InputForm:
 
     @property
     def is_normalised(self) -> bool:
-        """Whether normalisation is the caller's; pixels of 8 bits are normalised inside."""
+        """Whether the caller normalises; a graph that takes 8-bit pixels does it inside."""
         return self.type != onnx.TensorProto.UINT8
 
     def feed(self, pixels: Pixels, image: ImageSpec) -> NDArray:
-        """Pixels uint8 [b, h, w, 3] as this graph takes them."""
+        """Converts pixels uint8 [b, h, w, 3] to what this graph takes."""
         values: NDArray = pixels
         if self.is_normalised:
             mean, std = (255 * np.array(part, np.float32) for part in (image.mean, image.std))
@@ -41,7 +41,7 @@ class InputForm:
 
 
 def read_input(model: onnx.ModelProto, image: ImageSpec) -> InputForm:
-    """GraphError for what is no picture, SpecError for one of another size than `image`."""
+    """Raises GraphError if the input is not a picture, and SpecError if its size is not that of `image`."""
     inputs = graph_inputs(model)
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs)

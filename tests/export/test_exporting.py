@@ -133,7 +133,7 @@ def test_labels_that_differ_only_by_case_are_not_published(checkpoint: Path, tmp
         ("instances", "'instances' is not key=value"),
         ("instance=2", "The setting instance: Unexpected"),
         ("instances=many", "The setting instances: Input should be a valid integer"),
-        ("instances=0", "instances is 0 and must be from 1 to 1000"),
+        ("instances=0", "The setting instances: Input should be greater than or equal to 1"),
     ],
 )
 def test_a_wrong_option_is_named(setting: str, words: str):

@@ -22,7 +22,7 @@ def test_what_export_wrote_is_whole(exported: Path, spec: TaggerSpec):
         ("pets_model/1/model.onnx", "another graph", "SHA-256"),
         ("pets_model/1/model.onnx", None, "model.onnx"),
         ("pets_decode/1/model.py", None, "version 1 has no model.py"),
-        ("pets_decode/1/labelwise_image/__init__.py", "def", "is no Python"),
+        ("pets_decode/1/labelwise_image/__init__.py", "def", "is not Python"),
         ("pets_model/config.pbtxt", 'name: "pets_model" no_such_field: 1', "Triton could not read it"),
         ("pets_model/configs/python.pbtxt", 'name: "pets_model" backend: "python"', "max_batch_size"),
         ("pets_decode/config.pbtxt", None, "pets_decode/config.pbtxt is missing"),

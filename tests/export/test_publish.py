@@ -59,7 +59,7 @@ SHARED = {
 
 def test_there_is_a_last_version(tmp_path: Path):
     (tmp_path / "pets" / str(LAST_VERSION)).mkdir(parents=True)
-    with pytest.raises(RepositoryError, match="has the last version there can be"):
+    with pytest.raises(RepositoryError, match="has the highest possible version"):
         next_version(tmp_path, "pets")
 
 

@@ -115,7 +115,7 @@ def until_pending(metrics: int, count: int) -> None:
 
 
 def test_a_burst_is_worked_off_without_a_pause(slow: SlowTriton, spec: TaggerSpec) -> None:
-    """With any limit of the queue, Triton 2.51 rests up to half a second after each batch."""
+    """With any limit on the queue, Triton 2.51 pauses up to half a second after each batch."""
     answers = asyncio.run(burst(slow.port, spec, 60))
     assert not [answer for answer in answers if isinstance(answer, BaseException)]
     done = slow.runs()

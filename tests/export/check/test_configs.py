@@ -18,7 +18,7 @@ Failures = Callable[[], list[Finding]]
     [
         ("pets/config.pbtxt", "max_batch_size", "max_batch", "Triton could not read it"),
         ("pets/config.pbtxt", 'name: "pets"', 'name: "cats"', "it is called 'cats' but lies in pets/"),
-        ("pets/config.pbtxt", '"pets_decode"', '"cats_decode"', "its step 'cats_decode' is no model here"),
+        ("pets/config.pbtxt", '"pets_decode"', '"cats_decode"', "its step 'cats_decode' is not a model here"),
         ("pets/config.pbtxt", 'value: "attention"', 'value: "heat"', "the model's outputs go to"),
         ("pets/config.pbtxt", 'key: "IMAGE"', 'key: "PHOTO"', "the decoder's input is"),
         (
@@ -81,4 +81,4 @@ def test_a_queue_that_pauses_is_noted(instances: int, notes: int, repository: Pa
     (repository / "pets_model/config.pbtxt").write_text(model_config(spec, "onnxruntime", options))
     found = [finding for finding in check_configs(repository, {"pets": spec}) if finding.status == "note"]
     assert len(found) == notes
-    assert all("rests up to half a second" in finding.found for finding in found)
+    assert all("pauses up to half a second" in finding.found for finding in found)

@@ -64,7 +64,7 @@ def test_what_is_wrong_is_named(content: object, words: str, tmp_path: Path):
 def test_what_is_no_json_is_said(tmp_path: Path):
     for content in (b"\xff labels: cat", b"[" * 100_000):
         (tmp_path / "spec.json").write_bytes(content)
-        with pytest.raises(SpecError, match="it is no JSON; at least"):
+        with pytest.raises(SpecError, match="it is not JSON; at least"):
             read_foreign_spec(tmp_path / "spec.json")
     with pytest.raises(SpecError, match="cannot be read: No such file"):
         read_foreign_spec(tmp_path / "nowhere.json")
