@@ -88,11 +88,11 @@ class Packet:
         line_end = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
         start, end = _root_span(text)
         if text.startswith("<!DOCTYPE", start):  # what it defines elsewhere would be lost
-            raise PacketError("has a DOCTYPE, which XMP does not allow: mend or remove it.")
+            raise PacketError("has a DOCTYPE, which XMP does not allow: fix or remove it.")
         try:
             root = etree.fromstring(text[start:end].encode(), _parser())
         except (etree.XMLSyntaxError, ValueError) as error:
-            raise PacketError(f"is not XML ({str(error).partition(',')[0]}): mend or remove it.") from error
+            raise PacketError(f"is not XML ({str(error).partition(',')[0]}): fix or remove it.") from error
         return cls(root, text[:start], text[end:], encoding, mark, line_end)
 
     def to_bytes(self) -> bytes:
@@ -105,7 +105,7 @@ class Packet:
         for element in (self.root, *self.root):
             if element.tag == qualified("rdf:RDF"):
                 return element
-        raise PacketError("is no XMP: it has no rdf:RDF. Mend or remove it.")
+        raise PacketError("is not XMP: it has no rdf:RDF. Fix or remove it.")
 
     @property
     def descriptions(self) -> list[Element]:
@@ -214,7 +214,7 @@ def _container(element: Element, name: str) -> Element:
 
 
 def _not_a_list(name: str) -> PacketError:
-    return PacketError(f"has {name}, but not as a list of keywords: mend or remove it.")
+    return PacketError(f"has {name}, but not as a list of keywords: fix or remove it.")
 
 
 def _parser() -> Element:
@@ -241,7 +241,7 @@ def _decode(data: bytes, lenient: bool) -> tuple[str, str, bytes]:
     try:
         text = data.decode(encoding, "labelwise-latin-1" if lenient and encoding == "utf-8" else "strict")
     except (LookupError, UnicodeError) as error:
-        raise PacketError(f"is not XML ({error}): mend or remove it.") from error
+        raise PacketError(f"is not XML ({error}): fix or remove it.") from error
     return text.translate(_CONTROLS) if lenient else text, encoding, mark
 
 
