@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +36,7 @@ from tests.deploy.files import (
     read,
     seconds,
 )
+from tests.polling import until
 from tests.serving.publishing import copy_to_change, publish_next
 from tests.test_imports import STAGES
 
@@ -268,10 +268,8 @@ def started_triton(repository: Path, folder: Path) -> Iterator[dict[str, int]]:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
-        while not is_healthy(ports):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
+        until(lambda: process.poll() is not None or is_healthy(ports))
+        assert process.poll() is None, (folder / "log").read_text()
         yield ports
     finally:
         process.terminate()
@@ -310,8 +308,7 @@ def test_a_broken_version_neither_ends_triton_nor_makes_it_unready(repository: P
         assert client.is_server_ready()
         assert is_healthy(ports)
         client.unload_model("scenes_model")
-        while client.is_model_ready("scenes_model", "1"):
-            time.sleep(0.1)
+        until(lambda: not client.is_model_ready("scenes_model", "1"))
         assert client.is_server_ready()
         assert not is_healthy(ports)  # where no model is left, nobody is served
 

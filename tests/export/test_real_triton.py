@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from labelwise.repository import WEIGHTS_FILE
 from labelwise.spec import TaggerSpec
 from serving.local_triton.install import find_triton
 from tests.conftest import free_port
+from tests.polling import until
 
 OPTIONS = ServingOptions(instances=2, response_cache=True, deadline_s=5, queue_size=64, queue_delay_us=200)
 
@@ -68,11 +68,8 @@ def triton(
         process = subprocess.Popen(command, env=install.environment(), stdout=log, stderr=log)
     client = grpc.InferenceServerClient(f"127.0.0.1:{port}")
     try:
-        deadline = time.monotonic() + 60
-        while not live(client):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.1)
+        until(lambda: process.poll() is not None or live(client))
+        assert process.poll() is None, (folder / "log").read_text()
         yield client, port, metrics
     finally:
         client.close()

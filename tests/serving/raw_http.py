@@ -9,6 +9,7 @@ import time
 import httpx
 
 from tests.conftest import ROOT
+from tests.polling import until
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -77,14 +78,15 @@ def assert_well(url: str) -> None:
 
 
 def wait_for_room(url: str) -> None:
-    """Until a request is answered again: what the clients have closed takes a moment to be seen."""
-    deadline = time.monotonic() + 30
-    status = b""
-    while status != b"HTTP/1.1 200":
-        assert time.monotonic() < deadline
+    """Waits until a request is answered again: the gateway takes a moment to see that clients have closed."""
+
+    def is_answered() -> bool:
         with connect(url) as connection, contextlib.suppress(OSError):
             connection.sendall(GET)
-            status = connection.recv(12)
+            return connection.recv(12) == b"HTTP/1.1 200"
+        return False
+
+    until(is_answered)
 
 
 def read_what_comes(connection: socket.socket) -> bytes:

@@ -6,13 +6,13 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TrainedSpec
+from tests.polling import until
 from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, table
 from training.compare.outcome import write_results
 from training.synth import draw_dataset
@@ -163,11 +163,8 @@ def _start(dataset: Path, out: Path) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 90
-    while sum(epochs > before.get(run, 0) for run, epochs in _epochs(out).items()) < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: process.poll() is not None or sum(n > before.get(run, 0) for run, n in _epochs(out).items()) >= 2)
+    assert process.poll() is None, process.communicate()
     return process
 
 
