@@ -1,17 +1,17 @@
-"""The root of every error that is the user's to mend."""
+"""The base class of every error that the user can fix."""
 
 
 class LabelwiseError(Exception):
-    """One line that says what is wrong and what to do about it; the CLI prints it and exits with 1."""
+    """The message is one line that says what is wrong and what to do; the command line prints it and exits with 1."""
 
 
 class DataError(LabelwiseError):
-    """Labelled data that cannot be used: a missing file, an unknown column, a broken image."""
+    """The labelled data cannot be used: a missing file, an unknown column, a broken image."""
 
 
 class SpecError(LabelwiseError):
-    """A tagger.json that cannot be trusted; the message names the field."""
+    """A tagger.json is not valid; the message names the field."""
 
 
 class RepositoryError(LabelwiseError):
-    """A model repository that cannot be served or written; the message names the missing or wrong part."""
+    """A model repository cannot be served or written; the message names the missing or wrong part."""
