@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-_PATIENCE = 120.0  # seconds; only a failing test waits that long
+PATIENCE = 300.0  # seconds; only a failing test waits that long
 _PAUSE = 0.02
 
 T = TypeVar("T")
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 def until(condition: Callable[[], T]) -> T:
     """The first true value of `condition`. Raises AssertionError if it stays false."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"still {value!r} after {_PATIENCE:.0f} s"
+        assert time.monotonic() < deadline, f"still {value!r} after {PATIENCE:.0f} s"
         time.sleep(_PAUSE)
     return value
 
 
 async def until_async(condition: Callable[[], Awaitable[T] | T]) -> T:
     """As `until`, but the condition runs in the event loop and may be a coroutine."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while not (value := await answer if inspect.isawaitable(answer := condition()) else answer):
-        assert time.monotonic() < deadline, f"still {value!r} after {_PATIENCE:.0f} s"
+        assert time.monotonic() < deadline, f"still {value!r} after {PATIENCE:.0f} s"
         await asyncio.sleep(_PAUSE)
     return value

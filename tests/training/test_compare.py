@@ -1,18 +1,20 @@
 """`labelwise compare`: every method trained alike, resumable, and a table that says what was measured."""
 
+import contextlib
 import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TrainedSpec
-from tests.polling import until
+from tests.polling import PATIENCE, until
 from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, table
 from training.compare.outcome import write_results
 from training.synth import draw_dataset
@@ -136,9 +138,9 @@ def test_an_undefined_metric_is_a_dash_and_failures_are_one_line(tmp_path: Path)
 
 def test_a_stopped_comparison_leaves_nothing_running_and_goes_on(dataset: Path, tmp_path: Path):
     for send, number in ((os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)):
-        process = _start(dataset, tmp_path)
-        send(process.pid, number)
-        output, errors = process.communicate(timeout=60)  # ends when nobody holds the pipes: no orphan is left
+        with _started(dataset, tmp_path) as process:
+            send(process.pid, number)
+            output, errors = process.communicate(timeout=PATIENCE)  # ends if nobody holds the pipes: no orphan is left
         assert (process.returncode, errors) == (130, "labelwise: Stopped; the same command goes on.\n")
         assert "of 4:" not in output  # no run was finished
     assert {run.name for run in tmp_path.iterdir()} == {"bce-0", "supcon-0"}  # the others were never begun
@@ -148,7 +150,8 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on(dataset: Path, 
         assert 0 < len(epochs) < 30_000
 
 
-def _start(dataset: Path, out: Path) -> "subprocess.Popen[str]":
+@contextlib.contextmanager
+def _started(dataset: Path, out: Path) -> Iterator["subprocess.Popen[str]"]:
     """`labelwise compare` of four long runs, two at a time, once both have trained an epoch more than before."""
     command = [sys.executable, "-m", "labelwise", "compare", str(dataset), "--out", str(out), "--jobs", "2"]
     for setting in (*SMALL, "epochs=30000"):
@@ -163,9 +166,14 @@ def _start(dataset: Path, out: Path) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-    until(lambda: process.poll() is not None or sum(n > before.get(run, 0) for run, n in _epochs(out).items()) >= 2)
-    assert process.poll() is None, process.communicate()
-    return process
+    try:
+        until(lambda: process.poll() is not None or sum(n > before.get(run, 0) for run, n in _epochs(out).items()) >= 2)
+        assert process.poll() is None, process.communicate()
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def _epochs(out: Path) -> dict[str, int]:

@@ -70,8 +70,9 @@ def batch_request(photo: bytes, count: int) -> bytes:
 def test_a_client_that_hangs_up_ends_its_work(url: str, slow: bytes) -> None:
     tagged = 'labelwise_images_total{model="scenes",version="1"}'
     before, gone = value(url, TAGGED), value(url, 'labelwise_problems_total{code="client_closed"}')
+    request = batch_request(slow, MANY)  # takes a moment, and a connection that sends nothing is closed
     with connect(url) as connection:
-        connection.sendall(batch_request(slow, MANY))
+        connection.sendall(request)
         decoded = "labelwise_decode_seconds_count"
         start = value(url, decoded)
         until(lambda: value(url, decoded) > start)  # it is being worked on
