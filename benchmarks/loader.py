@@ -23,6 +23,7 @@ from training.data import (
     EvalBatches,
     FileLoader,
     LabelledData,
+    LoaderSettings,
     ShardLoader,
     check_photos,
     make_train_loader,
@@ -65,7 +66,7 @@ def measure(data: LabelledData, image: ImageSpec, batch: int, seconds: float, sh
         ("train, from shards", read_data(shards).train, "none"),
     ):
         for workers in WORKERS:
-            loader = make_train_loader(photos, image, transform, batch_size=batch, workers=workers, seed=0, cache=cache)
+            loader = make_train_loader(photos, LoaderSettings(image, transform, batch, workers, seed=0), cache)
             images, own = training_rate(loader, seconds)
             print(f"| {name} | {workers} | {images:.0f} | {'' if workers else f'{own:.0f}'} |", flush=True)
 

@@ -6,7 +6,7 @@ from torchvision.transforms import v2
 from labelwise.spec import ImageSpec
 from training.config import AugmentConfig
 
-# Photos are kept this much larger than the model's input, so that a crop still has its detail.
+# Photos are kept this much larger than the model's input, so that crops keep their detail.
 OVERSIZE = 1.25
 _GREY = 128
 

@@ -4,15 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-# Where the best temperature is 0 or infinite, as for logits that separate perfectly, one of these is taken.
+# Limits, for logits that separate perfectly: their best temperature is 0 or infinite.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.float32]) -> float:
     """The temperature T, one for all labels, for which sigmoid(logits / T) has the lowest cross-entropy.
 
-    logits, targets [n, l], a target below 0 is unknown and does not count -> T within MIN_TEMPERATURE and
-    MAX_TEMPERATURE; 1 where nothing is known. T > 0 keeps every ranking as it is, so no AP changes.
+    logits, targets [n, l]; a target below 0 is unknown and does not count. T lies within MIN_TEMPERATURE and
+    MAX_TEMPERATURE, and is 1 if no target is known. T > 0 keeps every ranking, so no AP changes.
     """
     known = targets >= 0
     if not known.any():
@@ -23,7 +23,7 @@ def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.float32]) -
         scaled = z / np.exp(log_temperature)
         return float((np.logaddexp(0, scaled) - y * scaled).mean())
 
-    # Convex in 1 / T, so there is one minimum along log T too.
+    # The loss is convex in 1 / T, so it has one minimum along log T.
     bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
     return float(np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x))
 
@@ -32,8 +32,8 @@ def expected_calibration_error(scores: NDArray[np.float32], targets: NDArray[np.
     """How far scores are from frequencies, over all known decisions of all labels: 0 (perfect) to 1.
 
     ECE = sum over bins of n_bin / n * |mean score - share present|, with `bins` bins of equal width over the score, the
-    probability of *presence*; Guo et al. bin the probability of the predicted class, of which there is none here.
-    scores, targets [n, l], a target below 0 is unknown and does not count; 0 where nothing is known.
+    probability of *presence*. Guo et al. bin the probability of the predicted class, which does not exist here.
+    scores, targets [n, l]; a target below 0 is unknown and does not count. 0 if no target is known.
     """
     known = targets >= 0
     if not known.any():

@@ -1,12 +1,12 @@
 """A run's folder: model.safetensors with tagger.json (exactly what was scored), state.pt to resume from, and
-stage1.safetensors (the averaged weights that stage 2 began with)."""
+stage1.safetensors (the EMA weights that stage 2 began with)."""
 
 import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from labelwise.validation import first_refusal
 from labelwise.version import VERSION
 from training.config import Method, ModelConfig, TrainConfig
 from training.model import TaggerNetwork
+from training.writing import explained
 
 WEIGHTS_FILE = "model.safetensors"
 STAGE_1_FILE = "stage1.safetensors"
@@ -68,17 +69,17 @@ def make_spec(
 
 
 def save_weights(file: Path, state: dict[str, torch.Tensor]) -> str:
-    """Write a model's state atomically; returns the SHA-256 of the file."""
+    """Write a model's state atomically. Returns the SHA-256 of the file."""
     content = _serialised(state)
     _write(file, content)
     return hashlib.sha256(content).hexdigest()
 
 
 def save_checkpoint(run: Path, state: dict[str, torch.Tensor], make: Callable[[str], TrainedSpec]) -> None:
-    """Write weights and contract so that a crash between the two, or a full disk, leaves a whole checkpoint.
+    """Write weights and contract so that a crash between the two, or a full disk, leaves a complete checkpoint.
 
-    `make` gives the contract of weights with a certain SHA-256. The old weights stay, under another name, until the new
-    contract is in place; `load_checkpoint` takes whichever the contract describes.
+    `make` returns the contract for the SHA-256 of the weights. The old weights stay, under another name, until the new
+    contract is in place; `load_checkpoint` takes those that the contract describes.
     """
     content = _serialised(state)
     file, previous = run / WEIGHTS_FILE, run / _PREVIOUS_FILE
@@ -97,9 +98,9 @@ def _serialised(state: dict[str, torch.Tensor]) -> bytes:
 
 
 def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[TaggerNetwork, TrainedSpec]:
-    """The trained model in evaluation mode with its contract. LabelwiseError if `run` holds no whole checkpoint.
+    """The trained network in evaluation mode, and its contract. Raises LabelwiseError without a complete checkpoint.
 
-    `weights` may be STAGE_1_FILE: the same model as it was before stage 2, uncalibrated.
+    `weights` may be STAGE_1_FILE: the network before stage 2, uncalibrated.
     """
     if not (run / SPEC_FILE).is_file() or not (run / weights).is_file():
         raise LabelwiseError(f"{run} is not a trained run: it needs {weights} and {SPEC_FILE} from `labelwise train`.")
@@ -117,7 +118,7 @@ def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[TaggerNetwo
 
 
 def _described_weights(run: Path, spec: TrainedSpec) -> Path:
-    """The weights that the contract describes: after a crash amid saving, those from before."""
+    """The weights that the contract describes. After a crash while saving, these are the previous ones."""
     for file in (run / WEIGHTS_FILE, run / _PREVIOUS_FILE):
         if file.is_file() and sha256_of(file) == spec.weights_sha256:
             return file
@@ -131,19 +132,19 @@ def _model_of(spec: TrainedSpec, run: Path) -> tuple[ModelConfig, Method]:
         trained = _Trained.model_validate(spec.training)
     except ValidationError as error:
         raise SpecError(f"{run / SPEC_FILE} is not a valid tagger: training.{first_refusal(error)}") from error
-    # The checkpoint is the start now; the file or hub that the backbone came from is not needed any more.
+    # The weights come from the checkpoint; the file or hub of the pretrained backbone is not needed.
     return trained.model.model_copy(update={"pretrained": False, "weights": None}), trained.method
 
 
 class _Trained(BaseModel):
-    """What of a run's settings the network depends on."""
+    """The settings that the network depends on."""
 
     model: ModelConfig
     method: Method = "mulcon"
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
-    """Write everything a resumed run needs, atomically; any failure ends the run."""
+    """Write everything that a resumed run needs, atomically. Any failure ends the run."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     _write(run / STATE_FILE, buffer.getvalue())
@@ -155,9 +156,9 @@ def load_state(run: Path) -> dict[str, Any] | None:
         return None
     try:
         with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()  # torch itself compares no checksums
+            damaged = archive.testzip()  # torch itself checks no checksums
         state = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # an unpickler raises whatever the bytes lead it to
+    except Exception:  # an unpickler may raise anything
         state = None
     if not isinstance(state, dict):
         raise LabelwiseError(f"{file} is damaged: restore it, or train again into another --out.")
@@ -165,24 +166,12 @@ def load_state(run: Path) -> dict[str, Any] | None:
 
 
 def trained_image(run: Path) -> ImageSpec | None:
-    """How the run in this folder prepares its photos; None if there is no run. Raises LabelwiseError if damaged."""
+    """How the run in this folder prepares its photos, None if there is no run. Raises LabelwiseError if damaged."""
     if (run / STATE_FILE).is_file() and (run / SPEC_FILE).is_file():
         with suppress(SpecError):  # the state has it, too
             return TrainedSpec.read(run).image
     state = load_state(run)
     return None if state is None else ImageSpec.model_validate(state["settings"]["image"])
-
-
-@contextmanager
-def explained(file: Path) -> Iterator[None]:
-    """What the file system says while `file` is written, in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise LabelwiseError(
-            f"{file} cannot be written: {error.strerror or error}; make room or mend the folder, then go on with "
-            "--resume."
-        ) from error
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Every choice a training run makes, in one frozen model; presets and the CLI set its fields, checkpoints keep them."""
+"""Every setting of a training run, in one frozen model. Presets and the CLI set its fields; checkpoints keep them."""
 
 from pathlib import Path
 from typing import Literal
@@ -35,7 +35,7 @@ class ModelConfig(_Settings):
     token_blocks: int = Field(1, ge=0, description="self-attention blocks over the tokens")
     label_blocks: int = Field(1, ge=0, description="self-attention blocks over the labels")
     image_queries: bool = Field(True, description="add the photo's mean token to each label query")
-    groups: int = Field(0, ge=0, description="ml-decoder's queries, each for a group of labels; 0 is one a label")
+    groups: int = Field(0, ge=0, description="ml-decoder's queries, each for a group of labels; 0 is one per label")
     projection_dim: int = Field(128, ge=2, description="width of the contrastive embeddings")
     dropout: float = Field(0.1, ge=0, lt=1)
 
@@ -63,7 +63,7 @@ class AugmentConfig(_Settings):
 
 
 class LossConfig(_Settings):
-    """What is minimised: classification + gamma * contrast, and what later work adds to either."""
+    """The loss: classification + gamma * contrast, and what later work adds to either."""
 
     classification: Literal["bce", "asymmetric"] = "bce"
     gamma_present: float = Field(0.0, ge=0, description="asymmetric: focal power of present labels")
@@ -71,14 +71,14 @@ class LossConfig(_Settings):
     clip: float = Field(0.05, ge=0, lt=1, description="asymmetric: absent labels scored below this cost nothing")
     gamma: float = Field(0.5, ge=0, description="weight of the contrastive loss")
     temperature: float = Field(0.2, gt=0)
-    absent_negatives: int = Field(0, ge=0, description="mulcon: so many absent embeddings join the denominator")
-    memory: int = Field(0, ge=0, description="mulcon: confident embeddings kept of each label, to contrast with")
-    memory_confidence: float = Field(0.8, ge=0, le=1, description="score from which an embedding is worth keeping")
-    prototype_weight: float = Field(0.0, ge=0, description="mulcon: weight of learned label prototypes; 0 is without")
+    absent_negatives: int = Field(0, ge=0, description="mulcon: number of absent embeddings that join the denominator")
+    memory: int = Field(0, ge=0, description="mulcon: number of confident embeddings kept per label, to contrast with")
+    memory_confidence: float = Field(0.8, ge=0, le=1, description="lowest score of an embedding that is kept")
+    prototype_weight: float = Field(0.0, ge=0, description="mulcon: weight of learned label prototypes; 0 is off")
 
 
 class TrainConfig(_Settings):
-    """One run. Stage 1 learns to classify; stage 2 starts from its EMA weights, on two views, and may contrast them."""
+    """One run. Stage 1 learns to classify. Stage 2 starts from its EMA weights and may contrast two views."""
 
     method: Method = "mulcon"
     model: ModelConfig = ModelConfig()
@@ -86,34 +86,34 @@ class TrainConfig(_Settings):
     loss: LossConfig = LossConfig()
     image: ImageSpec = Field(
         ImageSpec(height=128, width=128),
-        description="of pretrained weights, size, interpolation, mean and std are their own where nothing else is set",
+        description="with pretrained weights, size, interpolation, mean and std are theirs unless set",
     )
     max_batch: int = Field(32, ge=1, description="largest batch the exported tagger accepts")
 
     epochs: int = Field(90, ge=0, description="of stage 1")
-    contrastive_epochs: int = Field(40, ge=0, description="of stage 2; methods without contrast train on, on two views")
-    batch_size: int = Field(32, ge=1, description="images a step, over all processes; stage 2 sees each in two views")
-    accumulate: int = Field(
-        1, ge=1, description="parts that a step's images are computed in; contrast is within a part"
+    contrastive_epochs: int = Field(
+        40, ge=0, description="of stage 2; without contrast, training goes on with two views"
     )
+    batch_size: int = Field(32, ge=1, description="images per step, over all processes; stage 2 sees each in two views")
+    accumulate: int = Field(1, ge=1, description="parts in which a step is computed; contrast is within a part")
     optimizer: Optimizer = "adamw"
     contrastive_optimizer: Optimizer = "adamw"
     lr: float = Field(1e-3, gt=0, description="peak in stage 1")
     contrastive_lr: float = Field(3e-4, gt=0, description="peak in stage 2")
     backbone_lr_scale: float = Field(1.0, ge=0, description="0.1 suits a pretrained backbone")
-    attention_lr_scale: float = Field(1.0, ge=0, description="stage 2: of the head, but for classifier and projector")
+    attention_lr_scale: float = Field(1.0, ge=0, description="stage 2: of the head without classifier and projector")
     weight_decay: float = Field(0.05, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of a stage's steps spent rising to the peak rate")
     ema_decay: float = Field(0.998, ge=0, lt=1)
     clip_norm: float = Field(5.0, gt=0)
 
-    thresholds: str = Field("f1", description="what each label's is fitted for: f1, precision=0.9 or recall=0.9")
+    thresholds: str = Field("f1", description="objective of each label's threshold: f1, precision=0.9 or recall=0.9")
     seed: int = Field(0, ge=0, lt=2**63)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = Field(False, description="torch.compile the model")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     workers: int = Field(1, ge=0, description="processes that augment photos, per training process")
-    cache: Literal["auto", "memory", "none"] = Field("auto", description="keep decoded photos; auto is when they fit")
+    cache: Literal["auto", "memory", "none"] = Field("auto", description="keep decoded photos; auto: if they fit")
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":

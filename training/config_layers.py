@@ -1,7 +1,7 @@
-"""A run's settings, in layers: the defaults, a preset, a YAML file, and `key=value` from the command line."""
+"""Makes a run's settings from layers: defaults, a preset, a YAML file, and `key=value` from the command line."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ def preset_names() -> list[str]:
 def make_config(
     settings: list[str], preset: str | None = None, file: Path | None = None, kept: ImageSpec | None = None
 ) -> TrainConfig:
-    """A TrainConfig from the layers, the later ones winning. Raises LabelwiseError with the name of a wrong setting.
+    """A TrainConfig from the layers; later layers win. Raises LabelwiseError, which names the wrong setting.
 
-    With pretrained weights, what they were trained with lies right over the defaults: size, interpolation, mean and
-    std. `kept` takes its place for a run that goes on, so that it goes on with what it began with.
+    Pretrained weights add a layer right above the defaults: the size, interpolation, mean and std that they were
+    trained with. For a resumed run, `kept` replaces this layer with what the run began with.
     """
     layers = [TrainConfig().model_dump()]
     if preset is not None:
@@ -66,15 +66,16 @@ def _sentence(refusal: Refusal) -> str:
 
 def setting_names(settings: list[str]) -> list[str]:
     """The dotted names that `settings` set: model.dim for `model={dim: 64}` as for `model.dim=64`."""
-    return list(_leaves(_nested(settings)))
+    return [name for name, _ in flattened(_nested(settings))]
 
 
-def _leaves(settings: dict[str, Any], above: str = "") -> Iterator[str]:
+def flattened(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings with dotted names, as --set takes them, and their values."""
     for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{above}{key}.")
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{above}{key}.")
         else:
-            yield f"{above}{key}"
+            yield f"{above}{key}", value
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nested(pairs: list[str]) -> dict[str, Any]:
-    """`a.b=1` pairs to a nested dict, the later pairs over the earlier ones; values are YAML."""
+    """A nested dict from `a.b=1` pairs with YAML values; later pairs win."""
     nested: dict[str, Any] = {}
     for pair in pairs:
         key, text = split_assignment(pair)

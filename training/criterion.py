@@ -1,4 +1,4 @@
-"""What a method minimises: a classification loss, and in stage 2 the contrastive one that goes with the method."""
+"""The loss of a method: classification, and in stage 2 the contrastive loss of the method."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ Parts = dict[str, torch.Tensor]
 
 
 class MemoryBank(nn.Module):
-    """The latest confident embeddings of each label (after SADCL), to contrast with more than one batch holds."""
+    """The latest confident embeddings of each label (after SADCL), to contrast with more than one batch."""
 
     def __init__(self, labels: int, slots: int, width: int, confidence: float) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def remember(self, output: TaggerOutput, targets: torch.Tensor) -> None:
-        """Keep the embeddings of labels that are present and scored at least `confidence`, oldest overwritten first."""
+        """Keep the embeddings of present labels with a score of at least `confidence`; overwrite the oldest first."""
         slots = self.filled.shape[1]
         keep = (targets == 1) & (output.logits.sigmoid() >= self.confidence)  # n l
         count = keep.sum(dim=0)  # l
         order = keep.cumsum(dim=0) - 1
-        keep &= order >= count - slots  # of more than fit, the last ones
+        keep &= order >= count - slots  # if more than fit, keep the last ones
         images, labels = keep.nonzero(as_tuple=True)
         slot = (self.next_slot[labels] + order[images, labels]) % slots
         self.embeddings[labels, slot] = output.embeddings[images, labels].to(self.embeddings.dtype)
@@ -40,7 +40,7 @@ class MemoryBank(nn.Module):
 
 
 class Criterion(nn.Module):
-    """The loss of one method. Prototypes are learned with the model; prototypes and bank belong to training only."""
+    """The loss of one method. Prototypes are learned with the model; they and the bank exist only in training."""
 
     def __init__(self, method: Method, config: LossConfig, labels: int, width: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Criterion(nn.Module):
         )
 
     def forward(self, output: TaggerOutput, targets: torch.Tensor, soft_targets: torch.Tensor, contrast: bool) -> Parts:
-        """The parts of the loss, already weighted; their sum is what is minimised.
+        """The weighted parts of the loss; their sum is minimised.
 
         output of n images, targets [n, l] hard, soft_targets [n, l] for classification (mixup blends them).
         """

@@ -1,4 +1,4 @@
-"""Several processes as one: who is who under torchrun, and tensors joined over all of them, gradients included."""
+"""Several processes that train one model: their ranks under torchrun, and tensors joined over all, with gradients."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import distributed, nn
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among those that train one model together; rank 0 alone writes and talks."""
+    """This process among those that train one model. Only rank 0 writes and prints."""
 
     rank: int = 0
     size: int = 1
@@ -44,6 +44,8 @@ def joined_world(device: str = "auto") -> Iterator[World]:
 
 
 class _Gather(torch.autograd.Function):
+    """torch.distributed.nn.functional.all_gather does the same, but torch has deprecated it for a private module."""
+
     @staticmethod
     def forward(context: Any, tensor: torch.Tensor) -> torch.Tensor:
         context.count = len(tensor)
@@ -60,17 +62,17 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(tensor: torch.Tensor, world: World) -> torch.Tensor:
-    """[n, ...] of each process -> [n * size, ...] of all, rank after rank; every process must hold the same n.
+    """[n, ...] of each process -> [n * size, ...] of all, in order of rank; n must be the same in every process.
 
-    Gradients flow back to the process that each row came from, summed over the losses of all processes. When each
-    computes the same loss of the joined batch, that is `size` times its gradient, which DistributedDataParallel's mean
-    over the processes turns into the gradient that one process with the whole batch would have.
+    Each row's gradient flows back to its process, summed over the losses of all processes. If all compute the same loss
+    of the joined batch, this sum is `size` times the gradient. DistributedDataParallel averages over the processes,
+    which gives the gradient of one process with the whole batch.
     """
     return tensor if world.size == 1 else _Gather.apply(tensor)
 
 
 def gather_objects(item: Any, world: World) -> list[Any]:
-    """The `item` of every process, by rank."""
+    """The `item` of every process, in order of rank."""
     if world.size == 1:
         return [item]
     items: list[Any] = [None] * world.size
@@ -86,7 +88,7 @@ def broadcast_state(module: nn.Module, world: World) -> None:
 
 
 def any_of(flag: bool, world: World, device: torch.device) -> bool:
-    """Whether `flag` is set in any process; all learn the same answer."""
+    """Whether `flag` is set in any process; all get the same answer."""
     if world.size == 1:
         return flag
     flags = torch.tensor(int(flag), device=device)

@@ -1,4 +1,4 @@
-"""`labelwise evaluate`: a trained run or an exported repository against labelled photos, label by label."""
+"""`labelwise evaluate`: measures a trained run or an exported repository on labelled photos, label by label."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from labelwise.spec import SPEC_FILE, TrainedSpec
 from labelwise.tagging import judge
 from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint
-from training.data import PRESENT, EvalBatches, LabelledData, LabelledPhotos, check_photos, read_data
+from training.data import PRESENT, EvalBatches, LabelledData, LabelledPhotos, check_photos, read_as_trained
 from training.data.labelled_data import some
 from training.device import pick_device
 from training.evaluator import EVAL_BATCH, predict, sigmoid
@@ -34,13 +34,14 @@ from training.metrics import (
     label_counts,
     parse_objective,
 )
+from training.writing import explained
 
 Scoring = Callable[[LabelledPhotos], NDArray[np.float32]]  # n photos -> scores [n, l]
 
 
 @dataclass(frozen=True)
 class LabelScore:
-    """One label at its threshold; what a label without a present photo cannot have is None."""
+    """One label at its threshold. Values that a label without a present photo cannot have are None."""
 
     label: str
     photos: int
@@ -74,17 +75,17 @@ def evaluate_tagger(
 ) -> Evaluation:
     """Score a run or a repository's only tagger on `split` (train, val or all) of `data`. Raises LabelwiseError.
 
-    Thresholds are the tagger's own, or, if `thresholds` names an objective, fitted to it on these photos; `write` then
-    stores them, with the metrics measured at them, in the run's tagger.json.
+    Uses the tagger's own thresholds. If `thresholds` names an objective, fits new ones on these photos; `write` then
+    stores them, and the metrics at them, in the run's tagger.json.
     """
     is_run = (source / SPEC_FILE).is_file() and (source / WEIGHTS_FILE).is_file()
     objective = _objective(thresholds)
     if write:
         _check_writable(is_run, objective, source)
     spec, score = (_open_run if is_run else _open_repository)(source)
-    labelled = check_photos(read_data(data, _split_seed(spec)), skip_broken=skip_broken)
+    labelled = check_photos(read_as_trained(data, spec), skip_broken=skip_broken)
     if surplus := [label for label in labelled.labels if label not in spec.labels]:
-        print(f"Left out, for the tagger does not know them: the labels {some(surplus)}.", flush=True)
+        print(f"Left out, because the tagger does not know them: the labels {some(surplus)}.", flush=True)
     parts = _choose(labelled, split, spec.labels, data)
     if write and split != "val" and labelled.describe().fingerprint == spec.data.fingerprint:
         raise LabelwiseError(f"{source} was trained on {split} of this data: thresholds to write are fitted on val.")
@@ -100,10 +101,8 @@ def evaluate_tagger(
 
 
 def write_json(evaluation: Evaluation, file: Path) -> None:
-    try:
+    with explained(file, "choose another file"):
         write_atomically(file, evaluation.to_json().encode())
-    except OSError as error:
-        raise LabelwiseError(f"{file} cannot be written: {error.strerror}; choose another file.") from error
 
 
 def _objective(text: str | None) -> Objective | None:
@@ -122,21 +121,15 @@ def _check_writable(is_run: bool, objective: Objective | None, source: Path) -> 
         )
 
 
-def _split_seed(spec: TrainedSpec) -> int:
-    """Data without a split column is split as it was for training, so that no photo of val was trained on."""
-    seed = spec.training.get("seed")
-    return seed if isinstance(seed, int) else 0
-
-
 def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str | Path) -> list[LabelledPhotos]:
-    """The photos of `split`, with targets for `labels` in their order; what else the data labels is left out."""
+    """The photos of `split` with targets for `labels`, in this order. Leaves out other labels of the data."""
     missing = [label for label in labels if label not in data.labels]
     if missing:
         raise DataError(f"{source} has no column for what the tagger knows as {', '.join(missing)}: add one.")
     data = data.select(labels)
     parts = {"train": [data.train], "val": [data.val], "all": [data.train, data.val]}[split]
     if not any((part.targets == PRESENT).any() for part in parts):
-        raise DataError(f"{source} has no label of the tagger present in {split}, so that nothing can be scored.")
+        raise DataError(f"{source} has no label of the tagger present in {split}, so nothing can be scored.")
     return parts
 
 
@@ -192,7 +185,7 @@ def label_table(evaluation: Evaluation) -> Table:
 
 
 def metric_table(evaluation: Evaluation) -> Table:
-    """Of the metrics that depend on what counts as a tag."""
+    """The metrics that depend on what counts as a tag."""
     table = Table("", "at the thresholds", "at 0.5", "top 3")
     for name in TAG_METRICS:
         table.add_row(name, *(_number(evaluation.metrics.get(name + suffix)) for suffix in ("", AT_HALF, AT_TOP_3)))
@@ -200,7 +193,7 @@ def metric_table(evaluation: Evaluation) -> Table:
 
 
 def headline(evaluation: Evaluation) -> str:
-    """How many photos were scored, and the metrics that `metric_table` has no place for."""
+    """The number of photos, and the metrics that are not in `metric_table`."""
     others = {name: value for name, value in evaluation.metrics.items() if name.partition("@")[0] not in TAG_METRICS}
     photos = f"{evaluation.photos} photos ({evaluation.split})"
     return "  ".join([photos, *(f"{name} {value:.4f}" for name, value in others.items())])

@@ -1,4 +1,4 @@
-"""What turns a backbone's tokens into logits: label attention, ML-Decoder's group decoding, or plain pooling."""
+"""The heads, from a backbone's tokens to logits: label attention, ML-Decoder's group decoding, or plain pooling."""
 
 from typing import NamedTuple
 
@@ -17,14 +17,16 @@ class HeadOutput(NamedTuple):
 
 
 def make_head(method: Method, channels: int, tokens: int, labels: int, config: ModelConfig) -> nn.Module:
-    """The head of `method`. Every head takes tokens [b, t, c] and gives a HeadOutput; `label_level` says whether that
-    has one embedding and one attention map per label."""
+    """The head of `method`, from tokens [b, t, c] to a HeadOutput.
+
+    Its `label_level` says whether the output has one embedding and one attention map per label.
+    """
     if method in ("bce", "supcon"):
         return PooledHead(channels, labels, config, project=method == "supcon")
     if config.head == "ml-decoder":
         if method == "mulcon" and 0 < config.groups < labels:
             raise LabelwiseError(
-                f"mulcon needs an embedding per label, so {config.groups} groups cannot do for {labels} labels: "
+                f"mulcon needs an embedding per label, so {config.groups} groups are not enough for {labels} labels: "
                 "set model.groups=0, or method=label-bce."
             )
         return GroupDecoder(channels, labels, config)
@@ -55,7 +57,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; attends to itself, or to `context` where one is given."""
+    """Pre-norm transformer block; attends to itself, or to `context` if given."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -77,9 +79,9 @@ class Block(nn.Module):
 class LabelAttention(nn.Module):
     """The paper's head: one embedding per image and label, a classifier per label, a projector shared by all.
 
-    With `image_queries` a query is the label's learned vector plus the photo's mean token, so each label starts from
-    the pooled features that a plain classifier would see, and learns what to add to them. From scratch this learns
-    much faster than the paper's queries, which know nothing of the photo.
+    With `image_queries` a query is the label's learned vector plus the photo's mean token. So each label starts from
+    the pooled features of a plain classifier, and learns what to add to them. From scratch this learns much faster than
+    the paper's queries, which do not depend on the photo.
     """
 
     def __init__(self, channels: int, tokens: int, labels: int, config: ModelConfig) -> None:
@@ -117,8 +119,8 @@ class LabelAttention(nn.Module):
 class GroupDecoder(nn.Module):
     """ML-Decoder (Ridnik et al., WACV 2023): fixed group queries attend to the tokens; a group answers for its labels.
 
-    Its cost grows with the groups, not with the labels. With one group a label it has label-level embeddings and
-    attention as label attention has; with fewer it has neither.
+    Its cost grows with the groups, not with the labels. With one group per label it has label-level embeddings and
+    attention, like label attention; with fewer groups it has neither.
     """
 
     def __init__(self, channels: int, labels: int, config: ModelConfig) -> None:
@@ -145,10 +147,9 @@ class GroupDecoder(nn.Module):
         self.projector = make_projector(config) if self.label_level else None
 
     def forward(self, tokens: torch.Tensor) -> HeadOutput:
-        """tokens [b, t, c] -> logits [b, l]; embeddings [b, l, p] and attention [b, l, t] with one group a label."""
-        queries = self.query_norm(2 * self.queries).expand(
-            tokens.shape[0], -1, -1
-        )  # b g d; twice: the paper's residual
+        """tokens [b, t, c] -> logits [b, l]; embeddings [b, l, p] and attention [b, l, t] with one group per label."""
+        queries = self.query_norm(2 * self.queries)  # twice: the paper's residual
+        queries = queries.expand(tokens.shape[0], -1, -1)  # 1 g d -> b g d
         attended, attention = self.attention(queries, self.embed(tokens))
         groups = self.norm(queries + self.dropout(attended))
         groups = self.mlp_norm(groups + self.dropout(self.mlp(groups)))
@@ -159,7 +160,7 @@ class GroupDecoder(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """The plain baseline: the mean token, a linear layer; for `supcon` also a projection of the image's one vector."""
+    """The plain baseline: the mean token and a linear layer; for `supcon` also a projection of the image's vector."""
 
     def __init__(self, channels: int, labels: int, config: ModelConfig, project: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The two-stage loop: classification, then classification and contrast over two views; scored and saved every epoch."""
+"""The two-stage loop: classification, then also contrast over two views. Scores and saves every epoch."""
 
 import time
 from collections.abc import Iterator
@@ -26,28 +26,29 @@ from training.checkpoint import (
 )
 from training.config import TrainConfig
 from training.criterion import Criterion, Parts
-from training.data import EvalBatches, LabelledData, ShardedPhotos, make_train_loader
-from training.device import pick_device, pick_precision, seed_everything, step_seed
+from training.data import EvalBatches, LabelledData, LoaderSettings, ShardedPhotos, make_train_loader
+from training.device import pick_device, pick_precision
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
 from training.evaluator import EVAL_BATCH, Fitted, fit, predict
 from training.metrics import parse_objective
 from training.model import TaggerNetwork, TaggerOutput
 from training.optim import make_optimizer, make_schedule
 from training.run_log import RunLog
+from training.seeding import seed_everything, step_seed
 from training.signals import Stopped, stopping_on_signals
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 _SAVE_EVERY = 600.0  # seconds
 _STATE_FORMAT = 2
-# What may differ when a run is resumed: it changes where and how fast the same numbers are computed.
+# May differ when a run is resumed: they change only where and how fast the same numbers are computed.
 _FREE_SETTINGS = {"workers", "device", "cache"}
 
 
 class Trainer:
-    """One run. `run()` trains from wherever the run's folder says it stopped.
+    """One run. `run()` continues where the state in the run's folder ends.
 
-    Everything random is a function of seed, epoch, step and photo, so a run may stop after any step and still end
-    where an uninterrupted one does.
+    Everything random depends only on seed, epoch, step and photo. So a run may stop after any step and still ends with
+    the same weights as an uninterrupted one.
     """
 
     def __init__(
@@ -66,15 +67,17 @@ class Trainer:
         self._compiled = torch.compile(self.model) if config.compile else self.model
         self._loader = make_train_loader(
             data.train,
-            config.image,
-            make_transform(config.augment, config.image),
-            batch_size=config.batch_size // world.size,
-            workers=config.workers,
-            seed=config.seed,
-            cache=config.cache,
-            pin_memory=self.device.type == "cuda",
-            rank=world.rank,
-            world=world.size,
+            LoaderSettings(
+                config.image,
+                make_transform(config.augment, config.image),
+                batch_size=config.batch_size // world.size,
+                workers=config.workers,
+                seed=config.seed,
+                pin_memory=self.device.type == "cuda",
+                rank=world.rank,
+                world=world.size,
+            ),
+            config.cache,
         )
         self._val = EvalBatches(data.val, config.image, EVAL_BATCH, world.rank, world.size, config.cache)
         self.epoch, self.step, self._losses = 0, 0, {}
@@ -83,7 +86,7 @@ class Trainer:
         self._begin_stage()
 
     def run(self) -> dict[str, float]:
-        """Train what is left; returns the metrics of the best epoch, which is the one saved. Raises Stopped."""
+        """Train the remaining steps. Returns the metrics of the best epoch, which is saved. Raises Stopped."""
         self._resume()
         weights = [self._views(epoch) * len(self._loader) for epoch in range(self.config.total_epochs)]
         with ExitStack() as stack:
@@ -131,17 +134,17 @@ class Trainer:
                 saved = time.monotonic()
 
     def _batches(self, views: int) -> Iterator[Batch]:
-        """Those that the epoch still has; a photo that cannot be read any more loses nothing."""
+        """The remaining batches of the epoch. If a photo cannot be read any more, saves the state first."""
         try:
             yield from self._loader.epoch(self.epoch, views, skip=self.step)
         except DataError as error:
-            if not (self.epoch or self.step):  # nothing is learned: a state would only bar the same command
-                raise DataError(f"{error} Mend it, then train again.") from error
+            if not (self.epoch or self.step):  # nothing is learned yet, and a state would block the same command
+                raise DataError(f"{error} Repair it, then train again.") from error
             self._save_state()
-            raise DataError(f"{error} Mend it, then go on with --resume.") from error
+            raise DataError(f"{error} Repair it, then go on with --resume.") from error
 
     def _step(self, batch: Batch) -> dict[str, float]:
-        """One step of the optimizer; returns the parts of its loss, and their sum as `loss`."""
+        """One step of the optimizer. Returns the parts of the loss, and their sum as `loss`."""
         pixels, targets = (tensor.to(self.device, non_blocking=True) for tensor in batch)
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, float] = {}
@@ -161,7 +164,7 @@ class Trainer:
         return totals
 
     def _losses_of(self, pixels: torch.Tensor, targets: torch.Tensor) -> Parts:
-        """Of the joint batch of all processes. pixels uint8 [b, v, 3, h, w], targets [b, l]."""
+        """The losses of the joint batch of all processes. pixels uint8 [b, v, 3, h, w], targets [b, l]."""
         views = pixels.shape[1]
         pixels = pixels.transpose(0, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # -> (v b) c h w
         targets = targets.repeat(views, 1)  # b l -> (v b) l
@@ -184,7 +187,7 @@ class Trainer:
         self.ema.update(self.model, step=self._step_count)
 
     def _synchronising(self, is_last: bool) -> Any:
-        """Gradients travel between processes once a step."""
+        """Exchange gradients between processes only once per step."""
         return nullcontext() if is_last or self.world.size == 1 else self.network.no_sync()
 
     # -- stages ------------------------------------------------------------------------------------------------------
@@ -197,7 +200,7 @@ class Trainer:
         return 2 if epoch >= self.config.epochs else 1
 
     def _begin_stage(self) -> None:
-        """Fresh optimizer, schedule and EMA for the stage that `epoch` lies in."""
+        """New optimizer, schedule and EMA for the stage of `epoch`."""
         config, is_stage_2 = self.config, self._is_stage_2
         self.optimizer = make_optimizer(self.model, self.criterion, config, is_stage_2)
         epochs = config.contrastive_epochs if is_stage_2 else config.epochs
@@ -206,12 +209,12 @@ class Trainer:
         self.ema = ModelEmaV3(self.model, decay=config.ema_decay, use_warmup=True, warmup_power=3 / 4)
         self._step_count = 0
         self.network = self._compiled
-        if self.world.size > 1:  # without contrast the projector gets no gradient, which DDP must expect
+        if self.world.size > 1:  # without contrast, the projector gets no gradient
             has_unused = not is_stage_2 or config.method not in ("supcon", "mulcon")
             self.network = DistributedDataParallel(self._compiled, find_unused_parameters=has_unused)
 
     def _enter_stage_2(self) -> None:
-        """Stage 2 starts from stage 1's EMA weights."""
+        """Stage 2 starts from the EMA weights of stage 1."""
         state = self.ema.module.state_dict()
         if self.world.is_main:
             save_weights(self.out / STAGE_1_FILE, state)
@@ -221,10 +224,10 @@ class Trainer:
     # -- evaluation and keeping --------------------------------------------------------------------------------------
 
     def _evaluate_and_keep(self) -> dict[str, float]:
-        """Score the calibrated EMA weights on val; save exactly these when they are the best so far (by mAP)."""
-        broadcast_state(self.ema.module, self.world)  # processes keep batch statistics of their own
+        """Score the calibrated EMA weights on val. Save exactly these if they have the best mAP so far."""
+        broadcast_state(self.ema.module, self.world)  # each process has its own batch statistics
         parts = gather_objects(predict(self.ema.module, self._val), self.world)
-        logits = np.concatenate([part for part in parts if len(part)])  # a process may have had no photo
+        logits = np.concatenate([part for part in parts if len(part)])  # a process may have no photo
         if not np.isfinite(logits).all():
             raise self._diverged("weights became useless")
         fitted = fit(logits, self.data.val.targets, parse_objective(self.config.thresholds))
@@ -252,7 +255,7 @@ class Trainer:
     # -- stopping and resuming ---------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """After the step at hand."""
+        """Stop after the current step."""
         self._stop = True
 
     _PLAIN = ("epoch", "step", "best", "_best_metrics", "_losses", "_step_count")
@@ -267,7 +270,7 @@ class Trainer:
         save_state(self.out, state | {"data": self.data.describe().fingerprint})
 
     def _settings(self) -> dict[str, Any]:
-        # The order of a stream depends on who reads it.
+        # The order of a stream depends on its workers.
         free = _FREE_SETTINGS - ({"workers"} if isinstance(self.data.train, ShardedPhotos) else set())
         return self.config.model_dump(mode="json", exclude=free)
 
@@ -284,7 +287,7 @@ class Trainer:
         ):
             if state.get(key) != mine:
                 raise LabelwiseError(f"{self.out} was trained {what}: resume with the same, or use a new --out.")
-        # The optimizer to restore is that of the last step; at the seam stage 2 begins afresh in `run`.
+        # Restores the optimizer of the last step; between the stages, `run` then begins stage 2 with a new one.
         self.epoch = state["epoch"] - (state["step"] == 0)
         self._begin_stage()
         for name in self._PLAIN:

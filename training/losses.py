@@ -1,4 +1,4 @@
-"""The losses of the method and of its rivals, as pure functions; all ignore labels that are unknown (a target below 0).
+"""The losses of the method and of its rivals, as pure functions. All ignore unknown labels (targets below 0).
 
 Shapes: n images (views included), l labels, p the width of the contrastive embeddings, which are L2-normalised.
 """
@@ -20,14 +20,14 @@ def asymmetric_loss(
 ) -> torch.Tensor:
     """Asymmetric loss (Ridnik et al., ICCV 2021, equations 6 and 7), the mean over the known labels.
 
-    Both sides are focal with a power of their own, so that the many easily absent labels stop ruling the gradient;
-    an absent label scored below `clip` costs nothing. With powers and clip at 0 it is binary cross-entropy.
+    Present and absent labels have separate focal powers, so that the many easy absent labels do not dominate the
+    gradient. An absent label scored below `clip` costs nothing. With powers and clip 0 it is binary cross-entropy.
     logits, targets [n, l] -> scalar.
     """
     soft = targets.clamp(min=0)
     score = logits.sigmoid()
     shifted = (score - clip).clamp(min=0)  # the paper's p_m
-    # log(1 - p_m) from the logits where it can be, for at p = 1 the plain form is log(0).
+    # log(1 - p_m) from the logits if possible: at p = 1 the plain form is log(0).
     log_absent = F.logsigmoid(-logits) if clip == 0 else torch.log((1 - shifted).clamp(min=1e-8))
     present = soft * (1 - score) ** gamma_present * F.logsigmoid(logits)
     absent = (1 - soft) * shifted**gamma_absent * log_absent
@@ -40,7 +40,7 @@ def _mean_of_known(losses: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 class Others(NamedTuple):
-    """Embeddings [m, p] that anchors are compared with but that are no anchors; label -1 is nobody's positive."""
+    """Embeddings [m, p] to compare anchors with, which are not anchors; label -1 is never a positive."""
 
     embeddings: torch.Tensor
     labels: torch.Tensor  # [m]
@@ -51,10 +51,9 @@ def label_supcon(
 ) -> torch.Tensor:
     """Label-level supervised contrastive loss (arXiv 2107.11626, equations 6 and 7; SupCon's L_out).
 
-    The anchors are the embeddings of *present* labels. Positives of an anchor are the other anchors of the same label,
-    in other images and other views; its denominator runs over all other anchors, those of other labels of the same
-    image included, and over `others`. The mean over an anchor's positives, then the mean over all anchors; an anchor
-    without a positive counts as zero.
+    The anchors are the embeddings of *present* labels. The positives of an anchor are the other anchors of its label,
+    in other images and views. Its denominator runs over `others` and all other anchors, including those of other labels
+    in the same image. Averages over an anchor's positives, then over all anchors; an anchor without a positive is zero.
 
     embeddings [n, l, p], targets [n, l] with 1 for present -> scalar.
     """
@@ -67,13 +66,13 @@ def _supcon(
 ) -> torch.Tensor:
     """anchors [a, p] with labels [a] -> scalar.
 
-    The sum over an anchor's positives of z·z_p is z·(their sum), and that sum is one a label: only the denominator
-    needs all pairs, so just one matrix [a, a + m] is ever made.
+    The sum of z·z_p over an anchor's positives is z·(their sum), and there is one such sum per label. So only the
+    denominator needs all pairs, in one matrix [a, a + m].
     """
     compared, of_label = anchors, labels
     if others is not None:
         compared, of_label = torch.cat([anchors, others.embeddings]), torch.cat([labels, others.labels])
-    count = torch.bincount(of_label[of_label >= 0], minlength=label_count)[labels] - 1  # a: the anchor is its own label
+    count = torch.bincount(of_label[of_label >= 0], minlength=label_count)[labels] - 1  # a; minus the anchor itself
     if not len(anchors) or not (count > 0).any():
         return anchors.sum() * 0
     similarity = anchors @ compared.T / temperature  # a (a + m)
@@ -88,10 +87,10 @@ def _supcon(
 
 
 def image_supcon(embeddings: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Contrastive loss applied directly to one vector per image: what the paper shows to hardly help.
+    """Contrastive loss on one vector per image, which the paper shows to hardly help.
 
-    Positives of an image are the images (and views) that share at least one present label with it; the denominator
-    runs over all other images. Means and images without a positive as in `label_supcon`.
+    The positives of an image are the images (and views) that share a present label with it; the denominator runs over
+    all other images. Averages, and images without a positive, are as in `label_supcon`.
     embeddings [n, p], targets [n, l] with 1 for present -> scalar.
     """
     present = (targets == 1).to(embeddings.dtype)
@@ -107,17 +106,17 @@ def image_supcon(embeddings: torch.Tensor, targets: torch.Tensor, temperature: f
 def prototype_loss(
     embeddings: torch.Tensor, targets: torch.Tensor, prototypes: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Draws present labels' embeddings to their label's prototype, and pushes absent labels' away from it.
+    """Pulls the embeddings of present labels to their label's prototype, and pushes those of absent labels away.
 
-    The prototype-to-sample loss of SADCL (Ma et al., ECAI 2023): per present embedding, minus the log of its
-    similarity's share among itself and the absent embeddings of the same label; the mean over the present ones.
+    The prototype-to-sample loss of SADCL (Ma et al., ECAI 2023): for a present embedding, minus the log of the share of
+    its similarity among itself and the label's absent embeddings; averaged over the present embeddings.
     embeddings [n, l, p], targets [n, l], prototypes [l, p], L2-normalised -> scalar.
     """
     present, absent = targets == 1, targets == 0
     similarity = (embeddings * prototypes).sum(dim=-1) / temperature  # n l p -> n l
     away = similarity.masked_fill(~absent, float("-inf")).logsumexp(dim=0, keepdim=True)  # 1 l
-    # logaddexp's gradient is NaN where both sides are -inf, so the cells that do not count are cut out first.
+    # Select the cells that count first: the gradient of logaddexp is NaN where both sides are -inf.
     chosen, against = similarity[present], away.expand_as(similarity)[present]
-    lonely = torch.isneginf(against)  # no absent embedding of that label: nothing to be told apart from
+    lonely = torch.isneginf(against)  # the label has no absent embedding to compare with
     cost = torch.where(lonely, 0, F.softplus(torch.where(lonely, 0, against - chosen)))
     return cost.sum() / present.sum().clamp(min=1)

@@ -1,6 +1,6 @@
-"""What a tagger is judged by, and the thresholds that turn its scores into tags.
+"""The metrics of a tagger, and the thresholds that turn its scores into tags.
 
-Targets are 1 present, 0 absent, below 0 unknown; what is unknown takes part in nothing. Scores become tags by the rule
+Targets are 1 present, 0 absent, below 0 unknown; unknown cells never count. Scores become tags by the rule
 of serving (labelwise.tagging). A label without a known positive has no average precision and no recall: it is left out
 of every mean over labels (mAP, CP, CR and so CF1), but tags of it that are known to be wrong do count in what pools all
 decisions (OP, hamming). A label that is never predicted has precision 0, as in the authors' code.
@@ -34,7 +34,7 @@ class LabelCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """What a threshold is chosen for: the best F1, or precision or recall of at least `value`."""
+    """What a threshold is fitted for: the best F1, or precision or recall of at least `value`."""
 
     goal: Literal["f1", "precision", "recall"] = "f1"
     value: float = 0.0
@@ -56,24 +56,24 @@ def parse_objective(text: str) -> Objective:
     except ValueError:
         value = 0.0
     if goal not in ("precision", "recall") or not 0 < value <= 1:
-        raise ValueError(f"{text!r} is none of f1, precision=0.9 and recall=0.9 (any share above 0 and up to 1)")
+        raise ValueError(f"{text!r} is not f1, precision=0.9 or recall=0.9 (any share above 0 and up to 1)")
     return Objective(goal, value)
 
 
 def evaluate(scores: ScoreMatrix, targets: Targets, thresholds: NDArray[np.float64]) -> dict[str, float]:
-    """The metrics of the field, each 0..1 but for coverage; what the data cannot tell is left out, so none is NaN.
+    """The metrics of the field, each 0..1 except coverage. Leaves out what the data does not define, so none is NaN.
 
     mAP: the mean of `average_precisions`.
     CP, CR, CF1: the means over labels of precision and of recall, and the F1 of these two means.
     OP, OR, OF1: precision, recall and F1 of all decisions pooled.
-    Those six are at `thresholds` [l]; with `@0.5` at 0.5 for every label; with `@top3` only the three highest scores of
-    an image that also reach 0.5, as in ML-GCN's and MulCon's code (so with up to three labels the same as `@0.5`; of
-    equal scores the first label wins; what is unknown has no rank). Unlike that code, a label that is never predicted
-    adds nothing to OP's denominator.
+    These six are at `thresholds` [l]; with `@0.5` at 0.5 for every label; with `@top3` only the three highest scores of
+    an image that also reach 0.5, as in the code of ML-GCN and MulCon (so with up to three labels the same as `@0.5`; of
+    equal scores the first label wins; unknown labels have no rank). Unlike in that code, a label that is never
+    predicted adds nothing to OP's denominator.
     hamming: the share of decisions at `thresholds` that are wrong.
-    LRAP, coverage: label-ranking average precision, and how many of an image's labels one must go down by score to
-    meet all present ones (Tsoumakas et al. 2010; scikit-learn's definitions, by which an image without any counts 1
-    and 0). Both are means over the images whose every label is known.
+    LRAP, coverage: label-ranking average precision, and the rank of an image's lowest present label (Tsoumakas et al.
+    2010; scikit-learn's definitions, in which an image without a label counts 1 and 0). Both are means over the images
+    whose labels are all known.
     """
     known = targets >= 0
     values, predicted = judge(scores, thresholds)
@@ -90,11 +90,11 @@ def evaluate(scores: ScoreMatrix, targets: Targets, thresholds: NDArray[np.float
 
 
 def average_precisions(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
-    """Average precision per label [l] over the images where it is known; NaN where none has it.
+    """Average precision per label [l] over the images where it is known; NaN if no image has it.
 
-    Not interpolated: the mean, over the images that have the label, of the precision among all that score at least as
-    high. So equal scores share the last of their ranks, as in scikit-learn; the authors' code, the same otherwise,
-    ranks them in whatever order its sort leaves them.
+    Not interpolated: the mean, over the images with the label, of the precision among all images that score at least as
+    high. So equal scores share the last of their ranks, as in scikit-learn. The authors' code differs only there: it
+    ranks equal scores in the order of its sort.
     """
     columns = zip(scores.T, targets.T, strict=True)
     return np.array([_average_precision(column[known >= 0], known[known >= 0] == 1) for column, known in columns])
@@ -107,10 +107,10 @@ def label_counts(predicted: NDArray[np.bool_], targets: Targets) -> LabelCounts:
 
 
 def fit_thresholds(scores: ScoreMatrix, targets: Targets, objective: Objective = BEST_F1) -> NDArray[np.float64]:
-    """Per label [l] the threshold that serves `objective` best on these images; 0.5 for a label none is known to have.
+    """Per label [l] the threshold with the best `objective` on these images; 0.5 for a label without a known positive.
 
     f1: the highest F1. precision=p: the lowest threshold with precision of at least p, so with the highest recall; if
-    none has it, that of the highest precision. recall=r: the highest threshold with recall of at least r. Each lies
+    there is none, that with the highest precision. recall=r: the highest threshold with recall of at least r. Each lies
     midway between the two scores it separates, as serving rounds them.
     """
     columns = zip(judge(scores, _DEFAULT_THRESHOLD)[0].T, targets.T, strict=True)
@@ -118,14 +118,14 @@ def fit_thresholds(scores: ScoreMatrix, targets: Targets, objective: Objective =
 
 
 def f1_score(precision: float, recall: float) -> float:
-    """Their harmonic mean; 0 where both are."""
+    """Their harmonic mean; 0 if both are 0."""
     return float(2 * precision * recall / max(precision + recall, 1e-12))
 
 
 def _average_precision(scores: ScoreMatrix, present: NDArray[np.bool_]) -> float:
     order = np.argsort(-scores, kind="stable")
     scores, present = scores[order], present[order]
-    ranks = np.searchsorted(-scores, -scores, side="right")  # how many score at least as high
+    ranks = np.searchsorted(-scores, -scores, side="right")  # the number that score at least as high
     precision = np.cumsum(present)[ranks - 1] / ranks
     return _mean_defined(precision[present])
 
@@ -170,13 +170,13 @@ def _fit_threshold(scores: NDArray[np.float64], targets: Targets, objective: Obj
     if not (targets == 1).any():
         return _DEFAULT_THRESHOLD
     precision, recall, cuts = precision_recall_curve(targets[known], scores[known])
-    best = _best_cut(precision[:-1], recall[:-1], objective)  # without the curve's end, where nothing is predicted
+    best = _best_cut(precision[:-1], recall[:-1], objective)  # without the end of the curve, where nothing is predicted
     below = cuts[best - 1] if best else 0.0
     return float((cuts[best] + below) / 2)
 
 
 def _best_cut(precision: NDArray[np.float64], recall: NDArray[np.float64], objective: Objective) -> int:
-    """The index of the cut to take; the cuts ascend, so recall falls along them."""
+    """The index of the best cut. The cuts ascend, so recall falls along them."""
     if objective.goal == "recall":
         return int(np.flatnonzero(recall >= objective.value)[-1])
     if objective.goal == "precision":
@@ -185,6 +185,6 @@ def _best_cut(precision: NDArray[np.float64], recall: NDArray[np.float64], objec
 
 
 def _mean_defined(values: NDArray) -> float:
-    """The mean of what is not NaN; NaN where nothing is left."""
+    """The mean of what is not NaN; NaN if nothing is left."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")

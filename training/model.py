@@ -12,15 +12,15 @@ from training.heads import make_head
 
 
 class TaggerOutput(NamedTuple):
-    """Label-level heads give all three; a pooled head has no attention, and only supcon's has an embedding."""
+    """Label-level heads have all three. A pooled head has no attention, and an embedding only for supcon."""
 
     logits: torch.Tensor  # [b, l]
-    embeddings: torch.Tensor | None  # [b, l, p], L2-normalised: what the contrastive loss compares; supcon's: [b, 1, p]
+    embeddings: torch.Tensor | None  # [b, l, p], L2-normalised, for the contrastive loss; supcon: [b, 1, p]
     attention: torch.Tensor | None  # [b, l, th, tw], sums to 1 over the grid
 
 
 class TaggerNetwork(nn.Module):
-    """The whole network, from pixels to logits; normalisation and calibration are part of it."""
+    """The whole network, from pixels to logits, with normalisation and calibration."""
 
     def __init__(self, labels: int, image: ImageSpec, config: ModelConfig, method: Method = "mulcon") -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class TaggerNetwork(nn.Module):
         shape = feature_shape(self.backbone, image, config)
         self.grid, self.is_channels_last = shape.grid, shape.is_channels_last
         self.head = make_head(method, shape.channels, shape.grid[0] * shape.grid[1], labels, config)
-        self.label_level: bool = self.head.label_level  # whether there is an embedding and an attention map per label
+        self.label_level: bool = self.head.label_level  # one embedding and attention map per label
         self.register_buffer("temperature", torch.ones(()))  # fitted on val once trained (training/calibration.py)
         self.register_buffer("mean", torch.tensor(image.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(image.std).view(1, 3, 1, 1) * 255, persistent=False)

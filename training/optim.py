@@ -1,4 +1,4 @@
-"""Optimizer and schedule of a stage."""
+"""The optimizer and schedule of a stage."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _UNDECAYED = ("queries", "position", "prototypes")
 def make_optimizer(
     model: nn.Module, criterion: nn.Module, config: TrainConfig, contrastive: bool
 ) -> torch.optim.Optimizer:
-    """The stage's optimizer over the model and what the criterion learns."""
+    """The stage's optimizer, over the parameters of model and criterion."""
     peak = config.contrastive_lr if contrastive else config.lr
     groups = _parameter_groups(model, criterion, peak, config, contrastive)
     name = config.contrastive_optimizer if contrastive else config.optimizer
@@ -25,13 +25,13 @@ def make_optimizer(
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LRScheduler:
-    """Up to each group's peak rate over the share `warmup` of the steps, then down by a cosine."""
+    """Rises to each group's peak rate over the share `warmup` of the steps, then falls by a cosine."""
     steps = max(1, steps) + 1
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=steps,
-        pct_start=min(1.0, max(warmup, 2 / steps)),  # a rise of one step would be a division by zero
+        pct_start=min(1.0, max(warmup, 2 / steps)),  # one step of warm-up would divide by zero
         cycle_momentum=False,
     )
 
@@ -39,7 +39,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -
 def _parameter_groups(
     model: nn.Module, criterion: nn.Module, peak: float, config: TrainConfig, contrastive: bool
 ) -> list[dict[str, Any]]:
-    """By rate and weight decay; norms, biases and other vectors are not decayed."""
+    """Groups by rate and weight decay. Norms, biases and other vectors are not decayed."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in (*model.named_parameters(), *criterion.named_parameters()):
         decays = parameter.ndim >= 2 and not any(word in name for word in _UNDECAYED)

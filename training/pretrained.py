@@ -1,4 +1,4 @@
-"""How photos were prepared for a backbone's pretrained weights: size, interpolation, mean and std."""
+"""How photos are prepared for a backbone's pretrained weights: size, interpolation, mean and std."""
 
 import functools
 import json
@@ -15,10 +15,10 @@ _INTERPOLATIONS = get_args(ImageSpec.model_fields["interpolation"].annotation)
 
 
 def own_image(config: ModelConfig) -> dict[str, Any]:
-    """What the pretrained configuration says of the fields of ImageSpec; nothing for a backbone from scratch.
+    """The fields of ImageSpec in the pretrained configuration; empty for a backbone from scratch.
 
-    For a file of weights, a config.json beside it counts, as the Hugging Face hub keeps one; else timm's configuration
-    of the backbone's name, with its tag (`resnet18.tv_in1k`) or its default one.
+    For a file of weights, a config.json beside it counts, as on the Hugging Face hub; otherwise timm's configuration
+    for the backbone's name, with its tag (`resnet18.tv_in1k`) or the default one.
     """
     if not config.starts_pretrained:
         return {}
@@ -27,7 +27,7 @@ def own_image(config: ModelConfig) -> dict[str, Any]:
 
 
 def describe_input(config: TrainConfig) -> str:
-    """One line for the user: what the network gets, and where that differs from what its weights were trained with."""
+    """One line for the user: the network's input, and how it differs from what the weights were trained with."""
     image = config.image
     text = f"Input: {_words(image.model_dump())}"
     own = own_image(config.model)
@@ -51,7 +51,7 @@ def _words(image: Mapping[str, Any]) -> str:
 
 
 def _image_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """timm's names for them are `input_size` (channels, height, width), `interpolation`, `mean` and `std`."""
+    """timm calls them `input_size` (channels, height, width), `interpolation`, `mean` and `std`."""
     fields: dict[str, Any] = {}
     if len(size := config.get("input_size") or ()) == 3:
         fields["height"], fields["width"] = size[1:]
@@ -64,7 +64,7 @@ def _image_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config_beside(weights: Path, backbone: str) -> Mapping[str, Any]:
-    """Empty if there is none, or if it is of another network. In the hub's older files everything is on one level."""
+    """Empty if there is none, or if it is for another network. The hub's older files are flat."""
     try:
         content = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))
         architecture, stated = content["architecture"], content.get("pretrained_cfg", content)
@@ -75,11 +75,11 @@ def _config_beside(weights: Path, backbone: str) -> Mapping[str, Any]:
 
 @functools.lru_cache
 def _timm_config(backbone: str) -> Mapping[str, Any]:
-    """Empty if timm has none; `make_backbone` says what is wrong with a name."""
+    """Empty if timm has none. `make_backbone` reports a wrong name."""
     try:
         if ":" not in backbone:
             config = timm.models.get_pretrained_cfg(backbone)
             return config.to_dict() if config else {}
         return dict(timm.create_model(backbone, pretrained=False).pretrained_cfg)  # hf-hub:… and local-dir:…
-    except Exception:  # of the hub's client, or of whatever the name leads timm to
+    except Exception:  # the hub's client, or timm, may raise anything
         return {}

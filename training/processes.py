@@ -1,4 +1,4 @@
-"""Work for a few processes at a time that ends well: on Ctrl-C, SIGTERM, a killed process, a killed parent."""
+"""Runs tasks in a few processes, which end cleanly: on Ctrl-C, SIGTERM, a killed process, a killed parent."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 _SPAWN = multiprocessing.get_context("spawn")  # torch's threads and CUDA do not survive a fork
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
-_POLL = 0.3  # seconds until a signal is noticed; a wait goes on after a signal's handler
+_POLL = 0.3  # seconds until a signal is noticed: a wait continues after a signal's handler
 
 
 def run_all(
@@ -33,10 +33,10 @@ def run_all(
 ) -> None:
     """Call `work` on every task in `jobs` spawned processes of `threads` torch threads; `finished` gets each result.
 
-    Ctrl-C and SIGTERM, to this process or its group, reach `work` as one SIGINT; nothing new is begun, and Stopped is
-    raised once all processes have ended. So it is when `work` raises Stopped. Its first LabelwiseError stops the others
-    in the same way and is raised here, and so is one for a process that was killed. If this process is killed, `work`
-    gets SIGTERM.
+    Ctrl-C and SIGTERM, to this process or its group, reach `work` as one SIGINT. Nothing new begins, and Stopped is
+    raised when all processes have ended; the same happens if `work` raises Stopped. The first LabelwiseError of `work`
+    stops the others in the same way and is raised here, as is one for a process that was killed. If this process is
+    killed, `work` gets SIGTERM.
     """
     queue = deque(tasks)
     workers: list[_TaskProcess[Task, Outcome]] = []
@@ -71,7 +71,7 @@ def _hand_out(
 
 
 def _end(workers: "list[_TaskProcess[Any, Any]]", received: list[int]) -> None:
-    """Wait until every process is gone; a signal that comes meanwhile is passed on, and ends them at once."""
+    """Wait until every process has ended. Passes on a signal that comes meanwhile, which ends them at once."""
     told = len(received)
     for worker in workers:
         worker.stop()
@@ -101,8 +101,8 @@ class _TaskProcess(Generic[Task, Outcome]):
         self.connection, other_end = _SPAWN.Pipe()
         self.process = _SPAWN.Process(target=_serve, args=(work, other_end, threads))
         self.is_busy = False
-        resource_tracker.ensure_running()  # its start would unblock the signals
-        # Blocked until the process knows what to do with them: importing torch takes seconds, and is no place to stop.
+        resource_tracker.ensure_running()  # starting it later would unblock the signals
+        # Blocked until the process can handle them: it imports torch for seconds, and must not stop there.
         blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         try:
             self.process.start()
@@ -112,11 +112,11 @@ class _TaskProcess(Generic[Task, Outcome]):
 
     def begin(self, task: Task) -> None:
         self.is_busy = True
-        with suppress(BrokenPipeError):  # killed while it waited: take_result says so
+        with suppress(BrokenPipeError):  # killed while it waited: take_result reports it
             self.connection.send(task)
 
     def take_result(self) -> Outcome:
-        """The result, once there is one; the LabelwiseError that `work` raised, or one that says how it died."""
+        """Wait for the result. Raises the LabelwiseError of `work`, or one that says how the process died."""
         try:
             outcome = self.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -139,12 +139,12 @@ class _TaskProcess(Generic[Task, Outcome]):
         if -code in _STOPPING:
             return Stopped("Stopped.")
         if code < 0:
-            return LabelwiseError("A run was killed, perhaps for want of memory: start again with fewer --jobs.")
-        return LabelwiseError("A run broke down, as told above; the same command goes on after the last saved step.")
+            return LabelwiseError("A run was killed, perhaps because memory ran out: start again with fewer --jobs.")
+        return LabelwiseError("A run failed, as shown above; the same command goes on after the last saved step.")
 
 
 def _serve(work: Callable[[Task], Outcome], connection: Connection, threads: int) -> None:
-    # Out of the terminal's group: Ctrl-C would come twice, and the second does not wait for the step at hand.
+    # Leave the terminal's group: Ctrl-C would come twice, and the second would not wait for the current step.
     os.setpgrp()
     for number in _STOPPING:
         signal.signal(number, signal.SIG_DFL)  # outside training there is nothing to save
@@ -161,7 +161,7 @@ def _serve(work: Callable[[Task], Outcome], connection: Connection, threads: int
             outcome = work(task)
         except LabelwiseError as error:
             outcome = error
-        with suppress(BrokenPipeError):  # a parent that is stopping does not listen any more
+        with suppress(BrokenPipeError):  # a parent that is stopping no longer listens
             connection.send(outcome)
 
 
@@ -173,5 +173,5 @@ def _stop_with_parent() -> None:
 
 
 def threads_of_each(jobs: int) -> int:
-    """Threads for each of `jobs` processes that share the cores this one may use; OMP_NUM_THREADS is an upper bound."""
+    """Threads for each of `jobs` processes that share this one's cores; OMP_NUM_THREADS is an upper bound."""
     return max(1, min(torch.get_num_threads(), usable_cores() // jobs))

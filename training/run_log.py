@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar with rate and time left, a line an epoch, history.jsonl, TensorBoard."""
+"""Shows and logs a run: a progress bar, a line per epoch, history.jsonl, TensorBoard."""
 
 import json
 import time
@@ -9,16 +9,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from training.checkpoint import HISTORY_FILE, explained
+from training.checkpoint import HISTORY_FILE
+from training.writing import explained
 
 TENSORBOARD_FOLDER = "tensorboard"
 _IN_LINE = ("loss", "mAP", "LRAP", "CF1", "OF1")
 
 
 class RunLog:
-    """Follows a run of `total` steps, each weighted by its views, from `epoch` on; use as a context manager.
+    """Follows a run of `total` steps, each weighted by its views, from `epoch` on. Use as a context manager.
 
-    Only the main process writes, and only it shows anything, unless `quiet`.
+    Only the main process writes files and, unless `quiet`, shows anything.
     """
 
     def __init__(self, out: Path, total: int, epoch: int = 0, is_main: bool = True, quiet: bool = False) -> None:
@@ -59,22 +60,22 @@ class RunLog:
             self._board.close()
 
     def begin_epoch(self, title: str, done: int) -> None:
-        """`done`: weighted steps finished before this epoch goes on."""
+        """`done`: the weighted steps finished before."""
         self._images, self._started = 0, time.monotonic()
         self._bar.update(self._task, description=title, completed=done)
 
     def step(self, loss: float, images: int, weight: int) -> None:
-        """One step is done: `images` photos over all processes."""
+        """Count one step with `images` photos over all processes."""
         self._images += images
         facts = f"loss {loss:.3f}  mAP {self._mean_ap}  {self.rate():.0f} images/s"
         self._bar.update(self._task, advance=weight, facts=facts)
 
     def rate(self) -> float:
-        """Photos a second since the epoch began or was resumed; views of the same photo do not count twice."""
+        """Photos per second since the epoch began or was resumed; two views of a photo count once."""
         return self._images / max(time.monotonic() - self._started, 1e-9)
 
     def epoch(self, entry: dict[str, Any]) -> None:
-        """Keep one epoch's numbers; `entry` has at least epoch and mAP."""
+        """Log one epoch; `entry` has at least epoch and mAP."""
         if not self._is_main:
             return
         self._mean_ap = f"{entry['mAP']:.3f}"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, for work that ends well when it is asked to."""
+"""Ctrl-C and SIGTERM, for work that saves before it stops."""
 
 import signal
 import time
@@ -8,16 +8,16 @@ from typing import Any
 
 from labelwise.errors import LabelwiseError
 
-_ONE_SIGNAL = 2.0  # seconds within which several signals are one: launchers pass on what the terminal sent already
+_ONE_SIGNAL = 2.0  # seconds in which signals count as one: launchers repeat what the terminal sent already
 
 
 class Stopped(LabelwiseError):
-    """The run was asked to stop, and has saved all it did."""
+    """The run was asked to stop, and has saved its state."""
 
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Both call `stop` while the block lasts; another one a while later ends it at once."""
+    """Both signals call `stop` during the block. A second one, some seconds later, ends the process at once."""
     first = float("inf")
 
     def handle(number: int, frame: Any) -> None:
@@ -34,7 +34,7 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     try:
         for number in numbers:
             signal.signal(number, handle)
-    except ValueError:  # not the main thread, which alone gets signals
+    except ValueError:  # only the main thread can handle signals
         numbers = ()
     try:
         yield

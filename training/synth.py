@@ -1,9 +1,9 @@
-"""A procedural multi-label data set: small coloured shapes among clutter, in company, common and rare.
+"""Draws a multi-label data set: small coloured shapes among clutter, some common, some rare.
 
-A label is a shape in a colour ("red circle"), so neither the shape nor the colour alone gives it away. The most common
-label is in 40 % of the pictures and the rarest in 6 %; each belongs to one of four scenes and is four times as likely
-in a picture of its own scene as in another. Everything follows from the seed, each picture from the seed and its
-number; the same versions of NumPy and Pillow write the same bytes.
+A label is a shape in a colour ("red circle"), so neither shape nor colour alone identifies it. The most common label is
+in 40 % of the pictures and the rarest in 6 %. Each belongs to one of four scenes and is four times as likely in its own
+scene as in another. Everything depends only on the seed, and each picture on the seed and its number; the same versions
+of NumPy and Pillow write the same bytes.
 """
 
 import csv
@@ -18,18 +18,18 @@ from labelwise.errors import DataError
 
 _VAL_SHARE = 0.2
 _MOST_COMMON, _RAREST = 0.4, 0.06
-_LABELS_A_PICTURE = 5.0  # at most so many on average: eighty labels are rarer than twenty-four
+_LABELS_A_PICTURE = 5.0  # upper bound of the average: with eighty labels each is rarer than with twenty-four
 _SCENES, _LIFT = 4, 4.0
-_ROOM = 12  # so many objects still find a place in a picture
+_ROOM = 12  # number of objects that find a place in a picture
 
-_TWICE = 0.4  # probability that a label is in its picture a second time
+_TWICE = 0.4  # probability that a label is drawn a second time
 _SMALLEST, _LARGEST = 0.14, 0.34  # an object's width, as a share of the picture's side
 _TRIES = 60  # to find a place, before an object lies on another
-_TURN, _STRETCH = 25.0, 0.15  # at most so many degrees either way; at most so much narrower or wider
+_TURN, _STRETCH = 25.0, 0.15  # at most: degrees either way; share narrower or wider
 _CLUTTER = (2, 8)
-_OVERSAMPLING = 2  # drawn so much larger, then reduced: Pillow's polygons have hard edges
+_OVERSAMPLING = 2  # drawn larger, then reduced: Pillow's polygons have hard edges
 
-# What each random stream is for. Labels and holes in them are drawn for all pictures at once.
+# The random streams. Labels and unknown cells are drawn for all pictures at once.
 _FOR_LABELS, _FOR_PICTURE, _FOR_UNKNOWN = range(3)
 
 Rgb = tuple[int, int, int]
@@ -39,9 +39,9 @@ Points = NDArray[np.float64]  # [n, 2], x to the right and y down, within the un
 def draw_dataset(out: Path, count: int, seed: int = 0, labels: int = 24, side: int = 128, unknown: float = 0.0) -> None:
     """Write `count` square pictures, `side` pixels wide, to out/images, and labels.csv with 1, 0, -1 and a split.
 
-    The labels are the first `labels` of CATALOGUE. The share `unknown` of the labels' cells becomes -1; the pictures
-    stay the same. A fifth is val, and each label is known to be present in train and in val. DataError if that needs
-    more pictures, if `out` has pictures already or cannot be written.
+    The labels are the first `labels` of CATALOGUE. The share `unknown` of the cells becomes -1; the pictures stay the
+    same. A fifth is val, and each label is known to be present in train and in val. Raises DataError if this needs more
+    pictures, or if `out` has pictures already or cannot be written.
     """
     is_val = np.arange(count) < count * _VAL_SHARE
     _check(count, labels, int(is_val.sum()))
@@ -84,7 +84,7 @@ def _write_table(file: Path, values: NDArray[np.int64], is_val: NDArray[np.bool_
 
 
 def prevalence(labels: int) -> NDArray[np.float64]:
-    """Share of the pictures that has each of `labels` labels: falls geometrically, less far where they are few."""
+    """The share of pictures with each label: falls geometrically, less far if there are few labels."""
     shares = np.geomspace(_MOST_COMMON, max(_RAREST, _MOST_COMMON / labels), labels)
     return shares * min(1.0, _LABELS_A_PICTURE / shares.sum())
 
@@ -95,7 +95,7 @@ def scene_of(labels: int) -> NDArray[np.int64]:
 
 
 def _draw_labels(random: np.random.Generator, is_val: NDArray[np.bool_], labels: int) -> NDArray[np.bool_]:
-    """What each picture shows, bool [count, labels]; each label is in each split."""
+    """The labels of each picture, bool [count, labels]; each label is in each split."""
     elsewhere = prevalence(labels) / (1 + (_LIFT - 1) / _SCENES)  # so that the mean over the scenes is the prevalence
     scenes = random.integers(_SCENES, size=(len(is_val), 1))
     chances = np.where(scenes == scene_of(labels), _LIFT * elsewhere, elsewhere)
@@ -111,7 +111,7 @@ def _draw_labels(random: np.random.Generator, is_val: NDArray[np.bool_], labels:
 def _draw_unknown(
     random: np.random.Generator, present: NDArray[np.bool_], is_val: NDArray[np.bool_], share: float
 ) -> NDArray[np.bool_]:
-    """The cells to hide, bool [count, labels]; each label's first presence in either split stays known."""
+    """The cells to hide, bool [count, labels]; the first presence of each label in either split stays known."""
     hidden = random.random(present.shape) < share
     for split in (is_val, ~is_val):
         rows = np.flatnonzero(split)
@@ -139,7 +139,7 @@ def _draw_picture(random: np.random.Generator, labels: NDArray[np.int64], side: 
 
 
 def _ground(random: np.random.Generator, side: int) -> Image.Image:
-    """Greyish, with broad and with fine stains."""
+    """A greyish ground with broad and fine stains."""
     tint = random.uniform(75, 155) + random.uniform(-20, 20, 3)
     broad, fine = (
         Image.fromarray(np.uint8(tint + random.uniform(-45, 45, (cells, cells, 3)))).resize((side, side))
@@ -163,7 +163,7 @@ def _draw_clutter(random: np.random.Generator, draw: ImageDraw.ImageDraw, side: 
 def _find_place(
     random: np.random.Generator, side: int, taken: list[tuple[float, float, float]]
 ) -> tuple[float, float, float]:
-    """Centre and radius of an object that hardly touches those before it; the longer the search, the smaller."""
+    """Centre and radius of an object that hardly touches earlier ones; it shrinks during the search."""
     smallest, largest = _SMALLEST * side / 2, _LARGEST * side / 2
     radius = random.uniform(smallest, largest)
     for _ in range(_TRIES):
@@ -192,7 +192,7 @@ def _draw_polygon(draw: ImageDraw.ImageDraw, points: Points, colour: Rgb) -> Non
 
 
 def _photographed(random: np.random.Generator, picture: Image.Image) -> Image.Image:
-    """Out of focus, too bright or dark or flat, and with noise, all within what leaves the colours their names."""
+    """Slightly blurred, brighter or darker, flatter and noisy, but with recognisable colours."""
     picture = picture.filter(ImageFilter.GaussianBlur(random.uniform(0, 0.6)))
     picture = ImageEnhance.Brightness(picture).enhance(random.uniform(0.8, 1.2))
     picture = ImageEnhance.Contrast(picture).enhance(random.uniform(0.85, 1.1))
@@ -205,7 +205,7 @@ def _photographed(random: np.random.Generator, picture: Image.Image) -> Image.Im
 
 
 def _around(radii: list[float] | NDArray[np.float64]) -> Points:
-    """Points at these distances from the centre, evenly around it, the first at the top."""
+    """Points at these distances from the centre, evenly spaced around it, the first at the top."""
     angles = 2 * math.pi * np.arange(len(radii)) / len(radii)
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1) * np.asarray(radii)[:, None]
 
@@ -253,7 +253,7 @@ _SHAPES: dict[str, Points] = {
     "crescent": _crescent(),
     "hourglass": np.array([(-0.75, -1), (0.75, -1), (-0.75, 1), (0.75, 1)]),
 }
-# Not brighter than that: a bright picture would wash them out.
+# No brighter colours: a bright picture would wash them out.
 _COLOURS: dict[str, Rgb] = {
     "red": (200, 30, 30),
     "blue": (35, 55, 200),
@@ -264,7 +264,7 @@ _COLOURS: dict[str, Rgb] = {
     "black": (22, 22, 22),
     "cyan": (40, 190, 200),
 }
-# Ten labels at a time have every shape once; the next ten have them in other colours, until all pairs are used up.
+# Every ten labels have each shape once; the next ten have them in other colours, until all pairs are used.
 _PAIRS = [
     (shape, list(_COLOURS)[(place + 3 * turn) % len(_COLOURS)])
     for turn in range(len(_COLOURS))

@@ -1,4 +1,4 @@
-"""YAML with the numbers, booleans and nulls of YAML 1.2 (section 10.3.2), for files of settings and `key=value`."""
+"""YAML with the numbers, booleans and nulls of YAML 1.2 (section 10.3.2), for setting files and `key=value`."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ _FLOW = tuple("[{\"'")  # how a list, a mapping and quoted text begin
 
 
 class YamlError(ValueError):
-    """A text that is not YAML. The message says why, in one line."""
+    """The text is not YAML. The message says why, in one line."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -29,7 +29,7 @@ _Loader.add_implicit_resolver(_TAG + "merge", re.compile("<<$"), ["<"])
 
 
 def parse_yaml(text: str) -> Any:
-    """What the document `text` holds. Raises YamlError."""
+    """The content of the document `text`. Raises YamlError."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -41,9 +41,9 @@ def parse_yaml(text: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """A list, a mapping or quoted text in YAML's flow style, or else one plain scalar. Raises YamlError.
+    """A list, a mapping or quoted text in YAML's flow style, otherwise one plain scalar. Raises YamlError.
 
-    A plain scalar is taken whole: a path may hold ` #` and `: `, which in a document would end it.
+    The whole text is the scalar: a path may hold ` #` and `: `, which would end a scalar in a document.
     """
     text = text.strip()
     if text.startswith(_FLOW):

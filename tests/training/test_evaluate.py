@@ -101,7 +101,7 @@ def test_data_with_more_labels_in_another_order_is_aligned(
     assert said.startswith(
         "Read as a CSV list.\n7 labels, with their photos to train on + for val: unheard of 16 + 4, "
     )
-    assert "Left out, for the tagger does not know them: the labels unheard of." in said
+    assert "Left out, because the tagger does not know them: the labels unheard of." in said
 
 
 def test_a_run_of_an_old_release_is_measured_and_may_get_other_thresholds(run: Path, dataset: Path):
@@ -167,7 +167,7 @@ def test_written_thresholds_are_in_the_contract_with_their_metrics(run: Path, da
         ({"write": True}, "add --thresholds"),
         ({"write": True, "thresholds": "f1", "split": "train"}, "trained on train of this data"),
         ({"write": True, "thresholds": "f1", "split": "all"}, "trained on all of this data"),
-        ({"thresholds": "accuracy"}, "'accuracy' is none of f1, precision=0.9 and recall=0.9"),
+        ({"thresholds": "accuracy"}, "'accuracy' is not f1, precision=0.9 or recall=0.9"),
     ],
 )
 def test_what_cannot_be_written_or_fitted_is_refused(run: Path, dataset: Path, options: dict[str, str], words: str):

@@ -29,7 +29,7 @@ def test_every_task_is_done_once_and_processes_are_kept():
 @pytest.mark.parametrize(
     ("number", "error", "message"),
     [
-        (signal.SIGKILL, LabelwiseError, r"killed, perhaps for want of memory: start again with fewer --jobs\."),
+        (signal.SIGKILL, LabelwiseError, r"killed, perhaps because memory ran out: start again with fewer --jobs\."),
         (signal.SIGTERM, Stopped, "Stopped"),
     ],
 )
@@ -41,7 +41,7 @@ def test_a_killed_process_is_one_line(number: int, error: type[Exception], messa
 def test_one_failure_stops_the_others(capfd: pytest.CaptureFixture[str]):
     began = time.monotonic()
     tasks = ["__import__('time').sleep(300)", "1 / 0", "__import__('time').sleep(300)"]
-    with pytest.raises(LabelwiseError, match="broke down, as told above"):
+    with pytest.raises(LabelwiseError, match="failed, as shown above"):
         run_all(eval, tasks, 2, 1, print)
     assert time.monotonic() - began < 100
     assert "ZeroDivisionError" in capfd.readouterr().err

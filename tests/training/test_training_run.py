@@ -147,7 +147,7 @@ def test_what_breaks_before_the_first_step_leaves_no_run(dataset: Path, short: T
     trainer = Trainer(short.model_copy(update={"cache": "none"}), read_data(data), tmp_path)
     for photo in data.glob("images/*.jpg"):
         photo.write_bytes(b"no photo")
-    with pytest.raises(DataError, match="Mend it, then train again"):
+    with pytest.raises(DataError, match="Repair it, then train again"):
         trainer.run()
     assert not (tmp_path / "state.pt").exists()
 

@@ -1,4 +1,4 @@
-"""`labelwise compare`: the paper's claims on one's own labels. Each method, several seeds, one budget, one table."""
+"""`labelwise compare`: tests the paper's claims on your labels, with several seeds and one budget per method."""
 
 from training.compare.outcome import claims, table, write_results
 from training.compare.runs import METHODS, VARIANTS, Comparison, Run
@@ -12,8 +12,8 @@ __all__ = ["METHODS", "VARIANTS", "Comparison", "Run", "claims", "compare", "tab
 def compare(comparison: Comparison, jobs: int = 1) -> list[Run]:
     """Train what is missing, `jobs` runs at a time on the cores shared between them; write results.{json,md,svg}.
 
-    First the data is checked, and said what it is read as: the runs say nothing. A comparison that was stopped goes on
-    where it was. Raises Stopped on Ctrl-C and SIGTERM, and LabelwiseError.
+    Checks and describes the data first; the runs are quiet. A comparison that was stopped continues where it was.
+    Raises Stopped on Ctrl-C and SIGTERM, and LabelwiseError.
     """
     tasks, threads = comparison.tasks(), threads_of_each(jobs)
     comparison.check_data()

@@ -1,4 +1,4 @@
-"""What a comparison found: results.json with every number, results.md with the table and the claims, results.svg."""
+"""Writes the outcome of a comparison: results.json with every number, results.md with table and claims, results.svg."""
 
 import io
 import json
@@ -6,15 +6,14 @@ import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
-from matplotlib.figure import Figure
-
-from labelwise.errors import LabelwiseError
 from labelwise.files import write_atomically
 from labelwise.spec import TrainedSpec
 from training.compare.runs import Comparison, Run
+from training.writing import explained
 
+_AGAIN = "make room or repair the folder, then give the same command again: nothing is trained twice"
 _METRICS = ("mAP", "CF1", "OF1", "LRAP")
-# Claim, the method that makes it, and the one it is measured against.
+# A claim, its method, and the method that it is measured against.
 _CLAIMS = (
     ("contrast on one vector per image", "supcon", "bce"),
     ("an embedding per label", "label-bce", "bce"),
@@ -24,22 +23,15 @@ _CLAIMS = (
 
 
 def write_results(comparison: Comparison, runs: list[Run], cores: str) -> None:
-    """All of `runs` into the comparison's folder; `cores` says what the times were measured on."""
-    picture = io.BytesIO()
-    _plot(runs).savefig(picture, format="svg", metadata={"Date": None})
+    """Write the outcome of `runs` into the comparison's folder. `cores` says on what the times were measured."""
     contents = {
         "results.json": json.dumps([asdict(run) for run in runs], indent=1).encode(),
         "results.md": "\n".join(_report(comparison, runs, cores)).encode(),
-        "results.svg": picture.getvalue(),
+        "results.svg": _plot(runs),
     }
     for name, content in contents.items():
-        try:
+        with explained(comparison.out / name, _AGAIN):
             write_atomically(comparison.out / name, content)
-        except OSError as error:
-            raise LabelwiseError(
-                f"{comparison.out / name} cannot be written: {error.strerror}; make room or mend the folder, then give "
-                "the same command again: nothing is trained twice."
-            ) from error
 
 
 def _report(comparison: Comparison, runs: list[Run], cores: str) -> Iterator[str]:
@@ -59,7 +51,7 @@ def _report(comparison: Comparison, runs: list[Run], cores: str) -> Iterator[str
 
 
 def table(runs: list[Run]) -> Iterator[str]:
-    """A Markdown table, a row a method."""
+    """A Markdown table with a row per method."""
     yield f"| method | {' | '.join(_METRICS)} | training | parameters |"
     yield "|---" * (len(_METRICS) + 3) + "|"
     for method, group in _by_method(runs).items():
@@ -69,13 +61,13 @@ def table(runs: list[Run]) -> Iterator[str]:
 
 
 def _cell(group: list[Run], name: str) -> str:
-    """A dash where val does not define the metric: LRAP needs photos of which every label is known."""
+    """A dash if val does not define the metric: LRAP needs photos whose labels are all known."""
     values = [100 * run.metrics[name] for run in group if name in run.metrics]
     return _mean_and_deviation(values) if len(values) == len(group) else "–"
 
 
 def claims(runs: list[Run]) -> Iterator[str]:
-    """What each step of the method adds to mAP, seed by seed: the spread between seeds falls out of a difference."""
+    """What each step of the method adds to mAP, seed by seed, which cancels the spread between seeds."""
     groups = _by_method(runs)
     for what, method, against in _CLAIMS:
         if method in groups and against in groups:
@@ -100,8 +92,10 @@ def _mean_and_deviation(values: list[float], sign: str = "") -> str:
     return f"{statistics.mean(values):{sign}.2f} ± {spread:.2f}"
 
 
-def _plot(runs: list[Run]) -> Figure:
-    """Each run a dot, each method's mean a bar across them."""
+def _plot(runs: list[Run]) -> bytes:
+    """An SVG with a dot per run, and a bar at the mean of each method."""
+    from matplotlib.figure import Figure  # every training process imports this module
+
     groups = _by_method(runs)
     figure = Figure(figsize=(7, 0.6 + 0.5 * len(groups)), layout="constrained")
     axes = figure.subplots()
@@ -113,4 +107,6 @@ def _plot(runs: list[Run]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("mAP on val (dots: seeds, bar: mean)")
     axes.grid(axis="x", alpha=0.3)
-    return figure
+    picture = io.BytesIO()
+    figure.savefig(picture, format="svg", metadata={"Date": None})
+    return picture.getvalue()

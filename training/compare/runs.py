@@ -1,4 +1,4 @@
-"""What a comparison trains: the methods, and how each run's settings and folder follow from them."""
+"""What a comparison trains: the methods, and the settings and folder of each run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from training.data import read_data
 from training.report.history import read_history
 from training.training_run import RunOptions, prepare_data, train_run
 
-# Whatever its method, a run has the same epochs, views, batches and schedule; only the head and the loss differ.
+# All methods have the same epochs, views, batches and schedule. Only head and loss differ.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "bce": ("method=bce",),
     "supcon": ("method=supcon",),
@@ -30,7 +30,7 @@ METHODS = ("bce", "supcon", "label-bce", "mulcon")
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run of a comparison; `seconds` of training and scoring on the cores it had."""
+    """One finished run of a comparison; `seconds` is the time for training and scoring."""
 
     method: str
     seed: int
@@ -41,7 +41,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to train: `settings` and `preset` as for `labelwise train`, the same for all."""
+    """What to train. `settings` and `preset` are those of `labelwise train`, and the same for all runs."""
 
     source: str
     out: Path
@@ -59,7 +59,7 @@ class Comparison:
         return self.out / f"{method}-{seed}"
 
     def tasks(self) -> list[tuple[str, int]]:
-        """Method and seed of every run. A wrong method or setting is a LabelwiseError now, not an hour later."""
+        """Method and seed of every run. Raises LabelwiseError for a wrong method or setting, before any training."""
         if unknown := [name for name in self.methods if name not in VARIANTS]:
             raise LabelwiseError(f"There is no method {', '.join(unknown)}: choose from {', '.join(VARIANTS)}.")
         if not self.methods:
@@ -75,15 +75,15 @@ class Comparison:
         return tasks
 
     def check_data(self) -> None:
-        """Print what the data is read as and what is left out, with the splits of seed 0. DataError."""
+        """Print how the data is read and what is left out, with the splits of seed 0. Raises DataError."""
         config = self.config(self.methods[0], 0)
         prepare_data(read_data(self.source, config.seed), config.model_copy(update={"cache": "none"}), self.options)
 
     def train(self, task: tuple[str, int]) -> Run:
-        """Train one of `tasks`, or what is left of it."""
+        """Train one of `tasks`, or the rest of it."""
         folder = self.folder(*task)
         metrics = train_run(self.source, folder, self.config(*task), self.options)
         seconds = read_history(folder, TrainedSpec.read(folder)).seconds
         with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
-            parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118 - no mapping
+            parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118 - not a mapping
         return Run(*task, metrics, seconds, parameters)

@@ -1,4 +1,4 @@
-"""Decoding photos in threads, as serving does, within a bounded amount of memory."""
+"""Decodes photos in threads, as serving does, within a bounded amount of memory."""
 
 import os
 from collections import deque
@@ -30,7 +30,7 @@ def scaled(image: ImageSpec, scale: float) -> tuple[int, int]:
 
 
 def decode(data: bytes, image: ImageSpec, scale: float = 1.0) -> Pixels:
-    """uint8 [h * scale, w * scale, 3] of an encoded photo; ImageError."""
+    """uint8 [h * scale, w * scale, 3] from an encoded photo. Raises ImageError."""
     return load_pixels(data, *scaled(image, scale), image.resize, image.interpolation)
 
 
@@ -42,7 +42,7 @@ def fault(error: ImageError | OSError) -> str:
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], ahead: int = _AHEAD) -> Iterator[R]:
-    """`function` of each item, in their order, computed in threads at most `ahead` items before they are taken."""
+    """`function` of each item, in order, computed in threads at most `ahead` items before the consumer."""
     rest = iter(items)
     with ThreadPoolExecutor(_THREADS) as pool:
         waiting = deque(pool.submit(function, item) for item in islice(rest, ahead))
@@ -57,12 +57,12 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], ahead: int = _AH
 
 
 def fits_in_memory(size: int, processes: int = 1) -> bool:
-    """Whether `size` bytes in each of `processes` take at most a quarter of the memory that is left here."""
+    """Whether `size` bytes in each of `processes` take at most a quarter of the free memory."""
     return size * processes <= _available_memory() * _MEMORY_SHARE
 
 
 def _available_memory() -> int:
-    """In bytes; a container's limit counts where it is lower than what the machine has."""
+    """In bytes: that of the machine, or the container's limit if it is lower."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -1,4 +1,4 @@
-"""Labelled photos: which files, which labels, which split, and the rules that hold for every layout they come in."""
+"""Labelled photos: files, labels and splits, and the rules that hold for every layout."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from labelwise.label_names import alike, case_fault, shown_groups
 from labelwise.spec import DataSpec
 
 PRESENT, ABSENT, UNKNOWN = 1.0, 0.0, -1.0
-# What a split may be called, in a list or as a folder's name.
+# The names of splits, in a list or as folders.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "val"),
@@ -43,7 +43,7 @@ class EncodedPhoto:
 class LabelledPhotos:
     """Files with their labels: `targets` float32 [n, l] of PRESENT, ABSENT or UNKNOWN.
 
-    `pixels` uint8 [n, h, w, 3] is there when the decoded photos are kept in memory.
+    `pixels` uint8 [n, h, w, 3] are the decoded photos if they are kept in memory.
     """
 
     files: tuple[Path, ...]
@@ -71,8 +71,8 @@ class LabelledPhotos:
 class LabelledData:
     """A data set split in two; no file is in both.
 
-    `layout` says what the data was recognised as, `notes` what the user must know of it: `check_photos` prints both.
-    `listed` holds every photo that the layout names, those of a test split too.
+    `layout` says how the data was recognised, `notes` what the user should know about it; `check_photos` prints both.
+    `listed` holds every photo that the layout names, also those of a test split.
     """
 
     labels: tuple[str, ...]
@@ -83,7 +83,7 @@ class LabelledData:
     listed: tuple[Path, ...] = field(default=(), kw_only=True, compare=False, repr=False)
 
     def select(self, labels: Sequence[str]) -> "LabelledData":
-        """Only these labels, in this order. DataError names a label that the data does not have."""
+        """Only these labels, in this order. Raises DataError for a label that the data does not have."""
         columns = label_columns(self.labels, labels)
         train, val = self.train.with_columns(columns), self.val.with_columns(columns)
         return replace(self, labels=tuple(labels), train=train, val=val)
@@ -116,10 +116,10 @@ def assemble(
     seed: int,
     source: Path,
 ) -> LabelledData:
-    """What every reader ends in: checked labels, and both splits, each with photos.
+    """The last step of every reader: checks labels and files, and makes both splits.
 
     `splits` holds "train", "val" or "test" for each file; without it a fifth of the photos, drawn with `seed`, becomes
-    val. Test is left out, or serves as val where there is none. `source` is what errors call the data. DataError.
+    val. Test is left out, or serves as val if there is no val. Errors call the data `source`. Raises DataError.
     """
     labels = [unicodedata.normalize("NFC", label) for label in labels]
     _check_labels(labels, source)
@@ -142,7 +142,7 @@ def assemble(
 def targets_of_names(
     labels: Sequence[str], present: Sequence[Collection[str]], unknown: Sequence[Collection[str]]
 ) -> NDArray[np.float32]:
-    """Targets float32 [n, l] from the names of each photo's present and unknown labels; all others are absent."""
+    """Targets float32 [n, l] from the names of present and unknown labels per photo; all others are absent."""
     column = {label: index for index, label in enumerate(labels)}
     targets = np.full((len(present), len(labels)), ABSENT, np.float32)
     for row, (there, perhaps) in enumerate(zip(present, unknown, strict=True)):
@@ -157,7 +157,7 @@ def count_present(labels: Sequence[str], targets: NDArray[np.float32]) -> dict[s
 
 
 def label_columns(labels: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where the `wanted` labels stand among `labels`; DataError names those that do not."""
+    """The positions of the `wanted` labels in `labels`. Raises DataError for those that are missing."""
     if missing := [label for label in wanted if label not in labels]:
         raise DataError(f"The data has no label {some(missing)}; its labels are {', '.join(labels)}.")
     if not wanted or len(set(wanted)) < len(wanted):
@@ -166,9 +166,9 @@ def label_columns(labels: Sequence[str], wanted: Sequence[str]) -> list[int]:
 
 
 def check_case(data: LabelledData) -> None:
-    """Raises DataError if labels differ only by case: no table of their scores could be queried safely.
+    """Raises DataError if labels differ only by case: queries on a table of their scores would confuse them.
 
-    Labels that no photo to train on has do not count: they cannot be learned, and are refused or left out for that.
+    Ignores labels that no photo to train on has: those are refused or left out anyway.
     """
     present = (data.train.targets == PRESENT).any(axis=0)
     if fault := case_fault([label for label, is_present in zip(data.labels, present, strict=True) if is_present]):
@@ -176,13 +176,13 @@ def check_case(data: LabelledData) -> None:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first ten, and how many more there are; what no terminal can print is escaped."""
+    """The first ten names and the number of others. Escapes what a terminal cannot print."""
     more = len(names) - _NAMED_AT_MOST
     return ", ".join(map(printable, names[:_NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")
 
 
 def printable(name: str) -> str:
-    """`name` as it is, or escaped where a terminal could not print it."""
+    """`name`, escaped if a terminal cannot print it."""
     return name if name.isprintable() else ascii(name)
 
 
@@ -192,17 +192,17 @@ def counted(number: int, noun: str) -> str:
 
 
 def _check_labels(labels: Sequence[str], source: Path) -> None:
-    """tagger.json refuses these as well, but only after the first epoch."""
+    """tagger.json refuses these labels, too, but only after the first epoch."""
     if not labels:
         raise DataError(f"{source} names no labels.")
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
-        raise DataError(f"{source} has labels that stand more than once: {some(twice)}.")
+        raise DataError(f"{source} has labels that occur more than once: {some(twice)}.")
     if odd := [repr(label) for label in labels if not label or not label.isprintable() or label != label.strip()]:
         raise DataError(f"{source} has labels that are not printable text without spaces around it: {some(odd)}.")
 
 
 def _note_alike(labels: Sequence[str]) -> tuple[str, ...]:
-    """A slip of the pen makes two labels of one, and trains both on half of the photos."""
+    """A typing error splits one label into two, each trained on half of the photos."""
     groups = alike(labels)
     if not groups:
         return ()
@@ -210,7 +210,7 @@ def _note_alike(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _note_spaced(labels: Sequence[str]) -> tuple[str, ...]:
-    """Tables of Kaggle separate the names in a cell by spaces, which the names of others contain."""
+    """Kaggle's tables separate names by spaces, but the names in other tables contain spaces."""
     known = {*labels}
     spaced = [label for label in labels if len(words := label.split()) > 1 and known.issuperset(words)]
     if not spaced:
@@ -222,16 +222,16 @@ def _note_spaced(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_files(files: Sequence[Path], source: Path) -> None:
-    """Listed twice, a photo could be in both splits, or its labels contradict one another."""
+    """A photo listed twice could be in both splits, or have contradictory labels."""
     counts = Counter(map(os.path.abspath, files))
     if twice := sorted(file for file, count in counts.items() if count > 1):
         raise DataError(f"{source} lists photos more than once: {some(twice)}. Remove the duplicates.")
 
 
 def _choose_val(splits: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The split that serves as val, and what the user should know of it.
+    """The split that serves as val, and notes for the user.
 
-    Val chooses epoch, thresholds and temperature: photos kept for a last word must not, unless there are no others.
+    Val chooses epoch, thresholds and temperature. Photos of a final test must not, unless there are no others.
     """
     if not (count := splits.count("test")):
         return "val", ()
@@ -244,10 +244,8 @@ def _choose_val(splits: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 
 
 def _check_split(data: LabelledData, source: Path) -> None:
-    """Both splits must hold photos, and val must be able to tell good from bad."""
+    """Both splits need photos, and val needs a present label to measure anything."""
     if not len(data.train) or not len(data.val):
         raise DataError(f"{source} needs photos in both splits: {len(data.train)} are train, {len(data.val)} are val.")
     if not (data.val.targets == PRESENT).any():
-        raise DataError(
-            f"{source} has no label present in val, so that nothing could be scored: add photos that have one."
-        )
+        raise DataError(f"{source} has no label present in val, so nothing can be scored: add photos that have one.")

@@ -1,4 +1,4 @@
-"""Every photo decoded once before the first epoch; all that are missing or broken are named at once."""
+"""Decodes every photo once before the first epoch, and names all that are missing or broken."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from training.data.summary import summary
 Cache = Literal["auto", "memory", "none"]
 ProgressBar = Callable[[Iterable[Any]], Iterable[Any]]
 
-# A JPEG is checked at reduced size: all its bytes are read, but fewer pixels computed.
+# A JPEG is checked at a reduced size: all its bytes are read, but fewer pixels are computed.
 _CHECK_SIDE = 128
 
 
@@ -35,13 +35,14 @@ def check_photos(
     processes: int = 1,
     say: Callable[[str], None] = print,
 ) -> LabelledData:
-    """Decode every photo once, in threads. Returns `data`, with `skip_broken` less what is missing or broken.
+    """Decode every photo once, in threads. Returns `data`; with `skip_broken` without missing and broken photos.
 
-    Given `image`, and if `cache` allows, the decoded pixels are kept for the loaders: train at OVERSIZE times the
-    model's size, val at its size; "auto" as in `keep_pixels`. `progress` wraps one pass over train and val together,
-    and `say` gets the summary of `data`, once, what was left out, and whose colours had to be assumed. Raises a
-    DataError that names the photos that are missing or broken, or says that a split lost all of its photos. Of
-    shards, decoded when they were written, it checks that they are there.
+    With `image`, and if `cache` allows, keeps the pixels for the loaders: train at OVERSIZE times the model's size, val
+    at its size; "auto" as in `keep_pixels`. `progress` wraps one pass over train and val together. `say` gets the
+    summary of `data`, once, what was left out, and the photos whose colours had to be assumed. The photos of shards
+    were decoded when they were written; here it checks that the shards are there.
+
+    Raises DataError, which names the missing and broken photos, or the split that lost all of its photos.
     """
     is_sharded = isinstance(data.train, ShardedPhotos) or isinstance(data.val, ShardedPhotos)
     if is_sharded:
@@ -68,9 +69,9 @@ def check_photos(
 def _decode_splits(
     splits: Sequence[tuple[LabelledPhotos, float]], size: ImageSpec | None, progress: ProgressBar
 ) -> tuple[list[LabelledPhotos], list[str], list[str]]:
-    """The photos of each split that decode, with their pixels if `size` is given, and all faults and notes.
+    """The photos of each split that decode, and all faults and notes.
 
-    Without `size` the pixels are not kept, and a cheaper look at each photo will do.
+    Keeps their pixels at `size`. Without it, decodes each photo at a small size, which is cheaper.
     """
     jobs = [(file, size, scale) for photos, scale in splits for file in photos.files]
     results = iter(progress(ordered_map(_try_decode, jobs)))
@@ -81,44 +82,26 @@ def _decode_splits(
         checked.append(good)
         faults += bad
         noted += odd
-    for _ in results:  # none is left, but a progress bar ends only when it has seen so
+    for _ in results:  # there are none left, but a progress bar must see the end
         pass
     return checked, faults, noted
 
 
 def keep_pixels(
-    photos: LabelledPhotos,
-    image: ImageSpec,
-    scale: float,
-    *,
-    cache: Cache,
-    processes: int = 1,
-    skip_broken: bool = False,
-    progress: ProgressBar = iter,
+    photos: LabelledPhotos, image: ImageSpec, scale: float, cache: Cache, processes: int = 1
 ) -> LabelledPhotos:
-    """`photos` with their pixels at `scale`, if they have them already or `cache` allows; else without any.
+    """`photos` with their pixels at `scale` if they have them or `cache` allows, otherwise without pixels.
 
-    "auto" keeps what `processes` of this machine can keep in a quarter of its free memory. DataError as `check_photos`.
+    "auto" keeps what fits into a quarter of this machine's free memory in each of `processes`. Raises DataError.
     """
     if photos.pixels is not None and photos.pixels.shape[1:3] == scaled(image, scale) and cache != "none":
         return photos
     if not _keeps(_bytes(len(photos), image, scale), cache, processes):
         return replace(photos, pixels=None)
     results = ordered_map(_try_decode, [(file, image, scale) for file in photos.files])
-    good, faults, _ = _collect(iter(progress(results)), photos, _empty(len(photos), image, scale))
-    _report(faults, skip_broken)
+    good, faults, _ = _collect(results, photos, _empty(len(photos), image, scale))
+    _report(faults, skip_broken=False)
     return good
-
-
-def decode_all(files: Sequence[Path], image: ImageSpec, scale: float = 1.0, progress: ProgressBar = iter) -> Pixels:
-    """Decode every file as serving does, at `scale` times the model's size.
-
-    Returns uint8 [n, h * scale, w * scale, 3]; raises one DataError that names every file that cannot be decoded.
-    """
-    photos = LabelledPhotos(tuple(files), np.empty((len(files), 0), np.float32))
-    pixels = keep_pixels(photos, image, scale, cache="memory", progress=progress).pixels
-    assert pixels is not None
-    return pixels
 
 
 def _keeps(size: int, cache: Cache, processes: int = 1) -> bool:
@@ -135,7 +118,7 @@ def _empty(count: int, image: ImageSpec, scale: float) -> Pixels:
 
 
 def _try_decode(job: tuple[Path, ImageSpec | None, float]) -> Photo | str:
-    """The photo at the size that is given, or at a small one, or why there is none."""
+    """The photo at the given size, or at a small one; the fault if it cannot be decoded."""
     file, image, scale = job
     try:
         if image is None:
@@ -148,14 +131,14 @@ def _try_decode(job: tuple[Path, ImageSpec | None, float]) -> Photo | str:
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
-    except ValueError as error:  # a name that no file can have
+    except ValueError as error:  # no file can have such a name
         raise FileNotFoundError from error
 
 
 def _collect(
     results: Iterator[Photo | str], photos: LabelledPhotos, store: Pixels | None
 ) -> tuple[LabelledPhotos, list[str], list[str]]:
-    """The photos that decoded, their pixels in `store` if there is one, the faults of the others, and the notes."""
+    """The photos that decoded, with their pixels in `store` if given, the faults of the others, and the notes."""
     good: list[int] = []
     bad: dict[int, str] = {}
     odd: dict[int, str] = {}
@@ -181,10 +164,10 @@ def _report(faults: Sequence[str], skip_broken: bool, say: Callable[[str], None]
         return
     found = f"{counted(len(faults), 'photo')} cannot be decoded: {some(faults)}."
     if not skip_broken:
-        raise DataError(f"{found} Mend them, or leave them out with --skip-broken.")
+        raise DataError(f"{found} Repair them, or leave them out with --skip-broken.")
     say(f"Left out: {found}")
 
 
 def _common_folder(files: Sequence[Path]) -> str:
-    """What a fault's name is relative to: so it is short, and still tells cat/1.jpg from dog/1.jpg."""
+    """Names relative to it are short, and still tell cat/1.jpg from dog/1.jpg."""
     return os.path.commonpath([file.parent for file in files]) if files else ""

@@ -1,8 +1,8 @@
-"""WebDataset shards as labelled photos: read as a stream, so that they need not lie on this machine, nor fit on it.
+"""Reads labelled photos from WebDataset shards as a stream: they need not be, or fit, on this machine.
 
-A data set is a folder, here or behind a URL. Its dataset.json lists the shards train-000000.tar, …; in a shard each
-photo is a pair of 000000012.jpg, its original bytes, and 000000012.json with its name and the names of its present and
-unknown labels. train-targets.npy and val-targets.npy hold the same labels as int8 [n, l], in the order of the photos.
+A data set is a folder, local or behind a URL. Its dataset.json lists the shards train-000000.tar, … A shard holds two
+files per photo: 000000012.jpg, its original bytes, and 000000012.json with its name and its present and unknown labels.
+train-targets.npy and val-targets.npy hold the same labels as int8 [n, l], in the order of the photos.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ from training.data.labelled_data import EncodedPhoto, LabelledData, counted, lab
 
 INDEX_FILE = "dataset.json"
 
-# Names only, of files beside dataset.json: a list from elsewhere must not name other places, let alone commands.
+# Only names of files beside dataset.json: a list from elsewhere must not name other places or commands.
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 _SECONDS_TO_ANSWER = 30
-# What curl's exit codes mean, from its manual.
+# curl's exit codes, from its manual.
 _CURL_SAYS = {
     6: "there is no such host",
     7: "the server does not answer",
@@ -66,7 +66,7 @@ class SplitEntry(_IndexModel):
 
 
 class ShardIndex(_IndexModel):
-    """dataset.json; `fingerprint` is that of the data the shards were made from."""
+    """dataset.json; `fingerprint` is that of the data that the shards were written from."""
 
     format: Literal[1] = 1
     labels: tuple[str, ...] = Field(min_length=1)
@@ -77,7 +77,7 @@ class ShardIndex(_IndexModel):
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar of `photos` photos; `first` is the number of its first photo among those of its split."""
+    """One tar of `photos` photos; `first` is the number of its first photo in its split."""
 
     url: str
     photos: int
@@ -106,7 +106,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class ShardedPhotos:
-    """A split in shards. Stands where Photos do: with a length and targets, but without files."""
+    """A split in shards. Has the length, targets and encoded photos of LabelledPhotos, but no files."""
 
     labels: tuple[str, ...]
     shards: tuple[Shard, ...]
@@ -127,7 +127,7 @@ class ShardedPhotos:
 
     @cached_property
     def targets(self) -> NDArray[np.float32]:
-        """float32 [n, l], fetched when first asked for. DataError."""
+        """float32 [n, l], fetched at the first access. Raises DataError."""
         try:
             with _open(self.targets_url) as stream:
                 stored = np.load(io.BytesIO(stream.read()), allow_pickle=False)
@@ -140,7 +140,7 @@ class ShardedPhotos:
 
 @dataclass(frozen=True)
 class ShardedData(LabelledData):
-    """A data set whose splits are in shards; what it holds was counted when they were written."""
+    """A data set whose splits are in shards. Its labels were counted when they were written."""
 
     train: ShardedPhotos
     val: ShardedPhotos
@@ -168,20 +168,20 @@ def is_url(source: str) -> bool:
 
 
 def open_sharded(source: str) -> ShardedData:
-    """Read the data set at `source`, its folder or its dataset.json, as a path or a URL. DataError.
+    """Read the data set at `source`, the path or URL of its folder or its dataset.json. Raises DataError.
 
-    A URL is opened by webdataset (curl for http and https). For anything else there is `pipe:` with a command that
-    writes a file of the folder to its output, {} being the file's name: "pipe:ssh host cat /data/{}".
+    webdataset opens URLs (with curl for http and https). For anything else there is `pipe:` with a command that writes
+    the file {} of the folder to its output: "pipe:ssh host cat /data/{}".
     """
     if source.startswith("pipe:") and "{}" not in source:
-        raise DataError(f"{source} must have {{}} where the name of a file comes.")
+        raise DataError(f"{source} must have {{}} in place of the name of a file.")
     try:
         with _open(_beside(source, INDEX_FILE)) as stream:
             index = ShardIndex.model_validate_json(stream.read())
     except OSError as error:
         raise DataError(f"{_beside(source, INDEX_FILE)} cannot be read: {_reason(error)}.") from error
     except ValueError as error:
-        raise DataError(f"{source} is no list of shards as `labelwise shards` writes it: {_reason(error)}.") from error
+        raise DataError(f"{source} is not a list of shards from `labelwise shards`: {_reason(error)}.") from error
     train, val = (_photos(source, index.labels, entry) for entry in (index.train, index.val))
     description = DataSpec(
         fingerprint=index.fingerprint,
@@ -193,14 +193,14 @@ def open_sharded(source: str) -> ShardedData:
 
 
 def check_shards(data: ShardedData) -> None:
-    """That every shard is there with its size, where that can be asked; one DataError names those that are not."""
+    """Raises DataError, which names every shard that is missing or of a wrong size, if its server tells the size."""
     shards = (*data.train.shards, *data.val.shards)
     if faults := [text for text in ordered_map(_fault, shards) if text]:
         raise DataError(f"{counted(len(faults), 'shard')} cannot be used: {some(faults)}.")
 
 
 def read_rows(shards: Sequence[Shard], start: int, stop: int) -> Iterator[Sample]:
-    """The photos `start` to `stop` of the shards laid end to end; only shards that hold some of them are opened."""
+    """The photos `start` to `stop` of the shards laid end to end. Opens only the shards that hold some of them."""
     first = 0
     for shard in shards:
         if max(first, start) < min(first + shard.photos, stop):
@@ -214,7 +214,7 @@ def read_rows(shards: Sequence[Shard], start: int, stop: int) -> Iterator[Sample
 
 
 def _read_shard(shard: Shard) -> Iterator[Sample]:
-    """Its photos in order; DataError if it cannot be read, or holds more or fewer than it should."""
+    """Its photos in order. Raises DataError if it cannot be read, or does not hold as many as listed."""
     count = 0
     try:
         with _open(shard.url) as stream:
@@ -279,13 +279,13 @@ def _fault(shard: Shard) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """In one line; webdataset appends streams and addresses to the arguments of what it raises."""
+    """The reason in one line. webdataset appends streams and addresses to the arguments of its errors."""
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
         error = error.reason
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error.args[0] if error.args else error).split())
-    if ended := re.search(r": exit (-?\d+) \(read\)", text):  # webdataset's words for a command that failed
+    if ended := re.search(r": exit (-?\d+) \(read\)", text):  # how webdataset reports a failed command
         code = int(ended[1])
         known = _CURL_SAYS if text.startswith("((['curl'") else {}
         return known.get(code, f"its command ended with exit code {code}")

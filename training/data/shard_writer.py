@@ -1,4 +1,4 @@
-"""`labelwise shards`: labelled photos of any layout into WebDataset shards."""
+"""`labelwise shards`: writes labelled photos of any layout into WebDataset shards."""
 
 import io
 import json
@@ -26,14 +26,14 @@ from training.data.labelled_data import (
 )
 from training.data.layouts import read_data
 from training.data.photo_check import ProgressBar, check_photos
-from training.data.seeding import derive_seed
 from training.data.shard_reader import INDEX_FILE, ShardedData, ShardEntry, ShardIndex, SplitEntry
+from training.seeding import derive_seed
 
-_ANY_NUMBER = 2**62  # of photos in a shard, whose size is what counts
+_ANY_NUMBER = 2**62  # photos per shard: only its size is limited
 
 
 def make_shards(source: Path, to: Path, max_bytes: int, skip_broken: bool = False) -> None:
-    """Read and check the photos of `source` and write them into shards of about `max_bytes` each. DataError."""
+    """Read and check the photos of `source` and write them into shards of about `max_bytes` each. Raises DataError."""
     data = read_data(source)
     count = len(data.train) + len(data.val)
     _check_target(data, to)
@@ -44,11 +44,11 @@ def make_shards(source: Path, to: Path, max_bytes: int, skip_broken: bool = Fals
 
 
 def write_shards(data: LabelledData, to: Path, max_bytes: int, progress: ProgressBar = iter) -> None:
-    """Write `data` into the new or empty folder `to`, in shards of about `max_bytes`, in the format of `sharded`.
+    """Write `data` into the new or empty folder `to`, in shards of about `max_bytes`; `shard_reader` has the format.
 
-    Files are taken as they are, so `data` should have been through `check_photos`. Train is shuffled once and for all,
-    because a reader's shuffling reaches only as far as its buffer. dataset.json comes last: without it nothing is
-    there, and what stops half-way removes what it has written. Raises DataError.
+    Copies the files unchecked, so call `check_photos` first. Shuffles train, because a reader shuffles only within its
+    buffer. Writes dataset.json last: without it there is no data set. Removes what it wrote if it fails or is
+    interrupted. Raises DataError.
     """
     _check_target(data, to)
     order = np.random.default_rng(derive_seed("shards")).permutation(len(data.train)).tolist()
@@ -72,7 +72,7 @@ def _check_target(data: LabelledData, to: Path) -> None:
 
 @contextmanager
 def _new_folder(to: Path) -> Iterator[None]:
-    """The folder `to`; as it was before, empty or not there, if what is done in it fails or is interrupted."""
+    """Make the folder `to`. If the block fails or is interrupted, leave it as it was: empty or missing."""
     was_there = to.exists()
     try:
         to.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def _write_tars(
 
 @contextmanager
 def _open_writer(to: Path, split: str, max_bytes: int) -> Iterator[ShardWriter]:
-    opened: list[IO[bytes]] = []  # the shard being written: a file of the writer's own stays open if closing it fails
+    opened: list[IO[bytes]] = []  # the shard being written; ShardWriter itself would leave it open if closing failed
 
     def open_next(name: str) -> IO[bytes]:
         opened[:] = [(to / name).open("wb")]
@@ -118,7 +118,7 @@ def _open_writer(to: Path, split: str, max_bytes: int) -> Iterator[ShardWriter]:
         opener=open_next,
         post=lambda _: opened[0].close(),
         encoder=False,
-        mtime=0,  # so that the same photos make the same shards
+        mtime=0,  # the same photos make the same shards
     )
     try:
         yield writer
@@ -137,7 +137,7 @@ def _describe(
 ) -> SplitEntry:
     """Write the split's targets and describe it for dataset.json."""
     targets = f"{split}-targets.npy"
-    stored = io.BytesIO()  # NumPy, writing to a full disk, does not say that it is full
+    stored = io.BytesIO()  # NumPy itself does not notice a full disk
     np.save(stored, photos.targets.astype(np.int8))
     (to / targets).write_bytes(stored.getvalue())
     shards = [ShardEntry(file=file, photos=count, bytes=(to / file).stat().st_size) for file, count in counts.items()]

@@ -1,4 +1,4 @@
-"""What the user is told of labelled data before anything slow begins: its layout, its labels, what is left out."""
+"""Tells the user about labelled data before anything slow begins: its layout, its labels, what is left out."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ _LABELS_AT_MOST = 200
 
 
 def summary(data: LabelledData) -> Iterator[str]:
-    """One line each: the layout, the labels with their photos to train on and for val, and each note. DataError."""
+    """A line for the layout, one for the labels with their photos in train and val, one per note. Raises DataError."""
     if data.layout:
         yield f"Read as {data.layout}."
     yield _labels(data)
@@ -16,7 +16,7 @@ def summary(data: LabelledData) -> Iterator[str]:
 
 
 def _labels(data: LabelledData) -> str:
-    """The counts of val are of what `data` holds, which for shards means to fetch their targets."""
+    """The counts of val come from the targets, which are fetched for shards."""
     train, val = data.describe().train_counts, count_present(data.labels, data.val.targets)
     counts = [f"{printable(label)} {train[label]} + {val[label]}" for label in data.labels[:_LABELS_AT_MOST]]
     if more := len(data.labels) - len(counts):

@@ -1,1 +1,1 @@
-"""`labelwise report`: what a run learned, and where it errs, as one HTML page that needs nothing else."""
+"""`labelwise report`: what a run learned and which mistakes it makes, as one self-contained HTML page."""

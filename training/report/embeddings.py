@@ -1,4 +1,4 @@
-"""Label-level embeddings as a picture: one point per photo and label that is on it."""
+"""Label-level embeddings as a picture, with a point for each present label of a photo."""
 
 import copy
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ MAX_POINTS = 1500
 MAX_LABELS = 20
 
 _MIN_POINTS = 5
-_PCA_WIDTH = 50  # what van der Maaten & Hinton (2008) reduce to before t-SNE
+_PCA_WIDTH = 50  # as van der Maaten & Hinton (2008) before t-SNE
 _PERPLEXITY = 30.0
 _SEED = 0
 
@@ -47,7 +47,7 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class EmbeddingPanel:
-    """Two pictures, or one, or none; `notes` say why not two, and what to know about them."""
+    """Up to two pictures; `notes` say why there are fewer, and what to know about them."""
 
     pictures: list[EmbeddingPicture]
     legend: list[LegendEntry]
@@ -106,9 +106,9 @@ def load_earlier(run: Path, network: nn.Module) -> nn.Module | None:
 
 @dataclass(frozen=True)
 class Projection:
-    """Points [k, 2] in the plane, and how separate the labels lie in the embedding space itself.
+    """Points [k, 2] in the plane, and how well the labels separate in the embedding space itself.
 
-    `silhouette` is None where it is not defined: for one label, or where each point has a label of its own.
+    `silhouette` is None if it is not defined: for a single label, or if every point has a different label.
     """
 
     points: NDArray[np.float32]
@@ -116,7 +116,7 @@ class Projection:
 
 
 def sample_places(targets: NDArray[np.float32]) -> Places:
-    """Photo and label of at most MAX_POINTS present labels, of the MAX_LABELS most frequent; sorted by photo."""
+    """Photo and label of at most MAX_POINTS present labels, from the MAX_LABELS most frequent; sorted by photo."""
     present = targets == PRESENT
     frequent = np.argsort(-present.sum(axis=0), kind="stable")[:MAX_LABELS]
     places = np.argwhere(present)
@@ -128,12 +128,12 @@ def sample_places(targets: NDArray[np.float32]) -> Places:
 
 
 def project(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> Projection | None:
-    """PCA, then t-SNE, of L2-normalised embeddings [k, p] with their labels [k]; None for too few or equal points."""
+    """PCA, then t-SNE, of L2-normalised embeddings [k, p] with labels [k]; None if they are too few or all equal."""
     count, width = embeddings.shape
     if count < _MIN_POINTS or np.ptp(embeddings, axis=0).max() < 1e-6:
         return None
     reduced = PCA(min(_PCA_WIDTH, count, width), random_state=_SEED).fit_transform(embeddings)
-    perplexity = min(_PERPLEXITY, (count - 1) / 3)  # the points have to outnumber it
+    perplexity = min(_PERPLEXITY, (count - 1) / 3)  # must be below the number of points
     points = TSNE(perplexity=perplexity, random_state=_SEED).fit_transform(reduced)
     is_defined = 2 <= len(np.unique(labels)) < count
     silhouette = float(silhouette_score(embeddings, labels, metric="cosine")) if is_defined else None

@@ -1,6 +1,6 @@
-"""The figures, as SVG whose colours are the page's own, so that they follow its light and dark mode.
+"""The figures, as SVG in the page's own colours, so that they follow its light and dark mode.
 
-No name of a label is ever drawn here: fonts lack glyphs, HTML does not. The page carries names beside the figures.
+The figures contain no label names, because their fonts lack glyphs. The page has the names beside them.
 """
 
 import functools
@@ -21,22 +21,22 @@ from sklearn.metrics import precision_recall_curve
 from training.report.history import History
 from training.report.labels import Calibration, LabelRow
 
-# CSS variables of the page. A figure is drawn in placeholder colours, one a variable, none of them black: SVG's default
-# is not written out, and could not be replaced.
+# CSS variables of the page. A figure is drawn in one placeholder colour per variable. None is black, the default
+# of SVG, which is not written out and could not be replaced.
 _SERIES = 10
 _VARIABLES = ("ink", "muted", "line", *(f"s{number}" for number in range(_SERIES)))
 _PLACEHOLDERS = {name: f"#0000{index:02x}" for index, name in enumerate(_VARIABLES, start=1)}
-_MARKERS = ("o", "^")  # after ten labels the colours come again, with another shape
+_MARKERS = ("o", "^")  # after ten labels the colours repeat, with another marker
 
 _LOSSES = ("loss", "bce", "asymmetric", "contrast", "prototype")
 _METRICS = ("mAP", "LRAP", "CF1", "OF1")
-_PANEL = (4.0, 2.7)  # inches, of which the page makes what fits
+_PANEL = (4.0, 2.7)  # inches; the page scales it
 _SQUARE = (4.2, 4.2)
 _SMALL = (1.75, 1.6)
 
 
 def course(history: History, best_epoch: int | None) -> dict[str, Markup]:
-    """Curves over the epochs, by title; a curve without values is left out."""
+    """Curves over the epochs, by title. Leaves out curves without values."""
     svgs = {}
     for title, keys in {"Loss": _LOSSES, "On val": _METRICS, "Learning rate": ("lr",)}.items():
         if logged := [key for key in keys if history.series(key)[0]]:
@@ -49,7 +49,7 @@ def _draw_course(axes: Axes, history: History, keys: Sequence[str], best_epoch: 
     for number, key in enumerate(keys):
         epochs, values = map(np.array, history.series(key))
         is_stage_2 = epochs >= (history.stage_2_start or np.inf)
-        for label, part in ((key, ~is_stage_2), (None, is_stage_2)):  # no line joins what was not trained alike
+        for label, part in ((key, ~is_stage_2), (None, is_stage_2)):  # no line across the stages
             style = {"marker": "o", "markersize": 4} if part.sum() == 1 else {}
             axes.plot(epochs[part], values[part], color=_series(number), label=label, **style)
     if history.stage_2_start is not None:
@@ -71,7 +71,7 @@ def _draw_course(axes: Axes, history: History, keys: Sequence[str], best_epoch: 
 
 
 def precision_recall(scores: NDArray[np.float32], targets: NDArray[np.float32], row: LabelRow) -> Markup:
-    """One label's curve with its threshold's point; `scores` and `targets` [n] of it."""
+    """The curve of one label with the point of its threshold; scores and targets [n]."""
     known = targets >= 0
     precision, recall, _ = precision_recall_curve(targets[known], scores[known])
 
@@ -86,7 +86,7 @@ def precision_recall(scores: NDArray[np.float32], targets: NDArray[np.float32], 
 
 
 def reliability(bins: Calibration) -> Markup:
-    """How often a label is present among the answers of about one score (DeGroot & Fienberg 1983)."""
+    """How often a label is present among answers with a similar score (DeGroot & Fienberg 1983)."""
 
     def draw(axes: Axes) -> None:
         shares = np.array(bins.counts) / sum(bins.counts)
@@ -101,7 +101,7 @@ def reliability(bins: Calibration) -> Markup:
 
 
 def scatter(name: str, points: NDArray[np.float32], groups: NDArray[np.int64]) -> Markup:
-    """Points [k, 2] in the plane with the marker of their group [k]; `name` is the figure's own on the page."""
+    """Points [k, 2] in the plane with the marker of their group [k]; `name` is unique on the page."""
 
     def draw(axes: Axes) -> None:
         for group in np.unique(groups):
@@ -118,7 +118,7 @@ def marker(group: int) -> str:
 
 
 def css_colour(group: int) -> str:
-    """What the page's own legend colours a group of `scatter` with."""
+    """The colour of a group of `scatter` in the page's legend."""
     return f"var(--s{group % _SERIES})"
 
 
@@ -170,7 +170,7 @@ def _draw(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) ->
 
 
 def _for_page(name: str, svg: str) -> Markup:
-    """Bare <svg> with the page's colours, and with ids that no other figure of the page has."""
+    """The bare <svg>, with the page's colours and with ids that are unique on the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     for name_of_colour, placeholder in _PLACEHOLDERS.items():

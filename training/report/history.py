@@ -1,4 +1,4 @@
-"""The course of a run, as its history.jsonl tells it."""
+"""The course of a run, from its history.jsonl."""
 
 import json
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ _ROUNDING = 6e-6  # history keeps five decimals
 
 @dataclass(frozen=True)
 class History:
-    """One entry an epoch, in order, each with its `epoch` and, where it can be known, its `stage`."""
+    """One entry per epoch, in order, with its `epoch` and, if known, its `stage`."""
 
     entries: tuple[dict[str, Any], ...]
     unreadable_lines: int = 0
 
     def series(self, key: str) -> tuple[list[int], list[float]]:
-        """Epochs and values of `key`, over the epochs that have it."""
+        """Epochs and values of `key`, for the epochs that have it."""
         found = [(entry["epoch"], entry[key]) for entry in self.entries if _is_number(entry.get(key))]
         return [epoch for epoch, _ in found], [float(value) for _, value in found]
 
@@ -37,7 +37,7 @@ class History:
         return next((entry.get("stage") for entry in self.entries if entry["epoch"] == epoch), None)
 
     def best_epoch(self, metrics: Mapping[str, float]) -> int | None:
-        """The epoch that was kept: the one with these `metrics`, or else with the highest mAP."""
+        """The saved epoch: the one with these `metrics`, otherwise the one with the highest mAP."""
         for entry in self.entries:
             shared = [(entry[name], value) for name, value in metrics.items() if _is_number(entry.get(name))]
             if shared and all(abs(logged - kept) <= _ROUNDING for logged, kept in shared):
@@ -47,11 +47,11 @@ class History:
 
 
 def read_history(run: Path, spec: TrainedSpec) -> History:
-    """Of a run without a history there are no entries; a line that a crash cut short is counted, and left out."""
+    """A run without a history has no entries. Counts and leaves out a line that a crash cut short."""
     file = run / HISTORY_FILE
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     stage_1_epochs = spec.training.get("epochs")
-    by_epoch: dict[int, dict[str, Any]] = {}  # a run that was stopped between log and save logs an epoch twice
+    by_epoch: dict[int, dict[str, Any]] = {}  # a run that stopped between log and save logs an epoch twice
     unreadable = 0
     for line in filter(str.strip, lines):
         entry = _parse(line)

@@ -1,4 +1,4 @@
-"""The per-label table, and how well the scores are calibrated."""
+"""The table of labels, and the calibration of the scores."""
 
 import math
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from labelwise.spec import TrainedSpec
 from labelwise.tagging import judge
-from training.data import ABSENT, PRESENT, LabelledData
-from training.metrics import average_precisions
+from training.data import PRESENT, LabelledData
+from training.metrics import average_precisions, label_counts
 
 _BINS = 10
 
 
 @dataclass(frozen=True)
 class LabelRow:
-    """One label on val at its threshold; a value without a meaning, such as the AP of no photos, is NaN."""
+    """One label on val at its threshold. Undefined values, such as the AP without photos, are NaN."""
 
     index: int
     label: str
@@ -35,23 +35,21 @@ class LabelRow:
 
 
 def label_rows(spec: TrainedSpec, data: LabelledData, scores: NDArray[np.float32]) -> list[LabelRow]:
-    """`scores` [n, l] of val; unknown targets count nowhere but in `val_unknown`."""
+    """`scores` [n, l] of val. Unknown targets count only in `val_unknown`."""
     targets = data.val.targets
-    present, known = targets == PRESENT, (targets == PRESENT) | (targets == ABSENT)
-    raised = judge(scores, np.array(spec.thresholds))[1] & known
-    hits, support, alarms = (raised & present).sum(axis=0), present.sum(axis=0), raised.sum(axis=0)
+    hits, tagged, present = label_counts(judge(scores, np.array(spec.thresholds))[1], targets)
     precisions = average_precisions(scores, targets)
     return [
         LabelRow(
             index=index,
             label=label,
             train_support=int((data.train.targets[:, index] == PRESENT).sum()),
-            val_support=int(support[index]),
-            val_unknown=int((~known[:, index]).sum()),
+            val_support=int(present[index]),
+            val_unknown=int((targets[:, index] < 0).sum()),
             average_precision=float(precisions[index]),
-            precision=_share(hits[index], alarms[index]),
-            recall=_share(hits[index], support[index]),
-            f1=_share(2 * hits[index], alarms[index] + support[index]),
+            precision=_share(hits[index], tagged[index]),
+            recall=_share(hits[index], present[index]),
+            f1=_share(2 * hits[index], tagged[index] + present[index]),
             threshold=spec.thresholds[index],
         )
         for index, label in enumerate(spec.labels)
@@ -64,7 +62,7 @@ def _share(part: int, whole: int) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Bins of the scores of all labels together; `error` is the expected calibration error (Guo et al. 2017)."""
+    """Bins of the scores of all labels; `error` is the expected calibration error (Guo et al. 2017)."""
 
     mean_score: list[float]
     frequency: list[float]
@@ -74,7 +72,7 @@ class Calibration:
 
 
 def calibration(scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Calibration:
-    """`scores` and `targets` [n, l], in bins of equal width; `mean_score` and `frequency` leave empty ones out."""
+    """`scores` and `targets` [n, l] in bins of equal width; `mean_score` and `frequency` leave out empty bins."""
     known = targets >= 0
     values, present = scores[known], targets[known] == PRESENT
     edges = np.linspace(0, 1, _BINS + 1)

@@ -17,7 +17,7 @@ from training.data import ABSENT, PRESENT, LabelledPhotos, ShardedPhotos
 
 SHOWN = 12
 
-_SIDE = 288  # of a picture's longer side, in pixels: sharp at half of that on a screen of double density
+_SIDE = 288  # pixels of the longer side: sharp at half this size on a screen of double density
 _QUALITY = 80
 _HEAT = colormaps["inferno"]
 
@@ -115,7 +115,7 @@ def _load_for_display(data: bytes, image: ImageSpec) -> Image.Image:
 
 
 def _overlay(photo: Image.Image, attention: NDArray[np.float32]) -> Image.Image:
-    """The photo in dim grey under a heat map of `attention` [th, tw], stretched between its least and its most."""
+    """The photo in dim grey under a heat map of `attention` [th, tw], stretched from its minimum to its maximum."""
     stretched = (attention - attention.min()) / max(float(np.ptp(attention)), 1e-12)
     smooth = Image.fromarray(stretched.astype(np.float32)).resize(photo.size, Image.Resampling.BICUBIC)
     heat = np.clip(np.asarray(smooth), 0, 1)[..., None]  # h w 1

@@ -1,7 +1,6 @@
-"""From a run's folder and its data to report.html."""
+"""`labelwise report`: writes report.html from a run's folder and its data."""
 
 import math
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from labelwise.errors import DataError, LabelwiseError
+from labelwise.errors import DataError
 from labelwise.files import write_atomically
 from labelwise.spec import TrainedSpec
 from training.checkpoint import REPORT_FILE, load_checkpoint
-from training.data import LabelledData, check_photos, read_data
+from training.config_layers import flattened
+from training.data import LabelledData, check_photos, read_as_trained
 from training.device import pick_device
 from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
 from training.model import TaggerNetwork
@@ -24,6 +24,7 @@ from training.report.history import read_history
 from training.report.labels import LabelRow, calibration, label_rows
 from training.report.mistakes import show_mistakes
 from training.report.val_pass import pass_over_val
+from training.writing import explained
 
 _HEADLINES = ("mAP", "LRAP", "CF1", "OF1")
 _OTHERS = ("coverage", "hamming")
@@ -32,17 +33,16 @@ _WORST_CURVES, _BEST_CURVES = 12, 4
 
 
 def report_run(run: Path, source: str | Path, skip_broken: bool = False) -> Path:
-    """`write_report` on the data at `source`, split as the run split it. Raises LabelwiseError."""
+    """`write_report` with the data at `source`, split as for the run. Raises LabelwiseError."""
     _, spec = load_checkpoint(run)
-    seed = spec.training.get("seed", 0)
-    data = read_data(source, seed if isinstance(seed, int) else 0).select(spec.labels)
+    data = read_as_trained(source, spec).select(spec.labels)
     return write_report(run, check_photos(data, skip_broken=skip_broken))
 
 
 def write_report(run: Path, data: LabelledData) -> Path:
-    """Score the run's best epoch on val and write run/report.html, one file with everything inside; returns its path.
+    """Score the run's best epoch on val and write run/report.html, a self-contained page. Returns its path.
 
-    Raises LabelwiseError if `run` holds no checkpoint, DataError if `data` has other labels or photos that cannot be
+    Raises LabelwiseError if `run` has no checkpoint, and DataError if `data` has other labels or a photo that cannot be
     decoded.
     """
     model, spec = load_checkpoint(run)
@@ -72,7 +72,7 @@ def _render(run: Path, model: TaggerNetwork, spec: TrainedSpec, data: LabelledDa
         tag_counts={
             title: [metrics.get(name + suffix, math.nan) for name in TAG_METRICS] for title, suffix in _COUNTED.items()
         },
-        settings=list(_flatten(spec.training)),
+        settings=list(flattened(spec.training)),
         history=history,
         best_epoch=best_epoch,
         course=figures.course(history, best_epoch),
@@ -88,18 +88,16 @@ def _render(run: Path, model: TaggerNetwork, spec: TrainedSpec, data: LabelledDa
 
 
 def _write(file: Path, page: str) -> Path:
-    try:
-        # A photo's name may hold bytes that are no text, which UTF-8 would refuse.
+    with explained(file, "make room, or make it writable"):
+        # A photo's name may hold bytes that are not text, which UTF-8 would refuse.
         write_atomically(file, page.encode("utf-8", errors="backslashreplace"))
-    except OSError as error:
-        raise LabelwiseError(f"{file} cannot be written: {error.strerror}; make room, or make it writable.") from error
     return file
 
 
 def _curves(
     rows: list[LabelRow], scores: NDArray[np.float32], targets: NDArray[np.float32]
 ) -> list[tuple[LabelRow, Markup]]:
-    """Precision-recall of every label, or of the worst and the best of many; the lowest average precision first."""
+    """Precision-recall of every label, or of the worst and best of many; the lowest average precision first."""
     ranked = sorted((row for row in rows if row.has_curve), key=lambda row: row.average_precision)
     if len(ranked) > _WORST_CURVES + _BEST_CURVES:
         ranked = ranked[:_WORST_CURVES] + ranked[-_BEST_CURVES:]
@@ -120,7 +118,7 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _probability(value: float) -> str:
-    """Neither 0 nor 1 for what only lies near."""
+    """A score near 0 or 1 is not shown as 0 or 1."""
     if 0 < value < 0.001:
         return "< 0.001"
     return "> 0.999" if 0.999 < value < 1 else f"{value:.3f}"
@@ -131,12 +129,3 @@ def _duration(seconds: float) -> str:
     if hours >= 1:
         return f"{int(hours)} h {int(minutes % 60)} min"
     return f"{int(minutes)} min {int(seconds % 60)} s" if minutes >= 1 else f"{seconds:.1f} s"
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as `a.b`, the way --set takes them."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -1,7 +1,7 @@
 """Shards of the twenty drawn pictures, in a folder and behind a real HTTP server."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labelwise.spec import ImageSpec
 from training.data import UNKNOWN, LabelledData, LabelledPhotos, read_data, write_shards
+from training.data.decode import Pixels, decode
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -51,6 +53,11 @@ def server(shards: Path) -> Iterator[tuple[str, list[str]]]:
         yield f"http://127.0.0.1:{http.server_port}", handler.asked
         http.shutdown()
         thread.join()
+
+
+def decoded(files: Sequence[Path], image: ImageSpec, scale: float = 1.0) -> Pixels:
+    """Photos as serving decodes them, at `scale` times the model's size: uint8 [n, h, w, 3]."""
+    return np.stack([decode(file.read_bytes(), image, scale) for file in files])
 
 
 def by_name(labels: tuple[str, ...], names: list[str], targets: np.ndarray) -> dict[str, dict[str, float]]:

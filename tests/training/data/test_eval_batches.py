@@ -8,7 +8,8 @@ import pytest
 
 from labelwise.errors import DataError
 from labelwise.spec import ImageSpec
-from training.data import EvalBatches, LabelledPhotos, check_photos, decode_all, read_data
+from tests.training.data.conftest import decoded
+from training.data import EvalBatches, LabelledPhotos, check_photos, read_data
 
 IMAGE = ImageSpec(height=16, width=24, resize="crop")
 
@@ -20,7 +21,7 @@ def photos(dataset: Path, tmp_path: Path) -> LabelledPhotos:
 
 @pytest.mark.parametrize("cache", ["auto", "memory", "none"])
 def test_all_photos_in_order_in_every_pass(cache: str, photos: LabelledPhotos):
-    expected = decode_all(photos.files, IMAGE)
+    expected = decoded(photos.files, IMAGE)
     batches = EvalBatches(photos, IMAGE, 6, cache=cache)
     for _ in range(2):
         found = list(batches)
@@ -30,7 +31,7 @@ def test_all_photos_in_order_in_every_pass(cache: str, photos: LabelledPhotos):
 
 
 def test_only_a_whole_pass_is_kept(photos: LabelledPhotos):
-    expected = decode_all(photos.files, IMAGE)
+    expected = decoded(photos.files, IMAGE)
     batches = EvalBatches(photos, IMAGE, 6, cache="memory")
     next(iter(batches))
     assert np.array_equal(np.concatenate(list(batches)), expected)
@@ -45,14 +46,14 @@ def test_ranks_share_the_photos(world: int, photos: LabelledPhotos):
     ranks = [EvalBatches(photos, IMAGE, 4, rank, world) for rank in range(world)]
     assert [row for rank in ranks for row in rank.rows] == list(range(16))
     batches = [batch for rank in ranks for batch in rank]
-    assert np.array_equal(np.concatenate(batches), decode_all(photos.files, IMAGE))
+    assert np.array_equal(np.concatenate(batches), decoded(photos.files, IMAGE))
 
 
 def test_pixels_that_the_check_kept_are_not_decoded_again(dataset: Path, tmp_path: Path):
     data = read_data(shutil.copytree(dataset, tmp_path / "data"))
     checked = check_photos(data, image=IMAGE, cache="memory")
-    expected = decode_all(data.val.files, IMAGE)
-    train = decode_all(data.train.files, IMAGE)
+    expected = decoded(data.val.files, IMAGE)
+    train = decoded(data.train.files, IMAGE)
     assert np.array_equal(np.concatenate(list(EvalBatches(checked.train, IMAGE, 4))), train)  # kept at another size
     shutil.rmtree(tmp_path / "data")
     assert np.array_equal(np.concatenate(list(EvalBatches(checked.val, IMAGE, 4))), expected)

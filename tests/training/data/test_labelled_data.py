@@ -100,5 +100,5 @@ def test_labels_that_differ_only_by_case_are_refused_for_training():
 
 
 def test_names_are_composed_so_that_one_label_is_one_text():
-    with pytest.raises(DataError, match="stand more than once"):
+    with pytest.raises(DataError, match="occur more than once"):
         assemble(["caf\u00e9", "cafe\u0301"], FILES[:2], np.ones((2, 2), np.float32), None, 0, Path("list"))

@@ -10,7 +10,9 @@ from labelwise.errors import DataError
 from labelwise.image import Photo, load_pixels
 from labelwise.spec import ImageSpec
 from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
-from training.data import check_photos, decode_all, read_data
+from tests.training.data.conftest import decoded
+from training.data import check_photos, read_data
+from training.data.photo_check import keep_pixels
 
 IMAGE = ImageSpec(height=24, width=32, resize="crop", interpolation="bilinear")
 FAULTY = {"00010.jpg", "00012.jpg", "00001.jpg"}
@@ -29,11 +31,11 @@ def faulty(dataset: Path, tmp_path: Path) -> Path:
 
 def test_training_sees_what_serving_sees(dataset: Path):
     image = ImageSpec(height=24, width=32, resize="crop", interpolation="bilinear")
-    files = read_data(dataset).val.files
-    pixels = decode_all(files, image)
-    for file, decoded in zip(files, pixels, strict=True):
-        assert np.array_equal(decoded, load_pixels(file.read_bytes(), 24, 32, "crop", "bilinear"))
-    assert decode_all(files, image, scale=1.25).shape == (4, 30, 40, 3)
+    photos = read_data(dataset).val
+    for scale, size in ((1, (24, 32)), (1.25, (30, 40))):
+        pixels = keep_pixels(photos, image, scale, cache="memory").pixels
+        for file, kept in zip(photos.files, pixels, strict=True):
+            assert np.array_equal(kept, load_pixels(file.read_bytes(), *size, "crop", "bilinear"))
 
 
 @pytest.mark.parametrize("image", [None, IMAGE])
@@ -47,7 +49,7 @@ def test_missing_and_broken_photos_are_named_at_once(image: ImageSpec | None, fa
     assert "--skip-broken" in message
     assert "\n" not in message
     with pytest.raises(DataError, match=r"2 photos cannot be decoded: 00010\.jpg \(.*00012\.jpg \("):
-        decode_all(read_data(faulty).train.files, IMAGE)
+        keep_pixels(read_data(faulty).train, IMAGE, 1, cache="memory")
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
@@ -74,8 +76,8 @@ def test_or_left_out_and_said(cache: str, faulty: Path, capsys: pytest.CaptureFi
         assert sizes == {(128, 128, 3)}  # not computed at full size for nothing
         assert checked.train.pixels is checked.val.pixels is None
     else:
-        assert np.array_equal(checked.train.pixels, decode_all(checked.train.files, IMAGE, scale=1.25))
-        assert np.array_equal(checked.val.pixels, decode_all(checked.val.files, IMAGE))
+        assert np.array_equal(checked.train.pixels, decoded(checked.train.files, IMAGE, scale=1.25))
+        assert np.array_equal(checked.val.pixels, decoded(checked.val.files, IMAGE))
 
 
 def test_photos_whose_colours_are_assumed_are_named(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -13,7 +13,7 @@ from labelwise.image import load_pixels
 from labelwise.spec import ImageSpec
 from training.augment import make_transform
 from training.config import AugmentConfig
-from training.data import LabelledData, ShardLoader, make_train_loader, read_data, write_shards
+from training.data import LabelledData, LoaderSettings, ShardLoader, make_train_loader, read_data, write_shards
 from training.data.file_loader import Batch
 
 IMAGE = ImageSpec(height=16, width=24)
@@ -24,7 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def load(source: Path | str, transform: Any = None, **change: Any) -> ShardLoader:
     settings = {"batch_size": 2, "workers": 0, "seed": 3} | change
     data = read_data(source)
-    loader = make_train_loader(data.train, IMAGE, transform or make_transform(AugmentConfig(), IMAGE), **settings)
+    transform = transform or make_transform(AugmentConfig(), IMAGE)
+    loader = make_train_loader(data.train, LoaderSettings(IMAGE, transform, **settings))
     assert isinstance(loader, ShardLoader)
     return loader
 
@@ -128,7 +129,7 @@ def test_chosen_labels_come_in_their_order(shards: Path, labelled: LabelledData)
     data = read_data(shards)
     wanted = [labelled.labels[4], labelled.labels[1]]
     everything, chosen = (
-        make_train_loader(d.train, IMAGE, lambda photo: photo, batch_size=4, workers=0, seed=0)
+        make_train_loader(d.train, LoaderSettings(IMAGE, lambda photo: photo, batch_size=4, workers=0, seed=0))
         for d in (data, data.select(wanted))
     )
     for (_, targets), (_, fewer) in zip(everything.epoch(0, 1), chosen.epoch(0, 1), strict=True):

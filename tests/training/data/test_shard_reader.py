@@ -12,8 +12,8 @@ import pytest
 
 from labelwise.errors import DataError
 from labelwise.spec import ImageSpec
-from tests.training.data.conftest import by_name
-from training.data import EvalBatches, LabelledData, ShardedPhotos, check_photos, decode_all, read_data
+from tests.training.data.conftest import by_name, decoded
+from training.data import EvalBatches, LabelledData, ShardedPhotos, check_photos, read_data
 from training.data.shard_reader import ShardedData, read_rows
 
 IMAGE = ImageSpec(height=16, width=24)
@@ -45,7 +45,7 @@ def test_they_are_what_they_were_made_from(source: str, labelled: LabelledData):
         expected = by_name(labelled.labels, [file.name for file in original.files], original.targets)
         assert by_name(data.labels, names_of(split), split.targets) == expected
     pixels = np.concatenate(list(EvalBatches(data.val, IMAGE, 3)))
-    assert np.array_equal(pixels, decode_all(labelled.val.files, IMAGE))
+    assert np.array_equal(pixels, decoded(labelled.val.files, IMAGE))
 
 
 def test_any_rows_can_be_read_and_only_their_shards_are(server: tuple[str, list[str]]):
@@ -66,7 +66,7 @@ def test_val_is_scored_in_order_by_any_number_of_ranks(world: int, source: str, 
     ranks = [EvalBatches(photos, IMAGE, 2, rank, world, cache="none") for rank in range(world)]
     for _ in range(2):
         pixels = np.concatenate([batch for rank in ranks for batch in rank])
-        assert np.array_equal(pixels, decode_all(labelled.val.files, IMAGE))
+        assert np.array_equal(pixels, decoded(labelled.val.files, IMAGE))
 
 
 def test_a_choice_of_labels(shards: Path, labelled: LabelledData):
@@ -129,7 +129,7 @@ def test_a_list_may_name_nothing_but_files_beside_it(name: str, copy: Path):
     index = json.loads((copy / "dataset.json").read_text())
     index["train"]["shards"][0]["file"] = name
     (copy / "dataset.json").write_text(json.dumps(index))
-    with pytest.raises(DataError, match="is no list of shards"):
+    with pytest.raises(DataError, match="is not a list of shards"):
         read_data(copy)
 
 
@@ -138,7 +138,7 @@ def test_a_list_may_name_nothing_but_files_beside_it(name: str, copy: Path):
     [
         ("http://127.0.0.1:9/x", "dataset.json cannot be read: the server does not answer."),
         ("pipe:exit 3 #{}", "dataset.json cannot be read: its command ended with exit code 3."),
-        ("pipe:cat /nowhere", "where the name of a file comes."),
+        ("pipe:cat /nowhere", "in place of the name of a file."),
         ("nosuch://x", ""),
     ],
 )

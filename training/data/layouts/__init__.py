@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from labelwise.errors import DataError
+from labelwise.spec import TrainedSpec
 from training.data.labelled_data import LabelledData, some
 from training.data.layouts import (
     coco,
@@ -63,6 +64,12 @@ def read_data(source: Path | str, seed: int = 0) -> LabelledData:
             return replace(data, layout=data.layout or reader.NAME, notes=notes)
     layouts = "; ".join(reader.LAYOUT for reader in READERS)
     raise DataError(f"There is no labelled data at {path}{_found(path)}. Give one of these: {layouts}.")
+
+
+def read_as_trained(source: Path | str, spec: TrainedSpec) -> LabelledData:
+    """`read_data`, split as for the training of `spec`, so that no photo of val was trained on. Raises DataError."""
+    seed = spec.training.get("seed")
+    return read_data(source, seed if isinstance(seed, int) else 0)
 
 
 def _found(path: Path) -> str:
