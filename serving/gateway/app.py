@@ -23,7 +23,6 @@ from serving.gateway.access.exposure import (
     PAGE_HEADERS,
     CheckHost,
     RefuseForeignPages,
-    SecurityHeaders,
     is_loopback,
 )
 from serving.gateway.access.keys import KeyRing
@@ -107,7 +106,6 @@ def create_app(
 def _middleware(settings: Settings, metrics: Metrics, traces: "Traces | None") -> Iterator[Middleware]:
     """What a request passes, from the outside in."""
     yield Middleware(Observe, metrics=metrics, only_problems=settings.log_requests == "problems", traces=traces)
-    yield Middleware(SecurityHeaders)
     yield Middleware(RefuseForeignPages, origins=settings.cors_origins)
     if settings.allowed_hosts or (settings.keys is None and is_loopback(settings.host)):
         yield Middleware(CheckHost, names=settings.allowed_hosts)

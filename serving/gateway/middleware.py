@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.gateway.access.exposure import HEADERS_OF_ALL
 from serving.gateway.observe.logs import log_request
 from serving.gateway.observe.metrics import Metrics
 from serving.stages import begin_request
@@ -22,7 +23,7 @@ _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class Observe:
     """Counts, times and logs every request, with `only_problems` only those that failed, and traces those sampled.
 
-    The answer has an X-Request-ID: the client's if that is harmless, otherwise a new one.
+    The answer has an X-Request-ID: the client's if that is harmless, otherwise a new one. It also has HEADERS_OF_ALL.
     """
 
     def __init__(
@@ -36,25 +37,24 @@ class Observe:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        header = (_HEADER, request_id.encode())
+        headers = ((_HEADER, request_id.encode()), *HEADERS_OF_ALL)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         begin_request(state)
         if self._traces is not None and (trace := self._traces.begin(scope)) is not None:
             state["trace"], state["trace_id"] = trace, trace.id
-        started, status = time.perf_counter(), 500
+        started = time.perf_counter()
 
         async def observed_send(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), header]
+                state["status"] = message["status"]
+                message["headers"] = [*message.get("headers", ()), *headers]
             await send(message)
 
         try:
             await self._app(scope, receive, observed_send)
         finally:
-            self._record(scope, status, time.perf_counter() - started)
+            self._record(scope, state.get("status", 500), time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's template, not the path: clients invent paths, and each would be a new series.

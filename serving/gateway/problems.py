@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.image import ImageError
 from serving.errors import ServerBusy, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
@@ -94,27 +94,18 @@ class GatewayError(Exception):
 class AnswerErrors:
     """Answers every error that the app raises, and 503 to a request that the end of the server cuts off.
 
-    An error after the answer has begun goes on to the server, which closes the connection.
+    An error after the answer has begun goes on to the server, which closes the connection. Observe notes the status of
+    an answer once it begins.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        has_begun = False
-
-        async def watched_send(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
         try:
-            await self._app(scope, receive, watched_send)
+            await self._app(scope, receive, send)
         except (Exception, asyncio.CancelledError) as error:
-            if has_begun:
+            if scope["type"] != "http" or "status" in scope.get("state", ()):
                 raise
             await problem_response(scope, error)(scope, receive, send)
 

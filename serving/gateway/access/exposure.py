@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.errors import LabelwiseError
 from serving.gateway.access.keys import read_keys
@@ -23,7 +23,7 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_HEADERS_OF_ALL = ((b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", b"same-origin"))
+HEADERS_OF_ALL = ((b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", b"same-origin"))
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CORS_OPTIONS: dict[str, Any] = {
     "allow_methods": ("GET", "POST"),
@@ -65,21 +65,6 @@ def is_loopback(host: str) -> bool:
     return all(address.is_loopback for address in addresses)
 
 
-class SecurityHeaders:
-    """Adds the headers of every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS_OF_ALL]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
 class RefuseForeignPages:
     """Refuses requests that a page of another site makes a browser send.
 
@@ -91,16 +76,17 @@ class RefuseForeignPages:
         self._app, self._origins = app, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS and self._is_foreign(Headers(scope=scope)):
+        if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS and self._is_foreign(scope):
             detail = "A page of another site may not use this server; its setting cors_origins adds sites."
             await problem_response(scope, GatewayError("cross_origin", detail))(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _is_foreign(self, headers: Headers) -> bool:
-        if headers.get("sec-fetch-site", "none") in ("none", "same-origin") or "*" in self._origins:
+    def _is_foreign(self, scope: Scope) -> bool:
+        site = next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), b"none")
+        if site in (b"none", b"same-origin") or "*" in self._origins:
             return False
-        return headers.get("origin") not in self._origins
+        return Headers(scope=scope).get("origin") not in self._origins
 
 
 class CheckHost:

@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from labelwise.validation import first_refusal
@@ -39,6 +40,15 @@ class ApiRoute(APIRoute):
             raise TypeError(f"{path}: an endpoint takes `request` and `query`, and nothing else is injected here")
         super().__init__(path, endpoint, **described)
         self._call = _with_query(endpoint)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Compares a path without parameters as text, which costs less than a regular expression."""
+        if self.param_convertors:
+            return super().matches(scope)
+        if scope["type"] != "http" or scope["path"] != self.path:
+            return Match.NONE, {}
+        answers = self.methods is None or scope["method"] in self.methods
+        return Match.FULL if answers else Match.PARTIAL, {"endpoint": self.endpoint, "path_params": {}, "route": self}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.methods and scope["method"] not in self.methods:
