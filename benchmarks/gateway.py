@@ -1,6 +1,6 @@
 """What the gateway costs: its throughput on one core as a share of a bare loop of decode + session.run on that core.
 
-    python benchmarks/gateway.py [--rounds 5] [--seconds 8] [PHOTO ...]
+    python benchmarks/gateway.py [--rounds 5] [--seconds 8] [--beside CHECKOUT] [PHOTO ...]
 
 The load comes from another core, so two are needed. Bare loop and gateway take turns, and each round gives one ratio,
 so a drift in the machine's speed favours neither. The processor time per photo says the same on a machine with other
@@ -9,7 +9,7 @@ work. Prints a Markdown table. Linux only.
 
 import argparse
 import asyncio
-import json
+import contextlib
 import os
 import statistics
 import subprocess
@@ -26,6 +26,7 @@ from labelwise.image import load_pixels
 from labelwise.repository import Repository, TaggerVersion
 
 ROOT = Path(__file__).parent.parent
+REPOSITORY = ROOT / "model_repository"
 SERVER_CORE, CLIENT_CORE = 0, 1
 CONNECTIONS = 4
 
@@ -72,35 +73,26 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def start_gateway() -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0"]
+def start_gateway(checkout: Path) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-m", "labelwise", "serve", "--repository", str(REPOSITORY), "--port", "0"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
-        env=os.environ | {"LABELWISE_THREADS": "1"},
+        cwd=checkout,
+        env=os.environ | {"LABELWISE_THREADS": "1", "PYTHONPATH": str(checkout)},
         preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
     )
     assert process.stdout is not None
     return process, process.stdout.readline().split()[-1]
 
 
-def one_round(pid: int, url: str, photos: list[bytes], seconds: float, tagger: TaggerVersion) -> dict[str, float]:
+def measured(pid: int, url: str, photos: list[bytes], seconds: float) -> dict[str, float]:
     os.sched_setaffinity(0, {CLIENT_CORE})
     before = cpu_seconds(pid)
     served, latencies = asyncio.run(load(url, photos, seconds))
     used = (cpu_seconds(pid) - before) / len(latencies)
-    bare, bare_used = bare_loop(photos, seconds, tagger)
-    return {
-        "bare": bare,
-        "gateway": served,
-        "ratio": served / bare,
-        "p50": statistics.median(latencies),
-        "bare_cpu": bare_used,
-        "cpu": used,
-        "cpu_ratio": bare_used / used,
-    }
+    return {"speed": served, "cpu": used, "p50": statistics.median(latencies)}
 
 
 def main() -> None:
@@ -108,30 +100,50 @@ def main() -> None:
     parser.add_argument("photos", nargs="*", type=Path, default=sorted((ROOT / "tests/assets/photos").glob("*.jpg")))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--beside", action="append", type=Path, default=[], metavar="CHECKOUT")
     arguments = parser.parse_args()
     photos = [photo.read_bytes() for photo in arguments.photos]
-    (versions,) = Repository.open(ROOT / "model_repository").taggers.values()
+    (versions,) = Repository.open(REPOSITORY).taggers.values()
     tagger = versions[max(versions)]
-    gateway, url = start_gateway()
-    rounds = []
-    try:
-        for _ in range(arguments.rounds):
-            rounds.append(one_round(gateway.pid, url, photos, arguments.seconds, tagger))
-            print(json.dumps({key: round(value, 4) for key, value in rounds[-1].items()}), file=sys.stderr)
-    finally:
-        gateway.terminate()
-        gateway.wait()
-    middle = {key: statistics.median(entry[key] for entry in rounds) for key in rounds[0]}
-    print(
-        "| | bare loop | gateway | ratio: median (min to max) |\n|---|---|---|---|\n"
-        f"| images/s | {middle['bare']:.1f} | {middle['gateway']:.1f} | {spread(rounds, 'ratio')} |\n"
-        f"| CPU ms per image | {middle['bare_cpu'] * 1000:.2f} | {middle['cpu'] * 1000:.2f} "
-        f"| {spread(rounds, 'cpu_ratio')} |\n\nLatency p50: {middle['p50'] * 1000:.1f} ms."
-    )
+    bare: list[dict[str, float]] = []
+    gateways: dict[str, list[dict[str, float]]] = {}
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for name, checkout in [("gateway", ROOT), *((str(path), path.resolve()) for path in arguments.beside)]:
+            process, url = start_gateway(checkout)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            running[name] = process.pid, url
+        for number in range(arguments.rounds):
+            names = sorted(running, reverse=number % 2 == 1)  # so that none is always the first
+            for name in names:
+                gateways.setdefault(name, []).append(measured(*running[name], photos, arguments.seconds))
+            speed, used = bare_loop(photos, arguments.seconds, tagger)
+            bare.append({"speed": speed, "cpu": used})
+            print(
+                number + 1,
+                {name: round(rounds[-1]["speed"] / speed, 3) for name, rounds in gateways.items()},
+                file=sys.stderr,
+            )
+    print_table(bare, gateways)
 
 
-def spread(rounds: list[dict[str, float]], key: str) -> str:
-    values = [entry[key] for entry in rounds]
+def print_table(bare: list[dict[str, float]], gateways: dict[str, list[dict[str, float]]]) -> None:
+    def middle(rounds: list[dict[str, float]], key: str) -> float:
+        return statistics.median(entry[key] for entry in rounds)
+
+    print("| | images/s | of the bare loop | CPU ms per image | of the bare loop | p50 ms |\n|---|---|---|---|---|---|")
+    print(f"| bare loop | {middle(bare, 'speed'):.1f} | 1 | {middle(bare, 'cpu') * 1000:.2f} | 1 | |")
+    for name, rounds in gateways.items():
+        speeds = spread([entry["speed"] / base["speed"] for entry, base in zip(rounds, bare, strict=True)])
+        costs = spread([base["cpu"] / entry["cpu"] for entry, base in zip(rounds, bare, strict=True)])
+        print(
+            f"| {name} | {middle(rounds, 'speed'):.1f} | {speeds} | {middle(rounds, 'cpu') * 1000:.2f} | {costs} "
+            f"| {middle(rounds, 'p50') * 1000:.1f} |"
+        )
+
+
+def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
