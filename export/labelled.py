@@ -9,7 +9,7 @@ from export.onnx_file import Runner
 from labelwise.errors import DataError
 from labelwise.spec import TrainedSpec
 from labelwise.tagging import judge
-from training.data import EvalBatches, read_data
+from training.data import EvalBatches, read_as_trained
 from training.metrics import average_precisions
 
 _BATCH = 16
@@ -54,8 +54,7 @@ def labelled_map(data: str, spec: TrainedSpec, graph: Runner) -> tuple[float, in
 
 def _score(data: str, spec: TrainedSpec, runners: tuple[Runner, ...]) -> list[Scores]:
     """The scores of each runner, then the targets, each [n, l]; every photo is decoded once."""
-    seed = spec.training.get("seed")  # split as for training, so that no val photo was trained on
-    photos = read_data(data, seed if isinstance(seed, int) else 0).select(spec.labels).val
+    photos = read_as_trained(data, spec).select(spec.labels).val
     if not (photos.targets == 1).any():
         raise DataError(f"{data} has no label of the tagger in val, so there is no mAP.")
     batches = EvalBatches(photos, spec.image, min(_BATCH, spec.max_batch), cache="none")

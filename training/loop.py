@@ -27,6 +27,7 @@ from training.checkpoint import (
 from training.config import TrainConfig
 from training.criterion import Criterion, Parts
 from training.data import EvalBatches, LabelledData, LoaderSettings, ShardedPhotos, make_train_loader
+from training.data.file_loader import Batch
 from training.device import pick_device, pick_precision
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
 from training.evaluator import EVAL_BATCH, Fitted, fit, predict
@@ -37,7 +38,6 @@ from training.run_log import RunLog
 from training.seeding import seed_everything, step_seed
 from training.signals import Stopped, stopping_on_signals
 
-Batch = tuple[torch.Tensor, torch.Tensor]
 _SAVE_EVERY = 600.0  # seconds
 _STATE_FORMAT = 2
 # May differ when a run is resumed: they change only where and how fast the same numbers are computed.

@@ -11,7 +11,7 @@ from labelwise.errors import DataError
 from training.data.labelled_data import LabelledData, some
 from training.data.layouts.coco_file import Instances, label_names, read_instances
 from training.data.layouts.entries import Entry, entries_to_data, name_files
-from training.data.layouts.files import locate, read_head
+from training.data.layouts.layout_files import locate, read_head
 from training.data.layouts.splits import find_parts, split_of, subfolders
 
 NAME = "COCO instances"

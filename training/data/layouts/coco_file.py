@@ -9,7 +9,7 @@ from typing import Any
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name
 from training.data.labelled_data import some
-from training.data.layouts.files import parse_json, read_text
+from training.data.layouts.layout_files import parse_json, read_text
 
 
 @dataclass(frozen=True)

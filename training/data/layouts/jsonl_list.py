@@ -5,7 +5,7 @@ from pathlib import Path
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name
 from training.data.labelled_data import LabelledData
-from training.data.layouts.files import parse_json, read_text
+from training.data.layouts.layout_files import parse_json, read_text
 from training.data.layouts.table import TableRow, read_table
 
 NAME = "a list in JSON lines"

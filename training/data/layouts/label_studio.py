@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 from labelwise.errors import DataError
 from training.data.labelled_data import LabelledData, counted, some
 from training.data.layouts.entries import Entry, entries_to_data
-from training.data.layouts.files import Finder, check_any_found, read_head
 from training.data.layouts.label_studio_file import AnnotatedPhoto, read_photos
+from training.data.layouts.layout_files import Finder, check_any_found, read_head
 from training.data.layouts.splits import photos_below
 
 NAME = "Label Studio's export"

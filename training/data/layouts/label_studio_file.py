@@ -10,7 +10,7 @@ from labelwise.errors import DataError
 from labelwise.label_names import clean_name
 from training.data.labelled_data import some
 from training.data.layouts.csv_list import read_rows
-from training.data.layouts.files import parse_json, read_text
+from training.data.layouts.layout_files import parse_json, read_text
 from training.data.layouts.splits import is_photo
 
 # The keys of JSON-MIN and CSV that are not results.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from labelwise.errors import DataError
 from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN, LabelledData, assemble, counted
-from training.data.layouts.files import locate, read_lines
+from training.data.layouts.layout_files import locate, read_lines
 
 NAME = "NUS-WIDE"
 LAYOUT = "a NUS-WIDE folder (ImageList, ConceptsList, Groundtruth/TrainTestLabels, photos in Flickr or images)"

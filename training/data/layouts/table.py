@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name, split_names
 from training.data.labelled_data import ABSENT, PRESENT, SPLITS, UNKNOWN, LabelledData, assemble, some, targets_of_names
-from training.data.layouts.files import locate
+from training.data.layouts.layout_files import locate
 from training.data.layouts.written_list import is_list, parse_list
 
 PATH_COLUMNS = ("image", "path", "file", "filename")

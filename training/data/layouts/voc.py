@@ -5,7 +5,7 @@ from pathlib import Path
 from labelwise.errors import DataError
 from training.data.labelled_data import LabelledData, some
 from training.data.layouts.entries import entries_to_data
-from training.data.layouts.files import read_lines
+from training.data.layouts.layout_files import read_lines
 from training.data.layouts.splits import is_photo, split_of
 from training.data.layouts.voc_xml import read_entries
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.data.labelled_data import LabelledData, some
 from training.data.layouts.entries import entries_to_data
-from training.data.layouts.files import read_head
+from training.data.layouts.layout_files import read_head
 from training.data.layouts.splits import find_parts, is_hidden
 from training.data.layouts.voc_xml import read_entries
 

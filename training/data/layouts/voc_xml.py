@@ -10,7 +10,7 @@ from labelwise.errors import DataError
 from labelwise.label_names import clean_name
 from training.data.labelled_data import counted, some
 from training.data.layouts.entries import Entry
-from training.data.layouts.files import Finder, check_any_found
+from training.data.layouts.layout_files import Finder, check_any_found
 from training.data.layouts.splits import is_photo
 
 

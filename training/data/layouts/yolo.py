@@ -6,7 +6,7 @@ from pathlib import Path
 from labelwise.errors import DataError
 from training.data.labelled_data import LabelledData, counted, some
 from training.data.layouts.entries import Entry, entries_to_data
-from training.data.layouts.files import read_text
+from training.data.layouts.layout_files import read_text
 from training.data.layouts.yolo_config import YoloConfig, find_config, find_photos, read_config
 
 NAME = "YOLO's detection folders"

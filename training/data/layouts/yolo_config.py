@@ -10,7 +10,7 @@ from typing import Any
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name
 from training.data.labelled_data import SPLITS
-from training.data.layouts.files import Finder, read_head, read_lines, read_text
+from training.data.layouts.layout_files import Finder, read_head, read_lines, read_text
 from training.data.layouts.splits import OTHER, photos_below, split_of, subfolders
 from training.yaml_values import YamlError, parse_yaml
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import DataError
-from training.data.layouts.files import locate
+from training.data.layouts.layout_files import locate
 
 NFC, NFD = (unicodedata.normalize(form, "café.jpg") for form in ("NFC", "NFD"))
 
