@@ -22,7 +22,7 @@ RUN pip --python /opt/labelwise/bin/python install --no-cache-dir --no-deps --no
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="labelwise gateway" \
     org.opencontainers.image.description="Multi-label image tagging over HTTP" \
-    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.version="0.2.0" \
     org.opencontainers.image.licenses="Apache-2.0"
 # The base image has no compiled modules; on a read-only file system, each start and each probe would compile them again.
 # /keys belongs to the user, so a volume mounted there does, too.

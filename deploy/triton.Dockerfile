@@ -13,7 +13,7 @@ ARG TRITON=nvcr.io/nvidia/tritonserver:24.10-py3
 FROM ${TRITON}
 LABEL org.opencontainers.image.title="labelwise triton" \
     org.opencontainers.image.description="NVIDIA Triton for labelwise model repositories" \
-    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.version="0.2.0" \
     org.opencontainers.image.licenses="Apache-2.0"
 COPY deploy/triton-requirements.txt /tmp/requirements.txt
 RUN pip install --no-cache-dir --only-binary :all: --require-hashes -r /tmp/requirements.txt && rm /tmp/requirements.txt

@@ -140,6 +140,14 @@ def test_base_images_are_named_by_what_they_hold() -> None:
     assert re.search(r":v[\d.]+@sha256:[0-9a-f]{64}$", compose()["prometheus"]["image"])
 
 
+def test_every_place_names_the_same_version() -> None:
+    (version,) = re.findall(r'^version = "(.+)"', PROJECT, flags=re.MULTILINE)
+    tags = re.findall(r"newTag: ([\d.]+)", (DEPLOY / "kubernetes/kustomization.yaml").read_text())
+    newest = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[0]
+    assert {*tags, newest} == {version}
+    assert len(tags) == 2
+
+
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_says_what_it_is_and_is_not_root(image: str) -> None:
     label = " ".join(said(image, "LABEL"))

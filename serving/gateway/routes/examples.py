@@ -60,7 +60,7 @@ CONTRACT = TaggerSpec(
     metrics={"mAP": 0.9},
     data=DataSpec(fingerprint="0" * 64, train_images=1400, val_images=300, train_counts={"sea": 400, "sunset": 310}),
     training={"epochs": 30},
-    producer="labelwise 0.1.0",
+    producer="labelwise 0.2.0",
     weights_sha256="0" * 64,
 )
 
