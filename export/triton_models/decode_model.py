@@ -1,4 +1,4 @@
-"""Triton Python backend: encoded photos to uint8 pixels, with the very decoder the tagger was exported with."""
+"""Triton Python backend: encoded photos to uint8 pixels, with the decoder that the tagger was exported with."""
 
 import json
 import os
@@ -17,7 +17,7 @@ class TritonPythonModel:
             settings[key] = int(settings[key])
         self._settings = settings
         self._output = config["output"][0]["name"]
-        # Pillow lets go of the interpreter lock while it decodes, so threads are enough, and one process is.
+        # Pillow releases the interpreter lock while it decodes, so threads in one process are enough.
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def execute(self, requests):

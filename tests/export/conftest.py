@@ -1,4 +1,4 @@
-"""An untrained tagger's checkpoint, written as training writes it, and its one true export: that takes seconds."""
+"""An untrained tagger's checkpoint, written as training writes it, and its export, made once because it is slow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ LABELS = ("cat", "großer Hund", "sea")
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny tensors on busy cores: threads would mostly wait for one another."""
+    """With tiny tensors on busy cores, threads would mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

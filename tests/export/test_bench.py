@@ -38,7 +38,7 @@ def test_each_precision_is_measured_at_each_batch_size(checkpoint: Path, photos:
         assert row[2] in result.output
 
 
-def test_a_table_that_could_not_be_written_is_said_first(checkpoint: Path, tmp_path: Path):
+def test_an_unwritable_table_is_refused_first(checkpoint: Path, tmp_path: Path):
     result = CliRunner().invoke(app, ["bench", str(checkpoint), "--out", str(tmp_path / "nowhere/t.md")])
     assert str(result.exception) == f"There is no folder {tmp_path / 'nowhere'} to write t.md into."
 

@@ -22,7 +22,7 @@ def dimensions(value: onnx.ValueInfoProto) -> list[int | str]:
     return [part.dim_param or part.dim_value for part in value.type.tensor_type.shape.dim]
 
 
-def test_it_is_what_the_contract_says(graph: Path, spec: TaggerSpec):
+def test_inputs_and_outputs_are_the_contracts(graph: Path, spec: TaggerSpec):
     model = onnx.load(graph)
     assert [opset.version for opset in model.opset_import if not opset.domain] == [OPSET]
     (image,) = model.graph.input
@@ -47,7 +47,7 @@ def test_it_scores_any_batch_as_the_checkpoint_does(graph: Path, tagger: TaggerN
         np.testing.assert_allclose(attention, expected.attention[:batch], atol=1e-5)
 
 
-def test_it_speaks_for_itself_and_of_nothing_else(graph: Path, spec: TaggerSpec, checkpoint: Path):
+def test_metadata_holds_the_contract_and_no_trace_of_the_machine(graph: Path, spec: TaggerSpec, checkpoint: Path):
     model = onnx.load(graph)
     facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert facts["labelwise.labels"] == list(spec.labels)
@@ -62,7 +62,7 @@ def test_it_speaks_for_itself_and_of_nothing_else(graph: Path, spec: TaggerSpec,
         assert trace.encode() not in content
 
 
-def test_nothing_in_it_copies_or_cancels(graph: Path):
+def test_the_graph_has_no_superfluous_nodes(graph: Path):
     model = onnx.load(graph)
     assert superfluous_nodes(model) == []
     counts = Counter(node.op_type for node in model.graph.node)

@@ -145,7 +145,7 @@ def test_a_plan_without_tensorrt_publishes_nothing(repository: Path, checkpoint:
     if importlib.util.find_spec("tensorrt"):
         pytest.skip("TensorRT is installed here")
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(export.checkpoint_graph, "write_onnx", pytest.fail)  # it is refused before anything slow
+    monkeypatch.setattr(export.checkpoint_graph, "write_onnx", pytest.fail)  # refused before anything slow
     before = content(repository)
     with pytest.raises(LabelwiseError, match="TensorRT"):
         export_run(checkpoint, Target(repository, "pets", plan="fp16"))
@@ -162,7 +162,7 @@ def test_a_wrong_name_is_refused(name: str, checkpoint: Path, tmp_path: Path, re
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_checkpoint_makes_no_repository(tmp_path: Path):
+def test_without_a_checkpoint_no_repository_is_made(tmp_path: Path):
     with pytest.raises(LabelwiseError, match="is not a trained run"):
         export_run(tmp_path, Target(tmp_path / "repository", "pets"))
     assert list(tmp_path.iterdir()) == []
@@ -203,7 +203,7 @@ def run(code: str, cwd: Path, *arguments: object) -> "subprocess.CompletedProces
 
 
 def refused(code: str, cwd: Path, *arguments: object) -> str:
-    """The one line that `code` ends in, run in a process of its own."""
+    """The one line that `code` ends with, run in another process."""
     answer = run(code, cwd, *arguments)
     assert answer.returncode == 1, answer.stderr
     assert answer.stderr.count("\n") == 1, answer.stderr
@@ -234,7 +234,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 
 
 def test_stopped_it_leaves_nothing_behind(exported: Path, graph: Path, tmp_path: Path):
-    """By SIGTERM as by Ctrl-C; here amid the check of the new graph."""
+    """By SIGTERM as by Ctrl-C; here during the check of the new graph."""
     stop = "import export.exporting; export.exporting.check_parity = lambda *_: signal.raise_signal(signal.SIGTERM)"
     answer = run(AGAIN.format(prepare=stop), tmp_path, graph, exported / "pets/tagger.json", 0, "repository")
     assert (answer.returncode, answer.stderr) == (130, "")
@@ -248,7 +248,7 @@ def test_a_repository_that_is_read_only_is_one_line(exported: Path, graph: Path,
     (tmp_path / "repository").chmod(0o555)
     tmp_path.chmod(0o755)
     prepare = """
-import encodings.utf_8_sig, export.foreign, export.exporting  # nobody else may be able to read where Python is
+import encodings.utf_8_sig, export.foreign, export.exporting  # other users may not be able to read Python's folder
 if os.geteuid() == 0:
     os.seteuid(65534)  # root may write anywhere
 """
@@ -308,7 +308,7 @@ def test_an_int8_plan_is_built_from_a_symmetric_graph(
 def test_int8_without_enough_photos_publishes_nothing(
     repository: Path, checkpoint: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(export.checkpoint_graph, "write_onnx", pytest.fail)  # it is refused before anything slow
+    monkeypatch.setattr(export.checkpoint_graph, "write_onnx", pytest.fail)  # refused before anything slow
     before = content(repository)
     (tmp_path / "few.txt").write_text(str(photos[0]))
     for evidence in (Evidence(), Evidence(calibrate=tmp_path / "few.txt")):

@@ -1,4 +1,4 @@
-"""Half precision on a CPU: results are rounded as NumPy's half floats are, and what overflows on a GPU overflows."""
+"""Half precision on a CPU: results are rounded as NumPy rounds half floats, and overflow where they do on a GPU."""
 
 from pathlib import Path
 

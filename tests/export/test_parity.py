@@ -100,7 +100,7 @@ def test_a_lower_precision_has_its_own_tolerance(graph: Path, tagger: TaggerNetw
         differences(tagger, spec, tmp_path / "model.onnx")
 
 
-def test_the_worst_picture_is_the_one_named(graph: Path, tagger: TaggerNetwork, spec: TaggerSpec):
+def test_the_error_names_the_worst_picture(graph: Path, tagger: TaggerNetwork, spec: TaggerSpec):
     pixels = drawn_pictures(spec.image, 6).pixels
     run = checkpoint_runner(tagger, spec)
 
@@ -114,7 +114,7 @@ def test_the_worst_picture_is_the_one_named(graph: Path, tagger: TaggerNetwork, 
         check_parity(wrong_on_the_fourth, "the checkpoint", spec, graph, pictures)
 
 
-def test_what_is_no_graph_is_refused(tagger: TaggerNetwork, spec: TaggerSpec, tmp_path: Path):
+def test_a_file_that_is_not_onnx_is_refused(tagger: TaggerNetwork, spec: TaggerSpec, tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(ParityError, match="is not an ONNX file"):
         differences(tagger, spec, tmp_path / "model.onnx")

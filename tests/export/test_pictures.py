@@ -35,7 +35,7 @@ def test_a_folder_and_a_list_name_photos(spec: TaggerSpec, photos: list[Path], t
     assert pictures_for(spec, first).names == (str(first),)
 
 
-def test_of_a_large_folder_an_even_sample_is_read(spec: TaggerSpec, tmp_path: Path):
+def test_a_large_folder_is_sampled_evenly(spec: TaggerSpec, tmp_path: Path):
     for number in range(130):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{number:03}.png")
     names = [Path(name).stem for name in pictures_for(spec, tmp_path).names]
@@ -53,7 +53,7 @@ def test_of_a_large_folder_an_even_sample_is_read(spec: TaggerSpec, tmp_path: Pa
         (b"no photo", "broken.jpg", "broken.jpg cannot be decoded"),
     ],
 )
-def test_what_cannot_be_read_is_named(content: bytes | None, name: str, words: str, spec: TaggerSpec, tmp_path: Path):
+def test_unreadable_photos_are_named(content: bytes | None, name: str, words: str, spec: TaggerSpec, tmp_path: Path):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=words):

@@ -11,7 +11,7 @@ from labelwise.spec import TaggerSpec
 from tests.export.test_publish import add, files
 
 
-def test_what_export_wrote_is_whole(exported: Path, spec: TaggerSpec):
+def test_an_exported_repository_passes(exported: Path, spec: TaggerSpec):
     require_whole(exported, spec)
 
 
@@ -30,7 +30,7 @@ def test_what_export_wrote_is_whole(exported: Path, spec: TaggerSpec):
         ("pets_model/labels.txt", None, "labels labels.txt are missing"),
     ],
 )
-def test_what_triton_could_not_use_is_refused(
+def test_files_that_triton_cannot_use_are_refused(
     file: str, content: str | None, words: str, exported: Path, spec: TaggerSpec, tmp_path: Path
 ):
     stage = Path(shutil.copytree(exported, tmp_path / "stage"))
@@ -42,7 +42,7 @@ def test_what_triton_could_not_use_is_refused(
 
 
 @pytest.mark.parametrize("part", ["pets_decode", "pets_model"])
-def test_a_version_folder_of_somebody_else_keeps_new_versions_out(part: str, spec: TaggerSpec, tmp_path: Path):
+def test_a_foreign_version_folder_stops_the_export(part: str, spec: TaggerSpec, tmp_path: Path):
     """Triton would load it among the newest, and if it is broken, none of that model."""
     add(tmp_path, spec)
     (tmp_path / part / "7").mkdir()

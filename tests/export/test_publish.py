@@ -1,4 +1,4 @@
-"""Publishing is all or nothing for whoever reads the repository, killed at whichever step."""
+"""Publishing is all or nothing for readers of the repository, at whichever step it is killed."""
 
 import os
 import re
@@ -121,7 +121,7 @@ def test_versions_that_cannot_share_a_config_are_refused(change: dict[str, objec
 
 
 @pytest.mark.parametrize("place", ["file", "file/repository", "/proc/repository"])
-def test_where_nothing_can_be_written_is_named(place: str, tmp_path: Path):
+def test_an_unwritable_repository_is_named(place: str, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(RepositoryError, match="cannot be written"), staging(tmp_path / place):
         pass
@@ -308,7 +308,7 @@ def test_reading_goes_on_while_versions_come_and_go(spec: TaggerSpec, tmp_path: 
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A file system of its own in memory; skips where this process may not mount."""
+    """A separate file system in memory; skips if this process may not mount one."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     if sys.platform != "linux" or subprocess.run(command, stderr=subprocess.DEVNULL).returncode:

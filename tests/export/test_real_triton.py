@@ -45,7 +45,7 @@ def add(repository: Path, graph: Path, spec: TaggerSpec, version: int, shift: fl
 def triton(
     repository: Path, folder: Path, *arguments: str, port: int | None = None
 ) -> Iterator[tuple[grpc.InferenceServerClient, int, int]]:
-    """A Triton whose models are loaded on demand; yields a client, its own port and that of its metrics."""
+    """A Triton whose models are loaded on demand; yields a client, its port and that of its metrics."""
     try:
         install = find_triton()
     except LabelwiseError as error:
@@ -109,7 +109,7 @@ def hits(port: int) -> int:
     return int(found[1])
 
 
-def test_every_setting_loads_and_each_answer_is_of_the_version_it_names(
+def test_every_setting_loads_and_each_version_answers_for_itself(
     graph: Path, spec: TaggerSpec, photos: list[Path], tmp_path: Path
 ):
     repository = tmp_path / "repository für Bilder"

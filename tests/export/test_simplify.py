@@ -1,4 +1,4 @@
-"""What copies or cancels goes, what computes stays, and the numbers are the same."""
+"""Superfluous nodes go, the others stay, and the results are the same."""
 
 import numpy as np
 import onnx
@@ -94,7 +94,7 @@ KNOWN_SHAPES = {"an Expand that broadcasting does": "e", "a node before the one 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_only_what_computes_stays_and_the_numbers_do(case: str):
+def test_superfluous_nodes_go_and_the_results_stay(case: str):
     nodes, left = CASES[case]
     outputs = ("y", "z") if any("z" in part.output for part in nodes) else ("y",)
     values = {KNOWN_SHAPES[case]: ("b", 2, 3)} if case in KNOWN_SHAPES else {}
@@ -107,14 +107,14 @@ def test_only_what_computes_stays_and_the_numbers_do(case: str):
         np.testing.assert_array_equal(old, new)
 
 
-def test_unused_domains_go_and_the_other_name_of_onnx_stays():
+def test_unused_domains_go_and_ai_onnx_becomes_the_default():
     model = graph_of(node("Add", "x w", "y"))
     model.opset_import[0].domain = "ai.onnx"
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     assert [(opset.domain, opset.version) for opset in simplify(model).opset_import] == [("", 18)]
 
 
-def test_what_could_go_is_named():
+def test_superfluous_nodes_are_counted_by_operator():
     model = graph_of(
         node("Identity", "x", "i"), *TRANSPOSES, node("Transpose", "u", "v", perm=[2, 1, 0]), node("Add", "v i", "y")
     )

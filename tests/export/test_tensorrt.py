@@ -1,4 +1,4 @@
-"""Plans. No TensorRT can be had here: a stand-in for `trtexec` shows what is asked of it, not that it would answer."""
+"""TensorRT plans, with a stand-in for `trtexec`: this shows what it is asked to do, not that it would do it."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt") is not None, reason="the real tensorrt package would be used"
 )
 
-# As the real one, it names its version first, and writes the engine and the timing cache where it is told to.
+# Like the real one, it names its version first and writes the engine and the timing cache into the files named.
 TRTEXEC = """#!{python}
 import json, sys
 from pathlib import Path
@@ -31,7 +31,7 @@ if sys.argv[1:] != ["--help"]:
 
 
 class Machine:
-    """Programs on a PATH of their own, and what trtexec was called with."""
+    """The only programs on the PATH, and what trtexec was called with."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.record = folder, folder / "record.json"
@@ -98,7 +98,7 @@ def test_an_engine_is_fastest_at_eight_and_takes_the_largest_batch(
     assert [shape.partition(":")[2] for shape in shapes] == ["1x32x48x3", "8x32x48x3", "64x32x48x3"]
 
 
-def test_the_chosen_gpu_is_the_one_that_counts(
+def test_the_plan_is_for_the_visible_gpu(
     machine: Machine, out: Path, graph: Path, spec: TaggerSpec, monkeypatch: pytest.MonkeyPatch
 ):
     machine.trtexec()
@@ -116,7 +116,7 @@ def refusal(graph: Path, spec: TaggerSpec, out: Path) -> str:
     return str(caught.value)
 
 
-def test_where_nothing_is_there_it_says_what_to_install(machine: Machine, out: Path, graph: Path, spec: TaggerSpec):
+def test_without_tensorrt_the_error_says_what_to_install(machine: Machine, out: Path, graph: Path, spec: TaggerSpec):
     assert "There is no TensorRT here: pip install tensorrt, or put trtexec on the PATH" in refusal(graph, spec, out)
     assert list(out.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Distances are what they say, NaN is never within a tolerance, and a graph's precision is read from it."""
+"""Distances, tolerances, which NaN always exceeds, and the precision of a graph."""
 
 from pathlib import Path
 from typing import get_args
@@ -19,7 +19,7 @@ def test_every_precision_has_a_tolerance_for_every_output():
         assert TOLERANCES["fp32"][name].limit < TOLERANCES["fp16"][name].limit < TOLERANCES["int8"][name].limit
 
 
-def test_distances_are_one_a_picture():
+def test_there_is_one_distance_per_picture():
     ours = np.array([[[1, 0], [0, 1]], [[3, 4], [1, 0]]], np.float32)
     theirs = np.array([[[2, 0], [0, 1]], [[3, 4], [0, 1]]], np.float32)
     assert Tolerance("absolute", 1).distances(ours, theirs).tolist() == [1, 1]

@@ -63,7 +63,7 @@ def test_the_ensemble_carries_the_contract_letter_for_letter(spec: TaggerSpec):
     assert TaggerSpec.parse(parse(ensemble_config(spec)).parameters["tagger"].string_value, "it") == spec
 
 
-def test_the_decoder_gets_all_that_it_takes(spec: TaggerSpec):
+def test_the_decoder_gets_its_settings(spec: TaggerSpec):
     image = ImageSpec(height=32, width=48, resize="crop", interpolation="lanczos")
     config = parse(decode_config(spec.model_copy(update={"image": image})))
     given = {key: value.string_value for key, value in config.parameters.items()}
@@ -191,7 +191,7 @@ def test_tensorrt_inside_onnxruntime_has_profiles_and_a_cache_of_its_own(spec: T
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "plan"])
-def test_what_names_an_engine_lets_no_other_version_use_it(name: str, spec: TaggerSpec):
+def test_no_version_uses_the_engine_of_another(name: str, spec: TaggerSpec):
     second = spec.model_copy(update={"version": 2, "weights_sha256": "b" * 64})
     for each in (spec, second):
         assert list(variant(each, name).version_policy.specific.versions) == [each.version]
@@ -211,7 +211,7 @@ def test_what_names_an_engine_lets_no_other_version_use_it(name: str, spec: Tagg
         ({"queue_size": 99_999_999_999}, r"queue_size\n *Input should be less than or equal to 1000000"),
     ],
 )
-def test_options_that_cannot_be_are_refused(change: dict[str, object], words: str):
+def test_impossible_options_are_refused(change: dict[str, object], words: str):
     with pytest.raises((LabelwiseError, ValidationError), match=words):
         ServingOptions(**change)  # type: ignore[arg-type]
 

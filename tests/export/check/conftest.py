@@ -21,7 +21,7 @@ def repository(exported: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def change_graph(repository: Path) -> Callable[[Callable[[onnx.ModelProto], None]], None]:
-    """Change the published graph and sign it anew, as another tool that writes repositories would."""
+    """Changes the published graph and its hashes, as another tool that writes repositories would."""
 
     def change(how: Callable[[onnx.ModelProto], None]) -> None:
         version = Repository.open(repository).taggers["pets"][1]

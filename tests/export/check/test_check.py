@@ -21,7 +21,7 @@ def statuses(findings: list[Finding]) -> dict[tuple[str, str], str]:
     return {(finding.subject, finding.check): finding.status for finding in findings}
 
 
-def test_what_export_wrote_is_whole(exported: Path, photos: list[Path]):
+def test_an_exported_repository_passes(exported: Path, photos: list[Path]):
     found = statuses(check_repository(exported, Evidence(photos[0].parent)))
     assert {*found.values()} == {"ok"}
     assert {subject for subject, _ in found} == {"pets", "pets_decode", "pets_model", "pets version 1"}
@@ -32,7 +32,7 @@ def test_what_export_wrote_is_whole(exported: Path, photos: list[Path]):
     assert {check for subject, check in found if subject == "pets_model"} >= {"config.pbtxt", "configs/python.pbtxt"}
 
 
-def test_the_bundled_repository_is_whole():
+def test_the_bundled_repository_passes():
     bundled = Path(__file__).parent.parent.parent.parent / "model_repository"
     findings = check_repository(bundled)
     assert len(findings) > 15
@@ -76,14 +76,14 @@ def test_every_version_is_checked_and_unreadable_ones_too(repository: Path, fail
 @pytest.mark.parametrize(
     "program", ["pets_decode/1/model.py", "pets_decode/1/labelwise_image/__init__.py", "pets_model/1/model.py"]
 )
-def test_half_a_program_is_named(program: str, content: bytes, repository: Path, failures: Failures):
+def test_a_truncated_program_is_named(program: str, content: bytes, repository: Path, failures: Failures):
     (repository / program).write_bytes(content)
     (found,) = failures()
     assert (found.check, program in found.found) == ("files", True)
 
 
 @pytest.mark.parametrize("wrong", ["nowhere", "empty"])
-def test_what_is_no_repository_is_refused(wrong: str, tmp_path: Path):
+def test_a_folder_without_taggers_is_refused(wrong: str, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RepositoryError, match=wrong):
         check_repository(tmp_path / wrong)

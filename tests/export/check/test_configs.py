@@ -45,7 +45,7 @@ Failures = Callable[[], list[Finding]]
         ("pets_model/configs/python.pbtxt", "TYPE_UINT8", "TYPE_INT8", "input image is TYPE_INT8"),
     ],
 )
-def test_what_contradicts_the_contract_is_told(
+def test_a_configuration_that_contradicts_the_contract_is_reported(
     file: str, old: str, new: str, words: str, repository: Path, failures: Failures
 ):
     config = repository / file
@@ -57,14 +57,14 @@ def test_what_contradicts_the_contract_is_told(
     assert any(words in finding.found for finding in found), found
 
 
-def test_a_missing_configuration_is_told(repository: Path, failures: Failures):
+def test_a_missing_configuration_is_reported(repository: Path, failures: Failures):
     (repository / "pets_decode/config.pbtxt").unlink()
     assert [finding.found for finding in failures() if finding.subject == "pets_decode"] == [
         "pets_decode/config.pbtxt is missing"
     ]
 
 
-def test_models_that_are_no_taggers_are_read_too(repository: Path, failures: Failures):
+def test_other_models_are_checked_too(repository: Path, failures: Failures):
     other = repository / "detector"
     (other / "1").mkdir(parents=True)
     (other / "config.pbtxt").write_text('name: "detector" backend: "onnxruntime" max_batch_size: 4')

@@ -1,4 +1,4 @@
-"""A graph that is not what its contract says, or that nobody can load, is told in one line each."""
+"""A graph that disagrees with its contract, or cannot be loaded, is reported in one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +51,7 @@ def no_such_operator(model: onnx.ModelProto) -> None:
         (no_such_operator, "ONNX", "Conjure"),
     ],
 )
-def test_what_is_wrong_with_a_graph_is_told(
+def test_a_wrong_graph_is_reported(
     change: Callable[[onnx.ModelProto], None], check: str, words: str, change_graph: Change, failures: Failures
 ):
     change_graph(change)
@@ -60,12 +60,12 @@ def test_what_is_wrong_with_a_graph_is_told(
     assert all("\n" not in line for line in found.values())
 
 
-def test_what_is_no_onnx_is_told(repository: Path, failures: Failures):
+def test_a_file_that_is_not_onnx_is_reported(repository: Path, failures: Failures):
     (repository / "pets_model/1/model.onnx").write_bytes(b"no graph")
     assert {finding.check: finding.found for finding in failures()}["ONNX"].endswith("model.onnx is not an ONNX file.")
 
 
-def test_weights_in_another_file_are_told(repository: Path, change_graph: Change, failures: Failures):
+def test_weights_in_another_file_are_reported(repository: Path, change_graph: Change, failures: Failures):
     def move_out(model: onnx.ModelProto) -> None:
         onnx.external_data_helper.convert_model_to_external_data(model, location="weights.bin")
 
@@ -88,7 +88,7 @@ def test_useless_nodes_and_missing_metadata_are_notes(repository: Path, change_g
     assert "These copy or cancel: 1 Identity" in notes["nodes"]
 
 
-def test_what_it_answers_is_held_against_the_promises(repository: Path, change_graph: Change, failures: Failures):
+def test_answers_are_compared_with_the_contract(repository: Path, change_graph: Change, failures: Failures):
     def wrong_everywhere(model: onnx.ModelProto) -> None:
         for name in ("scores", "embeddings", "attention"):
             node = next(node for node in model.graph.node if name in node.output)
@@ -104,7 +104,7 @@ def test_what_it_answers_is_held_against_the_promises(repository: Path, change_g
     assert "sums 2.5000 to 2.5000" in found["attention"]
 
 
-def test_a_picture_that_depends_on_its_batch_is_told(repository: Path, change_graph: Change, failures: Failures):
+def test_answers_that_depend_on_the_batch_are_reported(repository: Path, change_graph: Change, failures: Failures):
     def average(model: onnx.ModelProto) -> None:
         node = next(node for node in model.graph.node if "scores" in node.output)
         node.output[0] = "own"

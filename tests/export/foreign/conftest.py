@@ -1,4 +1,4 @@
-"""A timm classifier as somebody else would export it: floats [b, 3, h, w] normalised by the caller, logits out."""
+"""A timm classifier as others export it: floats [b, 3, h, w] normalised by the caller, logits out."""
 
 import json
 import warnings
@@ -42,7 +42,7 @@ def timm_onnx(classifier: torch.nn.Module, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def spec_file(tmp_path: Path) -> Path:
-    """No more than what the graph cannot say."""
+    """Only what the graph cannot say."""
     file = tmp_path / "spec.json"
     file.write_text(json.dumps({"labels": LABELS, "image": {"height": 32, "width": 48}}), "utf-8")
     return file

@@ -87,7 +87,7 @@ def test_its_own_published_graph_keeps_every_output(exported: Path, spec: Tagger
     assert {finding.status for finding in check_repository(tmp_path / "repository")} == {"ok"}
 
 
-def test_everything_runs_where_torch_is_not(timm_onnx: Path, spec_file: Path, tmp_path: Path):
+def test_foreign_graphs_are_exported_and_checked_without_torch(timm_onnx: Path, spec_file: Path, tmp_path: Path):
     repository = tmp_path / "repository"
     code = f"""
 import sys
@@ -109,7 +109,7 @@ print([name for name in ("torch", "training") if sys.modules[name] is not None])
     assert answer.stdout.splitlines()[-1] == "[]"
 
 
-def test_weights_in_another_file_come_along_or_are_missed(timm_onnx: Path, spec_file: Path, tmp_path: Path):
+def test_weights_in_another_file_are_included_or_reported_missing(timm_onnx: Path, spec_file: Path, tmp_path: Path):
     apart = tmp_path / "apart.onnx"
     onnx.save_model(onnx.load(timm_onnx), apart, save_as_external_data=True, location="apart.bin", size_threshold=0)
     repository = publish(apart, spec_file, tmp_path / "repository")

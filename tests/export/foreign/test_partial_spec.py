@@ -27,7 +27,7 @@ def test_labels_and_image_are_enough(tmp_path: Path):
     assert read(tmp_path, LEAST | {"thresholds": [0.1, 0.2]})[0].label_thresholds == (0.1, 0.2)
 
 
-def test_a_byte_order_mark_is_no_fault(tmp_path: Path):
+def test_a_byte_order_mark_is_accepted(tmp_path: Path):
     (tmp_path / "spec.json").write_text(json.dumps(LEAST), "utf-8-sig")
     assert read_foreign_spec(tmp_path / "spec.json")[0].labels == ("cat", "sea")
 
@@ -36,7 +36,7 @@ def test_labels_are_composed_as_training_writes_them(tmp_path: Path):
     assert read(tmp_path, LEAST | {"labels": ["cafe\u0301", "sea"]})[0].labels == ("caf\u00e9", "sea")
 
 
-def test_a_whole_contract_is_taken_too(exported: Path):
+def test_a_whole_contract_is_accepted_too(exported: Path):
     spec, complete = read_foreign_spec(exported / "pets/tagger.json")
     assert complete == TrainedSpec.read(exported / "pets")
     assert (spec.labels, spec.max_batch, spec.metrics) == (complete.labels, 5, {"mAP": 0.5})
@@ -55,13 +55,13 @@ def test_a_whole_contract_is_taken_too(exported: Path):
         ({"format": 1}, "Field required"),
     ],
 )
-def test_what_is_wrong_is_named(content: object, words: str, tmp_path: Path):
+def test_the_wrong_field_is_named(content: object, words: str, tmp_path: Path):
     with pytest.raises(SpecError, match=f"spec.json is not a valid tagger: .*{words}") as caught:
         read(tmp_path, content)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_json_is_said(tmp_path: Path):
+def test_a_file_that_is_not_json_is_refused(tmp_path: Path):
     for content in (b"\xff labels: cat", b"[" * 100_000):
         (tmp_path / "spec.json").write_bytes(content)
         with pytest.raises(SpecError, match="it is not JSON; at least"):

@@ -1,4 +1,4 @@
-"""Every form in which a graph may take its pictures and give its scores is cut to the contract."""
+"""Every form in which a graph may take pictures and give scores is fitted to the contract."""
 
 import json
 from pathlib import Path
@@ -88,7 +88,7 @@ def expected(pixels: np.ndarray, kind: int) -> np.ndarray:
     ],
     ids=str,
 )
-def test_every_form_is_cut_to_the_contract(form: dict, expected_nodes: list[str], tmp_path: Path):
+def test_every_form_is_fitted_to_the_contract(form: dict, expected_nodes: list[str], tmp_path: Path):
     file, spec_file = write(tmp_path, **form)
     export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
     published = tmp_path / "repository/mean_model/1/model.onnx"
@@ -133,7 +133,7 @@ def test_scores_that_may_or_may_not_be_logits_are_asked_about(tmp_path: Path):
 
 
 @pytest.mark.parametrize("end", ["LogSoftmax", "Tanh"])
-def test_what_is_neither_scores_nor_logits_is_asked_about(end: str, tmp_path: Path):
+def test_outputs_that_are_neither_scores_nor_logits_are_asked_about(end: str, tmp_path: Path):
     with pytest.raises(SpecError, match=f"comes from {end}, not from a sigmoid; say true or false"):
         open_foreign(*write(tmp_path, ["n", 3, 8, 12], end=end))
 
@@ -172,7 +172,7 @@ def test_the_sigmoid_of_a_float16_graph_is_computed_in_fp32(keeps_ends: bool, tm
         (["n", 4, 8, 12], FLOAT, "three channels are needed"),
     ],
 )
-def test_what_takes_no_pictures_is_refused(shape: list[int | str], kind: int, words: str, tmp_path: Path):
+def test_a_graph_that_takes_no_pictures_is_refused(shape: list[int | str], kind: int, words: str, tmp_path: Path):
     _, spec_file = write(tmp_path, ["n", 3, 8, 12])
     graph = helper.make_graph(
         [helper.make_node("Relu", ["image"], ["scores"])],
@@ -186,7 +186,7 @@ def test_what_takes_no_pictures_is_refused(shape: list[int | str], kind: int, wo
         open_foreign(tmp_path / "model.onnx", spec_file)
 
 
-def test_a_batch_that_cannot_be_freed_is_said(tmp_path: Path):
+def test_a_batch_that_cannot_be_freed_is_refused(tmp_path: Path):
     file, spec_file = write(tmp_path, [1, 3, 8, 12])
     model = onnx.load(file)
     concat = helper.make_node("Concat", ["pooled", "token"], ["joined"], axis=1)  # as a vision transformer's does
@@ -204,7 +204,7 @@ def test_a_batch_that_cannot_be_freed_is_said(tmp_path: Path):
 
 
 def test_weights_keep_their_shape_when_the_batch_is_freed(tmp_path: Path):
-    """A layer's scale reshaped to [1, 3] looks like a batch of one, and is none."""
+    """A layer's scale reshaped to [1, 3] only looks like a batch of one."""
     file, spec_file = write(tmp_path, [1, 3, 8, 12], reshape=[1, 3])
     model = onnx.load(file)
     model.graph.node.insert(1, helper.make_node("Reshape", ["gamma", "shape"], ["scale"]))

@@ -1,4 +1,4 @@
-"""The bundled graph in half and 8-bit precision: the same tagger for whoever calls it, smaller inside."""
+"""The bundled graph in half and 8-bit precision: the same contract, a smaller graph."""
 
 import collections
 import shutil
@@ -43,7 +43,7 @@ def pictures(bundled: TaggerSpec, photos: list[Path]) -> Pictures:
 
 @pytest.fixture(scope="module")
 def drawn(spec: TaggerSpec) -> Pictures:
-    """For the small graph of the checkpoint, which is quantized in no time, again and again."""
+    """For the small graph of the checkpoint, which quantizes in seconds."""
     return drawn_pictures(spec.image, 16)
 
 
@@ -54,7 +54,7 @@ def quantized(fp32: Path, bundled: TaggerSpec, pictures: Pictures) -> tuple[onnx
 
 
 @pytest.mark.parametrize(("precision", "times_smaller"), [("fp16", 1.9), ("int8", 3.4)])
-def test_the_same_tagger_outside_and_a_smaller_one_inside(
+def test_a_converted_graph_keeps_its_contract_and_is_smaller(
     precision: Precision, times_smaller: float, fp32: Path, bundled: TaggerSpec, pictures: Pictures, tmp_path: Path
 ):
     file = Path(shutil.copy(fp32, tmp_path / "model.onnx"))
@@ -146,7 +146,7 @@ def test_the_most_sensitive_layers_are_left_out_until_the_error_is_within_the_bu
     assert all(name in str(report) for name in report.left_out)
 
 
-def test_a_graph_that_no_half_of_its_layers_can_save_is_refused(
+def test_a_graph_is_refused_if_too_many_layers_would_stay_in_fp32(
     graph: Path, spec: TaggerSpec, drawn: Pictures, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(export.precision.int8, "BUDGET", 0.0)
