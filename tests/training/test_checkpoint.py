@@ -99,7 +99,7 @@ def test_a_state_is_kept_when_the_next_one_cannot_be_written(tmp_path: Path):
 
 
 @pytest.mark.parametrize("place", ["weights", "contract"])
-def test_dying_amid_saving_leaves_a_whole_checkpoint(
+def test_dying_while_saving_leaves_a_complete_checkpoint(
     place: str, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     torch.manual_seed(0)

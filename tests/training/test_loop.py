@@ -123,7 +123,7 @@ def test_stage_2_begins_with_the_averaged_weights(config: TrainConfig, data: Lab
     assert_same(trainer.ema.module.state_dict(), state["ema"])
 
 
-@pytest.mark.parametrize("step", [2, 4, 7], ids=["stage-1", "seam", "stage-2-amid-an-epoch"])
+@pytest.mark.parametrize("step", [2, 4, 7], ids=["stage-1", "seam", "stage-2-within-an-epoch"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     step: int, finished: Path, config: TrainConfig, data: LabelledData, tmp_path: Path
 ):
@@ -155,7 +155,7 @@ class StoppedByHand(Trainer):
 
 @pytest.mark.parametrize("step", [1, 2, 4, 5, 7])
 @pytest.mark.parametrize("method", ["mulcon", "supcon"])
-def test_ctrl_c_saves_and_the_run_goes_on_amid_the_epoch(
+def test_ctrl_c_saves_and_the_run_goes_on_within_the_epoch(
     step: int, method: str, config: TrainConfig, data: LabelledData, tmp_path: Path
 ):
     loss = {"memory": 4, "memory_confidence": 0, "prototype_weight": 0.1, "absent_negatives": 2}

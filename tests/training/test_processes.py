@@ -60,7 +60,7 @@ def test_a_stop_while_the_processes_start_is_not_lost(number: signal.Signals):
 
 
 def test_work_ends_with_a_parent_that_is_killed():
-    """A training gets the SIGTERM on which test_run.py has it save and end."""
+    """A training then saves and ends: see test_training_run.py."""
     task = "print('begun', flush=True), __import__('time').sleep(300)"
     script = f"from training.processes import run_all; run_all(eval, [{task!r}], 1, 1, print)"
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)

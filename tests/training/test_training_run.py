@@ -152,7 +152,7 @@ def test_what_breaks_before_the_first_step_leaves_no_run(dataset: Path, short: T
     assert not (tmp_path / "state.pt").exists()
 
 
-def test_a_broken_photo_amid_a_run_loses_nothing(
+def test_a_broken_photo_during_a_run_loses_nothing(
     dataset: Path, short: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     data = shutil.copytree(dataset, tmp_path / "data")

@@ -8,7 +8,7 @@ import torch
 from training.data.views import draw_views
 
 
-def test_views_are_of_the_photo_and_each_is_drawn_anew():
+def test_views_are_of_the_photo_and_each_is_drawn_again():
     pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     numbers = iter(range(10))
     views = draw_views(pixels, lambda photo: photo + next(numbers), 2, 0)
