@@ -9,7 +9,7 @@ from export.check.behaviour import check_against, check_half, check_outputs
 from export.check.configs import check_configs
 from export.check.contract import Version, check_copies, check_files, read_versions
 from export.check.findings import Finding, verdict
-from export.check.structure import check_graph
+from export.check.graph_file import check_graph
 from export.half_arithmetic import open_as_computed
 from export.metadata import facts_of
 from export.onnx_file import GraphError, Runner, load_structure, open_session, session_runner, signature_faults

@@ -14,7 +14,7 @@ from labelwise.errors import SpecError
 from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, model_names, tagger_of, version_folders
 from labelwise.spec import TaggerSpec, TensorSpec
 
-ModelConfig = Any  # Triton's message, which protobuf generates without types
+ConfigMessage = Any  # Triton's message, which protobuf generates without types
 _FILES = {"onnxruntime": "model.onnx", "python": "model.py", "tensorrt": "model.plan"}
 _PAUSES = (
     "with a limit on its queue and one instance, Triton 2.51 pauses up to half a second between batches of a burst: "
@@ -41,21 +41,21 @@ def check_configs(repository: Path, specs: Mapping[str, TaggerSpec]) -> Iterator
                 yield Finding(folder.name, where, _PAUSES, "note")
 
 
-def _pauses(config: ModelConfig) -> bool:
+def _pauses(config: ConfigMessage) -> bool:
     """Whether Triton pauses between the batches of a burst: benchmarks/results/burst.md."""
     policy = config.dynamic_batching.default_queue_policy
     has_limit = policy.max_queue_size or policy.default_timeout_microseconds or policy.allow_timeout_override
     return bool(has_limit) and sum(max(1, group.count) for group in config.instance_group) <= 1
 
 
-def _parse(file: Path) -> tuple[ModelConfig, list[str]]:
+def _parse(file: Path) -> tuple[ConfigMessage, list[str]]:
     try:
         return text_format.Parse(file.read_text("utf-8"), model_config_pb2.ModelConfig()), []
     except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
         return None, [f"Triton could not read it: {error}"]
 
 
-def _own_faults(config: ModelConfig, folder: Path) -> Iterator[str]:
+def _own_faults(config: ConfigMessage, folder: Path) -> Iterator[str]:
     """What is wrong in any model's configuration: its name, the files it names, the steps of an ensemble."""
     if config.name not in ("", folder.name):
         yield f"it is called {config.name!r} but lies in {folder.name}/"
@@ -74,7 +74,7 @@ def _own_faults(config: ModelConfig, folder: Path) -> Iterator[str]:
         yield f"version {max(versions)} has no {name} for the {config.backend} backend"
 
 
-def _contract_faults(config: ModelConfig, folder: Path, specs: Mapping[str, TaggerSpec]) -> Iterator[str]:
+def _contract_faults(config: ConfigMessage, folder: Path, specs: Mapping[str, TaggerSpec]) -> Iterator[str]:
     spec = specs.get(tagger_of(folder.name))
     if spec is None:
         return
@@ -85,7 +85,7 @@ def _contract_faults(config: ModelConfig, folder: Path, specs: Mapping[str, Tagg
     yield from checks[folder.name](config, spec, folder)
 
 
-def _ensemble_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Iterator[str]:
+def _ensemble_faults(config: ConfigMessage, spec: TaggerSpec, folder: Path) -> Iterator[str]:
     yield from _tensor_faults("input", config.input, _ENCODED)
     yield from _tensor_faults("output", config.output, _wanted(*spec.outputs))
     yield from _label_faults(config, spec, folder)
@@ -105,7 +105,7 @@ def _ensemble_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Ite
         yield f"the model's outputs go to {dict(model.output_map)}"
 
 
-def _decode_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Iterator[str]:
+def _decode_faults(config: ConfigMessage, spec: TaggerSpec, folder: Path) -> Iterator[str]:
     yield from _tensor_faults("input", config.input, _ENCODED)
     yield from _tensor_faults("output", config.output, _wanted(spec.input))
     for key in ("height", "width", "resize", "interpolation"):
@@ -114,13 +114,13 @@ def _decode_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Itera
             yield f"parameter {key} is {found!r}, the contract says {wanted!r}"
 
 
-def _model_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Iterator[str]:
+def _model_faults(config: ConfigMessage, spec: TaggerSpec, folder: Path) -> Iterator[str]:
     yield from _tensor_faults("input", config.input, _wanted(spec.input))
     yield from _tensor_faults("output", config.output, _wanted(*spec.outputs))
     yield from _label_faults(config, spec, folder)
 
 
-def _label_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Iterator[str]:
+def _label_faults(config: ConfigMessage, spec: TaggerSpec, folder: Path) -> Iterator[str]:
     """Answers to `class_count` take names from this file; if it is missing, the check of the files says so."""
     named = next((output.label_filename for output in config.output if output.name == "scores"), "")
     if not named:
@@ -132,7 +132,7 @@ def _label_faults(config: ModelConfig, spec: TaggerSpec, folder: Path) -> Iterat
             yield f"line {wrong[0]} of {named} is {wrong[1][0]!r}, the contract says {wrong[1][1]!r}"
 
 
-def _parameter_faults(config: ModelConfig, spec: TaggerSpec) -> Iterator[str]:
+def _parameter_faults(config: ConfigMessage, spec: TaggerSpec) -> Iterator[str]:
     """The contract that gRPC clients read; a repository from elsewhere may have none."""
     text = config.parameters[CONTRACT_PARAMETER].string_value if CONTRACT_PARAMETER in config.parameters else None
     if text is None:
