@@ -19,11 +19,9 @@ from training.data.layouts import (
     roboflow_csv,
     shards,
     voc,
-    voc_beside,
     yolo,
 )
-from training.data.layouts.contents import describe_contents, unlisted
-from training.data.layouts.splits import subfolders
+from training.data.layouts.folders import describe_contents, subfolders, unlisted
 from training.data.shard_reader import is_url, open_sharded
 
 
@@ -43,7 +41,7 @@ _TABLES = (image_folder, roboflow_csv, label_studio)  # of other tools; csv_list
 # Asked in this order. Folders of labels are last: any folder of folders looks like them.
 READERS: tuple[Reader, ...] = (
     *(*_OWN, *_TABLES),
-    *(coco, voc, voc_beside, cvat_images, yolo, nus_wide, label_folders),
+    *(coco, voc, cvat_images, yolo, nus_wide, label_folders),
 )
 
 

@@ -10,8 +10,8 @@ from labelwise.errors import DataError
 from labelwise.label_names import clean_name
 from training.data.labelled_data import LabelledData, counted
 from training.data.layouts.entries import Entry, entries_to_data, name_files
+from training.data.layouts.folders import find_parts, split_of
 from training.data.layouts.layout_files import locate, read_head
-from training.data.layouts.splits import find_parts, split_of
 
 NAME = 'CVAT\'s "images 1.1"'
 LAYOUT = 'CVAT\'s "images 1.1" (annotations.xml with tags or shapes, photos in images)'

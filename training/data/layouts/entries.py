@@ -8,7 +8,7 @@ from pathlib import Path
 
 from labelwise.errors import DataError
 from training.data.labelled_data import LabelledData, assemble, counted, some, targets_of_names
-from training.data.layouts.splits import OTHER, split_of
+from training.data.layouts.folders import OTHER, split_of
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from labelwise.label_names import clean_name
 from training.data.labelled_data import UNKNOWN, LabelledData, some
 from training.data.layouts import csv_list, jsonl_list
 from training.data.layouts.entries import Entry, entries_to_data, name_files
+from training.data.layouts.folders import Part, find_parts
 from training.data.layouts.layout_files import locate, read_head
-from training.data.layouts.splits import Part, find_parts
 from training.data.layouts.table import (
     TableRow,
     find_column,

@@ -9,9 +9,16 @@ from labelwise.errors import DataError
 from labelwise.files import sha256_of
 from labelwise.label_names import clean_name
 from training.data.labelled_data import LabelledData, counted, some
-from training.data.layouts.contents import describe_contents
 from training.data.layouts.entries import Entry, entries_to_data
-from training.data.layouts.splits import OTHER, files_below, is_photo, is_unlabelled, split_of, subfolders
+from training.data.layouts.folders import (
+    OTHER,
+    describe_contents,
+    files_below,
+    is_photo,
+    is_unlabelled,
+    split_of,
+    subfolders,
+)
 
 NAME = "a folder per label"
 LAYOUT = "a folder with one folder of photos per label, or with train, val and test that hold them"

@@ -6,8 +6,8 @@ from labelwise.errors import DataError
 from training.data.labelled_data import LabelledData, some
 from training.data.layouts.csv_list import read_rows
 from training.data.layouts.entries import Entry, entries_to_data, name_files
+from training.data.layouts.folders import find_parts
 from training.data.layouts.layout_files import locate
-from training.data.layouts.splits import find_parts
 from training.data.layouts.table import read_targets
 
 NAME = "Roboflow's multi-class CSV"

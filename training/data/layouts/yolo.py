@@ -1,33 +1,54 @@
 """YOLO's detection folders: data.yaml with the classes, photos in images, a text file per photo in labels."""
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from labelwise.errors import DataError
-from training.data.labelled_data import LabelledData, counted, some
+from labelwise.label_names import clean_name
+from training.data.labelled_data import SPLITS, LabelledData, counted, some
 from training.data.layouts.entries import Entry, entries_to_data
-from training.data.layouts.layout_files import read_text
-from training.data.layouts.yolo_config import YoloConfig, find_config, find_photos, read_config
+from training.data.layouts.folders import OTHER, photos_below, split_of, subfolders
+from training.data.layouts.layout_files import Finder, read_head, read_lines, read_text
+from training.yaml_values import YamlError, parse_yaml
 
 NAME = "YOLO's detection folders"
 LAYOUT = "YOLO's detection folders (data.yaml, images, labels): a label is present in a photo with a box of it"
 
+_KEYS = ("train", "val", "valid", "test")
+_CLASSES = "classes.txt"  # Label Studio's, beside images and labels
+_NAMES = re.compile(r"^names\s*:", re.MULTILINE)
+_PLACES = re.compile(r"^(?:train|val|path|nc)\s*:", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _Config:
+    """The classes by number, and the folders or lists of photos of each split, as written in `file`."""
+
+    file: Path
+    labels: Mapping[int, str]
+    base: str
+    places: Mapping[str, Sequence[str]]
+
 
 def recognises(source: Path) -> bool:
-    return find_config(source) is not None
+    return _find_config(source) is not None
 
 
 def read(source: Path, seed: int) -> LabelledData:
     """A photo with an empty text file, or without one, has no label. Raises DataError."""
-    file = find_config(source)
+    file = _find_config(source)
     assert file is not None
-    config = read_config(file)
+    config = _read_config(file)
     notes: list[str] = []
     texts: dict[Path, Path | None] = {}
     splits: dict[Path, str] = {}
     for split, places in config.places.items():
         # coco128 has the same folder for train and val.
-        found = {photo: _text_file(photo) for photo in find_photos(config, places) if photo not in texts}
+        found = {photo: _text_file(photo) for photo in _find_photos(config, places) if photo not in texts}
         if not any(found.values()) and split == "train":
             raise DataError(_refusal(config, [*found]))
         if not any(found.values()):
@@ -51,7 +72,7 @@ def _without_labels(split: str, count: int, places: Sequence[str]) -> str:
     return f"There is no {split}: no photos of its own are in {some(places)}."
 
 
-def _refusal(config: YoloConfig, photos: Sequence[Path]) -> str:
+def _refusal(config: _Config, photos: Sequence[Path]) -> str:
     places = some(config.places["train"])
     if not photos:
         return f"{config.file} says that the photos of train are in {places}, but there is none."
@@ -70,7 +91,7 @@ def _text_file(photo: Path) -> Path | None:
     return next((place for place in _label_places(photo) if place.is_file()), None)
 
 
-def _numbers(text: Path | None, config: YoloConfig) -> set[int]:
+def _numbers(text: Path | None, config: _Config) -> set[int]:
     """The classes in a photo: the first number of each line. Whatever follows is its shape."""
     found: set[int] = set()
     for line, words in enumerate(read_text(text, "a list").splitlines() if text else (), 1):
@@ -88,3 +109,91 @@ def _numbers(text: Path | None, config: YoloConfig) -> set[int]:
             )
         found.add(int(number))
     return found
+
+
+def _find_config(source: Path) -> Path | None:
+    """`source` itself, or the file in it that names the classes: a YAML, or classes.txt beside images and labels."""
+    files = [source] if source.is_file() else [*source.glob("*.yaml"), *source.glob("*.yml")]
+    found = [file for file in files if file.suffix.lower() in (".yaml", ".yml") and _is_config(read_head(file))]
+    if all((source / name).exists() for name in (_CLASSES, "images", "labels")):
+        found.append(source / _CLASSES)
+    return min(found, default=None, key=lambda file: (file.stem != "data", file.name == _CLASSES, file.name))
+
+
+def _is_config(head: str) -> bool:
+    return bool(_NAMES.search(head) and _PLACES.search(head))
+
+
+def _read_config(file: Path) -> _Config:
+    """Raises DataError if `file` is wrong."""
+    try:
+        content = _read_content(file)
+        names = content["names"]
+        if not isinstance(names, (dict, list)):
+            raise TypeError
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
+        labels = dict(sorted((int(number), clean_name(str(name))) for number, name in pairs))
+        places = _stated_places(content) or _usual_places(file.parent)
+    except YamlError as error:
+        raise DataError(f"{file} is not YAML: {error}.") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file} must hold `names` (a list, or a name per number), `train` and `val`.") from error
+    if "train" not in places:
+        raise DataError(f"{file} does not say where the photos of `train` are.")
+    return _Config(file, labels, str(content.get("path") or ""), places)
+
+
+def _read_content(file: Path) -> Mapping[str, Any]:
+    if file.name == _CLASSES:
+        return {"names": read_lines(file)}
+    content: Mapping[str, Any] = parse_yaml(read_text(file, "YAML"))
+    return content
+
+
+def _stated_places(content: Mapping[str, Any]) -> dict[str, list[str]]:
+    places: dict[str, list[str]] = {}
+    for key in _KEYS:
+        if value := content.get(key):
+            more = value if isinstance(value, list) else [value]
+            places.setdefault(SPLITS[key], []).extend(map(str, more))
+    return places
+
+
+def _usual_places(folder: Path) -> dict[str, list[str]]:
+    """Folders named like splits in images or in `folder`, as exports without places have; otherwise all of images."""
+    for where in (folder / "images", folder):
+        places: dict[str, list[str]] = {}
+        for inside in subfolders(where) if where.is_dir() else ():
+            if (split := split_of(inside.name)) not in (None, OTHER):
+                places.setdefault(str(split), []).append(str(inside.relative_to(folder)))
+        if "train" in places:
+            return places
+    return {"train": ["images"]}
+
+
+def _find_photos(config: _Config, places: Sequence[str]) -> Iterator[Path]:
+    """The photos of `places`, each a folder or a list of paths. Raises DataError."""
+    for place in places:
+        found = _find(config, place)
+        if found is None:
+            continue
+        if found.is_dir():
+            yield from photos_below(found)
+        else:
+            names = read_lines(found)
+            finder = Finder([found.parent, config.file.parent], found)
+            # CVAT puts data/ before paths that are relative to the list, so the parts after it are tried as well.
+            yield from (finder.find(name) or finder.find(f"/{name}") or found.parent / name for name in names)
+
+
+def _find(config: _Config, place: str) -> Path | None:
+    """Where `place` is: below `path`, beside data.yaml, or there without its first parts.
+
+    Roboflow writes ../train/images for a folder beside data.yaml. Others write a path of their own machine.
+    """
+    beside = config.file.parent
+    parts = [part for part in place.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    tails = [beside / Path(*parts[start:]) for start in range(len(parts)) if parts[start:] != ["images"]]
+    as_written = [beside / config.base / place, beside / place]
+    candidates = [*tails[:1], *as_written] if place.startswith("..") else [*as_written, *tails]
+    return next((Path(os.path.normpath(one)) for one in (*candidates, *tails) if one.exists()), None)

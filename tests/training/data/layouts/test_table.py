@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.layouts.written_list import is_list, parse_list
+from training.data.layouts.table import is_list, parse_list
 
 NAMES = st.lists(st.text(min_size=1).filter(str.isprintable))
 TRICKY = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.data.layouts.splits import split_of
+from training.data.layouts.folders import split_of
 
 
 @pytest.mark.parametrize(
