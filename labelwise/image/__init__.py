@@ -6,10 +6,9 @@ only Pillow and NumPy, and its own modules only relatively.
 
 Read `loading` first: it has the steps in order. The other modules by topic:
 
-- opening and refusing files: `opening`, `formats`, `complexity`, `structure`, `budget`, `refusal`, `errors`
-- JPEG: `jpeg`, `jpeg_segments`; TIFF and EXIF: `tiff`, `tiff_tags`; `png`, `webp`, `gif`, `bmp`
-- AVIF and HEIF: `isobmff_boxes`, `isobmff_items`, `frame_sizes`, `nclx`
-- what is shown: `orientation`, `colour`, `icc`, `cicp`, `hdr`, `depth`, `sizing`
+- opening and refusing files: `opening`, `complexity`, `structure`, `budget`, `errors`
+- formats: `jpeg`, `png`; `tiff` and `tiff_tags`, also for EXIF; `isobmff` and `frame_sizes` for AVIF and HEIF
+- what is shown: `orientation`, `colour`, `icc`, `cicp`, `hdr`
 """
 
 from .complexity import is_ordinary
@@ -22,10 +21,8 @@ from .errors import (
     ImageTooSmallError,
     UnsupportedImageError,
 )
-from .formats import FORMATS, SUFFIXES
-from .loading import Hold, Photo, load_photo, load_pixels, open_rgb, open_small
-from .opening import MAX_PIXELS, MIN_SIDE
-from .sizing import centre_box
+from .loading import Hold, Photo, centre_box, load_photo, load_pixels, open_rgb, open_small
+from .opening import FORMATS, MAX_PIXELS, MIN_SIDE, SUFFIXES
 
 __all__ = [
     "FORMATS",

@@ -4,20 +4,25 @@ import functools
 import struct
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from .bmp import bmp_profile
 from .cicp import CURVES, PRIMARIES, SRGB_PRIMARIES, UNSPECIFIED, Chromaticities, Cicp, gamma, srgb
-from .depth import to_8_bit
 from .hdr import to_sdr
 from .icc import ProfileError, make_profile, stated_cicp, to_srgb
-from .nclx import read_nclx
+from .isobmff import read_nclx
 from .png import read_png_cicp
+from .tiff import WHITE_IS_ZERO
 
 # What a file states about its colours: a number, an ICC profile, or nothing. An empty profile stands for a broken one.
 Space = Cicp | bytes | None
 
 _SRGB_GAMMA = 0.45455  # what most programs write for sRGB
+_BMP_V5 = struct.Struct("<14xI52xI52xII")  # header's size, kind of colour space, the profile's offset and size
+_BMP_V5_BYTES, _BMP_EMBEDDED = 124, 0x4D424544
+_BITS, _PHOTOMETRIC = 258, 262  # TIFF's tags
+_ROWS = 256
+_LEVELS = np.arange(256)
 
 
 def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, tuple[str, ...]]:
@@ -41,9 +46,38 @@ def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, tuple[str, ...
 def _of_deep_grey(image: Image.Image, space: Space) -> tuple[Image.Image, tuple[str, ...]]:
     """Converts grey of more than 8 bits: 256 levels are converted, and those between are interpolated."""
     if space is None or (isinstance(space, Cicp) and space.is_hdr):  # HDR depends on the whole picture
-        return _to_srgb(to_8_bit(image), space)
+        return _to_srgb(_to_8_bit(image), space)
     levels, notes = _to_srgb(Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis]), space)
-    return to_8_bit(image, np.asarray(levels)[0, :, 1]).convert("RGB"), notes
+    return _to_8_bit(image, np.asarray(levels)[0, :, 1]).convert("RGB"), notes
+
+
+def _to_8_bit(image: Image.Image, curve: NDArray[np.uint8] | None = None) -> Image.Image:
+    """Converts grey of 12, 16 or 32 bits to 8 bits over its full range; Pillow's own conversion clips at 255.
+
+    Floating-point samples range from 0 to 1, or to the brightest sample if that is above 1. A `curve` of 256 levels
+    is applied before the samples are rounded, since rounding leaves few dark levels.
+    """
+    tags = getattr(image, "tag_v2", {})
+    values = np.asarray(image)
+    if image.mode == "I":
+        values = values.view(np.uint32)  # Pillow reads them as signed
+    scale = 255 / (_brightest(values) if image.mode == "F" else 2 ** tags.get(_BITS, (16,))[0] - 1)
+    offset = 255 if tags.get(_PHOTOMETRIC) == WHITE_IS_ZERO else 0
+    scale = -scale if offset else scale
+    transparent = image.info.get("transparency")  # in a grey PNG, the one value that is transparent; it becomes white
+    grey = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _ROWS):  # in strips: a large picture would take a gigabyte as floats
+        strip = values[top : top + _ROWS].astype(np.float32)
+        levels = np.nan_to_num(strip * scale + offset).clip(0, 255)
+        grey[top : top + _ROWS] = (levels if curve is None else np.interp(levels, _LEVELS, curve)).round()
+        if transparent is not None:
+            grey[top : top + _ROWS][strip == transparent] = 255
+    return Image.fromarray(grey)
+
+
+def _brightest(values: NDArray[np.float32]) -> float:
+    """Returns the largest finite value, but at least 1."""
+    return float(max(np.max(strip, initial=1, where=np.isfinite(strip)) for strip in np.array_split(values, _ROWS)))
 
 
 def _stated_space(image: Image.Image, data: bytes) -> Space:
@@ -60,7 +94,7 @@ def _stated_space(image: Image.Image, data: bytes) -> Space:
     if image.format in ("AVIF", "HEIF"):
         return read_nclx(data)
     if image.format == "BMP":
-        return bmp_profile(data)
+        return _bmp_profile(data)
     if "gamma" in image.info and "srgb" not in image.info:
         return _of_gamma(image.info["gamma"], image.info.get("chromaticity", SRGB_PRIMARIES))
     return number if number and not number.is_known else None
@@ -69,6 +103,14 @@ def _stated_space(image: Image.Image, data: bytes) -> Space:
 def _of_profile(profile: bytes) -> Space:
     stated = stated_cicp(profile)
     return stated if stated and stated.is_hdr else profile
+
+
+def _bmp_profile(data: bytes) -> bytes | None:
+    """Returns the profile in a header of version 5, or None if there is none."""
+    if len(data) < _BMP_V5.size:
+        return None
+    size, kind, offset, length = _BMP_V5.unpack_from(data)
+    return data[14 + offset :][:length] if size == _BMP_V5_BYTES and kind == _BMP_EMBEDDED else None
 
 
 @functools.lru_cache(16)

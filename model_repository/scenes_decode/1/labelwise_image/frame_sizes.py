@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from .isobmff_boxes import IsoBox, find
-from .isobmff_items import FULL, IsoFile, TooManyBoxes
+from .isobmff import FULL, IsoBox, IsoFile, TooManyBoxes, find
 
 _AV1, _HEVC = b"av01", (b"hvc1", b"hev1")
 _SEQUENCE_HEADER, _PARAMETERS = 1, 33  # of AV1 and of HEVC

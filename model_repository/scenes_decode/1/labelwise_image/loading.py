@@ -13,14 +13,17 @@ from .budget import held_pixels
 from .colour import to_rgb
 from .complexity import opening_pixels
 from .jpeg import draft
-from .opening import MAX_PIXELS, open_header
+from .opening import MAX_PIXELS, open_header, refused
 from .orientation import load_upright, turned_like
-from .refusal import refused
-from .sizing import at_size
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 scale, but not below this many times the target. A test bounds what that
 # changes; it is the same in training, in the gateway and in Triton.
 _DRAFT_MARGIN = 2
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def load_photo(
 ) -> Photo:
     """As `load_pixels`, with what else is known of the photo."""
     with _decoded(data, _DRAFT_MARGIN * max(height, width), max_pixels, hold) as photo:
-        pixels = at_size(photo.picture, height, width, resize, interpolation)
+        pixels = _at_size(photo.picture, height, width, resize, interpolation)
         photo.picture.close()  # so that nothing is held after `hold`
     return Photo(pixels, photo.size, photo.orientation, photo.notes)
 
@@ -113,3 +116,17 @@ def _decoded(data: bytes, draft_side: int | None, max_pixels: int, hold: Hold) -
         if picture is not image:
             image.close()
         yield _Decoded(picture, turned_like(picture.size, stored, orientation), orientation, notes)
+
+
+def _at_size(image: Image.Image, height: int, width: int, resize: str, interpolation: str) -> NDArray[np.uint8]:
+    """Returns the image's pixels at the model's size, uint8 [height, width, 3]."""
+    box = centre_box(image.size, width / height) if resize == "crop" else None
+    return np.asarray(image.resize((width, height), _RESAMPLING[interpolation], box=box))
+
+
+def centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:
+    """Returns the largest centred box (left, top, right, bottom) within `size` whose width / height is `ratio`."""
+    width, height = size
+    box_width, box_height = min(width, height * ratio), min(height, width / ratio)
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return left, top, left + box_width, top + box_height

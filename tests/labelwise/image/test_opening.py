@@ -1,4 +1,7 @@
-"""Valid but unsupported files are told apart from damaged ones, and the message names the feature."""
+"""Valid but unsupported files are told apart from damaged ones, and the message names the feature.
+
+The list of suffixes covers every file that the decoder can open.
+"""
 
 import io
 import struct
@@ -7,7 +10,8 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from labelwise.image import BrokenImageError, ImageError, UnsupportedImageError, open_rgb
+from labelwise.image import SUFFIXES, BrokenImageError, ImageError, UnsupportedImageError, open_rgb
+from labelwise.image.opening import accepted_formats
 
 
 def encode(format: str) -> bytes:
@@ -89,3 +93,15 @@ def test_a_truncated_file_is_called_damaged(format: str):
 def test_other_files_are_refused_with_the_accepted_formats(data: bytes):
     with pytest.raises(UnsupportedImageError, match=r"not an image of an accepted format \(JPEG, PNG"):
         open_rgb(data)
+
+
+def test_every_suffix_that_pillow_knows_for_an_accepted_format_is_listed():
+    formats = {*accepted_formats(), "MPO", "DIB"}  # two that Pillow opens as JPEG and BMP
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
+    assert {".jfif", ".jpe", ".avifs"} <= known
+    assert known <= {*SUFFIXES}
+
+
+@pytest.mark.parametrize("suffix", [".hif", ".heic", ".heics", ".heif", ".heifs"])
+def test_heic_is_listed_without_its_plugin_too(suffix: str):
+    assert suffix in SUFFIXES  # so that such a photo is named as one that cannot be decoded, and not passed over

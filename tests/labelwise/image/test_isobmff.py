@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from labelwise.image.cicp import Cicp
-from labelwise.image.nclx import read_nclx
+from labelwise.image.isobmff import read_nclx
 from tests.labelwise.image.hdr_twins import avif
 
 
