@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from commands import app
 from labelwise.image import load_pixels
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TrainedSpec
 from tests.conftest import free_port, running_gateway
 from training.checkpoint import load_checkpoint
 
@@ -58,7 +58,7 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def test_training_learned_something_and_kept_its_history(folder: Path) -> None:
-    spec = TaggerSpec.read(folder / "run")
+    spec = TrainedSpec.read(folder / "run")
     prevalence = np.mean([count / spec.data.train_images for count in spec.data.train_counts.values()])
     assert spec.metrics["mAP"] > prevalence + 0.2
     history = [json.loads(line) for line in (folder / "run/history.jsonl").read_text().splitlines()]
