@@ -1,18 +1,18 @@
-/** The gateway's HTTP API, with every way it can fail said in one sentence for the person at the page. */
+/** Calls the gateway's HTTP API. Every failure becomes one sentence that the page can show. */
 
 import { askForKey, keyHeaders } from "./key.js";
 
-/** Statuses of a server that is only busy, or has something in front of it that waits for it. */
+/** The server is only busy, or a proxy in front of it waits for it. */
 const BUSY = new Set([429, 502, 503]);
 
-/** `reason` says whose fault it is: "refused" is this request's; "busy", "away" and "key" pass. */
+/** `reason` is "refused" if this request is at fault. "busy", "away" and "key" pass, so a later try may succeed. */
 export class ApiError extends Error {
   constructor(sentence, { reason = "refused", status = 0, requestId = null, retryAfter = 0 } = {}) {
     super(sentence);
     this.reason = reason;
     this.status = status;
     this.requestId = requestId;
-    this.retryAfter = retryAfter; // seconds; 0 when the server named no time
+    this.retryAfter = retryAfter; // seconds; 0 if the server stated none
   }
 }
 
@@ -23,14 +23,14 @@ export async function fetchModels() {
   return answer.models;
 }
 
-/** Tag one file; without a model name the server takes its default. Every label's score comes, tag or not. */
+/** Tags one file; without a model name the server uses its default. The answer has every label's score, tag or not. */
 export async function tagPhoto(file, model, signal) {
   const { response, answer } = await send(file, "v1/tag", { scores: "all", ...(model && { model }) }, signal);
   if (!Array.isArray(answer.tags) || !Array.isArray(answer.scores)) throw notUnderstood(response);
   return answer;
 }
 
-/** Where in one file the version that tagged it looked for each label; a threshold of 0 asks for all of them. */
+/** Returns where the version that tagged the file looked for each label; a threshold of 0 asks for all labels. */
 export async function explainPhoto(file, { model, version }, signal) {
   const { response, answer } = await send(file, "v1/explain", { model, version, threshold: 0 }, signal);
   if (!Array.isArray(answer.labels) || !Array.isArray(answer.grid?.box)) throw notUnderstood(response);
@@ -38,7 +38,7 @@ export async function explainPhoto(file, { model, version }, signal) {
 }
 
 function send(file, path, query, signal) {
-  // The type is only a guess from the file's name: a wrong guess must not keep the server from looking at the bytes.
+  // The browser guesses the type from the file's name. After a wrong guess the server must still look at the bytes.
   const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
   const headers = { "Content-Type": type };
   return request(`${path}?${new URLSearchParams(query)}`, { method: "POST", body: file, headers, signal });
@@ -47,7 +47,7 @@ function send(file, path, query, signal) {
 async function request(path, options = {}) {
   const headers = { ...options.headers, ...keyHeaders() };
   const response = await fetch(path, { ...options, headers }).catch(async (error) => {
-    throw options.signal?.aborted ? error : await whyNothingCame(options.body);
+    throw options.signal?.aborted ? error : await whyNoAnswer(options.body);
   });
   if (response.status === 401) throw new ApiError(askForKey(headers.Authorization), { reason: "key" });
   const answer = await response.json().catch(() => null);
@@ -56,27 +56,27 @@ async function request(path, options = {}) {
   return { response, answer };
 }
 
-/** fetch fails alike for a dead server and for a file that vanished or is a folder; only reading the file tells. */
-async function whyNothingCame(file) {
+/** fetch fails alike for a dead server, a vanished file and a folder. Only reading the file tells them apart. */
+async function whyNoAnswer(file) {
   try {
     await file?.slice(0, 1).arrayBuffer();
   } catch {
-    return new ApiError("This file cannot be read: it was moved, changed, or is a folder.");
+    return new ApiError("This file cannot be read: it was moved or changed, or it is a folder.");
   }
   return new ApiError(`The server at ${location.host} cannot be reached.`, { reason: "away" });
 }
 
 function refusal(response, problem) {
   if (typeof problem.detail !== "string") return notUnderstood(response);
-  return new ApiError(problem.detail, { ...told(response), requestId: problem.request_id });
+  return new ApiError(problem.detail, { ...metadataOf(response), requestId: problem.request_id });
 }
 
 function notUnderstood(response) {
-  const sentence = `The server at ${location.host} gave an answer that this page does not understand`;
-  return new ApiError(`${sentence} (status ${response.status}).`, told(response));
+  const sentence = `The server at ${location.host} sent an answer that this page does not understand`;
+  return new ApiError(`${sentence} (status ${response.status}).`, metadataOf(response));
 }
 
-function told({ status, headers }) {
+function metadataOf({ status, headers }) {
   const retryAfter = parseInt(headers.get("Retry-After"), 10) || 0;
   return { reason: BUSY.has(status) ? "busy" : "refused", status, retryAfter, requestId: headers.get("X-Request-ID") };
 }

@@ -1,4 +1,4 @@
-/** The page: photos in, tags out. Here its parts learn of each other. */
+/** The page: photos in, tags out. This module connects its parts. */
 
 import { copyOnClick, download } from "./clipboard.js";
 import { showCommand } from "./command.js";
@@ -11,13 +11,13 @@ import { listenForPointing } from "./pointing.js";
 import { listenForSliding, showCounts, showOnlySliders, showSliders } from "./sliders.js";
 import { asCsv, asJson } from "./tables.js";
 
-const FEW_LABELS = 12; // that are found by looking
+const FEW_LABELS = 12; // a person finds one of these without a search field
 
-let model = null; // the one that is shown, as /v1/models describes it
+let model = null; // the model shown, as /v1/models describes it
 
 const tagged = () => inState("done");
 
-/** Whether a label is among those looked for. */
+/** Returns a function that says whether a label matches the search field. */
 function finder() {
   const words = byId("find").value.toLocaleLowerCase().trim();
   return (label) => label.toLocaleLowerCase().includes(words);
@@ -66,7 +66,7 @@ copyOnClick(byId("copy-json"), () => asJson(tagged()));
 copyOnClick(byId("copy-csv"), () => asCsv(tagged()));
 copyOnClick(byId("copy-curl"), () => byId("curl").textContent);
 
-byId("destination").textContent = `This page sends them to ${location.host}, and nowhere else.`;
+byId("destination").textContent = `This page sends them only to ${location.host}.`;
 listenForKey();
 listenForFiles((files) => files.length && addFiles(files, chosenModel(), finder));
 listenForPointing(byId("cards"), photoOf, announce);

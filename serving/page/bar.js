@@ -1,4 +1,4 @@
-/** One label's score as a bar, with a mark at the threshold. */
+/** Shows one label's score as a bar, with a mark at the threshold. */
 
 import { make } from "./dom.js";
 import { isTag } from "./thresholds.js";
@@ -15,9 +15,9 @@ export function makeBar(tag) {
   return bar;
 }
 
-/** Show a threshold that has changed. */
+/** Shows a threshold that has changed. */
 export function showThreshold(bar, { score, threshold }) {
-  // Two digits read well, unless they would show a score and the threshold it misses as the same number.
+  // Two digits are easier to read, but a score and a threshold must not look equal when they differ.
   const digits = score.toFixed(2) === threshold.toFixed(2) ? 4 : 2;
   const numbers = [make("b", "", score.toFixed(digits)), `, threshold ${threshold.toFixed(digits)}`];
   bar.querySelector(".bar-numbers").replaceChildren(...numbers);

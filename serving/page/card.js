@@ -1,4 +1,4 @@
-/** What the page shows of one photo. */
+/** Shows one photo with its tags and scores. */
 
 import { makeBar, showThreshold } from "./bar.js";
 import { byId, foldedList, make } from "./dom.js";
@@ -8,7 +8,7 @@ import { Thumbnail } from "./thumbnail.js";
 import { drawWhere } from "./where.js";
 
 const BARS_SHOWN = 8;
-const TAGS_SHOWN = 12; // as bars; as chips, all
+const TAGS_SHOWN = 12; // as bars; all tags are shown as chips
 
 export class Card {
   constructor(file) {
@@ -19,10 +19,10 @@ export class Card {
     this.pinned = null;
     this.isNear = false;
     this.find(".name").textContent = file.name;
-    this.find(".labels").ariaLabel = `Labels of ${file.name}: each shows where the model looked for it`;
+    this.find(".labels").ariaLabel = `Labels of ${file.name}. Select one to see where the model looked for it`;
     this.find(".remove").ariaLabel = `Remove ${file.name}`;
     this.find(".retry").ariaLabel = `Try ${file.name} again`;
-    // The server reads formats that browsers cannot show (TIFF, HEIC), so a missing preview is no failure.
+    // The server reads formats that browsers cannot show (TIFF, HEIC), so a missing preview is not an error.
     const noPreview = () => this.image.replaceWith(make("span", "no-preview", extension(file.name)));
     this.thumbnail = new Thumbnail(this.image, file, noPreview);
     watchNearness(this.node, (isNear) => (isNear ? this.come() : this.leave()));
@@ -53,19 +53,19 @@ export class Card {
     this.find(".status").textContent = status;
   }
 
-  /** A line below the status. */
+  /** Adds a line below the status. */
   showDetail(text) {
     this.find(".status").append(make("small", "detail", text));
   }
 
-  /** Chips for the tags, and a bar for each score whose label `matches`; beyond the tags' own they fold away. */
+  /** Shows chips for the tags, and a bar for each label that `matches`. Bars beyond the first few are folded away. */
   showLabels(judged, matches) {
     this.judged = judged;
     this.matches = matches;
     if (this.isNear) this.drawLabels();
   }
 
-  /** The same labels under thresholds that changed: no bar moves, so that the eye can follow. */
+  /** Shows the same labels with changed thresholds. The bars keep their places, so a person can follow the change. */
   showThresholds(judged) {
     this.judged = judged;
     if (this.isNear) this.refresh();
@@ -95,7 +95,7 @@ export class Card {
     this.press(this.pinned);
   }
 
-  /** Mark the label whose place stays shown, and let Tab stop once among the labels: arrows go on from there. */
+  /** Marks the pinned label. Tab stops at one label only, and arrow keys move between the labels. */
   press(pinned) {
     this.pinned = pinned;
     const buttons = [...this.node.querySelectorAll(".see")];
@@ -116,7 +116,7 @@ export class Card {
     this.find(".picture").style.setProperty("--shape", aspect);
   }
 
-  /** The line on the photo; `isDrawn` when the canvas shows what it says. */
+  /** Writes the line on the photo. `isDrawn` says whether the canvas shows the place that the line describes. */
   say(sentence, isDrawn = false) {
     this.find(".where").textContent = sentence;
     this.node.classList.toggle("explained", isDrawn);

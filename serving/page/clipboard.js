@@ -1,8 +1,8 @@
-/** Out of the page: to the clipboard, or into a file. */
+/** Copies results to the clipboard, or saves them as a file. */
 
 import { make } from "./dom.js";
 
-/** Make `button` copy what `text()` returns, and say on the button itself how that went. */
+/** Makes `button` copy what `text()` returns, and shows on the button whether that worked. */
 export function copyOnClick(button, text) {
   const label = button.textContent;
   button.addEventListener("click", async () => {
@@ -13,7 +13,7 @@ export function copyOnClick(button, text) {
 
 async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // Browsers offer navigator.clipboard on https and localhost only; a gateway in the local network is neither.
+  // Browsers offer navigator.clipboard only on https and localhost; a gateway on the local network has neither.
   const area = make("textarea", "unseen");
   area.value = text;
   document.body.append(area);
@@ -28,5 +28,5 @@ export function download(name, type, text) {
   link.href = URL.createObjectURL(new Blob([text], { type }));
   link.download = name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers begin to read only after the click
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read the file only after the click
 }

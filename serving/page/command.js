@@ -1,10 +1,10 @@
-/** The command that does in a terminal what the page does. */
+/** Shows the curl command that does what the page does. */
 
 import { byId } from "./dom.js";
 import { hasKey } from "./key.js";
 import { slidThresholds } from "./thresholds.js";
 
-/** For `model`, as /v1/models describes it; where it `isOnly` one, nobody needs to name it. */
+/** `model` is as /v1/models describes it. If it `isOnly` one, the command does not have to name it. */
 export function showCommand(model, isOnly) {
   const query = new URLSearchParams(isOnly ? {} : { model: model.name });
   const threshold = thresholds(model);

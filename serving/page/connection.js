@@ -1,4 +1,4 @@
-/** Waiting for a server that went away: one banner and one question every few seconds, for all that waits. */
+/** Waits for a server that cannot be reached: one banner, and one probe every few seconds on behalf of all photos. */
 
 import { byId, sleep } from "./dom.js";
 
@@ -14,9 +14,9 @@ export function serverIsBack() {
 async function lookUntilBack() {
   byId("away").hidden = false;
   for (let pause = 1; !(await isUp()); pause = Math.min(2 * pause, LONGEST_PAUSE)) {
-    byId("away-next").textContent = `Looking again in ${pause} s.`;
+    byId("away-next").textContent = `Next check in ${pause} s.`;
     await Promise.race([sleep(pause), lookNow()]);
-    byId("away-next").textContent = "Looking…";
+    byId("away-next").textContent = "Checking…";
   }
   byId("away").hidden = true;
 }

@@ -1,3 +1,3 @@
-/** The API's reference; a file of its own, since the page's security policy allows no script inside the HTML. */
+/** Starts the API reference. The page's security policy allows no inline scripts, so this is a separate file. */
 
 window.SwaggerUIBundle({ url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true });

@@ -1,4 +1,4 @@
-/** Small DOM helpers. Labels and file names are untrusted: they only ever become text nodes. */
+/** Small DOM helpers. Labels and file names are untrusted, so they are only ever inserted as text nodes. */
 
 export const byId = (id) => document.getElementById(id);
 
@@ -15,9 +15,9 @@ export function make(tag, className = "", ...children) {
 export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /**
- * A list of what `build` makes of each item. What exceeds `limit` (a model may know hundreds of labels) folds away
- * behind a click, and is not even built before it: a page of many photos would hold a hundred thousand elements.
- * `onUnfold` is called once the rest is there.
+ * Lists what `build` makes of each item. Items beyond `limit` are folded away, because a model may know hundreds of
+ * labels. They are built only when a person unfolds them: a page of many photos would otherwise hold a hundred thousand
+ * elements. Then `onUnfold` is called.
  */
 export function foldedList(items, limit, className, build, onUnfold = () => {}) {
   const list = (part) => make("ul", className, ...part.map(build));
@@ -28,7 +28,7 @@ export function foldedList(items, limit, className, build, onUnfold = () => {}) 
   return [list(items.slice(0, limit)), details];
 }
 
-/** `task`, at most once a frame however often it is called: sliders and typing come faster than pages are drawn. */
+/** Runs `task` at most once per frame: sliders and typing cause more events than the browser draws frames. */
 export function oncePerFrame(task) {
   let asked = false;
   return () => {

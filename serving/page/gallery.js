@@ -1,4 +1,4 @@
-/** All photos on the page: sent a few at a time, counted, announced, taken away again. */
+/** Holds all photos on the page. Sends a few at a time, counts and announces them, and removes them. */
 
 import { byId, counted, make, oncePerFrame } from "./dom.js";
 import { Photo } from "./photo.js";
@@ -6,7 +6,7 @@ import { createQueue } from "./queue.js";
 
 const REQUESTS_IN_FLIGHT = 3;
 const LINES_ANNOUNCED = 20;
-const FEW = 10; // photos that are announced each on its own; of more, only failures and the end
+const FEW = 10; // up to this many photos are announced one by one; beyond it, only failures and the end are
 
 const enqueue = createQueue(REQUESTS_IN_FLIGHT);
 const photoOfCard = new WeakMap();
@@ -18,14 +18,14 @@ export const photoOf = (card) => photoOfCard.get(card);
 
 export const inState = (...states) => photos.filter(({ state }) => states.includes(state));
 
-/** Call `then` when photos came, went or were tagged, at most once a frame. */
+/** Calls `then` when photos are added, removed or tagged, at most once per frame. */
 export function listenForPhotos(then) {
   onChange = then;
   byId("retry-failed").addEventListener("click", () => inState("failed").forEach(submit));
   byId("clear").addEventListener("click", clear);
 }
 
-/** Queue `files` for `model` (null: the server's default); `matches()` says which labels are looked for. */
+/** Queues `files` for `model` (null: the server's default). `matches()` returns the filter for the labels to show. */
 export function addFiles(files, model, matches) {
   const added = files.map((file) => new Photo(file));
   for (const photo of added) {
@@ -35,7 +35,7 @@ export function addFiles(files, model, matches) {
     photo.card.find(".remove").addEventListener("click", () => remove(photo));
     photo.submit();
   }
-  photos = [...added, ...photos]; // the newest on top, where the person looks
+  photos = [...added, ...photos]; // the newest first
   byId("cards").prepend(...added.map(({ card }) => card.node));
   show();
 }

@@ -1,18 +1,18 @@
-/** Photos on their way in: picked, pasted, or dropped anywhere on the page, folders with all that is in them too. */
+/** Takes photos that a person picks, pastes, or drops anywhere on the page. Folders may be dropped, too. */
 
 import { byId } from "./dom.js";
 
-const IMAGE_NAME = /\.(jpe?g|png|webp|avif|gif|bmp|tiff?|hei[cf])$/i; // browsers know no type for some of these
+const IMAGE_NAME = /\.(jpe?g|png|webp|avif|gif|bmp|tiff?|hei[cf])$/i; // browsers have no type for some of these
 
-/** Call `take` with the files of each pick, paste or drop. */
+/** Calls `take` with the files of each pick, paste or drop. */
 export function listenForFiles(take) {
   const input = byId("files");
   input.addEventListener("change", () => {
     take([...input.files]);
-    input.value = ""; // so that picking the same file again is a change too
+    input.value = ""; // otherwise picking the same file again is no change
   });
   document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
-  // The whole page takes drops: a photo that lands beside the zone must not replace the page.
+  // The whole page accepts drops: otherwise a photo dropped beside the zone would replace the page.
   const highlight = (on) => byId("dropzone").classList.toggle("over", on);
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -26,7 +26,7 @@ export function listenForFiles(take) {
   });
 }
 
-/** What was dropped is gone once the event is over, so the entries are taken before anything is awaited. */
+/** The browser clears the dropped items when the event ends, so all entries are read before the first await. */
 async function filesOf(transfer) {
   const files = [...transfer.files];
   const entries = [...transfer.items].filter(({ kind }) => kind === "file").map((item) => item.webkitGetAsEntry?.());
@@ -35,7 +35,7 @@ async function filesOf(transfer) {
   return taken.flat();
 }
 
-/** The photos in a folder and the folders below it, by name; other files there were hardly meant. */
+/** Returns the photos in a folder and its subfolders, sorted by name. Other files are left out. */
 async function photosIn(folder) {
   const entries = await entriesOf(folder).catch(() => []);
   entries.sort((one, other) => one.name.localeCompare(other.name, undefined, { numeric: true }));
@@ -49,7 +49,7 @@ async function photosIn(folder) {
   return files;
 }
 
-/** A reader gives a hundred at a time, and nothing at the end. */
+/** A reader returns up to a hundred entries per call, and an empty list at the end. */
 async function entriesOf(folder) {
   const reader = folder.createReader();
   const entries = [];

@@ -1,4 +1,4 @@
-/** The API key: asked for once the server wants one, kept for this tab only, gone when it closes. */
+/** The API key. The page asks for it when the server needs one, and keeps it until the tab is closed. */
 
 import { byId } from "./dom.js";
 
@@ -14,21 +14,21 @@ export function keyHeaders() {
   return key === null ? {} : { Authorization: `Bearer ${key}` };
 }
 
-/** Show the field, and forget the key that was refused. Returns the sentence to show with what has to wait. */
+/** Shows the field and forgets the refused key. Returns the sentence to show with everything that waits. */
 export function askForKey(refusedHeader) {
   const wasRefused = refusedHeader !== undefined;
-  // Answers to requests that were on their way with an older key must not throw the new one away.
-  if (wasRefused && refusedHeader !== keyHeaders().Authorization) return "The key was changed meanwhile.";
+  // A late answer to a request with the old key must not delete the new one.
+  if (wasRefused && refusedHeader !== keyHeaders().Authorization) return "The key has changed in the meantime.";
   key = null;
   remember();
   byId("key-status").textContent = wasRefused
-    ? "This key is not valid here. It may be mistyped, or revoked."
-    : "Whoever runs this server can give you one. It stays in this tab only.";
+    ? "This key is not valid. It may be mistyped or revoked."
+    : "Ask the operator of this server for one. The key is kept only in this tab.";
   if (byId("key-form").hidden) {
     byId("key-form").hidden = false;
     byId("key").focus();
   }
-  return "Waiting for an API key: type it at the top.";
+  return "Waiting for an API key. Enter it at the top of the page.";
 }
 
 /** Resolves when there is a key to try. */
@@ -39,7 +39,7 @@ export function keyGiven() {
 export function listenForKey() {
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    key = byId("key").value.replace(/[^\x21-\x7e]/g, ""); // no header can carry what copying may have added
+    key = byId("key").value.replace(/[^\x21-\x7e]/g, ""); // copying may add characters that a header cannot hold
     byId("key").value = "";
     byId("key-form").hidden = true;
     remember();
@@ -51,7 +51,7 @@ function remembered() {
   try {
     return sessionStorage.getItem(NAME);
   } catch {
-    return null; // a browser that keeps nothing: the key then lives as long as the page
+    return null; // this browser stores nothing, so a reload forgets the key
   }
 }
 
@@ -60,6 +60,6 @@ function remember() {
     if (key === null) sessionStorage.removeItem(NAME);
     else sessionStorage.setItem(NAME, key);
   } catch {
-    // as above
+    // this browser stores nothing
   }
 }

@@ -1,4 +1,4 @@
-/** Which models the server has, and which of them the person wants. */
+/** Lists the server's models and lets a person pick one. */
 
 import { fetchModels } from "./api.js";
 import { byId, counted, foldedList, make } from "./dom.js";
@@ -9,7 +9,7 @@ const LABELS_SHOWN = 24;
 let models = [];
 let onChoice = () => {};
 
-/** Call `then` with each model that comes to be shown, as /v1/models describes it. */
+/** Calls `then` whenever a model is shown, with what /v1/models says about it. */
 export function listenForModels(then) {
   onChoice = then;
   byId("model-retry").addEventListener("click", loadModels);
@@ -27,16 +27,16 @@ export async function loadModels() {
   }
 }
 
-/** The picked model's name; null while the server's default is the only choice. */
+/** Returns the picked model's name, or null if there is no choice. */
 export function chosenModel() {
   return models.length > 1 ? picked().name : null;
 }
 
-/** Models are published while the page is open: what answered may be newer than what was described. */
+/** Loads the list again if an answer names a version newer than the one listed: it was published in the meantime. */
 export function noticeVersion({ model, version }) {
   const known = models.find(({ name }) => name === model);
   if (!known || version <= known.version) return;
-  known.version = version; // so that a server that describes an old one is not asked again and again
+  known.version = version; // ask only once, even if the server still lists the old version
   loadModels();
 }
 
@@ -58,7 +58,7 @@ function showModel() {
   const model = picked();
   byId("model-status").textContent = model
     ? `The model ${model.name} knows ${counted(model.labels.length, "label")}:`
-    : "The server is up, but it serves no model yet.";
+    : "The server is running, but it serves no model yet.";
   const labels = foldedList(model?.labels ?? [], LABELS_SHOWN, "label-list", (label) => make("li", "label", label));
   byId("labels").replaceChildren(...labels);
   if (model) onChoice(model);

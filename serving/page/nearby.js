@@ -1,11 +1,11 @@
-/** Cards near the window. Only those have their pictures and labels, so that hundreds of photos cost little. */
+/** Tracks which cards are near the visible part of the page. Only these hold pictures and labels, to save memory. */
 
-const MARGIN = "3000px 0px"; // a few windows: scrolling meets what is there already
+const MARGIN = "3000px 0px"; // a few screens, so cards are filled before a person scrolls to them
 
 const watchers = new WeakMap();
 const observer = new IntersectionObserver(tell, { rootMargin: MARGIN });
 
-/** Call `then(isNear)` now and whenever `node` comes near the window or leaves. */
+/** Calls `then(isNear)` now, and whenever `node` comes near the visible part or leaves it. */
 export function watchNearness(node, then) {
   watchers.set(node, then);
   observer.observe(node);

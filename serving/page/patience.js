@@ -1,16 +1,16 @@
-/** A server that is busy, away, or wants a key is no fault of the photo: that passes, and the photo waits for it. */
+/** Repeats a request while the server is busy, cannot be reached or needs a key. */
 
 import { ApiError } from "./api.js";
 import { serverIsBack } from "./connection.js";
 import { sleep } from "./dom.js";
 import { keyGiven } from "./key.js";
 
-const LONGEST_WAIT = 30; // seconds; a server that asks for more gets its next try from the person, not from the page
+const LONGEST_WAIT = 30; // seconds; if the server asks for more, the page leaves the next try to the person
 const MOST_TRIES = { busy: 8, away: 3, key: Infinity };
 
 /**
- * What `ask()` resolves to. Meanwhile `onWait(sentence)` is told what is waited for. Throws what `ask` threw if waiting
- * does not help, or an abort.
+ * Resolves to what `ask()` resolves to. Calls `onWait(sentence)` before each wait. Throws the error of `ask` if waiting
+ * does not help, and the abort reason if `signal` is aborted.
  */
 export async function patiently(ask, { signal, onWait }) {
   const tries = { busy: 0, away: 0, key: 0 };
@@ -30,13 +30,13 @@ function passing(error, tries, onWait) {
   if (error.reason === "busy") {
     const seconds = Math.min(Math.max(error.retryAfter, 2 ** (tries - 1)), LONGEST_WAIT);
     onWait(`${error.message} Trying again in ${seconds} s…`);
-    return sleep(seconds * (1 + Math.random() / 4)); // not in step with all the others that it told the same
+    return sleep(seconds * (1 + Math.random() / 4)); // so that waiting clients do not all come back at once
   }
   onWait(error.message);
   return error.reason === "key" ? keyGiven() : serverIsBack();
 }
 
-/** A server that is up, and breaks off each time, does so because of what it is sent. */
+/** If a running server closes the connection every time, this request is at fault. */
 function hopeless(error) {
   return error.reason === "away" ? new ApiError("The connection broke each time this was sent.") : error;
 }

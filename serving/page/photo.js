@@ -1,4 +1,4 @@
-/** One photo: its file, what the server said of it, and where it stands (queued, sending, waiting, done, failed). */
+/** One photo: its file, the server's answer, and its state (queued, sending, waiting, done, failed). */
 
 import { ApiError, explainPhoto, tagPhoto } from "./api.js";
 import { Card } from "./card.js";
@@ -10,8 +10,8 @@ export class Photo {
   constructor(file) {
     this.file = file;
     this.answer = null;
-    this.judged = null; // the answer under the thresholds that hold now
-    this.explanation = null; // a promise, from the first time that somebody wants to see a place
+    this.judged = null; // the answer with the current thresholds
+    this.explanation = null; // a promise, once a person has pointed at a label
     this.pointed = null;
     this.pinned = null;
     this.aborter = new AbortController();
@@ -24,7 +24,7 @@ export class Photo {
     this.card.show(state, status);
   }
 
-  /** Send the photo and show what came; never throws. Resolves to a sentence to announce, or null if removed. */
+  /** Sends the photo and shows the answer; never throws. Resolves to a sentence to announce, or null if removed. */
   async run(model, matches) {
     const { signal } = this.aborter;
     if (signal.aborted) return null;
@@ -67,13 +67,13 @@ export class Photo {
     return `${this.file.name} failed: ${sentence}`;
   }
 
-  /** Show where the model looked for `label`, for as long as somebody points at it; null for none. */
+  /** Shows where the model looked for `label` until the next call; null shows no label. */
   point(label) {
     this.pointed = label;
     return this.showWhere();
   }
 
-  /** Keep it shown, or no more. Returns whether it is kept. */
+  /** Keeps `label` shown, or lets it go if it is kept already. Returns whether it is kept. */
   pin(label) {
     this.pinned = label === this.pinned ? null : label;
     this.card.press(this.pinned);
@@ -81,7 +81,7 @@ export class Photo {
     return this.pinned !== null;
   }
 
-  /** Resolves to a sentence to announce, or null when nobody wants to see this place any more. */
+  /** Resolves to a sentence to announce, or null if another label is wanted by then. */
   async showWhere() {
     const label = this.pointed ?? this.pinned;
     const isWanted = () => label === (this.pointed ?? this.pinned) && !this.aborter.signal.aborted;
@@ -91,19 +91,19 @@ export class Photo {
       if (!isWanted()) return null;
       const { attention } = explained.labels.find((explained) => explained.label === label);
       const where = sayWhere(explained, attention);
-      this.card.showWhere(explained, attention, `${label}: ${where}`); // brief, as it covers a part of the photo
+      this.card.showWhere(explained, attention, `${label}: ${where}`); // brief, because it covers part of the photo
       return `${label}: the model looked ${where}.`;
     } catch (error) {
       return isWanted() ? this.card.say(error.message) : null;
     }
   }
 
-  /** Asked for once, and again only where that failed without the photo or the model being why. */
+  /** Asks once. Asks again only if that failed for a reason other than the photo or the model. */
   explain() {
     if (this.explanation === null) {
       const { signal } = this.aborter;
       const onWait = (sentence) => this.card.say(sentence);
-      onWait("Asking where the model looked…");
+      onWait("Finding where the model looked…");
       this.explanation = patiently(() => explainPhoto(this.file, this.answer, signal), { signal, onWait });
       this.explanation.catch(({ status }) => {
         if (!(status >= 400 && status < 500)) this.explanation = null;

@@ -1,6 +1,6 @@
-/** Pointing at a label, by mouse, finger or keyboard, shows where the model looked for it; a click keeps it shown. */
+/** Shows where the model looked for a label that a person points at or focuses. A click keeps it shown. */
 
-const SETTLE = 120; // milliseconds; a mouse on its way across the labels asks for nothing
+const SETTLE = 120; // milliseconds; a mouse that only crosses a label sends no request
 
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
 
@@ -33,7 +33,7 @@ export function listenForPointing(root, photoOf, announce) {
     point(null);
   };
 
-  // Moves, not entries: what scrolls under a mouse that lies still is not pointed at.
+  // pointermove, not pointerenter: a label that scrolls under a resting mouse is not pointed at.
   root.addEventListener("pointermove", ({ pointerType, target }) => {
     if (pointerType === "mouse" && target.closest("[data-label]") !== current) point(target);
   });
@@ -44,7 +44,7 @@ export function listenForPointing(root, photoOf, announce) {
     const item = target.closest("[data-label]");
     if (!item) return;
     point(photoOf(item.closest(".card")).pin(item.dataset.label) ? item : null, 0);
-    current = item; // the mouse is still there, and has had its say
+    current = item; // the mouse is still over it, and moving there must not undo the click
   });
   root.addEventListener("keydown", (event) => {
     if (!event.target.matches(".see")) return;
@@ -53,7 +53,7 @@ export function listenForPointing(root, photoOf, announce) {
   });
 }
 
-/** Arrows go along the labels of one photo, so that Tab need not stop at each. */
+/** Arrow keys move between the labels of one photo, so Tab does not have to stop at each. */
 function move(event) {
   const card = event.target.closest(".card");
   const buttons = [...card.querySelectorAll(".see")].filter((button) => button.checkVisibility());

@@ -1,4 +1,4 @@
-/** Runs tasks in the order they came, at most `width` at once: a hundred photos must not crowd out other users. */
+/** Runs tasks in order, at most `width` at once, so that a hundred photos do not crowd out other users. */
 export function createQueue(width) {
   const waiting = [];
   let running = 0;

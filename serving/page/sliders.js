@@ -1,4 +1,4 @@
-/** The panel that slides thresholds: a row for each label of the model, and one for all. */
+/** The panel of threshold sliders: one per label of the model, and one for all labels. */
 
 import { byId, counted, make, oncePerFrame } from "./dom.js";
 import { resetThresholds, slideThreshold, slidThresholds } from "./thresholds.js";
@@ -7,7 +7,7 @@ const rows = new Map(); // label -> its row
 let model = null;
 let onSlide = () => {};
 
-/** Call `then` whenever a threshold has changed, at most once a frame. */
+/** Calls `then` whenever a threshold has changed, at most once per frame. */
 export function listenForSliding(then) {
   onSlide = oncePerFrame(then);
   byId("all-labels").addEventListener("input", (event) => {
@@ -20,7 +20,7 @@ export function listenForSliding(then) {
   });
 }
 
-/** The rows for another model, as /v1/models describes it. */
+/** Shows the rows of another model, as /v1/models describes it. */
 export function showSliders(described) {
   model = described;
   rows.clear();
@@ -31,7 +31,7 @@ export function showSliders(described) {
   showThresholds();
 }
 
-/** How many photos have each label as a tag: Map of label -> count. */
+/** Shows how many photos have each label as a tag; `counts` maps a label to its count. */
 export function showCounts(counts) {
   for (const [label, row] of rows) {
     const count = counts.get(label) ?? 0;

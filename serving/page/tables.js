@@ -1,4 +1,4 @@
-/** The results as text for other programs. */
+/** Writes the results as text for other programs. */
 
 const NEWLINE = "\r\n"; // RFC 4180
 
@@ -7,7 +7,7 @@ export function asJson(photos) {
   return JSON.stringify(photos.map(({ file, judged }) => ({ file: file.name, ...judged })), null, 2);
 }
 
-/** A row for each photo, in the columns of `labelwise tag --out tags.csv`, so that what reads the one reads the other. */
+/** One row per photo, with the columns of `labelwise tag --out tags.csv`, so one program can read both. */
 export function asCsv(photos) {
   const labels = [...new Set(photos.flatMap(({ judged }) => judged.scores.map(({ label }) => label)))].sort();
   const head = ["path", "tags", ...labels.map((label) => `scores.${label}`), "model", "version"];
@@ -19,12 +19,12 @@ export function asCsv(photos) {
   return [head, ...rows].map((row) => row.map(cell).join(",") + NEWLINE).join("");
 }
 
-/** As `join_names` in labelwise/label_names.py: a name that holds a separator stands in quotes. */
+/** Puts a name that contains a separator in quotes, as `join_names` in labelwise/label_names.py does. */
 function quoted(name) {
   return /[,;|\r\n"]|^[\[{(=+\-@]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name;
 }
 
-/** Spreadsheets run what begins like a formula, and file names come from anywhere; an apostrophe makes it text. */
+/** Spreadsheets run text that begins like a formula, and file names are untrusted. An apostrophe prevents that. */
 function cell(value) {
   const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

@@ -1,4 +1,4 @@
-/** From which score a label is a tag: what the model says, until the person slides it. The server is not asked again. */
+/** Thresholds: the model's own, or those that a person sets with the sliders. The server is not asked again. */
 
 const slid = new Map(); // model name -> Map of label -> threshold
 
@@ -19,7 +19,7 @@ export function isTag({ score, threshold }) {
   return score >= threshold;
 }
 
-/** The server's answer as it would be with the thresholds that hold now. */
+/** Returns the server's answer as it would be with the current thresholds. */
 export function judge(answer) {
   const ours = slidThresholds(answer.model);
   const scores = answer.scores.map((tag) => ({ ...tag, threshold: ours.get(tag.label) ?? tag.threshold }));

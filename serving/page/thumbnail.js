@@ -1,11 +1,11 @@
 /**
- * Small pictures of the photos, each made once, one after the other. Five hundred photos of twelve megapixels would
- * need twenty gigabytes as they are.
+ * Makes small pictures of the photos, one after the other, each once. Five hundred photos of twelve megapixels would
+ * need twenty gigabytes in full size.
  */
 
 import { createQueue } from "./queue.js";
 
-const LONGER_SIDE = 720; // pixels; twice what a card shows, for dense screens
+const LONGER_SIDE = 720; // pixels; twice the size on the card, for high-density screens
 
 const enqueue = createQueue(1);
 
@@ -20,7 +20,7 @@ export class Thumbnail {
     enqueue(() => this.fill());
   }
 
-  /** Decoded pictures take thirty times the memory of the small file that is kept. */
+  /** Frees the decoded picture and keeps the small file, which needs a thirtieth of the memory. */
   hide() {
     this.isWanted = false;
     this.image.removeAttribute("src");
@@ -28,7 +28,7 @@ export class Thumbnail {
   }
 
   async fill() {
-    if (!this.isWanted || this.image.hasAttribute("src")) return; // gone meanwhile, or back already
+    if (!this.isWanted || this.image.hasAttribute("src")) return; // hidden in the meantime, or shown already
     let url = null;
     try {
       this.blob ??= await shrink(this.file);
@@ -36,16 +36,16 @@ export class Thumbnail {
       url = URL.createObjectURL(this.blob);
       this.image.src = url;
       const hidden = new Promise((resolve) => (this.giveUp = resolve));
-      await Promise.race([this.image.decode(), hidden]); // Chromium may never settle what lost its picture meanwhile
+      await Promise.race([this.image.decode(), hidden]); // in Chromium, decode() may never settle once `src` is removed
     } catch {
       if (this.isWanted) this.onFailure();
     } finally {
-      if (url) URL.revokeObjectURL(url); // what is shown by now stays shown
+      if (url) URL.revokeObjectURL(url); // a picture that is already shown stays
     }
   }
 }
 
-/** @returns {Promise<Blob>} upright, as the browser turns it by its EXIF */
+/** @returns {Promise<Blob>} upright: the browser applies the EXIF orientation */
 async function shrink(file) {
   const bitmap = await createImageBitmap(file);
   const scale = Math.min(1, LONGER_SIDE / Math.max(bitmap.width, bitmap.height));
@@ -57,7 +57,7 @@ async function shrink(file) {
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/webp", 0.85));
-  canvas.width = 0; // gives the pixels back now, not when the garbage is collected
-  if (blob === null) throw new Error("This browser makes no picture of the canvas.");
+  canvas.width = 0; // frees the pixels now, before garbage collection
+  if (blob === null) throw new Error("This browser could not encode the picture.");
   return blob;
 }

@@ -1,15 +1,15 @@
-/** Where in the photo the model looked for a label: in words, and as a picture over the photo. */
+/** Says in words, and draws over the photo, where the model looked for a label. */
 
-const CLEARLY = 3; // times its share, from which a place may count as looked at
-const STANDS_OUT = 1.4; // times its share of all that was looked at, from which a third of the photo is worth naming
+const CLEARLY = 3; // a cell is drawn at full strength only from this many times its fair share
+const STANDS_OUT = 1.4; // a third of the photo is named if it has at least this many times its fair share
 const ROWS = ["mostly along the top", "mostly across the middle", "mostly along the bottom"];
 const COLUMNS = ["mostly on the left", "mostly down the middle", "mostly on the right"];
 const VERTICAL = ["top", null, "bottom"];
 const HORIZONTAL = ["left", "centre", "right"];
-const LONGER_SIDE = 240; // pixels of the picture; it is smooth, and is stretched over the photo
+const LONGER_SIDE = 240; // pixels of the drawing, which is smooth and stretched over the photo
 
 /**
- * @param {{image: {width, height}, grid: {box}}} explained what /v1/explain says
+ * @param {{image: {width, height}, grid: {box}}} explained the answer of /v1/explain
  * @param {number[][]} attention one label's map, rows from top to bottom, its sum 1
  * @returns {string} such as "mostly at the bottom left"
  */
@@ -27,8 +27,8 @@ export function sayWhere({ image, grid }, attention) {
 }
 
 /**
- * How clearly each place was looked at, from 0 (no more than its share if all were looked at alike) to 1: by the
- * logarithm, as labelwise/attention.py does, or a single cell that much attention rests on would hide all others.
+ * Returns how strongly the model looked at each cell, from 0 (at most its fair share) to 1. The scale is logarithmic,
+ * as in labelwise/attention.py: otherwise a single cell with much attention would hide all others.
  */
 function clearness(attention) {
   const cells = attention.length * attention[0].length;
@@ -36,7 +36,7 @@ function clearness(attention) {
   return attention.map((row) => row.map((value) => Math.log(Math.max(1, value * cells)) / Math.log(most)));
 }
 
-/** Which third of the photo has clearly more than its share of `sums`, whose cells lie from `start` to `end`; or null. */
+/** Returns the third of the photo with clearly more than its share of `sums`, or null. Cells span `start` to `end`. */
 function standsOut(sums, start, end) {
   const shares = [0, 0, 0];
   const fair = [0, 0, 0];
@@ -51,7 +51,7 @@ function standsOut(sums, start, end) {
   return times[most] >= STANDS_OUT ? most : null;
 }
 
-/** Draw one label's map on `canvas`, which covers the photo; what the model did not get to see is hatched. */
+/** Draws one label's map on `canvas`, which covers the photo. Parts that the model did not see are hatched. */
 export function drawWhere(canvas, { image, grid }, attention) {
   const scale = LONGER_SIDE / Math.max(image.width, image.height);
   canvas.width = Math.max(1, Math.round(image.width * scale));
@@ -72,7 +72,7 @@ export function drawWhere(canvas, { image, grid }, attention) {
   context.putImageData(pixels, 0, 0);
 }
 
-/** `map` at u, v in 0..1, between the centres of its cells. */
+/** Interpolates `map` at u, v in 0..1 between the centres of its cells. */
 function between(map, u, v) {
   const [y0, y1, dy] = cells(v, map.length);
   const [x0, x1, dx] = cells(u, map[0].length);
@@ -87,7 +87,7 @@ function cells(position, count) {
   return [first, Math.min(count - 1, first + 1), at - first];
 }
 
-/** From nothing over orange to pale yellow: brighter is more, so it also reads without seeing colours. */
+/** From transparent through orange to pale yellow. More is brighter, so colour vision is not needed. */
 function heat(share) {
   return [200 + 55 * share, 60 + 170 * share, 20 + 110 * share ** 3, 225 * share];
 }

@@ -1,4 +1,4 @@
-"""Photos as the world sends them when it is not kind."""
+"""Broken and hostile photos."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ def picture(mode: str = "RGB", side: int = 64) -> Image.Image:
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A few bytes that say they are a huge picture."""
+    """A few bytes whose header claims a huge picture."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -1,4 +1,4 @@
-"""The web page in a real browser, and what its tests do with it again and again."""
+"""The web page in a real browser, and the steps that its tests share."""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ COUNT_OBJECT_URLS = """
 """
 
 
-# Of the module, not the session: Playwright's event loop on this thread would break other modules' asyncio.run().
+# Per module, not per session: Playwright's event loop on this thread would break asyncio.run() in other modules.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     chromium = next(filter(None, map(shutil.which, NAMES)), None)
@@ -50,7 +50,7 @@ def page(browser: Any, gateway_url: str) -> Iterator[Any]:
 
 @contextmanager
 def opened_page(browser: Any, url: str, **options: Any) -> Iterator[Any]:
-    """The page, in a fresh profile; fails if one of its scripts did, or if it broke its own security policy."""
+    """The page in a fresh profile. The test fails if a script fails or the page breaks its security policy."""
     permissions = ["clipboard-read", "clipboard-write"]
     context = browser.new_context(base_url=url, permissions=permissions, **options)
     page = context.new_page()
@@ -76,13 +76,13 @@ def pick(page: Any, *files: Any) -> None:
 
 
 def pick_done(page: Any, *files: Any) -> None:
-    """Pick into an empty page, and wait until each is tagged or failed."""
+    """Picks photos on an empty page, and waits until each is tagged or has failed."""
     pick(page, *files)
     wait_until_settled(page, len(files))
 
 
 def as_upload(path: Path, name: str) -> dict[str, Any]:
-    """The photo under another name, as Playwright takes it."""
+    """The photo under another name, in the form that Playwright accepts."""
     return {"name": name, "mimeType": "image/jpeg", "buffer": path.read_bytes()}
 
 
@@ -95,7 +95,7 @@ def wait_until_settled(page: Any, cards: int) -> None:
 
 
 def wait_until(page: Any, condition: str) -> None:
-    """Until the JavaScript `condition` holds; Playwright's own way needs `eval`, which the page's policy forbids."""
+    """Waits until the JavaScript `condition` holds. Playwright's own way needs `eval`, which the policy forbids."""
     deadline = time.monotonic() + 20
     while not page.evaluate(condition):
         assert time.monotonic() < deadline, f"not within 20 s: {condition}"
@@ -111,14 +111,14 @@ def slide(page: Any, label: str, threshold: float) -> None:
 
 
 def read_bars(card: Any) -> list[tuple[str, float, float]]:
-    labels = card.locator(".bar-label").all_text_contents()  # not inner texts: what is out of sight has none
+    labels = card.locator(".bar-label").all_text_contents()  # not inner texts: elements out of sight have none
     rows = zip(labels, card.locator(".bar-numbers").all_text_contents(), strict=True)
     numbers = re.compile(r"(\d\.\d+), threshold (\d\.\d+)")
     return [(label, *map(float, numbers.fullmatch(text).groups())) for label, text in rows]  # type: ignore[union-attr]
 
 
 def take_screenshot(page: Any, name: str) -> None:
-    """All of the page, in a window that holds all of it: what is out of sight is neither drawn nor animated."""
+    """Takes a picture in a window as high as the page: parts out of sight are neither drawn nor animated."""
     window = page.viewport_size
     page.set_viewport_size(window | {"height": page.evaluate("document.documentElement.scrollHeight")})
     page.set_viewport_size(window | {"height": page.evaluate("document.documentElement.scrollHeight")})

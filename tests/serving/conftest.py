@@ -1,4 +1,4 @@
-"""A gateway per engine, started once: whatever is asked of one is asked of the other."""
+"""One gateway per engine, each started once. Contract tests run on both."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""A tagger of eighty-one labels: a real graph that looks at a photo's colours; what it says means nothing."""
+"""A tagger with 81 labels: a real graph that scores a photo by its colours, without any meaning."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from labelwise.spec import TaggerSpec, TensorSpec
 from tests.conftest import ROOT
 
 SIZE, CELLS = 32, 4
-# COCO's categories; the last ones stand for what teams call their labels.
+# COCO's categories, and at the end the kind of names that teams give their labels.
 LABELS = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
     *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant"),
@@ -35,7 +35,7 @@ LABELS = (
 
 
 def publish_many_labels(repository: Path, name: str = "things", attention: bool = True) -> TaggerSpec:
-    """Version 1 of `name` in `repository`; it crops photos to a square. Without `attention` it gives scores only."""
+    """Version 1 of `name` in `repository`; it crops photos to a square. Without `attention` it has scores only."""
     scores = TensorSpec(name="scores", dtype="float32", shape=(len(LABELS),))
     looked = TensorSpec(name="attention", dtype="float32", shape=(len(LABELS), CELLS, CELLS))
     scenes = TaggerSpec.read(ROOT / "model_repository/scenes")

@@ -1,4 +1,4 @@
-"""A host of photos that behaves well or badly, by path."""
+"""A web server with photos. The path says whether it behaves well or badly."""
 
 import contextlib
 import ssl
@@ -14,7 +14,7 @@ PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 
 
 class Photos(BaseHTTPRequestHandler):
-    """Answers by path, well and badly; remembers what it was asked."""
+    """Answers well or badly by path, and records its requests."""
 
     seen: ClassVar[list[tuple[str, dict[str, str]]]] = []
 

@@ -1,4 +1,4 @@
-"""New versions of the bundled tagger, published by the real writer, with scores that tell them apart."""
+"""Publishes new versions of the bundled tagger with the real writer. Each has different scores."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def copy_to_change(repository: Path, folder: Path) -> Path:
 def publish_next(
     repository: Path, *, name: str = "scenes", keep: int | None = None, broken: bool = False
 ) -> TaggerSpec:
-    """The next version of `name`; a broken one is whole on the disk, and no graph at all."""
+    """Publishes the next version of `name`. A broken one has all its files, but its graph is not ONNX."""
     number = 1 + max(version_folders(repository / name), default=0)
     spec = TaggerSpec.read(BUNDLED / "scenes").model_copy(update={"name": name, "version": number})
     with staging(repository) as stage:

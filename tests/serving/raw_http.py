@@ -1,4 +1,4 @@
-"""HTTP by hand, for what no client would send."""
+"""HTTP over bare sockets, for requests that no client library would send."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ def connect(url: str) -> socket.socket:
 
 
 def read_to_the_end(connection: socket.socket) -> bytes:
-    """All that comes until the server hangs up; a reset would raise."""
+    """Reads until the server closes the connection; a reset raises."""
     received = bytearray()
     while chunk := connection.recv(65536):
         received += chunk
@@ -40,7 +40,7 @@ def exchange(url: str, request: bytes) -> bytes:
 
 
 def send_until_cut(connection: socket.socket, data: bytes, pause: float) -> None:
-    """Send `data` again and again, until the server does not take it any more."""
+    """Sends `data` repeatedly until the server stops reading."""
     deadline = time.monotonic() + 20
     with contextlib.suppress(OSError):
         while time.monotonic() < deadline:
@@ -50,7 +50,7 @@ def send_until_cut(connection: socket.socket, data: bytes, pause: float) -> None
 
 
 def read_answer(connection: socket.socket) -> bytes:
-    """One answer with a Content-Length, on a connection that stays open."""
+    """Reads one answer with a Content-Length from a connection that stays open."""
     received = bytearray()
     while not (match := re.search(rb"content-length: (\d+)\r\n(?:.*\r\n)*?\r\n", received)) or (
         len(received) < match.end() + int(match[1])

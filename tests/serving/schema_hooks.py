@@ -1,4 +1,4 @@
-"""For schemathesis: photos are photos, not only random bytes; run by test_schema.py."""
+"""Lets schemathesis send real photos, not only random bytes. test_schema.py runs it."""
 
 import schemathesis
 from hypothesis import strategies

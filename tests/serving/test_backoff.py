@@ -1,4 +1,4 @@
-"""How long something that keeps ending stays down."""
+"""The pauses before restarts of a process that keeps ending."""
 
 from serving.backoff import Backoff
 
@@ -13,6 +13,6 @@ def test_the_first_restart_may_be_at_once():
     assert [backoff.after(0) for _ in range(4)] == [0, 1, 2, 4]
 
 
-def test_a_long_life_starts_the_series_again():
+def test_a_long_run_resets_the_pauses():
     backoff = Backoff()
     assert [backoff.after(lived) for lived in (0, 0, 61, 59)] == [1, 2, 1, 2]

@@ -1,4 +1,4 @@
-"""Requests that no library would send: each has the right answer, and the gateway keeps running."""
+"""Requests that no library would send: each gets the right answer, and the gateway keeps running."""
 
 import base64
 import json
@@ -80,7 +80,7 @@ def test_odd_requests(gateway_url: str, sent: bytes, status: int, code: str) -> 
         (b'name="files"; filename="\xe9\xff.jpg"', "��.jpg"),
         (b'name="files"; filename="a\\"b;c.jpg"', 'a"b;c.jpg'),
         (b'name="files"; filename=""', "0"),
-        (b"name=\"files\"; filename*=UTF-8''%e2%82%ac.jpg", "0"),  # forbidden in forms (RFC 7578), and sent
+        (b"name=\"files\"; filename*=UTF-8''%e2%82%ac.jpg", "0"),  # RFC 7578 forbids this in forms, but clients send it
     ],
 )
 def test_odd_file_names(gateway_url: str, disposition: bytes, id: str) -> None:
@@ -91,7 +91,7 @@ def test_odd_file_names(gateway_url: str, disposition: bytes, id: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"_-__", b"data:image/jpeg;base64," + BASE64, BASE64 + b"\\n", BASE64 + b"=", b"A"])
-def test_wrong_base64_is_an_error_of_its_photo_only(gateway_url: str, data: bytes) -> None:
+def test_wrong_base64_fails_only_its_own_photo(gateway_url: str, data: bytes) -> None:
     body = images(b'{"id":"odd","data":"' + data + b'"}', b'{"id":"\\u0000\\n","data":"' + BASE64 + b'"}')
     answer = exchange(gateway_url, request("/v1/tag:batch", body, JSON)).partition(b"\r\n\r\n")[2]
     odd, good = json.loads(answer)["results"]

@@ -1,4 +1,4 @@
-"""The same answer everywhere: both engines, the same photographs, PyTorch's own scores."""
+"""Both engines give the same answers for the same photographs, and PyTorch's scores."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_engines_agree_on_every_photo(gateway_url: str, triton_gateway_url: str,
         assert scores[0] == pytest.approx(scores[1], abs=ENGINES_AGREE), photo.name
 
 
-def test_ensemble_answers_plain_triton_clients_alike(
+def test_ensemble_gives_plain_triton_clients_the_same_answers(
     gateway_url: str, triton_gateway_url: str, triton_arguments: dict[str, str], photos: list[Path]
 ) -> None:
     """JPEG bytes straight to Triton, as a client in another language sends them, in one batch."""

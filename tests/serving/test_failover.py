@@ -1,4 +1,4 @@
-"""Two real Tritons behind one gateway: while one of them lives, no client meets an error."""
+"""Two real Tritons behind one gateway: while one of them lives, no client gets an error."""
 
 import asyncio
 import contextlib
@@ -58,13 +58,13 @@ async def tritons(*repositories: Path, **options: float) -> AsyncIterator[tuple[
 
 @asynccontextmanager
 async def load(url: str, clients: int = 2) -> AsyncIterator[list[httpx.Response]]:
-    """Clients that send one photo after the other; every answer they get."""
+    """Clients that send one photo after the other, and keep every answer."""
     answers: list[httpx.Response] = []
 
     async def send(client: httpx.AsyncClient) -> None:
         while True:
             answers.append(await client.post("/v1/tag", content=PHOTO))
-            await asyncio.sleep(0.05)  # leaves Triton the time to load
+            await asyncio.sleep(0.05)  # leaves Triton time to load
 
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
         tasks = [asyncio.create_task(send(client)) for _ in range(clients)]
@@ -90,7 +90,7 @@ async def test_a_killed_triton_is_replaced_by_the_other_and_used_again_when_it_i
 ) -> None:
     copy = copy_to_change(repository, tmp_path / "copy")
     async with tritons(copy, copy) as (both, ports):
-        # One that is not there does not hinder the start.
+        # The gateway also starts if one Triton is missing.
         urls = ",".join([f"127.0.0.1:{free_port()}", *(triton.grpc_url for triton in both)])
         with running_gateway("--engine", "triton", "--triton-url", urls) as (url, _):
             async with load(url) as answers:
@@ -106,8 +106,8 @@ async def test_a_killed_triton_is_replaced_by_the_other_and_used_again_when_it_i
     assert ready.status_code == 200
 
 
-async def test_versions_are_taken_up_from_tritons_that_others_look_after(repository: Path, tmp_path: Path) -> None:
-    """A version is served once both serve it, and no longer once they let go of it."""
+async def test_picks_up_versions_of_tritons_that_others_run(repository: Path, tmp_path: Path) -> None:
+    """A version is served once both Tritons serve it, and dropped once neither does."""
     copies = [copy_to_change(repository, tmp_path / name) for name in ("one", "two")]
     gateways = copy_to_change(repository, tmp_path / "gateways")
     async with tritons(*copies, reload_interval=0.2, retire_after=6) as (both, _):
@@ -122,7 +122,7 @@ async def test_versions_are_taken_up_from_tritons_that_others_look_after(reposit
                 publish_next(gateways, keep=1)
                 publish_next(copies[0], keep=1)
                 await asyncio.sleep(3)
-                assert await asyncio.to_thread(versions) == [1]  # the other does not have it yet
+                assert await asyncio.to_thread(versions) == [1]  # the other does not serve it yet
                 publish_next(copies[1], keep=1)
                 await asyncio.to_thread(until, lambda: versions() == [2])
                 sent = len(answers)
@@ -133,8 +133,8 @@ async def test_versions_are_taken_up_from_tritons_that_others_look_after(reposit
     assert (newest.status_code, newest.json()["version"]) == (200, 2)
 
 
-async def test_the_other_triton_answers_what_one_took_before_it_hung(repository: Path, tmp_path: Path) -> None:
-    """Through the gateway and through the Python client. It is stopped, not dead: its connections stay open."""
+async def test_the_other_triton_answers_the_requests_of_one_that_hangs(repository: Path, tmp_path: Path) -> None:
+    """Through the gateway and the Python client. SIGSTOP suspends the Triton, so its connections stay open."""
     copy = copy_to_change(repository, tmp_path / "copy")
     with (
         explicit_triton(copy, tmp_path / "one") as (first, *ports),
@@ -169,7 +169,7 @@ async def test_the_other_triton_answers_what_one_took_before_it_hung(repository:
 
 
 def pid_listening_at(port: int) -> int:
-    """The Triton that was started with that gRPC port."""
+    """The Triton that was started with this gRPC port."""
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = file.read_text().split("\0")

@@ -1,4 +1,4 @@
-"""Servers take turns, and what one of them does not answer is asked of the next."""
+"""Servers take turns, and the next one is asked if one does not answer."""
 
 import asyncio
 import time
@@ -83,12 +83,12 @@ async def test_each_call_begins_with_another_server() -> None:
         WrongContract("other"),
     ],
 )
-async def test_a_failure_that_another_server_may_not_have_is_passed_on(failure: ServingError) -> None:
+async def test_tries_the_next_server_after_a_failure_of_one_server(failure: ServingError) -> None:
     fleet = fleet_of(failure, None)
     assert await asked(fleet, list(fleet.servers)) == ("1", ["0"])
 
 
-async def test_a_failure_on_the_request_itself_is_not_tried_elsewhere() -> None:
+async def test_does_not_try_another_server_if_the_request_is_wrong() -> None:
     fleet = fleet_of(ServerFailed("no"), None)
     with pytest.raises(ServerFailed):
         await asked(fleet, list(fleet.servers))
@@ -115,7 +115,7 @@ async def test_the_failure_that_may_pass_is_the_one_that_is_raised(
         await asked(fleet, list(fleet.servers))
 
 
-async def test_without_a_server_to_ask_the_last_failures_are_told() -> None:
+async def test_raises_the_last_failure_if_no_server_can_be_asked() -> None:
     fleet = fleet_of(None, None)
     with pytest.raises(ServerUnavailable, match="0, 1 did not answer in time"):
         await asked(fleet, [])
@@ -124,7 +124,7 @@ async def test_without_a_server_to_ask_the_last_failures_are_told() -> None:
         await asked(fleet, [])
 
 
-async def test_half_of_the_time_is_kept_for_the_next_server_if_a_model_answers_nobody() -> None:
+async def test_keeps_half_of_the_time_for_the_next_server_if_a_model_is_stuck() -> None:
     fleet = fleet_of(None, None)
     stuck: list[ServingError] = []
 
@@ -139,7 +139,7 @@ async def test_half_of_the_time_is_kept_for_the_next_server_if_a_model_answers_n
     assert [type(error) for error in stuck] == [ModelStuck]
 
 
-async def test_the_last_server_has_the_patience_that_is_given() -> None:
+async def test_the_last_server_gets_the_given_patience() -> None:
     fleet = fleet_of(None)
 
     async def ask(server: Server[LivelyLink], seconds: float) -> str:
@@ -152,7 +152,7 @@ async def test_the_last_server_has_the_patience_that_is_given() -> None:
         )
 
 
-async def test_closing_it_closes_every_link() -> None:
+async def test_close_closes_every_link() -> None:
     fleet = fleet_of(None, None)
     await fleet.close()
     assert [server.link.closed for server in fleet.servers] == [True, True]

@@ -1,4 +1,4 @@
-"""A call is given up if its server gives no sign of life, or its model answers nobody."""
+"""A call is given up if its server gives no sign of life, or its model answers no request."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from serving.errors import ServerUnavailable
 from serving.hanging import ModelStuck, Pulse, ServerHangs
 
 pytestmark = pytest.mark.anyio
-WITHIN = 1.2  # seconds of each call: it is watched in parts of that
+WITHIN = 1.2  # seconds of each call; it is watched in parts of this
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ async def answer(seconds: float) -> str:
     return "answer"
 
 
-async def test_a_slow_answer_of_a_server_that_lives_is_waited_for() -> None:
+async def test_waits_for_a_slow_answer_of_a_living_server() -> None:
     assert await Pulse("url", lively).watch(answer(3 * WITHIN), WITHIN) == "answer"
 
 
@@ -59,12 +59,12 @@ async def test_a_call_to_a_server_that_hangs_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("within", [0.2, WITHIN])
-async def test_a_model_that_answers_nobody_is_given_up_though_its_server_lives(within: float) -> None:
+async def test_gives_up_a_stuck_model_even_if_its_server_lives(within: float) -> None:
     with pytest.raises(ModelStuck):
         await Pulse("url", lively).watch(answer(3600), within, "model", patience=within / 2)
 
 
-async def test_a_model_that_answers_others_is_waited_for() -> None:
+async def test_waits_for_a_model_that_answers_other_calls() -> None:
     pulse = Pulse("url", lively)
     watched = asyncio.create_task(pulse.watch(answer(3 * WITHIN), WITHIN, "model", patience=WITHIN))
     while not watched.done():
@@ -83,7 +83,7 @@ async def test_a_call_that_its_connection_cancels_finds_the_server_unavailable()
         await Pulse("url", lively).watch(call, WITHIN)
 
 
-async def test_what_the_call_raises_is_raised() -> None:
+async def test_raises_the_error_of_the_call() -> None:
     async def call() -> None:
         raise ValueError("mine")
 
@@ -91,7 +91,7 @@ async def test_what_the_call_raises_is_raised() -> None:
         await Pulse("url", silent).watch(call(), WITHIN)
 
 
-async def test_calls_that_ask_at_once_share_one_question() -> None:
+async def test_simultaneous_calls_share_one_probe() -> None:
     asked = 0
 
     async def ask(within: float) -> None:
@@ -104,7 +104,7 @@ async def test_calls_that_ask_at_once_share_one_question() -> None:
     assert asked == 1
 
 
-async def test_a_question_is_repeated_before_a_server_counts_as_hung() -> None:
+async def test_probes_several_times_before_a_server_counts_as_hung() -> None:
     asked = 0
 
     async def late(within: float) -> None:

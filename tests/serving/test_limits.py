@@ -1,4 +1,4 @@
-"""How much one gateway takes at once, and how it refuses more."""
+"""How much a gateway accepts at once, and how it refuses more."""
 
 import io
 import re
@@ -26,7 +26,7 @@ def slow_upload(url: str) -> socket.socket:
     return connection
 
 
-def test_slow_uploads_keep_nobody_waiting_and_are_cut() -> None:
+def test_slow_uploads_do_not_block_others_and_are_cut() -> None:
     with running_gateway(max_requests="2", upload_timeout="3") as (url, _):
         held = [slow_upload(url) for _ in range(8)]
         assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
@@ -43,7 +43,7 @@ def test_clients_that_hang_up_during_an_upload_cause_no_internal_error() -> None
         assert 'status="500"' not in httpx.get(f"{url}/metrics").text
 
 
-def test_every_request_of_a_crowd_is_answered_once() -> None:
+def test_every_one_of_many_simultaneous_requests_is_answered_once() -> None:
     statuses: list[int] = []
     with running_gateway(max_requests="8") as (url, _):
 
@@ -60,7 +60,7 @@ def test_every_request_of_a_crowd_is_answered_once() -> None:
     assert statuses.count(200) >= 8
 
 
-def test_uploads_together_hold_no_more_than_they_may_and_one_that_stalls_makes_room() -> None:
+def test_uploads_stay_within_their_limit_and_a_stalled_one_makes_room() -> None:
     least = str(len(PHOTO))
     limits = {"max_body": least, "max_batch_body": least, "max_pending_bytes": least}
     statuses = []
@@ -74,7 +74,7 @@ def test_uploads_together_hold_no_more_than_they_may_and_one_that_stalls_makes_r
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts and returns memory as Linux does")
-def test_decoding_many_large_pictures_at_once_holds_few_of_them() -> None:
+def test_only_a_few_large_pictures_are_decoded_at_once() -> None:
     stream = io.BytesIO()
     Image.new("RGBA", (2400, 2400)).save(stream, "PNG")
     pixels = 2400**2
@@ -97,5 +97,5 @@ def test_decoding_many_large_pictures_at_once_holds_few_of_them() -> None:
         for thread in crowd:
             thread.join()
         assert statuses == [200] * 6
-        # Without the budget it is 44 to 52 bytes a pixel. Beside it, each thread keeps some megabytes.
+        # Without the budget it is 44 to 52 bytes per pixel. Each thread also keeps some megabytes.
         assert peak(process.pid) - before < 18 * pixels + 4 * 2**24

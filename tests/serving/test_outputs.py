@@ -1,4 +1,4 @@
-"""A model that gives scores alone, as one trained elsewhere may: it tags, and says of the rest that it has none."""
+"""A model with scores only, as one trained elsewhere may be: it tags, and refuses to explain or embed."""
 
 import asyncio
 from pathlib import Path
@@ -49,7 +49,7 @@ def answers(repository: Path) -> dict[str, httpx.Response]:
     return asyncio.run(ask())
 
 
-def test_what_a_model_does_not_offer_is_said(answers: dict[str, httpx.Response]) -> None:
+def test_reports_which_outputs_a_model_lacks(answers: dict[str, httpx.Response]) -> None:
     assert answers["tag"].json()["tags"][0]["label"] == "sunset"
     assert_problem(answers["explain"], 422, "output_not_offered")
     assert "scenes offers no attention" in answers["explain"].json()["detail"]

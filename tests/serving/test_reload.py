@@ -1,4 +1,4 @@
-"""Versions come and go under load: no request is dropped, and no answer is of another version than it says."""
+"""Versions come and go under load: no request is dropped, and every answer names its true version."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ PATIENCE = 90.0  # seconds
 
 @pytest.fixture(params=["embedded", "triton"])
 def served(request: pytest.FixtureRequest, repository: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A gateway of its own on a copy of the bundled repository, and that copy."""
+    """A separate gateway on a copy of the bundled repository, and that copy."""
     settings = {"reload_interval": "0.2", "upload_timeout": "60", "request_timeout": "30"}
     if request.param == "triton":
         ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 class Load:
-    """Clients that send one photo after the other, each over a connection of its own, and keep every answer."""
+    """Clients that send one photo after the other, each over its own connection, and keep every answer."""
 
     def __init__(self, url: str, clients: int = 2) -> None:
         self.answers: list[Answer] = []
@@ -50,10 +50,10 @@ class Load:
                 sent = time.monotonic()
                 answer = client.post("/v1/tag", content=PHOTO, params={"scores": "all"})
                 self.answers.append(Answer(sent, answer.status_code, answer.json()))
-                time.sleep(0.05)  # leaves the engine the time to load
+                time.sleep(0.05)  # leaves the engine time to load
 
     def wait_for(self, more: int) -> None:
-        """Until so many more answers have come."""
+        """Waits for this many more answers."""
         wanted = len(self.answers) + more
         until(lambda: len(self.answers) >= wanted)
 
@@ -80,7 +80,7 @@ def slow_upload(half: threading.Event, go_on: threading.Event) -> Iterator[bytes
 
 
 def test_no_request_is_dropped_while_versions_come_and_go(served: tuple[str, Path]) -> None:
-    """Not even one whose upload began with a version that is gone before the photo is whole."""
+    """One upload begins with a version that is gone before the upload ends."""
     url, repository = served
     half, go_on = threading.Event(), threading.Event()
     with Load(url) as load, ThreadPoolExecutor(1) as pool:
@@ -98,9 +98,9 @@ def test_no_request_is_dropped_while_versions_come_and_go(served: tuple[str, Pat
     for answer in load.answers:
         scores.setdefault(answer.body["version"], set()).add(str(answer.body["scores"]))
     assert sorted(scores) == [1, 2, 3]
-    assert [len(different) for different in scores.values()] == [1, 1, 1]  # each version answers with its own
+    assert [len(different) for different in scores.values()] == [1, 1, 1]  # each version has its own scores
     assert len(set.union(*scores.values())) == 3
-    # One sent before may be answered last of all, by the version that it began with.
+    # A request sent earlier may get the last answer, from the version that it began with.
     assert {answer.body["version"] for answer in load.answers if answer.sent > newest_since} == {3}
     assert (slow.result().status_code, slow.result().json()["version"]) == (200, 1), slow.result().text
     gone = httpx.post(f"{url}/v1/tag", content=PHOTO, params={"version": 1})

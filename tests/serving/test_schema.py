@@ -14,7 +14,7 @@ from serving.gateway.problems import PROBLEM_TYPE, PROBLEMS
 from tests.conftest import ROOT
 
 METHODS = {"get", "post"}
-# What the connection, a proxy's mistake or a browser's protection answers is the same for every address.
+# Answers of the connection, to a proxy's mistake and to protect browsers are the same for every address.
 NOT_OF_ROUTES = {
     *("malformed_request", "cross_origin", "not_found", "method_not_allowed", "header_timeout", "headers_too_large"),
     *("misdirected_request", "client_closed", "too_many_connections", "image_not_base64", "unauthorized"),

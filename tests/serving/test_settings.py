@@ -1,4 +1,4 @@
-"""Settings that cannot work are refused at the start, not in each request."""
+"""Settings that cannot work are refused at the start, not at each request."""
 
 import pytest
 

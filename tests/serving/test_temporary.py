@@ -1,4 +1,4 @@
-"""Temporary folders: none is left behind, however their process ends."""
+"""Temporary folders are removed, however their process ends."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ with TemporaryFolder("test") as folder:
 """
 
 
-def test_it_goes_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_removed_at_the_end_of_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with TemporaryFolder("test") as folder:
         assert Path(folder).parent == tmp_path
@@ -40,7 +40,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 @pytest.mark.parametrize("with_its_group", [False, True])
-def test_it_goes_with_a_process_that_is_killed(tmp_path: Path, with_its_group: bool):
+def test_removed_after_its_process_is_killed(tmp_path: Path, with_its_group: bool):
     with subprocess.Popen(
         [sys.executable, "-c", _OWNER],
         cwd=ROOT,
@@ -62,7 +62,7 @@ def test_it_goes_with_a_process_that_is_killed(tmp_path: Path, with_its_group: b
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_files_and_empty_folders_elsewhere_go_with_it(tmp_path: Path):
+def test_removes_files_and_empty_folders_elsewhere_with_it(tmp_path: Path):
     takes_along = "    for pattern in sys.argv[1:]: folders.takes_along(pathlib.Path(pattern))\n"
     program = _OWNER.replace("    print(folder", f"{takes_along}    print(folder")
     program = program.replace(

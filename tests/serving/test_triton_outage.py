@@ -43,7 +43,7 @@ def test_a_killed_triton_is_reported_and_comes_back(triton_arguments: dict[str, 
 
 
 def test_a_hung_triton_is_reported_soon_and_replaced(triton_arguments: dict[str, str]) -> None:
-    """It is stopped, not dead: it takes requests and answers none. The deadline would be 120 s."""
+    """SIGSTOP suspends it: it accepts requests and answers none. The deadline would be 120 s."""
     ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
     with (
         running_gateway(**triton_arguments | ports, request_timeout="120") as (url, process),
@@ -66,7 +66,7 @@ def test_a_hung_triton_is_reported_soon_and_replaced(triton_arguments: dict[str,
         assert client.get("/v2/health/ready").status_code == 200
 
 
-def test_a_triton_that_does_not_come_up() -> None:
+def test_a_triton_that_does_not_start() -> None:
     url = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--engine", "triton", "--triton-url", url]
     environment = os.environ | {"LABELWISE_START_TIMEOUT": "2"}

@@ -1,4 +1,4 @@
-"""What a look at the repository finds, without running anything."""
+"""What a look at the repository finds, without running a model."""
 
 import shutil
 from pathlib import Path
@@ -38,16 +38,16 @@ def test_each_version_is_found_once(watch: RepositoryWatch, changing: Path) -> N
     assert found(watch.look()) == []
 
 
-def test_what_was_published_between_opening_and_watching_is_found(changing: Path) -> None:
+def test_finds_a_version_published_between_opening_and_watching(changing: Path) -> None:
     opened = Repository.open(changing)
     publish_next(changing)
     assert found(watching(opened).look()) == [TWO]
 
 
-def test_a_version_that_arrives_file_by_file_is_found_when_it_is_whole(
+def test_a_version_that_arrives_file_by_file_is_found_when_it_is_complete(
     watch: RepositoryWatch, changing: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """rsync copies that way: it knows nothing of publishing."""
+    """rsync copies in this way."""
     elsewhere = Path(shutil.copytree(changing, tmp_path / "elsewhere"))
     publish_next(elsewhere)
     for part in ("scenes", "scenes_decode", "scenes_model"):
@@ -64,7 +64,7 @@ def test_a_version_published_again_under_its_number_is_found(watch: RepositoryWa
     assert found(watch.look()) == [ONE]
 
 
-def test_a_repository_that_vanishes_is_said_once_and_retires_nothing(
+def test_a_vanished_repository_is_logged_once_and_retires_nothing(
     watch: RepositoryWatch, changing: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     changing.rename(changing.with_name("away"))
@@ -79,7 +79,7 @@ def test_a_repository_that_vanishes_is_said_once_and_retires_nothing(
     [
         ({TWO}, {ONE, TWO}, {ONE}),
         ({TWO}, {ONE}, set()),  # 2 is broken: 1 is the last that can answer
-        ({OTHER}, {ONE, OTHER}, {ONE}),  # the whole name was taken out
+        ({OTHER}, {ONE, OTHER}, {ONE}),  # the whole tagger was removed
         (set(), {ONE}, set()),
     ],
 )
@@ -87,7 +87,7 @@ def test_what_is_retired(present: set, served: set, retired: set) -> None:
     assert Look((), frozenset(present)).retired(served) == retired
 
 
-def test_looks_of_all_workers_are_at_the_same_moments() -> None:
+def test_all_workers_look_at_the_same_moments() -> None:
     moments = {round(now + seconds_to_next(2.0, now), 9) for now in (100.0, 100.3, 100.999)}
     assert moments == {102.0}
     for now in (0.0, 0.001, 0.999, 1.0, 1.5, 1.9999):  # a timer may fire a little early

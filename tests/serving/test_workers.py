@@ -19,7 +19,7 @@ def anyio_backend() -> str:
 
 
 class Held:
-    """Work that has begun, and goes on until it is let go."""
+    """Work that has begun and runs until it is released."""
 
     def __init__(self) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
@@ -39,7 +39,7 @@ async def test_results_and_errors_come_back() -> None:
     await workers.close()
 
 
-async def test_what_waits_too_long_or_is_given_up_never_begins() -> None:
+async def test_work_that_waits_too_long_or_is_cancelled_never_begins() -> None:
     workers, held, begun = Workers(1, "test"), Held(), []
     first = asyncio.create_task(workers.run(held, 20))
     await asyncio.to_thread(held.begun.wait, 20)
@@ -57,7 +57,7 @@ async def test_what_waits_too_long_or_is_given_up_never_begins() -> None:
     await workers.close()
 
 
-async def test_a_timeout_does_not_wait_for_what_has_begun() -> None:
+async def test_a_timeout_does_not_wait_for_running_work() -> None:
     workers, held = Workers(1, "test"), Held()
     with pytest.raises(asyncio.TimeoutError):
         await workers.run(held, 0.05)
@@ -66,7 +66,7 @@ async def test_a_timeout_does_not_wait_for_what_has_begun() -> None:
     await workers.close()
 
 
-async def test_close_finishes_what_has_begun_and_refuses_the_rest() -> None:
+async def test_close_finishes_running_work_and_refuses_the_rest() -> None:
     workers, held = Workers(1, "test"), Held()
     first = asyncio.create_task(workers.run(held, 20))
     await asyncio.to_thread(held.begun.wait, 20)

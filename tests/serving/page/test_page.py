@@ -1,4 +1,4 @@
-"""The web page, driven in a real browser against a real gateway: photos in, tags out."""
+"""The web page in a real browser with a real gateway: photos in, tags out."""
 
 import base64
 from pathlib import Path
@@ -20,14 +20,14 @@ def no_photo(tmp_path: Path) -> Path:
     return path
 
 
-def test_says_which_labels_the_model_knows(page: Any) -> None:
+def test_lists_the_models_labels(page: Any) -> None:
     model = page.request.get("/v1/models").json()["models"][0]
 
     expect(page.get_by_text(f"The model {model['name']} knows {len(model['labels'])} labels")).to_be_visible()
     expect(page.locator(".label")).to_have_text(model["labels"])
 
 
-def test_shows_the_scores_that_the_api_answers(page: Any, photos: list[Path]) -> None:
+def test_shows_the_scores_of_the_api(page: Any, photos: list[Path]) -> None:
     for photo in photos[:3]:
         answer = ask_api(page, photo.read_bytes())
         tags = [tag["label"] for tag in answer["tags"]]
@@ -56,7 +56,7 @@ def test_shows_the_notes_about_a_photo(page: Any, photos: list[Path], tmp_path: 
 @pytest.mark.parametrize(
     ("event", "name", "field"), [("DragEvent", "drop", "dataTransfer"), ("ClipboardEvent", "paste", "clipboardData")]
 )
-def test_takes_dropped_and_pasted_photos(page: Any, photos: list[Path], event: str, name: str, field: str) -> None:
+def test_accepts_dropped_and_pasted_photos(page: Any, photos: list[Path], event: str, name: str, field: str) -> None:
     encoded = base64.b64encode(photos[0].read_bytes()).decode()
 
     page.evaluate(
@@ -72,7 +72,7 @@ def test_takes_dropped_and_pasted_photos(page: Any, photos: list[Path], event: s
     expect(card(page, "given.jpg")).to_have_attribute("data-state", "done")
 
 
-def test_takes_all_photos_of_a_dropped_folder(page: Any, photos: list[Path], tmp_path: Path) -> None:
+def test_accepts_all_photos_in_a_dropped_folder(page: Any, photos: list[Path], tmp_path: Path) -> None:
     holiday = tmp_path / "holiday"
     (holiday / "day 2").mkdir(parents=True)
     for name in ("2.jpg", "10.jpg", "day 2/1.JPG"):
@@ -89,7 +89,7 @@ def test_takes_all_photos_of_a_dropped_folder(page: Any, photos: list[Path], tmp
     chromium.wait_until_settled(page, 3)
 
 
-def test_the_scores_can_be_put_away(page: Any, photos: list[Path]) -> None:
+def test_only_tags_hides_the_scores(page: Any, photos: list[Path]) -> None:
     pick(page, photos[0])
     expect(page.locator(".bar").first).to_be_visible()
 
@@ -98,7 +98,7 @@ def test_the_scores_can_be_put_away(page: Any, photos: list[Path]) -> None:
     expect(page.locator(".bar").first).to_be_hidden()
 
 
-def test_photos_are_taken_away_one_by_one_or_all(page: Any, photos: list[Path]) -> None:
+def test_removes_one_photo_or_all(page: Any, photos: list[Path]) -> None:
     pick_done(page, *photos[:4])
 
     page.get_by_role("button", name=f"Remove {photos[1].name}").click()
@@ -110,7 +110,7 @@ def test_photos_are_taken_away_one_by_one_or_all(page: Any, photos: list[Path]) 
     expect(page.get_by_role("button", name="Copy JSON")).to_be_hidden()
 
 
-def test_a_file_name_is_text_and_nothing_else(page: Any, photos: list[Path]) -> None:
+def test_a_file_name_is_shown_as_plain_text(page: Any, photos: list[Path]) -> None:
     name = "<img src=x onerror=alert(1)>.jpg"
 
     pick(page, chromium.as_upload(photos[0], name))
@@ -119,7 +119,7 @@ def test_a_file_name_is_text_and_nothing_else(page: Any, photos: list[Path]) -> 
     expect(page.locator("h3 img")).to_have_count(0)
 
 
-def test_logs_no_error_and_talks_to_its_own_server_only(page: Any, gateway_url: str, photos: list[Path]) -> None:
+def test_logs_no_error_and_contacts_only_its_own_server(page: Any, gateway_url: str, photos: list[Path]) -> None:
     errors: list[str] = []
     requests: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)

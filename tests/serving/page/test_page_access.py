@@ -1,4 +1,4 @@
-"""The page without a mouse, without eyes, without motion: keys alone, axe-core, and what a screen reader is told."""
+"""Accessibility of the page: keyboard, axe-core, screen readers, reduced motion and forced colours."""
 
 import json
 import re
@@ -14,7 +14,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs
 
 browser, page = chromium.browser, chromium.page
 
-# What has the focus, and whether one sees that it has: an outline of its own, or of the drop zone around it.
+# The name of the focused element, and whether the focus is visible: the element or its drop zone has an outline.
 FOCUS = """() => {
     const focused = document.activeElement;
     const shown = focused.id === "files" ? focused.closest("label") : focused;
@@ -25,11 +25,11 @@ FOCUS = """() => {
 
 
 def press(page: Any, *keys: str) -> str:
-    """The name of what has the focus after these keys; it must be seen to have it."""
+    """Presses these keys. Returns the name of the focused element, whose focus must be visible."""
     for key in keys:
         page.keyboard.press(key)
     name, is_seen = page.evaluate(FOCUS)
-    assert is_seen, f"nobody sees that {name!r} has the focus"
+    assert is_seen, f"the focus on {name!r} is not visible"
     return str(name)
 
 
@@ -39,9 +39,9 @@ def assert_accessible(page: Any) -> None:
     assert told == [], json.dumps(told, indent=1)
 
 
-def test_all_of_it_goes_by_keyboard(page: Any, photos: list[Path]) -> None:
+def test_the_keyboard_reaches_everything(page: Any, photos: list[Path]) -> None:
     page.on("filechooser", lambda chooser: None)
-    page.reload()  # Playwright begins to catch file choosers at its leisure; by the end of a reload it does
+    page.reload()  # Playwright may take a moment to catch file choosers; after a reload it does
     expect(page.locator(".label")).not_to_have_count(0)
     assert press(page, "Tab") == "API reference"
     assert press(page, "Tab") == "Drop photos here"
@@ -62,7 +62,7 @@ def test_all_of_it_goes_by_keyboard(page: Any, photos: list[Path]) -> None:
     press(page, *["ArrowLeft"] * 11)  # from 0.79 to 0.68
     expect(first.locator(".chip")).to_have_text(["mountains", "trees"])
 
-    assert press(page, "Tab") == "Back to the model’s own"
+    assert press(page, "Tab") == "Reset to the model’s thresholds"
     assert press(page, "Tab") == f"Remove {photos[2].name}"
     assert press(page, "Tab") == "mountains"
     expect(first.locator(".where")).to_contain_text("mountains: ")
@@ -90,7 +90,9 @@ def test_axe_finds_nothing(page: Any, photos: list[Path], scheme: str, tmp_path:
     no_photo.write_text("Dear diary, this is no photo.")
     page.emulate_media(color_scheme=scheme)
     expect(page.locator(".label")).not_to_have_count(0)
-    chromium.wait_until(page, "document.getAnimations().length === 0")  # colours on their way have no contrast yet
+    chromium.wait_until(
+        page, "document.getAnimations().length === 0"
+    )  # axe measures contrast, which is low during an animation
     assert_accessible(page)
 
     pick_done(page, *photos[1:3], no_photo)
@@ -108,7 +110,7 @@ def test_axe_finds_nothing(page: Any, photos: list[Path], scheme: str, tmp_path:
     assert_accessible(page)
 
 
-def test_a_screen_reader_is_told_what_came_and_not_each_of_a_hundred(page: Any, photos: list[Path]) -> None:
+def test_a_screen_reader_hears_a_few_results_but_not_a_hundred(page: Any, photos: list[Path]) -> None:
     pick_done(page, photos[1])
     expect(page.get_by_role("log").locator("p")).to_have_text([f"{photos[1].name}: desert 0.99."])
     expect(page.get_by_role("toolbar", name=f"Labels of {photos[1].name}")).to_be_visible()
@@ -121,7 +123,7 @@ def test_a_screen_reader_is_told_what_came_and_not_each_of_a_hundred(page: Any, 
     )
 
 
-def test_nothing_moves_for_people_who_ask_for_that(page: Any, photos: list[Path]) -> None:
+def test_nothing_moves_with_reduced_motion(page: Any, photos: list[Path]) -> None:
     page.emulate_media(reduced_motion="reduce")
     hold: list[Any] = []
     page.route("**/v1/tag*", lambda route: hold.append(route))
@@ -132,8 +134,8 @@ def test_nothing_moves_for_people_who_ask_for_that(page: Any, photos: list[Path]
     chromium.wait_until(page, "document.getAnimations().filter((one) => one.playState === 'running').length === 0")
 
 
-def test_colours_that_the_person_chose(browser: Any, gateway_url: str, photos: list[Path]) -> None:
-    """Windows paints all backgrounds alike then: bars, marks and switches have to say that theirs mean something."""
+def test_bars_and_switches_stay_visible_with_forced_colours(browser: Any, gateway_url: str, photos: list[Path]) -> None:
+    """Windows then paints all backgrounds alike, unless an element opts out."""
     with chromium.opened_page(browser, gateway_url, forced_colors="active") as page:
         pick_done(page, photos[0])
         painted = ".chosen .fill", ".mark", ".switch input", ".legend-mark"
@@ -143,8 +145,8 @@ def test_colours_that_the_person_chose(browser: Any, gateway_url: str, photos: l
         take_screenshot(page, "forced-colours")
 
 
-def test_without_scripts_it_says_what_to_do(browser: Any, gateway_url: str) -> None:
+def test_without_scripts_the_page_shows_the_curl_command(browser: Any, gateway_url: str) -> None:
     with chromium.opened_page(browser, gateway_url, java_script_enabled=False) as page:
         expect(page.locator(".notice")).to_be_visible()
-        for name in ("#model", "#dropzone", ".terminal"):  # nothing that promises what only scripts can do
+        for name in ("#model", "#dropzone", ".terminal"):  # these need scripts
             expect(page.locator(name)).to_be_hidden()

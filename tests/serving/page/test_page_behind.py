@@ -1,4 +1,4 @@
-"""The page and the API's reference behind a proxy that serves them under a path of its own."""
+"""The page and the API reference behind a proxy that serves them under a path."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ browser = chromium.browser
 
 @contextmanager
 def proxy(gateway: str) -> Iterator[str]:
-    """Passes on what is under /tags/, without that, and nothing else."""
+    """Passes on requests below /tags/, without that prefix, and no others."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -37,7 +37,7 @@ def proxy(gateway: str) -> Iterator[str]:
         do_POST = do_GET
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Logs nothing."""
 
     with httpx.Client() as client, ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -45,7 +45,7 @@ def proxy(gateway: str) -> Iterator[str]:
         server.shutdown()
 
 
-def test_under_a_path_of_a_proxy(browser: Any, gateway_url: str, photos: list[Path]) -> None:
+def test_works_under_a_path_of_a_proxy(browser: Any, gateway_url: str, photos: list[Path]) -> None:
     with proxy(gateway_url) as address, opened_page(browser, address) as page:
         page.goto(address)
         pick_done(page, photos[1])

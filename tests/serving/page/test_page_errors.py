@@ -1,4 +1,4 @@
-"""What the page shows when something is wrong: with a photo, with the server, or on the way between them."""
+"""What the page shows if a photo, the server or the connection fails."""
 
 import re
 import shutil
@@ -20,12 +20,12 @@ browser, page = chromium.browser, chromium.page
 
 @pytest.fixture(scope="module")
 def strict_url() -> Iterator[str]:
-    """A gateway that takes one small photo at a time."""
+    """A gateway that accepts one small photo at a time."""
     with running_gateway(max_requests="1", max_body="120000", max_pixels="1000000", threads="1") as (url, _):
         yield url
 
 
-def test_each_refused_file_says_why_and_the_others_go_on(
+def test_each_refused_file_shows_why_and_the_others_are_tagged(
     browser: Any, strict_url: str, photos: list[Path], tmp_path: Path
 ) -> None:
     no_photo, heavy, wide, cut = (tmp_path / name for name in ("diary.jpg", "heavy.jpg", "wide.png", "cut.jpg"))
@@ -51,7 +51,7 @@ def test_each_refused_file_says_why_and_the_others_go_on(
         take_screenshot(page, "page-refused")
 
 
-def test_a_busy_server_gets_them_all_one_after_the_other(browser: Any, strict_url: str, photos: list[Path]) -> None:
+def test_a_busy_server_gets_all_photos_one_after_the_other(browser: Any, strict_url: str, photos: list[Path]) -> None:
     with opened_page(browser, strict_url) as page:
         statuses: list[int] = []
         page.on("response", lambda response: statuses.append(response.status) if "/v1/tag" in response.url else None)
@@ -63,7 +63,7 @@ def test_a_busy_server_gets_them_all_one_after_the_other(browser: Any, strict_ur
         assert statuses.count(200) == 12
 
 
-def test_a_busy_server_is_left_alone_for_as_long_as_it_said(page: Any, photos: list[Path]) -> None:
+def test_waits_as_long_as_retry_after_says(page: Any, photos: list[Path]) -> None:
     busy = {"status": 429, "headers": {"Retry-After": "1"}, "json": {"detail": "Too much to do.", "request_id": "abc"}}
     page.route("**/v1/tag*", lambda route: route.fulfill(**busy), times=1)
 
@@ -74,7 +74,7 @@ def test_a_busy_server_is_left_alone_for_as_long_as_it_said(page: Any, photos: l
     expect(card(page, photos[0].name)).to_have_attribute("data-state", "done")
 
 
-def test_a_server_that_wants_an_hour_is_not_waited_for(page: Any, photos: list[Path]) -> None:
+def test_does_not_wait_for_an_hour(page: Any, photos: list[Path]) -> None:
     busy = {"status": 503, "headers": {"Retry-After": "3600"}, "json": {"detail": "Closed.", "request_id": "abc"}}
     page.route("**/v1/tag*", lambda route: route.fulfill(**busy), times=1)
     pick_done(page, photos[0])
@@ -103,14 +103,14 @@ def test_photos_wait_for_a_server_that_restarts(browser: Any, photos: list[Path]
             expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_a_page_that_opened_before_its_server_learns_the_labels_later(page: Any) -> None:
+def test_loads_the_labels_once_the_server_starts(page: Any) -> None:
     page.route(re.compile("/v[12]/"), lambda route: route.abort("connectionrefused"))
     page.reload()
     expect(page.get_by_role("alert")).to_be_visible()
     expect(page.locator(".label")).to_have_count(0)
 
     page.unroute(re.compile("/v[12]/"))
-    page.get_by_role("button", name="Look now").click()
+    page.get_by_role("button", name="Check now").click()
 
     expect(page.locator(".label")).not_to_have_count(0)
     expect(page.get_by_role("alert")).to_be_hidden()
@@ -124,7 +124,7 @@ def test_a_connection_that_breaks_for_one_photo_fails_that_photo(page: Any, phot
     expect(card(page, photos[0].name)).to_contain_text("The connection broke each time this was sent.")
 
 
-def test_a_file_that_changed_on_the_disk_is_said(page: Any, photos: list[Path], tmp_path: Path) -> None:
+def test_reports_a_file_that_changed_on_the_disk(page: Any, photos: list[Path], tmp_path: Path) -> None:
     page.route("**/v1/tag*", lambda route: route.fulfill(status=500, body=""), times=1)
     gone = tmp_path / "gone.jpg"
     gone.write_bytes(photos[0].read_bytes())
@@ -136,7 +136,7 @@ def test_a_file_that_changed_on_the_disk_is_said(page: Any, photos: list[Path], 
     expect(card(page, "gone.jpg")).to_contain_text("This file cannot be read")
 
 
-def test_an_answer_that_is_not_json_is_said(page: Any, photos: list[Path]) -> None:
+def test_reports_an_answer_that_is_not_json(page: Any, photos: list[Path]) -> None:
     page.route("**/v1/tag*", lambda route: route.fulfill(status=200, body="<h1>Please log in</h1>"))
 
     pick(page, photos[0])
@@ -144,7 +144,7 @@ def test_an_answer_that_is_not_json_is_said(page: Any, photos: list[Path]) -> No
     expect(card(page, photos[0].name).get_by_text("does not understand (status 200)")).to_be_visible()
 
 
-def test_all_that_failed_are_tried_again_at_once(page: Any, photos: list[Path]) -> None:
+def test_retries_all_failed_photos_with_one_click(page: Any, photos: list[Path]) -> None:
     page.route("**/v1/tag*", lambda route: route.fulfill(status=500, body=""), times=3)
     pick_done(page, *photos[:3])
     expect(page.get_by_role("heading", name="3 photos, 0 done, 3 failed")).to_be_visible()
@@ -155,7 +155,7 @@ def test_all_that_failed_are_tried_again_at_once(page: Any, photos: list[Path]) 
     expect(page.get_by_role("button", name="Retry failed")).to_be_hidden()
 
 
-def test_a_version_that_is_published_meanwhile_is_noticed(browser: Any, photos: list[Path], tmp_path: Path) -> None:
+def test_notices_a_version_published_in_the_meantime(browser: Any, photos: list[Path], tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     shutil.copytree(ROOT / "model_repository", repository)
     with (
@@ -170,7 +170,7 @@ def test_a_version_that_is_published_meanwhile_is_noticed(browser: Any, photos: 
                 break
             page.wait_for_timeout(100)
 
-        with page.expect_request("**/v1/models"):  # its thresholds may be others
+        with page.expect_request("**/v1/models"):  # its thresholds may differ
             pick(page, photos[1])
 
         expect(card(page, photos[1].name)).to_contain_text("Tagged by scenes, version 2")

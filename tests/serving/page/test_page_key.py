@@ -1,4 +1,4 @@
-"""The page where a key is needed, and the API reference, in a real browser."""
+"""The page of a gateway that needs a key, and the API reference, in a real browser."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from tests.serving.chromium import card, expect, opened_page, pick, take_screens
 browser, page = chromium.browser, chromium.page
 
 
-def test_asks_for_a_key_when_the_server_wants_one(browser: Any, tmp_path: Path, photos: list[Path]) -> None:
+def test_asks_for_a_key_if_the_server_needs_one(browser: Any, tmp_path: Path, photos: list[Path]) -> None:
     key = add_key(tmp_path / "labelwise.keys", "guest")
     with (
         running_gateway("--keys", str(tmp_path / "labelwise.keys")) as (url, _),
         opened_page(browser, url) as page,
     ):
-        field = page.get_by_label("This server wants an API key")
+        field = page.get_by_label("This server needs an API key")
         expect(field).to_be_focused()
         pick(page, photos[0])
         expect(card(page, photos[0].name)).to_have_attribute("data-state", "waiting")
@@ -25,7 +25,7 @@ def test_asks_for_a_key_when_the_server_wants_one(browser: Any, tmp_path: Path, 
 
         field.fill("lw_wrong")
         field.press("Enter")
-        expect(page.get_by_text("This key is not valid here.")).to_be_visible()
+        expect(page.get_by_text("This key is not valid.")).to_be_visible()
         field.fill(key)
         page.get_by_role("button", name="Use this key").click()
 
@@ -33,11 +33,11 @@ def test_asks_for_a_key_when_the_server_wants_one(browser: Any, tmp_path: Path, 
         expect(card(page, photos[0].name)).to_have_attribute("data-state", "done")
         expect(field).to_be_hidden()
         expect(page.locator("#curl")).to_contain_text("Authorization: Bearer YOUR-KEY")
-        page.reload()  # the same tab still has it, and a new one does not
+        page.reload()  # the same tab keeps the key, and a new tab does not have it
         expect(page.get_by_text("The model scenes knows")).to_be_visible()
         other = page.context.new_page()
         other.goto("/")
-        expect(other.get_by_label("This server wants an API key")).to_be_visible()
+        expect(other.get_by_label("This server needs an API key")).to_be_visible()
         assert page.context.cookies() == []
 
 

@@ -1,4 +1,4 @@
-"""Many photos: a few requests at a time, little memory, and nothing left behind."""
+"""Many photos: few requests at once, little memory, and nothing left over."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def wait_for_requests(page: Any, hold: list[Any], count: int) -> None:
     raise AssertionError(f"only {len(hold)} requests in 20 s")
 
 
-def test_the_progress_is_shown_while_there_is_any(page: Any, photos: list[Path]) -> None:
+def test_shows_the_progress_until_all_photos_are_done(page: Any, photos: list[Path]) -> None:
     hold: list[Any] = []
     page.route("**/v1/tag*", lambda route: hold.append(route))
     pick(page, *photos[:4])
@@ -55,7 +55,7 @@ def test_the_progress_is_shown_while_there_is_any(page: Any, photos: list[Path])
     expect(page.get_by_role("button", name="Copy CSV")).to_be_enabled()
 
 
-def test_pictures_and_labels_are_there_near_the_window_only(page: Any, photos: list[Path]) -> None:
+def test_only_cards_near_the_window_hold_pictures_and_labels(page: Any, photos: list[Path]) -> None:
     page.set_viewport_size({"width": 1000, "height": 700})
     pick_done(page, *(as_upload(photos[at % 8], f"{at}.jpg") for at in range(60)))
     first, last = page.locator(".card").first, page.locator(".card").last
@@ -82,8 +82,8 @@ def test_pictures_and_labels_are_there_near_the_window_only(page: Any, photos: l
     chromium.wait_until(page, "objectUrls.size === 0")
 
 
-def test_a_picture_that_is_taken_away_keeps_no_other_waiting(page: Any) -> None:
-    """At any moment of its being made; that of decoding needs some tries to be hit."""
+def test_a_hidden_picture_does_not_block_the_next(page: Any) -> None:
+    """Hides it at every step of its making. The decoding step is short, so it takes several tries to hit."""
     is_shown = page.evaluate("""async () => {
       const { Thumbnail } = await import("/page/thumbnail.js");
       const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -113,7 +113,7 @@ def test_a_picture_that_is_taken_away_keeps_no_other_waiting(page: Any) -> None:
     assert is_shown
 
 
-def test_photos_that_are_taken_away_are_not_sent(page: Any, photos: list[Path]) -> None:
+def test_removed_photos_are_not_sent(page: Any, photos: list[Path]) -> None:
     answered: list[str] = []
     aborted: list[str] = []
     page.on("requestfailed", lambda request: aborted.append(request.url))

@@ -1,4 +1,4 @@
-"""The page's CSV holds several tags in one cell by the same rule as `labelwise tag`; run by Node, without a browser."""
+"""The page's CSV writes several tags in one cell as `labelwise tag` does. Runs in Node, without a browser."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ LABELS = ["sea", "Smith, John", "a;b", "c|d", '5" disc', "[x]", "two\nlines"]
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
-def test_a_cell_of_tags_is_written_as_the_command_writes_it(tmp_path: Path):
+def test_writes_a_cell_of_tags_as_the_command_does(tmp_path: Path):
     shutil.copy(ROOT / "serving/page/tables.js", tmp_path / "tables.mjs")
     scores = [{"label": label, "score": 0.5} for label in LABELS]
     photo = {"file": {"name": "a.jpg"}, "judged": {"tags": scores, "scores": scores, "model": "m", "version": "1"}}

@@ -1,4 +1,4 @@
-"""Thresholds that a person slides, results that they take along, and models of many labels."""
+"""Threshold sliders, copied and downloaded results, and models with many labels."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def saved(page: Any, button: str) -> bytes:
     return bytes(path.read_bytes())
 
 
-def test_sliding_gives_the_tags_that_the_server_would_give_without_asking_it(page: Any, photos: list[Path]) -> None:
+def test_sliders_give_the_servers_tags_without_a_request(page: Any, photos: list[Path]) -> None:
     pick_done(page, *photos[:6])
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url))
@@ -69,7 +69,7 @@ def test_sliding_gives_the_tags_that_the_server_would_give_without_asking_it(pag
     expect(page.locator(".slider-row").filter(has_text="trees")).to_contain_text(f"0.02{count} photo")
     assert [url for url in sent if "/v1/" in url] == []
 
-    page.get_by_role("button", name="Back to the model’s own").click()
+    page.get_by_role("button", name="Reset to the model’s thresholds").click()
     for photo in photos[:6]:
         own = [tag["label"] for tag in ask_api(page, photo.read_bytes())["tags"]]
         expect(card(page, photo.name).locator(".chip")).to_have_text(own)
@@ -77,7 +77,7 @@ def test_sliding_gives_the_tags_that_the_server_would_give_without_asking_it(pag
 
 @every_case
 def test_slid_thresholds_follow_the_rule_of_the_server(page: Any, case: Case) -> None:
-    """The page gets rounded scores, highest first, and applies thresholds of its own to them."""
+    """The page gets rounded scores, highest first, and applies its thresholds to them."""
     ranked = [{"label": label, "score": score, "threshold": 1 - score} for label, score in case.ranked]
     tags = page.evaluate(
         """async ([scores, thresholds]) => {
@@ -90,7 +90,7 @@ def test_slid_thresholds_follow_the_rule_of_the_server(page: Any, case: Case) ->
     assert [tag["label"] for tag in tags] == case.tags
 
 
-def test_one_slider_moves_all_and_photos_that_come_later_obey(page: Any, photos: list[Path]) -> None:
+def test_one_slider_moves_all_thresholds_also_for_later_photos(page: Any, photos: list[Path]) -> None:
     pick_done(page, photos[0])
     open_thresholds(page)
 
@@ -104,7 +104,7 @@ def test_one_slider_moves_all_and_photos_that_come_later_obey(page: Any, photos:
     expect(page.locator(".chip")).to_have_count(0)
 
 
-def test_the_terminals_command_gives_what_the_page_shows(page: Any, photos: list[Path]) -> None:
+def test_the_curl_command_gives_the_tags_of_the_page(page: Any, photos: list[Path]) -> None:
     pick_done(page, photos[2])
     open_thresholds(page)
     slide(page, "trees", 0.3)
@@ -120,7 +120,7 @@ def test_the_terminals_command_gives_what_the_page_shows(page: Any, photos: list
     expect(page.locator(".chip")).to_have_text(tags)
 
 
-def test_takes_the_results_along_as_json_and_csv(page: Any, photos: list[Path]) -> None:
+def test_copies_and_downloads_json_and_csv(page: Any, photos: list[Path]) -> None:
     names = [photos[0].name, photos[4].name, '=1+1, "so".jpg']
     pick_done(page, *map(chromium.as_upload, (photos[0], photos[4], photos[5]), names))
     open_thresholds(page)
@@ -150,7 +150,9 @@ def test_takes_the_results_along_as_json_and_csv(page: Any, photos: list[Path]) 
         assert (row["model"], row["version"]) == ("scenes", "1")
 
 
-def test_many_labels_fold_away_and_are_found(browser: Any, many_labels_url: str, photos: list[Path]) -> None:
+def test_many_labels_are_folded_away_and_can_be_searched(
+    browser: Any, many_labels_url: str, photos: list[Path]
+) -> None:
     with opened_page(browser, many_labels_url, viewport={"width": 360, "height": 800}) as page:
         expect(page.get_by_text(f"knows {len(LABELS)} labels")).to_be_visible()
         pick_done(page, *photos[:2])
@@ -182,10 +184,8 @@ def test_many_labels_fold_away_and_are_found(browser: Any, many_labels_url: str,
         assert page.evaluate("document.documentElement.scrollWidth") <= 1100
 
 
-def test_labels_unfold_under_thresholds_that_were_slid_meanwhile(
-    browser: Any, many_labels_url: str, photos: list[Path]
-) -> None:
-    """With labels that hold commas, colons, tags of HTML: the page's command is still understood."""
+def test_unfolded_labels_have_the_current_thresholds(browser: Any, many_labels_url: str, photos: list[Path]) -> None:
+    """Labels contain commas, colons and HTML tags; the curl command still works."""
     with opened_page(browser, many_labels_url) as page:
         pick_done(page, photos[0])
         open_thresholds(page)

@@ -1,4 +1,4 @@
-"""Where the model looked: over the photo, in its own place, and in words."""
+"""Where the model looked, as a drawing over the photo and in words."""
 
 import base64
 import io
@@ -28,21 +28,21 @@ def cropping_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def count_questions(page: Any) -> list[str]:
+def count_explain_requests(page: Any) -> list[str]:
     questions: list[str] = []
     page.on("request", lambda request: questions.append(request.url) if "/v1/explain" in request.url else None)
     return questions
 
 
 def drawn(card: Any) -> np.ndarray:
-    """What lies over the photo, RGBA uint8 [h, w, 4]."""
+    """The drawing over the photo, RGBA uint8 [h, w, 4]."""
     _, _, encoded = card.locator("canvas").evaluate("(canvas) => canvas.toDataURL()").partition(",")
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
         return np.array(image.convert("RGBA"))
 
 
-def assert_looked_as_told(drawn: np.ndarray, explained: dict[str, Any], label: str) -> None:
-    """The cell with the most attention is drawn the strongest, at its place in the photo; the rest as it was told."""
+def assert_drawn_as_explained(drawn: np.ndarray, explained: dict[str, Any], label: str) -> None:
+    """Every cell is drawn at its place, the one with the most attention the strongest."""
     height, width = drawn.shape[:2]
     image, (left, top, right, bottom) = explained["image"], explained["grid"]["box"]
     assert width / height == pytest.approx(image["width"] / image["height"], rel=0.02)
@@ -55,12 +55,12 @@ def assert_looked_as_told(drawn: np.ndarray, explained: dict[str, Any], label: s
     at_centres = drawn[np.ix_(y.astype(int), x.astype(int))][..., 3] / 225
     np.testing.assert_allclose(at_centres, expected, atol=0.12)
     assert np.unravel_index(at_centres.argmax(), times.shape) == np.unravel_index(times.argmax(), times.shape)
-    assert np.ptp(expected) > 0.3  # a map that a mistake would change
+    assert np.ptp(expected) > 0.3  # varied enough for a mistake to show
 
 
-def test_pointing_at_labels_shows_their_places_for_one_question(page: Any, photos: list[Path]) -> None:
+def test_pointing_at_labels_sends_one_request_per_photo(page: Any, photos: list[Path]) -> None:
     photo = photos[2]
-    questions = count_questions(page)
+    questions = count_explain_requests(page)
     pick_done(page, photo)
     shown = card(page, photo.name)
     explained = ask_api(page, photo.read_bytes(), "/v1/explain?threshold=0")
@@ -69,7 +69,7 @@ def test_pointing_at_labels_shows_their_places_for_one_question(page: Any, photo
         shown.locator(".bar").filter(has_text=label).hover()
         expect(shown.locator(".where")).to_contain_text(f"{label}: ")
         expect(shown.locator("canvas")).to_have_css("opacity", "1")
-        assert_looked_as_told(drawn(shown), explained, label)
+        assert_drawn_as_explained(drawn(shown), explained, label)
     take_screenshot(page, "page-where")
     shown.locator(".chip").first.hover()
     expect(shown.locator(".where")).to_contain_text("mountains: ")
@@ -80,12 +80,12 @@ def test_pointing_at_labels_shows_their_places_for_one_question(page: Any, photo
     assert len(questions) == 1
 
 
-def test_a_click_keeps_it_shown(page: Any, photos: list[Path]) -> None:
+def test_a_click_keeps_the_drawing(page: Any, photos: list[Path]) -> None:
     pick_done(page, photos[0])
     shown = card(page, photos[0].name)
 
     shown.locator(".bar").nth(1).click()
-    page.get_by_role("heading", name="The same from a terminal").hover()
+    page.get_by_role("heading", name="Do the same from a terminal").hover()
     expect(shown.locator(".where")).to_contain_text("mountains: ")
     expect(shown.get_by_role("button", name="mountains", pressed=True)).to_have_count(1)
     shown.locator(".bar").nth(1).click()
@@ -94,7 +94,7 @@ def test_a_click_keeps_it_shown(page: Any, photos: list[Path]) -> None:
     expect(shown.get_by_role("button", name="mountains", pressed=True)).to_have_count(0)
 
 
-def test_a_finger_shows_it_and_puts_it_away(browser: Any, gateway_url: str, photos: list[Path]) -> None:
+def test_a_tap_shows_and_hides_the_drawing(browser: Any, gateway_url: str, photos: list[Path]) -> None:
     with opened_page(browser, gateway_url, has_touch=True, viewport={"width": 360, "height": 700}) as page:
         pick_done(page, photos[2])
         shown = card(page, photos[2].name)
@@ -112,13 +112,13 @@ def test_a_finger_shows_it_and_puts_it_away(browser: Any, gateway_url: str, phot
         take_screenshot(page, "page-where-360")
 
 
-def test_it_lies_where_the_photo_was_cropped_and_turned(
+def test_the_drawing_fits_a_cropped_and_rotated_photo(
     browser: Any, cropping_url: str, photos: list[Path], tmp_path: Path
 ) -> None:
     turned = tmp_path / "turned.jpg"
     with Image.open(photos[5]) as image:
         exif = Image.Exif()
-        exif[0x0112] = 6  # the camera was held upright: what is stored lies on its left side
+        exif[0x0112] = 6  # rotate by 90 degrees to show: the camera was held upright
         image.crop((0, 0, 440, 280)).rotate(90, expand=True).save(turned, exif=exif)
     as_tiff = io.BytesIO()
     with Image.open(photos[4]) as image:
@@ -137,7 +137,7 @@ def test_it_lies_where_the_photo_was_cropped_and_turned(
             expect(shown.locator(".where")).to_contain_text(f"{label}: ")
 
             over = drawn(shown)
-            assert_looked_as_told(over, explained, label)
+            assert_drawn_as_explained(over, explained, label)
             image = explained["image"]
             assert image["width"] > image["height"]
             assert explained["grid"]["box"][0] > 0
@@ -148,9 +148,9 @@ def test_it_lies_where_the_photo_was_cropped_and_turned(
         take_screenshot(page, "page-where-cropped")
 
 
-def test_a_model_that_cannot_say_it_is_asked_once(browser: Any, cropping_url: str, photos: list[Path]) -> None:
+def test_a_model_without_attention_is_asked_once(browser: Any, cropping_url: str, photos: list[Path]) -> None:
     with opened_page(browser, cropping_url) as page:
-        questions = count_questions(page)
+        questions = count_explain_requests(page)
         page.get_by_label("Model").select_option("plain")
         pick_done(page, photos[0])
         refusal = ask_api(page, photos[0].read_bytes(), "/v1/explain?model=plain")
