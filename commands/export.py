@@ -122,7 +122,7 @@ def check(
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the trained run to compare the repository with.")] = None,
 ) -> None:
-    """Check a whole model repository, whoever wrote it: contracts, configurations, graphs and their outputs."""
+    """Check a whole model repository: contracts, configurations, graphs and their outputs."""
     from rich.console import Console
 
     from export.check import check_repository

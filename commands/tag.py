@@ -24,13 +24,13 @@ def tag(
         Literal["embedded", "triton"], typer.Option(help="What runs the repository's model here.")
     ] = "embedded",
     server: Annotated[
-        str | None, typer.Option(help="Servers to ask instead: grpc://HOST:8001 (Triton) or http://HOST:8000; a,b.")
+        str | None, typer.Option(help="Servers to use instead, as a,b: grpc://HOST:8001 (Triton) or http://HOST:8000.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Which model to use, if there is more than one.")] = None,
     key: Annotated[str | None, typer.Option(envvar="LABELWISE_KEY", help="The gateway's API key.")] = None,
     send: Annotated[
         Literal["auto", "pixels", "bytes"],
-        typer.Option(help="Send a server decoded pixels, or the photos' bytes to decode itself."),
+        typer.Option(help="Send a server decoded pixels, or the photos' bytes, which it decodes itself."),
     ] = "auto",
     scores: Annotated[
         Literal["all", "tags"], typer.Option(help="Write every label's score, or only those of the tags.")

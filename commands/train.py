@@ -79,7 +79,7 @@ def compare(
     methods: Annotated[
         str,
         typer.Option(
-            help="Names separated by commas: bce, supcon, label-bce, mulcon and more; a wrong one lists them all."
+            help="Names separated by commas: bce, supcon, label-bce, mulcon and more; an unknown name lists all."
         ),
     ] = "bce,supcon,label-bce,mulcon",
     seeds: Annotated[int, typer.Option(min=1, help="Runs per method.")] = 3,

@@ -1,9 +1,9 @@
-# The gateway: with its own engine on a CPU, or in front of Tritons.
+# The gateway, with its embedded engine on a CPU or in front of Tritons.
 #
 #     docker build -f deploy/gateway.Dockerfile -t labelwise-gateway .
 #
-# On x86-64 it has onnxruntime-gpu, as pyproject.toml says: it runs on a CPU, too, and cannot be installed together with
-# onnxruntime. The image has no CUDA: for a GPU, use Triton (triton.Dockerfile).
+# On x86-64 the image has onnxruntime-gpu, as pyproject.toml requires. It also runs on a CPU, and cannot be installed
+# together with onnxruntime. The image has no CUDA: for a GPU, use Triton (triton.Dockerfile).
 #
 # Everything is pinned by its content: the base image by digest, the packages by hash. To renew the digest:
 #     docker buildx imagetools inspect python:3.11-slim-bookworm
@@ -15,7 +15,7 @@ RUN python -m venv --without-pip /opt/labelwise
 COPY deploy/requirements.txt ./
 RUN pip --python /opt/labelwise/bin/python install --no-cache-dir --only-binary :all: --require-hashes -r requirements.txt
 COPY . .
-# Without build isolation, which would use the newest setuptools of the day.
+# Without build isolation, which would install the newest setuptools.
 RUN pip --python /opt/labelwise/bin/python install --no-cache-dir --no-deps --no-build-isolation . \
     && pip --python /opt/labelwise/bin/python uninstall --yes --quiet setuptools
 
@@ -24,7 +24,8 @@ LABEL org.opencontainers.image.title="labelwise gateway" \
     org.opencontainers.image.description="Multi-label image tagging over HTTP" \
     org.opencontainers.image.version="0.2.0" \
     org.opencontainers.image.licenses="Apache-2.0"
-# The base image has no compiled modules; on a read-only file system, each start and each probe would compile them again.
+# The base image has no compiled modules; on a read-only file system, each start and each probe would compile them
+# again.
 # /keys belongs to the user, so a volume mounted there does, too.
 RUN pip uninstall --yes --quiet pip setuptools wheel \
     && python -m compileall -q -x lib2to3 /usr/local/lib/python3.11 \
@@ -37,7 +38,7 @@ ENV PATH=/opt/labelwise/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LABELWISE_HOST=0.0.0.0 \
     LABELWISE_REPOSITORY=/models
-# By number: Kubernetes cannot tell from a name that it is not root.
+# A number, because Kubernetes cannot tell whether a user name is root.
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python", "-c", \

@@ -1,4 +1,4 @@
-# Triton on a GPU, with what NVIDIA's image lacks for labelwise's repositories.
+# Triton on a GPU, with the packages that labelwise's repositories need and NVIDIA's image lacks.
 #
 #     docker build -f deploy/triton.Dockerfile -t labelwise-triton .
 #
@@ -23,7 +23,7 @@ COPY model_repository /models
 # The image's own user triton-server; Kubernetes needs the number.
 USER 1000:1000
 EXPOSE 8001 8002
-# Asks whether a model is ready. Triton's own readiness only says that the server lives: see triton.sh.
+# Asks whether a model is ready. Triton's own readiness only says that the server runs: see triton.sh.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python3", "-c", \
     "import http.client as h, json; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('POST', '/v2/repository/index', '{\"ready\": true}'); exit(not any(m['name'].endswith('_model') for m in json.load(c.getresponse())))"]
 CMD ["labelwise-triton"]

@@ -1,12 +1,15 @@
 #!/bin/sh
-# Starts Triton for the gateway (triton_load=true). Passes its arguments on: labelwise-triton --model-config-name=tensorrt
+# Starts Triton for the gateway (triton_load=true). Passes its arguments on: labelwise-triton
+# --model-config-name=tensorrt
 set -eu
 
-# A key that nobody knows locks the APIs that nobody uses. Loading models stays open for the gateway, so let only gateways
-# reach the gRPC port. HTTP is only for probes from inside; the metrics would otherwise take HTTP's address.
+# A random key, which is not kept, locks the APIs that labelwise does not use. The gateway loads models, so that API
+# stays open: let only gateways reach the gRPC port. HTTP listens only inside the container, for probes. The metrics
+# have their own address, because they would otherwise share that of HTTP.
 #
-# A version that cannot be loaded must not stop the others: Triton starts with what it can load (exit-on-error) and stays
-# ready (strict-readiness), which otherwise one failed load ends for good. Probes ask whether models are ready.
+# A version that cannot be loaded must not stop the others. With --exit-on-error=false Triton starts with the models
+# that it can load. With --strict-readiness=false it stays ready; otherwise one failed load would end that for good.
+# Probes ask whether models are ready.
 key=$(cat /proc/sys/kernel/random/uuid)
 
 exec tritonserver \

@@ -2,9 +2,9 @@
 # Found 2026-11-28 with Pillow 13.0.0 (LittleCMS 2.19 in its wheel) and NumPy 2.2.6.
 #
 # Pillow's ImageCms converts an 8-bit grey picture with an ICC profile far less exactly than an RGB picture with the
-# same curve. LittleCMS shortens the transform to a table of 33 grey levels and interpolates between them, without a word.
-# Where the profile's curve is linear (gamma 1.0, as GIMP and scanners write it), the steep dark end is lost: level 1
-# of 255 becomes 6 instead of 13, level 4 becomes 25 instead of 34. With Flags.NOOPTIMIZE both come out right.
+# same curve. LittleCMS shortens the transform to a table of 33 grey levels and interpolates between them without a
+# warning. If the profile's curve is linear (gamma 1.0, as GIMP and scanners write it), the steep dark end is lost:
+# level 1 of 255 becomes 6 instead of 13, level 4 becomes 25 instead of 34. With Flags.NOOPTIMIZE both come out right.
 #
 # Why it matters to people who tag photos: dark parts of scanned or scientific grey pictures come out up to nine levels
 # darker than a browser shows them, so a night picture gets other tags as grey than as RGB.

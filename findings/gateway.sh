@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Found 2026-11-28 with Pillow 13.0.0; ImageMagick's convert (6.9) decodes the same files.
 #
-# Pillow refuses a whole PNG, picture and all, if one of its metadata chunks unpacks to more than one mebibyte. The limit
-# guards against decompression bombs, but it ends the opening of the file instead of leaving the chunk out. It concerns
-# compressed text (zTXt, iTXt) and the colour profile (iCCP), and the error says nothing of a damaged file.
+# Pillow refuses a whole PNG, picture and all, if one of its metadata chunks unpacks to more than one mebibyte. The
+# limit guards against decompression bombs, but it refuses the whole file instead of leaving the chunk out. It applies
+# to compressed text (zTXt, iTXt) and to the colour profile (iCCP). The error does not say that the file is damaged.
 #
 # Why it matters to people who tag photos: profiles that measure a monitor or a printer as a table have two to four
 # megabytes; editors and image generators store histories, workflows and previews as compressed text. Such a photo of a
-# few kilobytes shows in every browser, and a pipeline on Pillow drops it as unreadable.
+# few kilobytes opens in every browser, but a pipeline based on Pillow drops it as unreadable.
 #
 # Output seen:
 #   text of 1 MB, packed: Pillow opens it

@@ -5,11 +5,11 @@
 #
 # A JPEG that has every pixel and lacks only its end marker (FF D9) is refused: "image file is truncated". Browsers,
 # libvips and djpeg show it. The same file cut in the middle and followed by an end marker opens without an error or a
-# warning, and its lower half is grey: libjpeg fills what is missing with zeros and says so in a warning that Pillow does
+# warning, and its lower half is grey: libjpeg fills the missing part with zeros and issues a warning, which Pillow does
 # not pass on.
 #
-# Why it matters to people who tag photos: cameras and recovery tools leave whole photos without an end marker, which
-# then get no tags; and broken copies that somebody "repaired" by appending an end marker get the tags of half a photo.
+# Why it matters to people who tag photos: cameras and recovery tools write complete photos without an end marker, and
+# these get no tags. Broken copies that were "repaired" by appending an end marker get the tags of half a photo.
 #
 # Output seen:
 #   whole, with its end marker: opened, the last row is part of the picture

@@ -2,13 +2,13 @@
 # Found 2026-11-28 with label-studio-sdk 2.1.2, whose converter writes Label Studio's exports.
 #
 # In the CSV of a project with choices, one column has two notations. A photo with one choice has it as plain text; a
-# photo with several has a JSON object in the same column. Whoever counts the values of that column, or splits it at
-# commas, gets labels such as {"choices": ["cat" and "dog"]}. A choice that itself holds a comma stays plain text, so
-# text must not be split and JSON must be parsed. The export "TSV" has tabs, but its file is called result.csv as well,
-# so that a reader which trusts the name finds one column. Neither is an error: every value is there.
+# photo with several has a JSON object in the same column. A program that counts the values of that column, or splits it
+# at commas, gets labels such as {"choices": ["cat" and "dog"]}. A choice that itself holds a comma stays plain text, so
+# text must not be split and JSON must be parsed. The export "TSV" has tabs, but its file is also called result.csv, so
+# a reader that trusts the name finds one column. No value is lost in either case.
 #
-# Why it matters to people who tag photos: CSV is what they take from Label Studio to a spreadsheet or to training. The
-# photos with several labels, which are the reason to use a multi-label tagger, are those that come out wrong.
+# Why it matters to people who tag photos: CSV is the usual way from Label Studio to a spreadsheet or to training. The
+# photos with several labels are the reason to use a multi-label tagger, and exactly these come out wrong.
 #
 # Output seen:
 #   result.csv of CSV: cat | {"choices":["cat","dog"]} | dog, wet

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# darktable keeps only the first part of an XMP keyword that contains a comma, and loses the rest without a word.
+# darktable keeps only the first part of an XMP keyword that contains a comma, and loses the rest without a warning.
 #
 # Date: 2026-11-28. Versions: darktable 4.2.1 (Debian 12), ImageMagick 6.9.11, sqlite3 3.40.
 #
-# What happens: `dc:subject` of a sidecar holds the keyword "salt, pepper". XMP's lists hold any text, and a comma
-# separates nothing. darktable's library has the tag "salt" after the import, and neither "pepper" nor "salt, pepper".
-# The same keyword in `lr:hierarchicalSubject` meets the same end. In Lightroom's style of sidecar (photo.xmp in place of
-# photo.jpg.xmp) another reader of darktable's keeps it whole.
+# What happens: `dc:subject` of a sidecar holds the keyword "salt, pepper". XMP's lists hold any text, and a comma does
+# not separate entries. darktable's library has the tag "salt" after the import, and neither "pepper" nor "salt,
+# pepper". The same keyword in `lr:hierarchicalSubject` is cut in the same way. A sidecar named as Lightroom does
+# (photo.xmp instead of photo.jpg.xmp) goes through another reader in darktable, which keeps the keyword whole.
 #
-# Why it matters to people who tag photos: places ("Paris, France"), people ("Smith, Ann") and label sets such as COCO-Stuff
-# or ImageNet are full of commas. darktable's next write of the sidecar makes the loss permanent.
+# Why it matters to people who tag photos: places ("Paris, France"), people ("Smith, Ann") and label sets such as
+# COCO-Stuff or ImageNet are full of commas. darktable's next write of the sidecar makes the loss permanent.
 #
 # Output seen:
 #   photo.jpg.xmp, dc:subject:              salt

@@ -5,11 +5,11 @@
 #
 # What happens: a Parquet file has a column `scores`, a struct with the fields `Cat` and `cat`. `scores.cat`, and
 # `scores."cat"` in quotes, return the values of `Cat`. There is no error and no warning. Two plain columns `Cat` and
-# `cat` of a Parquet file are told apart visibly, as `Cat` and `cat_1`; read_json refuses such a struct; other letters
-# than ASCII's ("Ä", "ä") are told apart in a struct. pyarrow, which wrote the file, tells all of them apart.
+# `cat` of a Parquet file are told apart visibly, as `Cat` and `cat_1`. read_json refuses such a struct. Letters
+# outside ASCII ("Ä", "ä") are told apart in a struct. pyarrow, which wrote the file, tells all of them apart.
 #
-# Why it matters to people who tag photos: scores of many labels are naturally a struct with a field per label, and label
-# sets made by many hands hold "Cat" and "cat". A search for one of them finds the photos of the other.
+# Why it matters to people who tag photos: scores of many labels are naturally a struct with a field per label, and
+# label sets made by several people contain "Cat" and "cat". A search for one of them finds the photos of the other.
 #
 # Output seen:
 #   struct:  scores.Cat = 0.1, scores.cat = 0.1, scores."cat" = 0.1   (written: Cat 0.1, cat 0.9)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Found 2026-11-28 with Pillow 13.0.0 (libtiff 4.7.2 in its wheel), tifffile 2025.5.10 and NumPy 2.2.6.
 #
-# Pillow opens two kinds of ordinary TIFF and decodes them to other values, with no error and no warning:
+# Pillow opens two kinds of ordinary TIFF and decodes them to wrong values, without an error or a warning:
 #   - Floating-point grey in big-endian order ("MM") with any compression: libtiff returns the samples in the machine's
-#     order, and Pillow swaps their bytes once more. Uncompressed, the same file is right.
+#     order, and Pillow swaps their bytes once more. The same file without compression decodes correctly.
 #   - RGB of 16 bits in separate planes without compression: Pillow takes each byte for a sample, so the picture shows
-#     its left half, stretched, with the low bytes in between. With compression, the same file is right.
+#     its left half, stretched, with the low bytes in between. The same file with compression decodes correctly.
 #
-# Why it matters to people who tag photos: Photoshop offers "Per Channel" (separate planes) for 16-bit TIFFs, and browser
-# tools write big-endian floats. Such a photo gets tags of a wrong or black picture, and nobody is told.
+# Why it matters to people who tag photos: Photoshop offers "Per Channel" (separate planes) for 16-bit TIFFs, and
+# browser tools write big-endian floats. Such a photo gets the tags of a wrong or black picture, without a warning.
 #
 # Output seen:
 #   float, big-endian, uncompressed:  0.25 0.5 1
@@ -16,7 +16,7 @@
 #   RGB16, separate, uncompressed:   (0, 0, 255) where (255, 128, 0) was written
 #   RGB16, separate, deflate:        (255, 128, 0) where (255, 128, 0) was written
 #
-# Exits 1 if Pillow decodes both rightly.
+# Exits 1 if Pillow decodes both correctly.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
