@@ -19,13 +19,12 @@ from export.source import Source
 from export.tensorrt import Plan, build_plan, find_builder
 from export.tolerances import Precision, coarser
 from export.triton_config import Backend, ServingOptions
-from labelwise.assignment import split_assignment
 from labelwise.errors import LabelwiseError
 from labelwise.files import sha256_of
 from labelwise.label_names import case_fault
 from labelwise.repository import WEIGHTS_FILE, tagger_of
 from labelwise.spec import NAME_PATTERN, SPEC_FILE, TaggerSpec, TrainedSpec
-from labelwise.validation import first_refusal
+from labelwise.validation import first_refusal, split_assignment
 
 if TYPE_CHECKING:
     from export.labelled import LabelledChange

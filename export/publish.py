@@ -24,7 +24,7 @@ from export.triton_config import (
     model_variants,
 )
 from labelwise.errors import RepositoryError
-from labelwise.locking import locked_folder
+from labelwise.files import locked_folder
 from labelwise.repository import CONFIG_FILE, WEIGHTS_FILE, model_names, version_folders
 from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec, TrainedSpec
 

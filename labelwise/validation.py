@@ -1,9 +1,11 @@
-"""What a pydantic model refused, in words for a person."""
+"""What people set: splits `key=value`, and says in plain words what a pydantic model refused."""
 
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from labelwise.errors import LabelwiseError
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,11 @@ def first_refusal(error: ValidationError) -> Refusal:
 
 def refusal_of(details: ErrorDetails) -> Refusal:
     return Refusal(details["type"], details["loc"], details["msg"].removeprefix("Value error, "))
+
+
+def split_assignment(text: str) -> tuple[str, str]:
+    """The key and the value of `key=value`. Raises LabelwiseError if `text` has no `=` or no key."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise LabelwiseError(f"The setting {text!r} is not key=value.")
+    return key.strip(), value

@@ -7,10 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from labelwise.assignment import split_assignment
 from labelwise.errors import LabelwiseError
 from labelwise.spec import ImageSpec
-from labelwise.validation import Refusal, first_refusal
+from labelwise.validation import Refusal, first_refusal, split_assignment
 from training.config import TrainConfig
 from training.yaml_values import YamlError, parse_value, parse_yaml
 

@@ -13,8 +13,7 @@ from rich.progress import track
 from torch._dynamo.exc import TorchDynamoException
 
 from labelwise.errors import DataError, LabelwiseError
-from labelwise.files import left_aside
-from labelwise.locking import locked_folder
+from labelwise.files import left_aside, locked_folder
 from labelwise.spec import SPEC_FILE
 from training.backbone import feature_shape, first_line, make_backbone
 from training.checkpoint import REPORT_FILE, STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE

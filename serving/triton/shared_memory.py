@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from labelwise.locking import lock
+from labelwise.files import lock
 from serving.arrays import Pixels
 from serving.errors import ServerTimeout, ServerUnavailable, ServingError
 from serving.triton.channel import RegionForgotten, our_errors

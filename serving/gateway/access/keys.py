@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
-from labelwise.files import read_regular_file, write_atomically
-from labelwise.locking import locked_folder
+from labelwise.files import locked_folder, read_regular_file, write_atomically
 
 logger = logging.getLogger("labelwise.keys")
 
