@@ -1,14 +1,21 @@
 """Random views of training photos, and mixup."""
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torchvision.transforms import v2
 
 from labelwise.spec import ImageSpec
 from training.config import AugmentConfig
+from training.seeding import seeded
 
 # Photos are kept this much larger than the model's input, so that crops keep their detail.
 OVERSIZE = 1.25
 _GREY = 128
+
+Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
 def make_transform(config: AugmentConfig, image: ImageSpec) -> v2.Transform:
@@ -35,3 +42,10 @@ def mixup(pixels: torch.Tensor, targets: torch.Tensor, alpha: float) -> tuple[to
     mixed_targets = share * targets + (1 - share) * targets[order]
     unknown = (targets < 0) | (targets[order] < 0)
     return mixed_pixels, mixed_targets.masked_fill(unknown, -1)
+
+
+def draw_views(pixels: NDArray[np.uint8], transform: Transform, count: int, *seed: object) -> torch.Tensor:
+    """`count` random views of a photo uint8 [H, W, 3] -> uint8 [count, 3, h, w]; the same `seed` gives the same."""
+    photo = torch.tensor(pixels).permute(2, 0, 1)  # h w c -> c h w
+    with seeded(*seed):
+        return torch.stack([transform(photo) for _ in range(count)])

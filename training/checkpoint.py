@@ -5,8 +5,8 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from labelwise.validation import first_refusal
 from labelwise.version import VERSION
 from training.config import Method, ModelConfig, TrainConfig
 from training.model import TaggerNetwork
-from training.writing import explained
 
 WEIGHTS_FILE = "model.safetensors"
 STAGE_1_FILE = "stage1.safetensors"
@@ -177,3 +176,12 @@ def trained_image(run: Path) -> ImageSpec | None:
 def _write(file: Path, content: bytes) -> None:
     with explained(file):
         write_atomically(file, content)
+
+
+@contextmanager
+def explained(file: Path, advice: str = "make room or repair the folder, then go on with --resume") -> Iterator[None]:
+    """For a block that writes `file`. Raises LabelwiseError with `advice` if it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise LabelwiseError(f"{file} cannot be written: {error.strerror or error}; {advice}.") from error

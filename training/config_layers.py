@@ -37,7 +37,7 @@ def make_config(
     config = _validated(layers)
     if not config.model.starts_pretrained:
         return config
-    from training.pretrained import own_image  # timm takes seconds to import
+    from training.backbone import own_image  # timm takes seconds to import
 
     own = kept.model_dump() if kept else own_image(config.model)
     return _validated([layers[0], {"image": own}, *layers[1:]])

@@ -16,12 +16,11 @@ from labelwise.files import write_atomically
 from labelwise.repository import Repository
 from labelwise.spec import SPEC_FILE, TrainedSpec
 from labelwise.tagging import judge
-from training.calibration import expected_calibration_error
-from training.checkpoint import WEIGHTS_FILE, load_checkpoint
+from training.checkpoint import WEIGHTS_FILE, explained, load_checkpoint
 from training.data import PRESENT, EvalBatches, LabelledData, LabelledPhotos, check_photos, read_as_trained
 from training.data.labelled_data import some
 from training.device import pick_device
-from training.evaluator import EVAL_BATCH, predict, sigmoid
+from training.evaluator import EVAL_BATCH, expected_calibration_error, predict, sigmoid
 from training.metrics import (
     AT_HALF,
     AT_TOP_3,
@@ -34,7 +33,6 @@ from training.metrics import (
     label_counts,
     parse_objective,
 )
-from training.writing import explained
 
 Scoring = Callable[[LabelledPhotos], NDArray[np.float32]]  # n photos -> scores [n, l]
 

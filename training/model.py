@@ -29,7 +29,7 @@ class TaggerNetwork(nn.Module):
         self.grid, self.is_channels_last = shape.grid, shape.is_channels_last
         self.head = make_head(method, shape.channels, shape.grid[0] * shape.grid[1], labels, config)
         self.label_level: bool = self.head.label_level  # one embedding and attention map per label
-        self.register_buffer("temperature", torch.ones(()))  # fitted on val once trained (training/calibration.py)
+        self.register_buffer("temperature", torch.ones(()))  # fitted on val once trained (training/evaluator.py)
         self.register_buffer("mean", torch.tensor(image.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(image.std).view(1, 3, 1, 1) * 255, persistent=False)
 

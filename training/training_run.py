@@ -15,7 +15,7 @@ from torch._dynamo.exc import TorchDynamoException
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.files import left_aside, locked_folder
 from labelwise.spec import SPEC_FILE
-from training.backbone import feature_shape, first_line, make_backbone
+from training.backbone import describe_input, feature_shape, first_line, make_backbone
 from training.checkpoint import REPORT_FILE, STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
 from training.config import TrainConfig
 from training.data import PRESENT, LabelledData, check_photos, read_data
@@ -24,7 +24,6 @@ from training.device import pick_device
 from training.distributed import World, joined_world
 from training.loop import Trainer
 from training.metrics import HEADLINE
-from training.pretrained import describe_input
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Random views are of the right kind and differ; mixup blends photos and labels alike."""
+"""Random views are of the right photo and depend only on their seed; mixup blends photos and labels alike."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
 from labelwise.spec import ImageSpec
-from training.augment import make_transform, mixup
+from training.augment import draw_views, make_transform, mixup
 from training.config import AugmentConfig
 
 IMAGE = ImageSpec(height=32, width=48)
@@ -47,3 +50,34 @@ def test_mixup_keeps_unknown_what_is_unknown_in_either_photo(alpha: float):
         assert (mixed[targets < 0] == -1).all()
         assert (((mixed >= 0) & (mixed <= 1)) | (mixed == -1)).all()
         assert (mixed[:, 2] >= 0).all()
+
+
+def test_views_are_of_the_photo_and_each_is_drawn_again():
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    numbers = iter(range(10))
+    views = draw_views(pixels, lambda photo: photo + next(numbers), 2, 0)
+    assert torch.equal(views[0], torch.from_numpy(pixels).permute(2, 0, 1))
+    assert torch.equal(views[1], views[0] + 1)
+
+
+def test_views_depend_on_their_seed_alone_and_leave_the_generators_as_they_were():
+    def transform(photo: torch.Tensor) -> torch.Tensor:
+        noise = torch.randint(0, 9, photo.shape) + random.randrange(9) + np.random.randint(9)
+        return noise.to(torch.uint8)
+
+    def state() -> tuple[float, float, float]:
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        drawn = random.random(), np.random.rand(), torch.rand(()).item()
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+        return drawn
+
+    photo = np.zeros((4, 6, 3), np.uint8)
+    before = state()
+    first, again, other = (draw_views(photo, transform, 2, 0, 1, index) for index in (5, 5, 6))
+    assert state() == before
+    assert first.shape == (2, 3, 4, 6)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1])

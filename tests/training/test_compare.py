@@ -15,8 +15,7 @@ import pytest
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TrainedSpec
 from tests.polling import PATIENCE, until
-from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, table
-from training.compare.outcome import write_results
+from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, table, write_results
 from training.synth import draw_dataset
 
 ROOT = Path(__file__).parents[2]

@@ -13,12 +13,11 @@ from rich.console import Console
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec, TrainedSpec
 from tests.conftest import ROOT
-from training.calibration import expected_calibration_error
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
 from training.config import TrainConfig
 from training.data import EvalBatches, LabelledPhotos, read_data
 from training.evaluate import Evaluation, evaluate_tagger, headline, label_table, metric_table, write_json
-from training.evaluator import predict, sigmoid
+from training.evaluator import expected_calibration_error, predict, sigmoid
 from training.metrics import evaluate, fit_thresholds, parse_objective
 from training.model import TaggerNetwork
 

@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from labelwise.errors import DataError
 from labelwise.image import ImageError
 from labelwise.spec import ImageSpec
-from training.augment import OVERSIZE
+from training.augment import OVERSIZE, Transform, draw_views
 from training.data.decode import Pixels, decode, fault
 from training.data.labelled_data import LabelledPhotos, counted
 from training.data.photo_check import Cache, keep_pixels
-from training.data.views import Transform, draw_views
 from training.seeding import derive_seed
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 [b, v, 3, h, w], float32 targets [b, l]

@@ -27,6 +27,7 @@ SPLITS = {
 _VAL_SHARE = 0.2
 _NAMED_AT_MOST = 10
 _TARGET_NAMES = {PRESENT: "1", ABSENT: "0", UNKNOWN: "-1"}
+_LABELS_AT_MOST = 200
 
 
 @dataclass(frozen=True)
@@ -249,3 +250,20 @@ def _check_split(data: LabelledData, source: Path) -> None:
         raise DataError(f"{source} needs photos in both splits: {len(data.train)} are train, {len(data.val)} are val.")
     if not (data.val.targets == PRESENT).any():
         raise DataError(f"{source} has no label present in val, so nothing can be scored: add photos that have one.")
+
+
+def summary(data: LabelledData) -> Iterator[str]:
+    """A line for the layout, one for the labels with their photos in train and val, one per note. Raises DataError."""
+    if data.layout:
+        yield f"Read as {data.layout}."
+    yield _label_line(data)
+    yield from data.notes
+
+
+def _label_line(data: LabelledData) -> str:
+    """The counts of val come from the targets, which are fetched for shards."""
+    train, val = data.describe().train_counts, count_present(data.labels, data.val.targets)
+    counts = [f"{printable(label)} {train[label]} + {val[label]}" for label in data.labels[:_LABELS_AT_MOST]]
+    if more := len(data.labels) - len(counts):
+        counts.append(f"and {more} more")
+    return f"{counted(len(data.labels), 'label')}, with their photos to train on + for val: {', '.join(counts)}."

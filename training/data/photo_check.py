@@ -14,9 +14,8 @@ from labelwise.image import ImageError, Photo, load_photo
 from labelwise.spec import ImageSpec
 from training.augment import OVERSIZE
 from training.data.decode import Pixels, fault, fits_in_memory, ordered_map, scaled
-from training.data.labelled_data import LabelledData, LabelledPhotos, counted, some
+from training.data.labelled_data import LabelledData, LabelledPhotos, counted, some, summary
 from training.data.shard_reader import ShardedPhotos, check_shards
-from training.data.summary import summary
 
 Cache = Literal["auto", "memory", "none"]
 ProgressBar = Callable[[Iterable[Any]], Iterable[Any]]

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from labelwise.errors import DataError
 from labelwise.image import ImageError
-from training.augment import OVERSIZE
+from training.augment import OVERSIZE, draw_views
 from training.data.decode import decode, fault
 from training.data.file_loader import (
     Batch,
@@ -24,7 +24,6 @@ from training.data.file_loader import (
 from training.data.labelled_data import LabelledPhotos, targets_of_names
 from training.data.photo_check import Cache
 from training.data.shard_reader import Sample, ShardedPhotos, read_rows
-from training.data.views import draw_views
 from training.seeding import derive_seed
 
 _SHUFFLE_BUFFER = 1024

@@ -18,8 +18,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
-from training.report.history import History
 from training.report.labels import Calibration, LabelRow
+from training.run_log import History
 
 # CSS variables of the page. A figure is drawn in one placeholder colour per variable. None is black, the default
 # of SVG, which is not written out and could not be replaced.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labelwise.errors import DataError
 from labelwise.files import write_atomically
 from labelwise.spec import TrainedSpec
-from training.checkpoint import REPORT_FILE, load_checkpoint
+from training.checkpoint import REPORT_FILE, explained, load_checkpoint
 from training.config_layers import flattened
 from training.data import LabelledData, check_photos, read_as_trained
 from training.device import pick_device
@@ -20,11 +20,10 @@ from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
 from training.model import TaggerNetwork
 from training.report import figures
 from training.report.embeddings import embedding_panel, load_earlier, sample_places
-from training.report.history import read_history
 from training.report.labels import LabelRow, calibration, label_rows
 from training.report.mistakes import show_mistakes
 from training.report.val_pass import pass_over_val
-from training.writing import explained
+from training.run_log import read_history
 
 _HEADLINES = ("mAP", "LRAP", "CF1", "OF1")
 _OTHERS = ("coverage", "hamming")

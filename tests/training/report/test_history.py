@@ -5,7 +5,7 @@ from pathlib import Path
 
 from labelwise.spec import TrainedSpec
 from training.report.figures import course
-from training.report.history import History, read_history
+from training.run_log import History, read_history
 
 
 def test_history_copes_with_crashes_and_absent_keys(run: Path, tmp_path: Path):

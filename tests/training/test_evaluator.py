@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, expected_calibration_error, fit_temperature
+from training.evaluator import MAX_TEMPERATURE, MIN_TEMPERATURE, expected_calibration_error, fit_temperature
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
