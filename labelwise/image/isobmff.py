@@ -24,7 +24,7 @@ _MOST_EXIF = 64
 _MOST_STEPS = 50_000  # boxes, items and coded units; a large phone photo has a few thousand
 FULL = 4  # bytes of version and flags, before the content of a full box
 _WITHIN_META = 1  # in `iloc`: the item's bytes are in `idat`
-_TRACK = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+_TRACK = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 _SAMPLE_TABLE, _SAMPLE = 8, 78  # bytes before the children of `stsd` and of a sample entry
 
 
@@ -131,6 +131,15 @@ class IsoFile:
             self.step()
             yield box
 
+    def descend(self, boxes: Iterable[IsoBox], *kinds: bytes) -> list[IsoBox]:
+        """Enters the first box of each kind in turn, and returns the boxes in the last; none if a kind is missing."""
+        for kind in kinds:
+            box = find(boxes, kind)
+            if box is None:
+                return []
+            boxes = self.inside(box.start, box.end)
+        return list(boxes)
+
     def step(self) -> None:
         self._steps += 1
         if self._steps > _MOST_STEPS:
@@ -160,10 +169,8 @@ class IsoFile:
     @cached_property
     def _properties(self) -> tuple[list[IsoBox], dict[int, list[int]]]:
         """All properties, and each item's own by their places among them, from 1."""
-        box = find(self.meta, b"iprp")
-        inside = list(self.inside(box.start, box.end)) if box else []
-        container = find(inside, b"ipco")
-        known = list(self.inside(container.start, container.end)) if container else []
+        inside = self.descend(self.meta, b"iprp")
+        known = self.descend(inside, b"ipco")
         places: dict[int, list[int]] = {}
         for box in inside:
             if box.kind == b"ipma":
@@ -255,14 +262,9 @@ def _of_primary_item(file: IsoFile) -> Cicp | None:
 
 
 def _of_track(file: IsoFile) -> Cicp | None:
-    boxes = list(file.top())
-    for kind in _TRACK:
-        found = find(boxes, kind)
-        if found is None:
-            return None
-        boxes = list(file.inside(found.start + (_SAMPLE_TABLE if kind == b"stsd" else 0), found.end))
-    entry = boxes[0]
-    return _stated(file, file.inside(entry.start + _SAMPLE, entry.end))
+    table = find(file.descend(file.top(), *_TRACK), b"stsd")
+    entry = next(file.inside(table.start + _SAMPLE_TABLE, table.end), None) if table else None
+    return _stated(file, file.inside(entry.start + _SAMPLE, entry.end)) if entry else None
 
 
 def _stated(file: IsoFile, boxes: Iterable[IsoBox]) -> Cicp | None:

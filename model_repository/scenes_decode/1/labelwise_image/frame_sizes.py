@@ -101,19 +101,13 @@ def _with_sources(file: IsoFile, items: list[int], sources: dict[int, list[int]]
 
 def _of_tracks(file: IsoFile) -> Frames:
     """Reads the first frame of each AV1 track; the first track holds the colours."""
-    movie = find(file.top(), b"moov")
-    tracks = [box for box in file.inside(movie.start, movie.end) if box.kind == b"trak"] if movie else []
+    tracks = [box for box in file.descend(file.top(), b"moov") if box.kind == b"trak"]
     sizes = [_of_av1(file, sample) for track in tracks if (sample := _first_sample(file, track))]
     return Frames(sizes[:1], sizes[1:])
 
 
 def _first_sample(file: IsoFile, box: IsoBox) -> bytes:
-    for kind in _SAMPLE_TABLE:
-        inner = find(file.inside(box.start, box.end), kind)
-        if inner is None:
-            return b""
-        box = inner
-    table = list(file.inside(box.start, box.end))
+    table = file.descend(file.inside(box.start, box.end), *_SAMPLE_TABLE)
     sizes, places = find(table, b"stsz"), find(table, b"stco") or find(table, b"co64")
     if sizes is None or places is None:
         return b""
