@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from labelwise.errors import LabelwiseError
 from labelwise.image import SUFFIXES
-from serving.bulk.chunk_runner import ChunkRunner
-from serving.bulk.chunks import Chunk, read_chunks
+from serving.bulk.chunks import Chunk, ChunkRunner, read_chunks
 from serving.bulk.ledger import Ledger
 from serving.bulk.output import Output
 from serving.bulk.rows import Row

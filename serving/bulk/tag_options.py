@@ -1,16 +1,18 @@
-"""The options of a run, and the transport and scorer for them."""
+"""The options of a run, and the engine, transport and scorer for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from labelwise.spec import TaggerSpec
+from serving.arrays import Outputs, Pixels
 from serving.bulk.in_flight import InFlight
-from serving.bulk.own_engine import OwnEngine
 from serving.bulk.scorer import Scorer
 from serving.bulk.tag_errors import UsageError
 from serving.client.transport import Transport, create_transport
+from serving.engines import create_engine
+from serving.errors import ClientError, UnknownModel
 from serving.settings import load_settings
 
 if TYPE_CHECKING:
@@ -94,3 +96,43 @@ def check_options(options: TagOptions) -> None:
         raise UsageError("--send bytes is for servers: an engine here always gets pixels.")
     if options.send == "pixels" and options.at_gateway:
         raise UsageError("--send pixels is for Triton: the gateway takes photos as they are.")
+
+
+class OwnEngine:
+    """An engine in this process, or one that it starts, behind the contract that the transports to servers have.
+
+    `engine` on `model` of `repository`, the only one by default, in its newest version; see client.transport."""
+
+    takes_pixels = True
+
+    def __init__(self, engine: str, repository: Path, model: str | None, threads: int | None) -> None:
+        settings = load_settings(engine=engine, repository=repository, reload_interval=0, threads=threads)
+        self._engine = create_engine(settings)
+        self._model = model
+        self._spec: TaggerSpec | None = None
+
+    @property
+    def spec(self) -> TaggerSpec:
+        if self._spec is None:
+            raise ClientError("The engine is not started.")
+        return self._spec
+
+    async def connect(self) -> None:
+        await self._engine.start()
+        catalogue = self._engine.catalogue
+        names = ", ".join(catalogue)
+        if self._model is None and len(catalogue) > 1:
+            raise UnknownModel(f"The repository holds {names}: choose one with --model.")
+        versions = catalogue.get(self._model or next(iter(catalogue)))
+        if versions is None:
+            raise UnknownModel(f"The repository has no model {self._model!r}; it holds {names}.")
+        self._spec = versions[max(versions)]
+
+    async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
+        return await self._engine.infer(self.spec.name, self.spec.version, pixels, outputs, timeout)
+
+    async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
+        raise ClientError("An engine of our own takes pixels: --send bytes is for servers.")
+
+    async def close(self) -> None:
+        await self._engine.close()

@@ -11,14 +11,15 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Threshold
 from serving.client.async_tagger import AsyncTagger
-from serving.client.background import Running, background, result_of, run_on
 from serving.client.calls import Call, Coordinates, embedding, explaining, tagging
 from serving.client.photos import PhotoLike, kept, require_many
 from serving.client.results import EmbedResult, ExplainResult, TagResult
@@ -30,6 +31,66 @@ _CLOSE_WITHIN = 10.0  # seconds
 _EXIT_WITHIN = 2.0  # seconds
 
 _open: "weakref.WeakSet[Tagger]" = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class _Outcome(Generic[T]):
+    value: T | None
+    error: Exception | None
+
+
+_Running = Future[_Outcome[T]]  # work on the loop in the background
+
+
+class _Background:
+    """The event loop of all clients that are used without one, in one daemon thread, made when needed.
+
+    gRPC's polling thread serves every loop of a process and stumbles over closed ones, so this one stays open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+            os.register_at_fork(after_in_child=self._forget)
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="labelwise-client", daemon=True).start()
+            return self._loop
+
+    def _forget(self) -> None:
+        """A fork has no such thread."""
+        self._lock, self._loop = threading.Lock(), None
+
+
+_background = _Background()
+
+
+def _run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> _Running[T]:
+    """Starts `work` on the `loop` of another thread."""
+    return asyncio.run_coroutine_threadsafe(_outcome(work), loop)
+
+
+def _result_of(running: _Running[T]) -> T:
+    """Waits for the result of the work. Raises what it raised."""
+    try:
+        outcome = running.result()
+    except BaseException:  # such as Ctrl-C: nobody will come back for it
+        running.cancel()
+        raise
+    if outcome.error is not None:
+        raise outcome.error
+    return cast(T, outcome.value)
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> _Outcome[T]:
+    """Never raises: asyncio complains about an exception that nobody fetches, as in a stream that is left early."""
+    try:
+        return _Outcome(await work, None)
+    except Exception as error:
+        return _Outcome(None, error)
 
 
 @atexit.register
@@ -53,7 +114,7 @@ class Tagger:
         self._closing = threading.Lock()
         self._closed = False
         self._client = AsyncTagger(servers, model, **options)
-        self._loop = background.loop()
+        self._loop = _background.loop()
         self._forgotten = weakref.finalize(self, _close_sometime, self._pid, self._client, self._loop)
         self._forgotten.atexit = False  # at exit nothing needs to wait for it
         _open.add(self)
@@ -155,7 +216,7 @@ class Tagger:
         return list(self._stream(photos, explaining(self.spec, labels, exclude, threshold, top_k, coordinates)))
 
     def _stream(self, photos: Iterable[PhotoLike], call: Call[T]) -> Iterator[T]:
-        pending: deque[Running[T]] = deque()
+        pending: deque[_Running[T]] = deque()
         runner = self._client.runner
         failure: Exception | None = None
         source = enumerate(photos)
@@ -171,9 +232,9 @@ class Tagger:
                     break
                 pending.append(self._submit(runner.run(photo, place, call)))
                 while pending and (pending[0].done() or len(pending) >= runner.window):
-                    yield result_of(pending.popleft())
+                    yield _result_of(pending.popleft())
             while pending:
-                yield result_of(pending.popleft())
+                yield _result_of(pending.popleft())
             if failure:
                 raise failure
         finally:
@@ -181,9 +242,9 @@ class Tagger:
                 future.cancel()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return result_of(self._submit(work))
+        return _result_of(self._submit(work))
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Running[T]:
+    def _submit(self, work: Coroutine[Any, Any, T]) -> _Running[T]:
         if os.getpid() != self._pid:
             work.close()
             raise ClientClosed(
@@ -191,7 +252,7 @@ class Tagger:
             )
         with self._closing:
             if not self._closed:
-                return run_on(self._loop, work)
+                return _run_on(self._loop, work)
         work.close()
         raise ClientClosed("The client is closed.")
 

@@ -21,9 +21,7 @@ from PIL import AvifImagePlugin
 from labelwise.image import ImageError, Photo, load_photo, open_small
 from serving.decoding.limits import Limits
 from serving.decoding.messages import GRANTED, HEAD_SIZE, Kind, pack, unpack_head
-from serving.logged_warnings import log_warnings
-from serving.memory import return_large_blocks
-from serving.parent_death import end_with
+from serving.processes import end_with, log_warnings, return_large_blocks
 
 try:
     import resource

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.errors import LabelwiseError
-from serving.backoff import Backoff
 from serving.decoding.decoder_process import DecodeJob, DecoderEnded, DecoderProcess
 from serving.decoding.limits import Limits
 from serving.decoding.pixel_budget import PixelBudget
+from serving.processes import Backoff
 
 logger = logging.getLogger("labelwise.decoder")
 

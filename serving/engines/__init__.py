@@ -8,8 +8,7 @@ from serving.engines.base import Engine
 from serving.settings import Settings
 
 if TYPE_CHECKING:
-    from serving.local_triton.borrowed import BorrowedTriton
-    from serving.local_triton.server import LocalTriton
+    from serving.local_triton.server import BorrowedTriton, LocalTriton
 
 
 def create_engine(

@@ -22,14 +22,13 @@ from typing import Any
 from prometheus_client.multiprocess import mark_process_dead
 
 from labelwise.errors import LabelwiseError
-from serving.backoff import Backoff
 from serving.engines import create_local_triton
 from serving.gateway.listener import announce
 from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import FOLDER_VARIABLE
 from serving.gateway.worker import serve_alone
-from serving.local_triton.borrowed import BorrowedTriton
-from serving.local_triton.server import LocalTriton
+from serving.local_triton.server import BorrowedTriton, LocalTriton
+from serving.processes import Backoff
 from serving.settings import Settings
 from serving.temporary import TemporaryFolder
 

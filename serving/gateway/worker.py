@@ -21,8 +21,8 @@ from serving.gateway.listener import BACKLOG
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.requests.connections import connection_options
 from serving.gateway.service import TaggingService
-from serving.local_triton.borrowed import BorrowedTriton
-from serving.memory import return_large_blocks
+from serving.local_triton.server import BorrowedTriton
+from serving.processes import return_large_blocks
 from serving.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import tritonclient.grpc.aio as grpcclient
 
 from labelwise.repository import model_names
 from serving.errors import ServingError
-from serving.local_triton.log import first_line
+from serving.local_triton.process import first_line
 from serving.triton.channel import CHANNEL, ask_for_sign, our_errors
 
 _PROBE_TIMEOUT = 1.0  # seconds

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -12,14 +13,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labelwise.repository import VersionKey, tagger_of
-from serving import parent_death
-from serving.local_triton.log import first_line, parse_line, parse_unloadable
+from serving import processes
 
 logger = logging.getLogger("labelwise.triton")
 
 SHARED_MEMORY = Path("/dev/shm")
 _STUBS_LEAVE_WITHIN = 2.0  # seconds; the Python backend's processes notice Triton's end by themselves
 _LONGEST_LOG_LINE = 1 << 20  # bytes
+_LOG_LINE = re.compile(r"([IWEF])\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] *(.*)")
+_LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
+_NO_GPU = re.compile(
+    r"pinned_memory_manager|NVML|DCGM|CudaDriverHelper|CUDA (memory pool disabled|driver version is insufficient)"
+)
+_PLAIN_ERROR = re.compile(r"error: |.*: unrecognized option|.*error while loading shared libraries")
+_UNLOADABLE = re.compile(r"failed to load '([^']+)' version (\d+): (.*)")
 
 
 class TritonProcess:
@@ -47,7 +54,7 @@ class TritonProcess:
         """
         before = _scratch_folders()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *command),
+            *(sys.executable, "-I", "-S", processes.__file__, str(os.getpid()), *command),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -131,7 +138,7 @@ class TritonProcess:
                 return
             level, message = parse_line(line.decode(errors="replace").rstrip())
             logger.log(level, "%s", message)
-            if found := parse_unloadable(message):
+            if found := _parse_unloadable(message):
                 model, number, reason = found
                 self.unloadable[tagger_of(model), number] = f"Triton cannot load {model}: {reason}"
             if not complained and message:
@@ -141,3 +148,25 @@ class TritonProcess:
 
 def _scratch_folders() -> set[Path]:
     return set(Path("/tmp").glob("python_env_*"))
+
+
+def _parse_unloadable(message: str) -> tuple[str, int, str] | None:
+    """Returns the model and the version that Triton says it cannot load, and why; None for any other message."""
+    found = _UNLOADABLE.match(message)
+    return (found[1], int(found[2]), first_line(found[3])) if found else None
+
+
+def first_line(message: str) -> str:
+    """Returns the first line of a message. In its log, Triton writes line ends as \\n."""
+    return message.partition("\\n")[0].partition("\n")[0][:500]
+
+
+def parse_line(line: str) -> tuple[int, str]:
+    """Returns level and message of one line of the log. That there is no GPU is not worth a warning."""
+    if match := _LOG_LINE.match(line):
+        level, message = _LEVELS[match[1]], match[2].strip('"')
+    else:
+        level, message = logging.ERROR if _PLAIN_ERROR.match(line) else logging.INFO, line
+    if _NO_GPU.search(line) or not message or message[0] in "+|":  # of which the latter frame tables
+        level = logging.DEBUG
+    return level, message

@@ -1,20 +1,22 @@
 """NVIDIA Triton as a child process: started, watched, started again after a crash, and never left behind."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
+import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
-from serving.backoff import Backoff
 from serving.local_triton.control import TritonControl
 from serving.local_triton.install import TritonInstall, find_triton, require_plain, trace_arguments
 from serving.local_triton.loader import TritonLoader
-from serving.local_triton.ports import listens, require_free
 from serving.local_triton.process import SHARED_MEMORY, TritonProcess
 from serving.local_triton.view import CONFIG_NAME, TritonView
+from serving.processes import Backoff
 from serving.temporary import TemporaryFolder
 from serving.watching import repeat
 
@@ -82,8 +84,8 @@ class LocalTriton:
         """
         install = self._install or find_triton()
         install.require_numpy()
-        require_free(self._host, self._grpc_port, "gRPC")
-        require_free(self._host, self._metrics_port, "metrics")
+        _require_free(self._host, self._grpc_port, "gRPC")
+        _require_free(self._host, self._metrics_port, "metrics")
         self._workspace = TemporaryFolder("triton")
         self._workspace.takes_along(SHARED_MEMORY / f"{self._regions}*")
         try:
@@ -136,7 +138,7 @@ class LocalTriton:
         It exits if the ports have been taken meanwhile.
         """
         deadline = time.monotonic() + self._start_timeout
-        while not (await listens(self._host, self._metrics_port) and await self._control.is_live()):
+        while not (await _listens(self._host, self._metrics_port) and await self._control.is_live()):
             if process.unloadable and process.status is None:  # it may hang when it ends by itself
                 process.kill()
                 await process.ended(self._stop_timeout)
@@ -225,3 +227,41 @@ class LocalTriton:
                 self.restart()
             if not silent:
                 await asyncio.sleep(_ASK_EVERY)
+
+
+class BorrowedTriton:
+    """A Triton on this machine that another process starts and stops.
+
+    Tells an engine where the Triton is, and whom to tell when it no longer does its work.
+    """
+
+    def __init__(self, grpc_url: str, restart: Callable[[], None]) -> None:
+        self.grpc_url, self.restart = grpc_url, restart
+
+    async def start(self) -> None:
+        """Does nothing: the Triton runs already."""
+
+    async def stop(self) -> None:
+        """Does nothing: the Triton goes on for others."""
+
+
+def _require_free(host: str, port: int, use: str) -> None:
+    """Raises LabelwiseError if nothing can listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger do not count
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise LabelwiseError(f"Triton cannot use {host}:{port} for {use}: {error.strerror}.") from error
+
+
+async def _listens(host: str, port: int) -> bool:
+    """Returns whether connections are accepted there."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True

@@ -1,20 +1,22 @@
 """The picture of /v1/explain: the photo, a colour per label over the places where it was seen, and a legend below."""
 
+import functools
 import io
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from labelwise.attention import Located, spread
 from labelwise.tagging import Tag
-from serving.gateway.answers.lettering import Font, lettered
 
 MOST_SIDE = 1024
 _LEAST_WIDTH = 360  # below it the legend has no room; small photos are enlarged
 
 Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Canvas = NDArray[np.float32]  # [h, w, 3], 0 to 255
 
 # Okabe and Ito's colours, which the colour-blind can tell apart too; the most different come first.
@@ -29,6 +31,13 @@ _UNSEEN = 0.4  # brightness of what the model's crop left out
 
 _PAPER, _INK, _FAINT = (24, 24, 27), (244, 244, 245), (161, 161, 170)
 _TEXT, _PADDING = 15, 10  # pixels
+
+# Fonts of Linux, Windows and macOS. The first font that has all letters of a text writes it.
+_SYSTEM_FONTS = (
+    *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "unifont.otf"),
+    *("arial.ttf", "msyh.ttc", "Arial Unicode.ttf", "Arial Unicode MS.ttf"),
+)
+_NOWHERE = "\U0010fffe"  # not a character: fonts draw it like any letter that they lack
 
 
 def draw_overlay(photo: Image.Image, located: Located, tags: Sequence[Tag]) -> bytes:
@@ -126,3 +135,32 @@ def _fitting(label: str, font: Font, score: str, room: float) -> tuple[str, Font
         label = label[:-1]
         text = f"{label}…{score}"
     return text, font
+
+
+def lettered(text: str, size: int) -> tuple[str, Font]:
+    """`text` and a font of `size` pixels that has its letters. If no font has them, the accents are left out."""
+    for name in (None, *_SYSTEM_FONTS):
+        font = _font(name, size)
+        if font is not None and all(_has(font, letter) for letter in text):
+            return text, font
+    own = ImageFont.load_default(size)
+    return "".join(letter if _has(own, letter) else _plain(letter) for letter in text), own
+
+
+@functools.lru_cache
+def _font(name: str | None, size: int) -> Font | None:
+    try:
+        return ImageFont.truetype(name, size) if name else ImageFont.load_default(size)
+    except OSError:
+        return None
+
+
+@functools.lru_cache(4096)
+def _has(font: Font, letter: str) -> bool:
+    return letter == " " or bytes(font.getmask(letter)) != bytes(font.getmask(_NOWHERE))
+
+
+def _plain(letter: str) -> str:
+    """é -> e, ß -> ss; a letter without such a form stays."""
+    decomposed = unicodedata.normalize("NFKD", letter.casefold() if letter == "ß" else letter)
+    return "".join(part for part in decomposed if not unicodedata.combining(part))

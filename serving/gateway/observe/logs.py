@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from serving.logged_warnings import log_warnings
+from serving.processes import log_warnings
 from serving.settings import Settings
 
 _requests = logging.getLogger("labelwise.request")

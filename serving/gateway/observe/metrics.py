@@ -4,16 +4,20 @@ If PROMETHEUS_MULTIPROC_DIR is set (serving/gateway/supervisor.py sets it), ever
 into that folder, and each of them answers for all.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import prometheus_client.values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, mmap_dict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from labelwise.spec import TaggerSpec
-from serving.gateway.observe.shared_counts import share_counts
+
+logger = logging.getLogger("labelwise.metrics")
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -28,7 +32,7 @@ class Metrics:
 
     def __init__(self) -> None:
         if FOLDER_VARIABLE in os.environ:
-            share_counts()
+            prometheus_client.values.MmapedDict = ReservedMmapedDict  # type: ignore[attr-defined]
         self.registry = CollectorRegistry()
         model = ("model", "version")
         self.requests = self._counter("requests", "Answered requests.", ("route", "status"))
@@ -111,3 +115,66 @@ class ModelMetrics:
         if self._scores and next(self._photos) % self._every == 0:
             for series, score in zip(self._scores, scores.tolist(), strict=True):
                 series.observe(score)
+
+
+class ReservedMmapedDict(mmap_dict.MmapedDict):
+    """prometheus_client's file of values, on disk space that is reserved before it is used.
+
+    prometheus_client maps sparse files into memory. On a full disk, the first write to a page without a block ends the
+    process with SIGBUS. So this reserves the blocks first. Values without room stay in this process's memory.
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        self._unshared: dict[str, tuple[float, float]] = {}
+        self._is_shared = read_mode or _create(filename, mmap_dict._INITIAL_MMAP_SIZE)
+        if self._is_shared:
+            super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+        else:
+            self._f = None  # type: ignore[assignment]  # so that `close` has nothing to do
+            logger.error("no room for shared counts: /metrics leaves out what this process counts from now on")
+
+    def read_value(self, key: str) -> tuple[float, float]:
+        if self._is_shared and (key in self._positions or self._has_room(key)):
+            return super().read_value(key)  # type: ignore[no-untyped-call,no-any-return]
+        return self._unshared.setdefault(key, (0.0, 0.0))
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None:
+        if key in self._unshared:
+            self._unshared[key] = value, timestamp
+        else:
+            super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
+
+    def _has_room(self, key: str) -> bool:
+        """Reserves the size to which the base class will double the file for a new key."""
+        if key in self._unshared:
+            return False
+        capacity: int = self._capacity
+        while self._used + len(key.encode()) + 40 > capacity:  # with its length, padding, value and timestamp
+            capacity *= 2
+        return capacity == self._capacity or _reserve(self._f.fileno(), capacity)
+
+
+def _create(filename: str, size: int) -> bool:
+    """Creates a file of `size` zeros, of which readers never see a smaller one. Returns whether that succeeded."""
+    aside = Path(f"{filename}.new")
+    try:
+        with aside.open("wb") as file:
+            if _reserve(file.fileno(), size):
+                aside.replace(filename)
+                return True
+        aside.unlink()
+    except OSError:
+        logger.debug("%s", aside, exc_info=True)
+    return False
+
+
+def _reserve(descriptor: int, size: int) -> bool:
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+        else:
+            start = os.fstat(descriptor).st_size
+            os.pwrite(descriptor, bytes(size - start), start)
+    except OSError:
+        return False
+    return True

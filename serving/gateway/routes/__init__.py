@@ -1,5 +1,5 @@
 """The HTTP API, one file per noun. Routes parse and answer; TaggingService does the work."""
 
-from serving.gateway.routes import embed, explain, health, models, tag
+from serving.gateway.routes import health, models, tagging
 
-ROUTES = [route for part in (tag, explain, embed, models, health) for route in part.router.routes]
+ROUTES = [route for part in (tagging, models, health) for route in part.router.routes]

@@ -6,6 +6,7 @@ answer) takes more processor time than everything else that the gateway adds to 
 
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +21,13 @@ from starlette.types import Receive, Scope, Send
 
 from labelwise.validation import first_refusal
 from serving.gateway.problems import GatewayError
+from serving.gateway.service import TaggingService
 
 JSON_TYPE = "application/json"
 _REMEMBERED = 256  # query strings; clients use few
 _LONGEST = 512  # bytes of a query string that is remembered
+
+_QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 Endpoint = Callable[..., Any]
 
@@ -82,3 +86,26 @@ def _parse(model: type[BaseModel], text: bytes) -> BaseModel:
         refusal = first_refusal(error)
         wrong = "there is no such parameter" if refusal.kind == "extra_forbidden" else refusal.reason
         raise GatewayError("invalid_request", f"{refusal.field}: {wrong}.") from None
+
+
+def service_of(request: Request) -> TaggingService:
+    service: TaggingService = request.app.state.service
+    return service
+
+
+def accepts(request: Request, kind: str) -> bool:
+    """Whether the client prefers `kind` to JSON, by its Accept header (RFC 9110, section 12.5.1)."""
+    return _quality(request, kind) > _quality(request, JSON_TYPE)
+
+
+def _quality(request: Request, kind: str) -> float:
+    """The quality, from 0 to 1, that the most specific range for `kind` in the Accept header gives it."""
+    ranges = {kind: 3, f"{kind.partition('/')[0]}/*": 2, "*/*": 1}
+    best, quality = 0, 0.0
+    for part in request.headers.get("accept", "*/*").split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if ranges.get(name, 0) > best:
+            best = ranges[name]
+            given = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
+            quality = float(given) if _QUALITY.fullmatch(given) else 1.0
+    return quality

@@ -7,8 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from serving.gateway.problems import GatewayError
-from serving.gateway.routes.api_route import ApiRoute
-from serving.gateway.routes.common import service_of
+from serving.gateway.routes.api_route import ApiRoute, service_of
 from serving.gateway.routes.openapi import done, problems
 
 router = APIRouter(tags=["health"], route_class=ApiRoute)

@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field
 
 from labelwise.spec import TaggerSpec
 from serving.gateway.routes import examples
-from serving.gateway.routes.api_route import ApiRoute
-from serving.gateway.routes.common import service_of
+from serving.gateway.routes.api_route import ApiRoute, service_of
 from serving.gateway.routes.openapi import done, problems
 
 router = APIRouter(tags=["models"], route_class=ApiRoute)

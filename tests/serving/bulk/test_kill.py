@@ -23,7 +23,7 @@ KILLS = 20
 FORKS = """if True:
     import os, sys
     from commands import main
-    import serving.bulk.own_engine, serving.bulk.tag_files, serving.engines.embedded
+    import serving.bulk.tag_options, serving.bulk.tag_files, serving.engines.embedded
     for _ in sys.stdin:
         run = os.fork()
         if not run:

@@ -14,7 +14,7 @@ import pytest
 
 from commands.tag import _tell
 from labelwise.errors import LabelwiseError
-from serving.bulk.chunk_runner import ChunkRunner
+from serving.bulk.chunks import ChunkRunner
 from serving.bulk.run_progress import Counts, RunProgress
 from serving.bulk.tag_files import _connect, _signals
 from serving.client.transport import create_transport

@@ -18,7 +18,7 @@ import pytest
 from labelwise.errors import LabelwiseError
 from serving.local_triton import install as triton_install
 from serving.local_triton.install import TritonInstall, find_triton
-from serving.local_triton.log import parse_line
+from serving.local_triton.process import parse_line
 from serving.local_triton.server import LocalTriton
 from tests.conftest import free_port
 from tests.polling import until

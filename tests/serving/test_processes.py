@@ -1,6 +1,6 @@
 """The pauses before restarts of a process that keeps ending."""
 
-from serving.backoff import Backoff
+from serving.processes import Backoff
 
 
 def test_waits_double_up_to_half_a_minute():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from serving.gateway.answers import lettering
-from serving.gateway.answers.lettering import lettered
+from serving.gateway.answers import overlay
+from serving.gateway.answers.overlay import lettered
 
 
 @pytest.mark.parametrize("text", ["plain words 0.98", "…"])
@@ -17,7 +17,7 @@ def test_what_pillows_own_font_has_needs_no_other(text: str) -> None:
 
 
 def test_without_another_font_accents_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering, "_SYSTEM_FONTS", ("no such font.ttf",))
+    monkeypatch.setattr(overlay, "_SYSTEM_FONTS", ("no such font.ttf",))
     assert lettered("Forêt, größe, Łódź", 15)[0] == "Foret, grosse, Łodz"
     assert lettered("海", 15)[0] == "海"  # nothing is better than a box, which says that there is a label
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from serving.client.batcher import Batcher
+from serving.client.photo_runner import Batcher
 from serving.errors import ClientClosed
 
 pytestmark = pytest.mark.anyio
