@@ -21,7 +21,7 @@ import numpy as np
 from labelwise.files import replacing
 from labelwise.spec import TaggerSpec
 from serving.bulk.ledger import SUFFIXES, Ledger, remove
-from serving.bulk.output_formats import Format, format_of, parquet_file
+from serving.bulk.output_formats import FORMATS, format_of
 from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
 from serving.bulk.tag_errors import GOES_ON, OutputError, UsageError
 
@@ -38,7 +38,7 @@ class Output:
         """Raises UsageError if `path` cannot be an output. Without `every_score` only tags get a score."""
         self.path, self._every_score = _located(path), every_score
         self.is_folder = path.endswith("/") or self.path.is_dir()
-        self._format: Format = parquet_file if self.is_folder else format_of(self.path)
+        self._format = FORMATS[".parquet"] if self.is_folder else format_of(self.path)
         self.journal = self.path.with_name(self.path.name + _JOURNAL)
         parent = self.path.parent
         if not parent.is_dir():
@@ -51,8 +51,7 @@ class Output:
 
         Raises OutputError if what is there is of another model, and UsageError if the format cannot hold the labels.
         """
-        if self._format is parquet_file:
-            parquet_file.check_labels(spec, self.path)
+        self._format.check_labels(spec, self.path)
         identity = Identity.of(spec)
         ledger = Ledger.open(self.journal)
         try:

@@ -1,0 +1,177 @@
+"""The formats of an output, by the suffix of its name. Each is written page by page, and read back."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelwise.label_names import case_fault, join_names
+from labelwise.spec import TaggerSpec
+from serving.bulk.rows import Page, StoredRow, weights_of
+from serving.bulk.tag_errors import UsageError
+
+_SCORES = "scores."  # before a label, in the name of a column of CSV
+_BEFORE, _AFTER = ("path", "tags"), ("model", "version", "weights", "error", "detail", "size", "mtime_ns")
+_NEEDED = {*_BEFORE, *_AFTER} - {"weights"}  # older outputs lack it
+_LONGEST = 2**31 - 1  # characters of a cell with all tags; the most that Python takes on Windows
+_READ_ROWS = 4096  # of Parquet at once
+
+
+class Format(Protocol):
+    """A format of files. A new one is named in FORMATS."""
+
+    def check_labels(self, spec: TaggerSpec, file: Path) -> None:
+        """Raises UsageError if the format cannot hold the labels of `spec`."""
+        return  # most can hold any
+
+    def write(self, stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
+        """Write a whole file, also without any page."""
+
+    def read(self, file: Path) -> Iterator[StoredRow]:
+        """The rows. Raises ValueError, KeyError or OSError for a file that `write` did not write."""
+
+
+class JsonLines(Format):
+    """An object per photo; `scores` by label, null if the photo is broken."""
+
+    def write(self, stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
+        for page in pages:
+            lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in _entries(page, spec))
+            stream.write("".join(lines).encode())
+
+    def read(self, file: Path) -> Iterator[StoredRow]:
+        with file.open(encoding="utf-8") as stream:
+            for line in stream:
+                yield StoredRow.of(json.loads(line), None)
+
+
+def _entries(page: Page, spec: TaggerSpec) -> Iterator[dict[str, object]]:
+    for row, tags, values in zip(page.rows, page.tags, page.scores.tolist(), strict=True):
+        told = {label: score for label, score in zip(spec.labels, values, strict=True) if score == score}
+        yield {
+            "path": row.path,
+            "tags": tags,
+            "scores": None if tags is None else told,
+            "model": spec.name,
+            "version": spec.version,
+            "weights": weights_of(spec),
+            "error": row.error,
+            "detail": row.detail,
+            "size": row.size,
+            "mtime_ns": row.mtime_ns,
+        }
+
+
+class Csv(Format):
+    """For spreadsheets: a row per photo, its tags in one cell (`join_names`), a column `scores.LABEL` per label."""
+
+    def write(self, stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+        # Lines end in "\r\n", as in RFC 4180. With "\n", Python before 3.13 writes a "\r" in a cell without quotes.
+        writer = csv.writer(text)
+        writer.writerow((*_BEFORE, *(_SCORES + label for label in spec.labels), *_AFTER))
+        for page in pages:
+            for row, tags, values in zip(page.rows, page.tags, page.scores.tolist(), strict=True):
+                told = ("" if score != score else score for score in values)
+                about = (spec.name, spec.version, weights_of(spec), row.error, row.detail, row.size, row.mtime_ns)
+                writer.writerow((row.path, join_names(tags or ()), *told, *about))
+        text.detach()  # the caller closes the stream
+
+    def read(self, file: Path) -> Iterator[StoredRow]:
+        before = csv.field_size_limit(_LONGEST)  # it is a setting of the whole process
+        try:
+            with file.open(encoding="utf-8", newline="") as stream:
+                yield from _csv_rows(csv.DictReader(stream, strict=True))
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
+        finally:
+            csv.field_size_limit(before)
+
+
+def _csv_rows(reader: "csv.DictReader[str]") -> Iterator[StoredRow]:
+    names = reader.fieldnames or ()
+    if names and _NEEDED - {*names}:
+        raise ValueError("It has other columns.")
+    labels = tuple(name.removeprefix(_SCORES) for name in names if name.startswith(_SCORES))
+    for cells in reader:
+        told = {label: float(cells[_SCORES + label]) for label in labels if cells[_SCORES + label]}
+        entry: dict[str, Any] = {name: cells.get(name) or None for name in _AFTER}
+        entry |= {name: int(entry[name]) for name in ("size", "mtime_ns") if entry[name]}
+        entry |= {"path": cells["path"], "version": int(cells["version"])}
+        broken = entry["error"] is not None and not told
+        yield StoredRow.of(entry | {"scores": None if broken else told}, labels)
+
+
+class Parquet(Format):
+    """`tags` is a list, `scores` a struct with a float32 per label; both are null if the photo is broken."""
+
+    def check_labels(self, spec: TaggerSpec, file: Path) -> None:
+        """Refuses labels that differ only by case: a query for one would get the scores of the other."""
+        if fault := case_fault(spec.labels):
+            raise UsageError(f"{file} cannot be Parquet: {fault}. Write .csv or .jsonl, or rename one of the labels.")
+
+    def write(self, stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
+        with pq.ParquetWriter(stream, _schema_of(spec)) as writer:
+            for page in pages:
+                writer.write_table(_to_table(page, spec))
+
+    def read(self, file: Path) -> Iterator[StoredRow]:
+        with pq.ParquetFile(file) as parquet:
+            labels = tuple(field.name for field in parquet.schema_arrow.field("scores").type)
+            for batch in parquet.iter_batches(_READ_ROWS):
+                for entry in batch.to_pylist():
+                    if told := entry["scores"]:
+                        entry["scores"] = {label: score for label, score in told.items() if score is not None}
+                    yield StoredRow.of(entry, labels)
+
+
+def _schema_of(spec: TaggerSpec) -> pa.Schema:
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("tags", pa.list_(pa.string())),
+            ("scores", pa.struct([(label, pa.float32()) for label in spec.labels])),
+            ("model", pa.string()),
+            ("version", pa.int32()),
+            ("weights", pa.string()),
+            ("error", pa.string()),
+            ("detail", pa.string()),
+            ("size", pa.int64()),
+            ("mtime_ns", pa.int64()),
+        ]
+    )
+
+
+def _to_table(page: Page, spec: TaggerSpec) -> pa.Table:
+    missing = np.isnan(page.scores)
+    columns = [pa.array(page.scores[:, at], pa.float32(), mask=missing[:, at]) for at in range(len(spec.labels))]
+    schema, count = _schema_of(spec), len(page.rows)
+    broken = pa.array([tags is None for tags in page.tags])
+    return pa.table(
+        {name: [getattr(row, name) for row in page.rows] for name in ("path", "error", "detail", "size", "mtime_ns")}
+        | {
+            "tags": page.tags,
+            "scores": pa.StructArray.from_arrays(columns, fields=list(schema.field("scores").type), mask=broken),
+            "model": [spec.name] * count,
+            "version": [spec.version] * count,
+            "weights": [weights_of(spec)] * count,
+        },
+        schema=schema,
+    )
+
+
+FORMATS: dict[str, Format] = {".jsonl": JsonLines(), ".csv": Csv(), ".parquet": Parquet()}
+
+
+def format_of(file: Path) -> Format:
+    """The format for the suffix of `file`. Raises UsageError if there is none."""
+    found = FORMATS.get(file.suffix.lower())
+    if found is None:
+        raise UsageError(f"{file} cannot be an output: end its name in {', '.join(FORMATS)}, or in / for a folder.")
+    return found
