@@ -2,7 +2,7 @@
 
 from labelwise.tagging import Tag
 from serving.client.async_tagger import AsyncTagger
-from serving.client.results import EmbedResult, ExplainResult, SeenLabel, TagResult
+from serving.client.calls import EmbedResult, ExplainResult, SeenLabel, TagResult
 from serving.client.tagger import Tagger
 from serving.errors import (
     ClientClosed,

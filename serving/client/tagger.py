@@ -20,9 +20,17 @@ from typing import Any, Generic, TypeVar, cast
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Threshold
 from serving.client.async_tagger import AsyncTagger
-from serving.client.calls import Call, Coordinates, embedding, explaining, tagging
+from serving.client.calls import (
+    Call,
+    Coordinates,
+    EmbedResult,
+    ExplainResult,
+    TagResult,
+    embedding,
+    explaining,
+    tagging,
+)
 from serving.client.photos import PhotoLike, kept, require_many
-from serving.client.results import EmbedResult, ExplainResult, TagResult
 from serving.errors import ClientClosed
 
 T = TypeVar("T")

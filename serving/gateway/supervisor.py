@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -23,7 +23,6 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from labelwise.errors import LabelwiseError
 from serving.engines import create_local_triton
-from serving.gateway.listener import announce
 from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import FOLDER_VARIABLE
 from serving.gateway.worker import serve_alone
@@ -38,7 +37,7 @@ _CLOSE_WITHIN = 20.0  # seconds for engines and traces, after the time that acce
 _READY, _FAILED, _RESTART_TRITON = "ready", "failed", "restart"
 
 
-async def supervise(settings: Settings, listener: socket.socket) -> None:
+async def supervise(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> None:
     """Serves on `listener` until SIGINT or SIGTERM. Raises LabelwiseError if it cannot start."""
     stop = asyncio.Event()
     with _signals_set(stop), _metrics_folder() as folder:
@@ -46,7 +45,7 @@ async def supervise(settings: Settings, listener: socket.socket) -> None:
         try:
             if triton is not None:
                 await _unless_stopped(triton.start(), stop)
-            await _keep_workers(settings, listener, folder, triton, stop)
+            await _keep_workers(settings, listener, on_ready, folder, triton, stop)
         finally:
             if triton is not None:
                 await triton.stop()
@@ -60,14 +59,19 @@ def settings_of_each(settings: Settings) -> Settings:
 
 
 async def _keep_workers(
-    settings: Settings, listener: socket.socket, folder: str, triton: LocalTriton | None, stop: asyncio.Event
+    settings: Settings,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    folder: str,
+    triton: LocalTriton | None,
+    stop: asyncio.Event,
 ) -> None:
     workers = [_KeptWorker(settings_of_each(settings), listener, folder, triton) for _ in range(settings.workers)]
     tasks = [asyncio.create_task(worker.keep()) for worker in workers]
     try:
         await _unless_stopped(_all_started(workers), stop)
         if not stop.is_set():
-            announce(listener)
+            on_ready()
             await stop.wait()
     finally:
         # The kernel accepts connections as long as any process holds this socket; a worker that ends closes it first.

@@ -17,7 +17,6 @@ from labelwise.errors import LabelwiseError
 from serving.engines import create_engine
 from serving.engines.base import Engine
 from serving.gateway.app import create_app
-from serving.gateway.listener import BACKLOG
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.requests.connections import connection_options
 from serving.gateway.service import TaggingService
@@ -32,6 +31,8 @@ try:
     from uvloop import run as run_loop  # costs a third less than asyncio's own loop
 except ImportError:  # not available for Windows
     from asyncio import run as run_loop  # type: ignore[assignment]
+
+BACKLOG = 2048  # connections that the kernel holds until they are accepted
 
 
 def serve_alone(

@@ -122,7 +122,7 @@ def test_a_full_disk_for_the_counts_ends_no_worker(tmp_path: Path, monkeypatch: 
 def test_no_folder_to_count_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     with socket.socket() as listener, pytest.raises(LabelwiseError, match=r"folder for metrics: .* TMPDIR"):
-        asyncio.run(supervise(Settings(workers=2), listener))
+        asyncio.run(supervise(Settings(workers=2), listener, on_ready=print))
 
 
 def test_workers_read_changed_keys(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from serving.client.stream import in_order
+from serving.client.async_tagger import in_order
 
 pytestmark = pytest.mark.anyio
 
