@@ -1,19 +1,22 @@
-"""The number of connections, and the options with which uvicorn keeps to the limits."""
+"""The number of connections, the options with which uvicorn keeps to the limits, and the end of unread bodies."""
 
 import logging
 from collections.abc import Callable
 from typing import Any
 
-from starlette.types import ASGIApp
+import anyio
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.gateway.requests.protocol import LINGERING, ConnectionLimits, LimitedProtocol
-from serving.gateway.requests.unread import CloseUnread
 from serving.settings import Settings
 
 logger = logging.getLogger("labelwise.gateway")
 
 _OTHER_DESCRIPTORS = 256  # for everything except accepted connections: engine, files, bursts
 _ACCEPTED_AT_ONCE = 64  # asyncio accepts up to this many before any is counted
+_WORTH_READING = 2**20  # bytes; up to this many, reading the rest is cheaper than a new connection
+_LINGER = 2.0  # seconds
 
 
 def connection_options(app: ASGIApp, settings: Settings, on_refusal: Callable[[str], None]) -> dict[str, Any]:
@@ -45,3 +48,55 @@ def _fit_to_descriptors(connections: int) -> int:
     if fitting < connections:
         logger.warning("%d connections at most, not %d: the limit on open files is %d", fitting, connections, hard)
     return fitting
+
+
+class CloseUnread:
+    """Closes a connection whose request was answered before its body was read.
+
+    Not at once: TCP answers data that nobody reads with a reset, and the client then drops the answer. So the whole
+    answer is sent, further data is discarded for a moment, and only then the connection ends (RFC 9112, section 9.6).
+    The server itself discards a short rest and keeps the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
+            await self._app(scope, receive, send)
+        else:
+            exchange = _Exchange(headers, receive, send)
+            await self._app(scope, exchange.receive, exchange.send)
+
+
+class _Exchange:
+    """One request with a body, and its answer."""
+
+    def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        # After `Expect: 100-continue`, what follows a refusal is either the body or the next request: nobody can tell.
+        self._close_if_unread = "expect" in headers or _rest(headers) > _WORTH_READING
+        self._unread, self._closing = True, False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._unread = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and self._unread and self._close_if_unread:
+            self._closing = True
+            MutableHeaders(scope=message)["Connection"] = "close"
+        elif self._closing and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            with anyio.move_on_after(_LINGER):
+                while self._unread:
+                    await self.receive()
+            message = {"type": "http.response.body"}
+        await self._send(message)
+
+
+def _rest(headers: Headers) -> float:
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() and "transfer-encoding" not in headers else float("inf")
