@@ -10,8 +10,8 @@ import onnxruntime as ort
 from labelwise.errors import RepositoryError
 from labelwise.repository import TaggerVersion
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
 from serving.errors import ServerFailed, ServingError
+from serving.inference import Outputs, Pixels
 
 logger = logging.getLogger("labelwise.engine")
 

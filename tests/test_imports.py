@@ -28,7 +28,7 @@ LAYERS = {
         *("parity labelled precision foreign checkpoint_graph triton_config", "check", "preflight", "publish"),
         "exporting bench",
     ),
-    "serving": ("arrays", "engines.base", "*", "decoding triton", "local_triton client", "engines", "gateway bulk"),
+    "serving": ("inference", "*", "decoding triton", "local_triton client", "engines", "gateway bulk"),
     "commands": ("*",),
 }
 # What a user imports and runs. They reach upwards, lazily; so nothing below may import them.

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
 from serving.bulk.in_flight import InFlight
 from serving.bulk.scorer import Scorer
 from serving.bulk.tag_errors import UsageError
 from serving.client.transport import Transport, create_transport
 from serving.engines import create_engine
 from serving.errors import ClientError, UnknownModel
+from serving.inference import Outputs, Pixels
 from serving.settings import load_settings
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from PIL import Image
 
 from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
 from serving.client.calls import NOTES, SEEN_PHOTO, PhotoOutputs, noted
 from serving.client.servers import Servers
 from serving.errors import (
@@ -30,6 +29,7 @@ from serving.errors import (
     UnknownModel,
     WrongContract,
 )
+from serving.inference import Outputs, Pixels
 
 _AT_ONCE = 16  # requests of one photo; a gateway's default is to accept 64 photos
 _RAW = {"Content-Type": "application/octet-stream"}

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.image import Photo as DecodedPhoto
-from serving.arrays import Outputs, Pixels
 from serving.client.calls import NOTES, SEEN_PHOTO, Call, PhotoOutputs, noted
 from serving.client.options import ClientOptions
 from serving.client.photos import BadPhoto, PhotoLike, decoded, id_of, to_bytes
 from serving.client.transport import Transport
 from serving.errors import ClientClosed, PhotoError, PhotosRefused
+from serving.inference import Outputs, Pixels
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")

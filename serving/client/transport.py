@@ -5,8 +5,8 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
 from serving.errors import ClientError
+from serving.inference import Outputs, Pixels
 
 SCHEMES = ("grpc", "http", "https")
 

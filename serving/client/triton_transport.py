@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
 from serving.client.servers import Servers
 from serving.errors import ClientError
+from serving.inference import Outputs, Pixels
 from serving.triton.link import TritonLink
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from labelwise.repository import Repository
-from serving.engines.base import Engine
+from serving.inference import Engine
 from serving.settings import Settings
 
 if TYPE_CHECKING:

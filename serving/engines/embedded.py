@@ -11,9 +11,8 @@ import onnxruntime as ort
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels, require_fitting
-from serving.engines.base import Catalogue, catalogue_of
 from serving.errors import ServerTimeout, ServerUnavailable, UnknownModel
+from serving.inference import Catalogue, Outputs, Pixels, catalogue_of, require_fitting
 from serving.onnx_session import load_session, run_session
 from serving.watching import RepositoryWatch, log_broken, repeat
 from serving.workers import Workers, WorkersClosed

@@ -11,12 +11,11 @@ import numpy as np
 from labelwise.errors import LabelwiseError
 from labelwise.repository import Repository, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels, require_fitting
-from serving.engines.base import Catalogue, catalogue_of
 from serving.engines.triton_server import TritonServer, newest_of, serves_enough, until_ready
 from serving.errors import ServerBusy, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
 from serving.fleet import Fleet
 from serving.hanging import ModelStuck
+from serving.inference import Catalogue, Outputs, Pixels, catalogue_of, require_fitting
 from serving.local_triton.server import BorrowedTriton, LocalTriton
 from serving.triton.channel import ModelProcessDied, VersionUnloaded
 from serving.triton.link import TritonLink

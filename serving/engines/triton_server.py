@@ -13,10 +13,10 @@ from tritonclient.utils import np_to_triton_dtype
 from labelwise.errors import LabelwiseError
 from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
 from serving.errors import ServerTimeout, ServingError, UnknownModel
 from serving.fleet import Server
 from serving.hanging import ServerHangs
+from serving.inference import Outputs, Pixels
 from serving.triton.link import TritonLink
 
 logger = logging.getLogger("labelwise.engine")

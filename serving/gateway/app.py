@@ -16,7 +16,6 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.version import VERSION
-from serving.engines.base import Engine
 from serving.gateway.access.auth import RequireKey, needs_key
 from serving.gateway.access.exposure import (
     CORS_OPTIONS,
@@ -33,6 +32,7 @@ from serving.gateway.routes import ROUTES
 from serving.gateway.routes.api_route import ApiRoute
 from serving.gateway.routes.openapi import complete
 from serving.gateway.service import TaggingService
+from serving.inference import Engine
 from serving.settings import Settings
 
 if TYPE_CHECKING:

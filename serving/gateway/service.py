@@ -13,8 +13,6 @@ from labelwise.attention import locate
 from labelwise.image import ImageError, Photo
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice
-from serving.arrays import Outputs, Pixels
-from serving.engines.base import Engine
 from serving.gateway.answers.embedding import Embeddings
 from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, make_explanation
 from serving.gateway.answers.overlay import MOST_SIDE, draw_overlay
@@ -34,6 +32,7 @@ from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.forms import Item
 from serving.gateway.requests.query import LabelQuery, TagQuery, choose, refuse_repeats
 from serving.gateway.requests.upload import Uploads
+from serving.inference import Engine, Outputs, Pixels
 from serving.settings import Settings
 from serving.stages import Stage, note
 

@@ -15,11 +15,11 @@ import uvicorn
 
 from labelwise.errors import LabelwiseError
 from serving.engines import create_engine
-from serving.engines.base import Engine
 from serving.gateway.app import create_app
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.requests.connections import connection_options
 from serving.gateway.service import TaggingService
+from serving.inference import Engine
 from serving.local_triton.server import BorrowedTriton
 from serving.processes import return_large_blocks
 from serving.settings import Settings

@@ -12,8 +12,8 @@ from tritonclient.utils import np_to_triton_dtype
 from labelwise.errors import SpecError
 from labelwise.repository import CONTRACT_PARAMETER, model_names
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
 from serving.errors import ServerFailed, UnknownModel, WrongContract
+from serving.inference import Outputs, Pixels
 from serving.stages import current_trace
 from serving.triton.channel import CHANNEL, RegionForgotten, ask_for_sign, our_errors
 from serving.triton.shared_memory import SharedMemory

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from labelwise.files import lock
-from serving.arrays import Pixels
 from serving.errors import ServerTimeout, ServerUnavailable, ServingError
+from serving.inference import Pixels
 from serving.triton.channel import RegionForgotten, our_errors
 
 logger = logging.getLogger("labelwise.client")

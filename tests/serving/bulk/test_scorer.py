@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
 from serving.bulk.in_flight import InFlight
 from serving.bulk.rows import Row
 from serving.bulk.scorer import Scorer
 from serving.bulk.sources.found import FoundPhoto
 from serving.bulk.tag_errors import ServerGone
 from serving.errors import PhotoError, PhotosRefused, ServerFailed
+from serving.inference import Outputs, Pixels
 from tests.serving.bulk.conftest import ROOT
 
 

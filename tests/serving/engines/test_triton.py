@@ -21,10 +21,10 @@ from tritonclient.utils import InferenceServerException
 from labelwise.errors import LabelwiseError
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
-from serving.arrays import Pixels
 from serving.engines.triton import TritonEngine
 from serving.errors import ServerBusy, ServerFailed, ServerTimeout, ServerUnavailable, UnknownModel
 from serving.hanging import ModelStuck
+from serving.inference import Pixels
 from serving.local_triton.install import find_triton
 from serving.local_triton.server import LocalTriton
 from serving.triton.channel import translated

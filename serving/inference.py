@@ -1,13 +1,23 @@
-"""The contract between the gateway and whatever runs the models."""
+"""The contract between whatever runs models and those that ask it: pixels, outputs, and an engine."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
-from serving.arrays import Outputs, Pixels
 
+Pixels = NDArray[np.uint8]  # [b, h, w, 3]
+Outputs = dict[str, NDArray[np.float32]]  # output name -> [b, ...]
 Catalogue = Mapping[str, Mapping[int, TaggerSpec]]  # model name -> version -> its contract, newest last
+
+
+def require_fitting(pixels: Pixels, spec: TaggerSpec) -> None:
+    """Raises ValueError for pixels that are not of the model's size, or more of them than its `max_batch`."""
+    if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape or pixels.dtype != np.uint8:
+        raise ValueError(f"{spec.name} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
 
 
 class Engine(Protocol):
