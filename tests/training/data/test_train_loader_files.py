@@ -16,7 +16,7 @@ from labelwise.spec import ImageSpec
 from training.augment import make_transform
 from training.config import AugmentConfig
 from training.data import FileLoader, LabelledPhotos, LoaderSettings, check_photos, make_train_loader, read_data
-from training.data.file_loader import Batch
+from training.data.train_loader import Batch
 
 IMAGE = ImageSpec(height=16, width=24)
 

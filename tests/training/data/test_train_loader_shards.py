@@ -14,7 +14,7 @@ from labelwise.spec import ImageSpec
 from training.augment import make_transform
 from training.config import AugmentConfig
 from training.data import LabelledData, LoaderSettings, ShardLoader, make_train_loader, read_data, write_shards
-from training.data.file_loader import Batch
+from training.data.train_loader import Batch
 
 IMAGE = ImageSpec(height=16, width=24)
 
@@ -107,7 +107,7 @@ def test_an_epoch_can_begin_in_its_middle(skip: int, workers: int, shards: Path)
 
 
 def test_over_http_each_shard_is_fetched_when_its_turn_comes(server: tuple[str, list[str]], shards: Path, monkeypatch):
-    monkeypatch.setattr("training.data.shard_loader._SHUFFLE_BUFFER", 3)
+    monkeypatch.setattr("training.data.train_loader._SHUFFLE_BUFFER", 3)
     url, asked = server
     loader = load(url)
     asked.clear()
@@ -158,9 +158,9 @@ def test_a_photo_that_is_broken_after_all_is_named(labelled: LabelledData, tmp_p
 def test_the_buffer_shuffles_but_loses_nothing(monkeypatch):
     from random import Random
 
-    from training.data.shard_loader import _through_buffer
+    from training.data.train_loader import _through_buffer
 
-    monkeypatch.setattr("training.data.shard_loader._SHUFFLE_BUFFER", 10)
+    monkeypatch.setattr("training.data.train_loader._SHUFFLE_BUFFER", 10)
     out: list[Any] = list(_through_buffer(range(100), Random(0)))  # type: ignore[arg-type]
     assert sorted(out) == list(range(100))
     assert out != list(range(100))

@@ -1,0 +1,280 @@
+"""Training batches of random views, from photo files or from a stream of shards.
+
+Every draw depends only on run, epoch and photo; for shards, the order also depends on ranks and workers.
+"""
+
+import random
+import signal
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+
+from labelwise.errors import DataError
+from labelwise.image import ImageError
+from labelwise.spec import ImageSpec
+from training.augment import OVERSIZE, Transform, draw_views
+from training.data.decode import Pixels, decode, fault
+from training.data.labelled_data import LabelledPhotos, counted, targets_of_names
+from training.data.photo_check import Cache, keep_pixels
+from training.data.shard_reader import Sample, ShardedPhotos, read_rows
+from training.seeding import derive_seed
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 [b, v, 3, h, w], float32 targets [b, l]
+
+_SHUFFLE_BUFFER = 1024
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How photos become batches of random views. `batch_size` is that of one rank of the `world`."""
+
+    image: ImageSpec
+    transform: Transform
+    batch_size: int
+    workers: int
+    seed: int
+    pin_memory: bool = False
+    rank: int = 0
+    world: int = 1
+
+
+class FileLoader:
+    """Shuffled batches of a rank's share of `photos`.
+
+    In each step the ranks take consecutive photos of one joint batch, rank 0 the first ones. Together they see what a
+    single process with `batch_size * world` sees, in the same order. The last, incomplete batch is left out, but a set
+    smaller than a batch makes one batch. Photos stay in memory at OVERSIZE times the model's size if `cache` is
+    "memory", or "auto" and they fit; otherwise the workers decode them each time. Raises DataError.
+    """
+
+    def __init__(self, photos: LabelledPhotos, settings: LoaderSettings, cache: Cache = "auto") -> None:
+        photos = keep_pixels(photos, settings.image, OVERSIZE, cache, settings.world)
+        self._plan = _Plan(len(photos), settings)
+        self._loader: DataLoader[Batch] = DataLoader(
+            _RandomViews(photos, settings),
+            batch_sampler=self._plan,
+            num_workers=settings.workers,
+            collate_fn=_collate,
+            pin_memory=settings.pin_memory,
+            persistent_workers=settings.workers > 0,
+            multiprocessing_context=_worker_context(settings.workers),
+            worker_init_fn=_begin_worker,
+            generator=torch.Generator(),  # so that starting an epoch draws nothing from the global one
+        )
+
+    def __len__(self) -> int:
+        """Batches per epoch and rank."""
+        return self._plan.batches
+
+    def epoch(self, number: int, views: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `number` from the `skip`-th on, without decoding those before it.
+
+        Yields uint8 [b, views, 3, h, w] and float32 targets [b, l]. Run one epoch at a time. Leaves the global random
+        generators as they are. Raises DataError if a photo cannot be decoded (any more).
+        """
+        self._plan.number, self._plan.views, self._plan.skip = number, views, skip
+        yield from _batches_of(self._loader)
+
+
+class ShardLoader:
+    """Batches of a rank's share of photos in shards; the same interface as FileLoader.
+
+    Each epoch lays the shards end to end in another order and cuts this sequence into equal parts, one for each worker
+    of each rank. So every photo is seen at most once per epoch, whatever the number of shards; if a cut goes through a
+    shard, both sides read it. Within its part a worker shuffles through a buffer of 1024 encoded photos. Batches depend
+    only on run, epoch, ranks and the number of workers.
+    """
+
+    def __init__(self, photos: ShardedPhotos, settings: LoaderSettings) -> None:
+        self._stream, self._settings = _ShardStream(photos, settings), settings
+
+    def __len__(self) -> int:
+        """Batches per epoch and rank."""
+        return self._stream.batches
+
+    def epoch(self, number: int, views: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `number` from the `skip`-th on. Those before it are read but not decoded.
+
+        Yields uint8 [b, views, 3, h, w] and float32 targets [b, l]. Leaves the global random generators as they are.
+        Raises DataError if a shard or photo cannot be read.
+        """
+        self._stream.number, self._stream.views, self._stream.skip = number, views, skip
+        loader: DataLoader[Batch] = DataLoader(
+            self._stream,
+            batch_size=None,
+            num_workers=self._settings.workers,
+            pin_memory=self._settings.pin_memory,
+            multiprocessing_context=_worker_context(self._settings.workers),
+            worker_init_fn=_begin_worker,
+            generator=torch.Generator(),
+        )
+        yield from _batches_of(loader)
+
+
+def make_train_loader(
+    photos: LabelledPhotos | ShardedPhotos, settings: LoaderSettings, cache: Cache = "auto"
+) -> FileLoader | ShardLoader:
+    """The loader for `photos`. Shards are streamed, so `cache` does not apply to them."""
+    if isinstance(photos, ShardedPhotos):
+        return ShardLoader(photos, settings)
+    return FileLoader(photos, settings, cache)
+
+
+def _share_of(count: int, batch_size: int, world: int) -> tuple[int, int]:
+    """Of `count` photos: those in a rank's batch, and the batches per rank. Raises DataError if there is none."""
+    size = min(batch_size, count // world)
+    if not size:
+        raise DataError(f"{counted(count, 'photo')} cannot be shared by {world} processes: use fewer processes.")
+    return size, count // (size * world)
+
+
+def _begin_worker(_: int) -> None:
+    """Ignore signals, which reach every process of a terminal or of torchrun: the training process decides to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _worker_context(workers: int) -> str | None:
+    """On Linux workers are forked, so that all share the photos in memory."""
+    return "fork" if workers and sys.platform == "linux" else None
+
+
+def _batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """Start the loader and yield its batches. Raises the errors that workers return as values."""
+    with warnings.catch_warnings():
+        # Python warns of a fork while threads run: a child may wait for their locks. The workers take none of these.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        batches = iter(loader)
+    for batch in batches:
+        if isinstance(batch, DataError):
+            raise DataError(str(batch))  # a new one: the old one's traceback would keep the workers alive
+        yield batch
+
+
+class _Item(NamedTuple):
+    """One request to a worker. It names the epoch, so that a worker can live longer than one."""
+
+    epoch: int
+    index: int
+    views: int
+
+
+class _Plan:
+    """Which photos make which batch of the epoch `number`; also the batch sampler of torch's DataLoader."""
+
+    def __init__(self, count: int, settings: LoaderSettings) -> None:
+        self.size, self.batches = _share_of(count, settings.batch_size, settings.world)
+        self._count, self._settings = count, settings
+        self.number, self.views, self.skip = 0, 1, 0
+
+    def __len__(self) -> int:
+        return self.batches - self.skip
+
+    def __iter__(self) -> Iterator[list[_Item]]:
+        random = np.random.default_rng(derive_seed(self._settings.seed, self.number, "order"))
+        order = random.permutation(self._count).tolist()
+        for batch in range(self.skip, self.batches):
+            start = (batch * self._settings.world + self._settings.rank) * self.size
+            yield [_Item(self.number, index, self.views) for index in order[start : start + self.size]]
+
+
+class _RandomViews(Dataset[Batch | DataError]):
+    """Views uint8 [v, 3, h, w] and targets [l] of one photo, or the error to raise."""
+
+    def __init__(self, photos: LabelledPhotos, settings: LoaderSettings) -> None:
+        self._photos, self._settings = photos, settings
+
+    def __getitem__(self, item: _Item) -> Batch | DataError:
+        try:
+            pixels = self._pixels(item.index)
+        except (ImageError, OSError) as error:
+            # Raised in a worker, it would arrive with a traceback in its text.
+            return DataError(f"{self._photos.files[item.index]} cannot be decoded ({fault(error)}).")
+        views = draw_views(pixels, self._settings.transform, item.views, self._settings.seed, item.epoch, item.index)
+        return views, torch.from_numpy(self._photos.targets[item.index])
+
+    def _pixels(self, index: int) -> Pixels:
+        if self._photos.pixels is not None:
+            return self._photos.pixels[index]
+        return decode(self._photos.files[index].read_bytes(), self._settings.image, OVERSIZE)
+
+
+def _collate(items: list[Batch | DataError]) -> Batch | DataError:
+    pairs = []
+    for item in items:
+        if isinstance(item, DataError):
+            return item
+        pairs.append(item)
+    return torch.stack([views for views, _ in pairs]), torch.stack([targets for _, targets in pairs])
+
+
+class _ShardStream(IterableDataset[Batch | DataError]):
+    """The batches of one rank; in one of n workers, every n-th of them."""
+
+    def __init__(self, photos: ShardedPhotos, settings: LoaderSettings) -> None:
+        self.size, self.batches = _share_of(len(photos), settings.batch_size, settings.world)
+        self._photos, self._settings = photos, settings
+        self.number, self.views, self.skip = 0, 1, 0
+
+    def __iter__(self) -> Iterator[Batch | DataError]:
+        worker = get_worker_info()
+        workers, place = (worker.num_workers, worker.id) if worker else (1, 0)
+        # torch takes the first batch from worker 0, but after `skip` batches another part is next.
+        part = (place + self.skip) % workers
+        try:
+            samples = self._shuffled(*self._bounds(part, workers))
+            for _ in islice(samples, len(range(part, self.skip, workers)) * self.size):
+                pass  # before `skip`: the buffer needs them, but they are never decoded
+            while batch := list(islice(samples, self.size)):
+                yield self._batch(batch)
+        except DataError as error:
+            yield error  # raised in a worker, it would arrive with a traceback in its text
+
+    def _bounds(self, part: int, workers: int) -> tuple[int, int]:
+        """Start and end of this part in the epoch's sequence. Worker i has the batches i, i + workers, …"""
+        before = sum(len(range(other, self.batches, workers)) for other in range(part))
+        start = (self._settings.rank * self.batches + before) * self.size
+        return start, start + len(range(part, self.batches, workers)) * self.size
+
+    def _shuffled(self, start: int, stop: int) -> Iterator[Sample]:
+        order = np.random.default_rng(derive_seed(self._settings.seed, self.number, "shards"))
+        shards = [self._photos.shards[index] for index in order.permutation(len(self._photos.shards))]
+        chance = random.Random(derive_seed(self._settings.seed, self.number, "buffer", start))
+        return _through_buffer(read_rows(shards, start, stop), chance)
+
+    def _batch(self, samples: list[Sample]) -> Batch:
+        views = torch.stack([self._draw(sample) for sample in samples])
+        known = set(self._photos.labels)
+        present = [known.intersection(sample.present) for sample in samples]
+        unknown = [known.intersection(sample.unknown) for sample in samples]
+        return views, torch.from_numpy(targets_of_names(self._photos.labels, present, unknown))
+
+    def _draw(self, sample: Sample) -> torch.Tensor:
+        try:
+            pixels = decode(sample.data, self._settings.image, OVERSIZE)
+        except ImageError as error:
+            raise DataError(f"{sample.place} cannot be decoded ({fault(error)}).") from error
+        settings = self._settings
+        return draw_views(pixels, settings.transform, self.views, settings.seed, self.number, sample.index)
+
+
+def _through_buffer(samples: Iterable[Sample], chance: random.Random) -> Iterator[Sample]:
+    """Yield a random sample of the full buffer for each new one; at the end, shuffle the buffer."""
+    buffer: list[Sample] = []
+    for sample in samples:
+        if len(buffer) < _SHUFFLE_BUFFER:
+            buffer.append(sample)
+            continue
+        place = chance.randrange(_SHUFFLE_BUFFER)
+        buffer[place], sample = sample, buffer[place]
+        yield sample
+    chance.shuffle(buffer)
+    yield from buffer
