@@ -19,8 +19,7 @@ import numpy as np
 from PIL import AvifImagePlugin
 
 from labelwise.image import ImageError, Photo, load_photo, open_small
-from serving.decoding.limits import Limits
-from serving.decoding.messages import GRANTED, HEAD_SIZE, Kind, pack, unpack_head
+from serving.decoding.messages import GRANTED, HEAD_SIZE, Kind, Limits, pack, unpack_head
 from serving.processes import end_with, log_warnings, return_large_blocks
 
 try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from labelwise.errors import LabelwiseError
 from serving.decoding.decoder_process import DecodeJob, DecoderEnded, DecoderProcess
-from serving.decoding.limits import Limits
+from serving.decoding.messages import Limits
 from serving.decoding.pixel_budget import PixelBudget
 from serving.processes import Backoff
 

@@ -20,7 +20,7 @@ from labelwise.errors import LabelwiseError
 from labelwise.image import ImageError, load_photo, open_small
 from serving.decoding import decoder_process
 from serving.decoding.decoder_process import DecoderEnded
-from serving.decoding.limits import Limits
+from serving.decoding.messages import Limits
 from serving.decoding.pixel_budget import PixelBudget
 from serving.decoding.pool import DecoderPool, PoolClosed
 from tests.conftest import ROOT
