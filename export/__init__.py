@@ -4,3 +4,5 @@ Modules import only what comes before them: onnx_file, tolerances; source, simpl
 pictures, tensorrt; parity, labelled, precision/, foreign/, checkpoint_graph, triton_config; check/; preflight; publish;
 exporting, bench. Only labelled and checkpoint_graph load torch, so the others import these two where they need them.
 """
+
+import labelwise.no_telemetry  # noqa: F401 - before any module here imports ONNX Runtime
