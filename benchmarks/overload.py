@@ -2,7 +2,7 @@
 
     python benchmarks/overload.py [--seconds 10] [--loads 0.5 1 2 4] [PHOTO ...]
 
-The load comes from another core at its own pace (Poisson), whatever the answers do, as in the real world. The
+The load comes from another core at its own pace (Poisson), independent of the answers, as in production. The
 capacity is measured first, with a few clients that wait for each answer. Prints a Markdown table.
 """
 

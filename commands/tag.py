@@ -94,7 +94,7 @@ def tag(
         print(f"labelwise: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:  # before the first photo
-        print("labelwise: Stopped: run the same command again to go on.", file=sys.stderr)
+        print("labelwise: Stopped: run the same command again to continue.", file=sys.stderr)
         raise typer.Exit(130) from None
     _tell(str(summary))
     if summary.stopped:

@@ -21,7 +21,7 @@ _ROUNDS = 10  # at most; each may find what the one before made possible
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the graph without Identity, Casts to the type a tensor has, pairs of Transposes, Expands that
-    broadcasting does anyway, and whatever then feeds nothing; every node stands behind those that it reads from.
+    broadcasting does anyway, and nodes whose outputs are then unused. Every node comes after those that it reads.
 
     Keeps an Expand that makes a shape: folding it would fix the batch size.
     """

@@ -5,7 +5,7 @@
     scenes_model/    uint8 pixels -> outputs              config.pbtxt labels.txt tagger.json 1/model.onnx
                      configs/NAME.pbtxt for `tritonserver --model-config-name=NAME`; 1/model.*.plan if built
 
-A version exists as long as the ensemble's numbered folder: export moves that folder in last and takes it out first. The
+A version exists while the ensemble's numbered folder exists: export moves that folder in last and removes it first. The
 tagger.json in the numbered folder belongs to that version; the one above it is a copy of the newest version's.
 """
 
@@ -125,7 +125,7 @@ def version_marks(path: Path) -> dict[VersionKey, VersionMark]:
 
 
 def read_version(path: Path, name: str, number: int) -> TaggerVersion | None:
-    """One version, verified; None if it is taken out meanwhile.
+    """One version, verified; None if it is removed in the meantime.
 
     Raises RepositoryError, SpecError or OSError if it is broken.
     """
@@ -196,7 +196,7 @@ def _read_unless_broken(
 
 
 def _read_unless_gone(repository: Path, name: str, number: int) -> TaggerVersion | None:
-    """None for a version that an export removes meanwhile: it takes the ensemble's folder away first."""
+    """None for a version that an export removes in the meantime: it removes the ensemble's folder first."""
     try:
         return _read_version(repository, name, number)
     except (OSError, LabelwiseError):

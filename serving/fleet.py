@@ -82,9 +82,9 @@ class Fleet(Generic[S]):
     ) -> T:
         """Returns the first answer that one of `servers` gives, one after the other, until time.monotonic `deadline`.
 
-        `ask(server, seconds)` asks one. A `model` that answers nobody is given up after half of the time that is left;
-        on the last server after `patience` seconds. `on_failure` is told of each failure, and the one that is most
-        likely to pass is raised.
+        `ask(server, seconds)` asks one. A `model` that answers no request is given up after half of the time left, and
+        on the last server after `patience` seconds. Calls `on_failure` with each failure. Raises the one that is most
+        likely to pass.
         """
         failures: list[ServingError] = []
         for place, server in enumerate(servers, start=1):

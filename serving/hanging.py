@@ -20,7 +20,7 @@ class ServerHangs(ServerUnavailable):
 
 
 class ModelStuck(ServerUnavailable):
-    """The server lives, and one of its models answers nobody."""
+    """The server lives, but one of its models answers no request."""
 
 
 class Pulse:
@@ -40,7 +40,7 @@ class Pulse:
         """Returns what `call` returns, which has `within` seconds and needs `model`.
 
         Cancels the call and raises ServerHangs if the server hangs, after half of that time at the latest; ModelStuck
-        if the model has answered nobody for `patience` seconds; ServerUnavailable if the connection is closed. It asks
+        if the model has answered no request for `patience` seconds; ServerUnavailable if the connection is closed. Asks
         for signs of life only if it `asks`, and not during calls of at most a second.
         """
         task, sent = asyncio.ensure_future(call), time.monotonic()
@@ -50,7 +50,7 @@ class Pulse:
                 if asks and not await self._is_alive(task, min(_ASKED * _ASKED_FOR, within / 4)):
                     raise ServerHangs(f"{self._url} does not answer: it hangs, and gives no sign of life.")
                 if not task.done() and time.monotonic() - max(sent, self._answered_at.get(model, 0.0)) > patience:
-                    raise ModelStuck(f"{model} at {self._url} has answered nobody for {patience:.3g} s.")
+                    raise ModelStuck(f"{model} at {self._url} has answered no request for {patience:.3g} s.")
             if task.cancelled():  # by gRPC, which does not say so otherwise
                 raise ServerUnavailable(f"The connection to {self._url} was closed.")
             answer = task.result()

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     start_timeout: Seconds = Field(120, description="how long Triton may take to become ready")
 
     keys: Given[Path] | None = Field(None, description="file of API keys; with it, requests need one")
-    insecure_no_keys: bool = Field(False, description="listen beyond this machine although nobody needs a key")
+    insecure_no_keys: bool = Field(False, description="let other machines use the gateway without a key")
     public_metrics: bool = Field(False, description="/metrics needs no key")
     cors_origins: Listing[WebOrigin] = Field(
         (), description="web pages from elsewhere that may use the API: https://a,https://b"

@@ -42,7 +42,7 @@ class Workers:
     async def run(self, work: Callable[[], T], timeout: float) -> T:
         """Returns or raises what `work` does on a thread. Raises asyncio.TimeoutError after `timeout` seconds.
 
-        Work that has not begun at the timeout, or when the caller is cancelled, does not begin; other work goes on.
+        Work that has not begun at the timeout, or when the caller is cancelled, does not begin; running work continues.
         """
         if self._closed:
             raise WorkersClosed
@@ -90,7 +90,7 @@ class Workers:
             result = job.work()
         except BaseException as raised:
             error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits for the result
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so the result is not needed
             loop.call_soon_threadsafe(_settle, job.answer, result, error)
 
 

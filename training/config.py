@@ -92,7 +92,7 @@ class TrainConfig(_Settings):
 
     epochs: int = Field(90, ge=0, description="of stage 1")
     contrastive_epochs: int = Field(
-        40, ge=0, description="of stage 2; without contrast, training goes on with two views"
+        40, ge=0, description="of stage 2; without contrast, training continues with two views"
     )
     batch_size: int = Field(32, ge=1, description="images per step, over all processes; stage 2 sees each in two views")
     accumulate: int = Field(1, ge=1, description="parts in which a step is computed; contrast is within a part")

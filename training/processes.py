@@ -71,7 +71,7 @@ def _hand_out(
 
 
 def _end(workers: "list[_TaskProcess[Any, Any]]", received: list[int]) -> None:
-    """Wait until every process has ended. Passes on a signal that comes meanwhile, which ends them at once."""
+    """Wait until every process has ended. Passes on a signal that comes in the meantime, which ends them at once."""
     told = len(received)
     for worker in workers:
         worker.stop()
@@ -140,7 +140,7 @@ class _TaskProcess(Generic[Task, Outcome]):
             return Stopped("Stopped.")
         if code < 0:
             return LabelwiseError("A run was killed, perhaps because memory ran out: start again with fewer --jobs.")
-        return LabelwiseError("A run failed, as shown above; the same command goes on after the last saved step.")
+        return LabelwiseError("A run failed, as shown above. The same command continues after the last saved step.")
 
 
 def _serve(work: Callable[[Task], Outcome], connection: Connection, threads: int) -> None:

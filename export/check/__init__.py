@@ -23,7 +23,7 @@ from labelwise.repository import tagger_names
 def check_repository(repository: Path, evidence: Evidence = NO_EVIDENCE, run: Path | None = None) -> list[Finding]:
     """Checks every tagger, version, configuration and graph; with `run` also against that checkpoint.
 
-    A fault in the repository is a finding, and the check goes on. Raises LabelwiseError if the repository, the photos
+    A fault in the repository is a finding, and the check continues. Raises LabelwiseError if the repository, the photos
     or the run cannot be read. `run` and `evidence.data` need the `train` extra.
     """
     if not repository.is_dir():

@@ -17,7 +17,7 @@ from serving.bulk.sources.archives import BROKEN
 from serving.bulk.sources.finding import find_photos, named
 from serving.bulk.sources.found import Found, FoundPhoto, as_text, unreadable
 from serving.bulk.sources.selection import Selection
-from serving.bulk.tag_errors import GOES_ON, OutputError
+from serving.bulk.tag_errors import RUN_AGAIN, OutputError
 
 _LOOKED_UP = 64  # photos per look into the journal
 _BYTES = 64 * 2**20  # of photos from archives, in memory at once
@@ -104,7 +104,7 @@ def _once(every: Iterable[Found]) -> Iterator[Found]:
                 if seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (found.path,)).rowcount:
                     yield found
     except sqlite3.Error as error:
-        raise OutputError(f"There is no room for temporary files: {error}. {GOES_ON}") from error
+        raise OutputError(f"There is no room for temporary files: {error}. {RUN_AGAIN}") from error
 
 
 def _groups(every: Iterator[Found], ledger: Ledger, size: int) -> Iterator[list[Found]]:

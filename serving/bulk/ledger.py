@@ -18,7 +18,7 @@ import numpy as np
 
 from serving.bulk.rows import Identity, Row, is_permanent
 from serving.bulk.sources.found import FoundPhoto
-from serving.bulk.tag_errors import GOES_ON, OutputError
+from serving.bulk.tag_errors import RUN_AGAIN, OutputError
 
 _SCHEMA = """
 CREATE TABLE about (model TEXT, version INTEGER, labels TEXT, parts INTEGER, weights TEXT);
@@ -188,6 +188,6 @@ def _explained(file: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise OutputError(f"Another run is writing here ({file} is locked): wait for it or stop it.") from error
-        raise OutputError(f"{file} cannot be written: {error}. {GOES_ON}") from error
+        raise OutputError(f"{file} cannot be written: {error}. {RUN_AGAIN}") from error
     except sqlite3.DatabaseError as error:
         raise OutputError(f"{file} is not a journal of `labelwise tag` ({error}): remove it to start again.") from error

@@ -23,7 +23,7 @@ from labelwise.spec import TaggerSpec
 from serving.bulk.ledger import SUFFIXES, Ledger, remove
 from serving.bulk.output_formats import FORMATS, format_of
 from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
-from serving.bulk.tag_errors import GOES_ON, OutputError, UsageError
+from serving.bulk.tag_errors import RUN_AGAIN, OutputError, UsageError
 
 _VALUES_A_PAGE = 4_000_000  # scores in memory at once
 _ROWS_A_PAGE = 4_096
@@ -83,7 +83,7 @@ class Output:
                 self._write(self._part_file(part, ledger.parts), pages, spec)
             except OSError as error:
                 reason = error.strerror or error
-                raise OutputError(f"{self.path} cannot be written: {reason}. It is as it was. {GOES_ON}") from error
+                raise OutputError(f"{self.path} cannot be written: {reason}. It is unchanged. {RUN_AGAIN}") from error
 
     def _begin(self, identity: Identity, force: bool) -> Ledger:
         """A new journal with the rows of a finished output."""

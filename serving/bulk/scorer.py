@@ -148,7 +148,7 @@ class Scorer:
             self._silent_since = now
             self._note(f"{error} Waiting for an answer, at most {self._patience:.0f} s.")
         if now - self._silent_since >= self._patience:
-            raise ServerGone(f"{error} Run the same command again to go on.") from error
+            raise ServerGone(f"{error} Run the same command again to continue.") from error
 
 
 def _prepared(photo: FoundPhoto, image: ImageSpec | None) -> Prepared | PhotoError:

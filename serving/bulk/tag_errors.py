@@ -1,8 +1,8 @@
-"""The errors that end a tagging run. Each message is one line that says how to go on."""
+"""The errors that end a tagging run. Each message is one line that says how to continue."""
 
 from labelwise.errors import LabelwiseError
 
-GOES_ON = "Once that is fixed, the same command goes on where it was."
+RUN_AGAIN = "Once that is fixed, run the same command again: it continues where it stopped."
 
 
 class UsageError(LabelwiseError):
@@ -14,4 +14,4 @@ class OutputError(LabelwiseError):
 
 
 class ServerGone(LabelwiseError):
-    """The server did not answer for as long as the run may wait. The run can go on later."""
+    """The server did not answer within the time that the run may wait. The run can continue later."""

@@ -50,7 +50,7 @@ class Summary:
         )
         words += f"; {counts.skipped:,} unchanged" if counts.skipped else ""
         words += f"; {self.broken:,} with an error (column `error`)" if self.broken else ""
-        end = "Stopped: the same command goes on." if self.stopped else ""
+        end = "Stopped: run the same command again to continue." if self.stopped else ""
         return " ".join(filter(None, (f"{words}.", str(self.left_out), f"{self.out} has {self.rows:,} rows.", end)))
 
 

@@ -155,7 +155,7 @@ class Tagger:
         `within`: seconds that it may take if a server hangs.
         """
         if os.getpid() == self._pid:
-            with self._closing:  # after this line no call is submitted that nobody would answer
+            with self._closing:  # after this line no call is submitted, because it would never be answered
                 self._closed = True
             if self._forgotten.detach():
                 with contextlib.suppress(FutureTimeout):  # a server hangs: what is left goes with the process
@@ -266,6 +266,6 @@ class Tagger:
 
 
 def _close_sometime(pid: int, client: AsyncTagger, loop: asyncio.AbstractEventLoop) -> None:
-    """Closes a client that nobody closed. Garbage is collected in any thread, the loop's included: nothing may wait."""
+    """Closes a client that was not closed. Must not wait: garbage may be collected in any thread, also the loop's."""
     if os.getpid() == pid:  # a fork has no such thread, and its connections are the parent's
         asyncio.run_coroutine_threadsafe(client.close(), loop)

@@ -74,7 +74,7 @@ class _Decoder:
         except ImageError as error:
             return (self._failed(error.code, str(error)),)
         except _Denied:
-            return (self._failed(None, "nobody waits for it"),)
+            return (self._failed(None, "no request waits for it"),)
         except Exception:  # a bug, which must not cost a process
             logger.error("a photo could not be decoded because of a bug:\n%s", traceback.format_exc())
             return (self._failed(None, "the log has the details"),)

@@ -104,7 +104,7 @@ class DecoderProcess:
         self._child.kill()
 
     def _end_late(self) -> None:
-        logger.warning("decoder process %d is killed: it still has a photo that nobody waits for", self.pid)
+        logger.warning("decoder process %d is killed: it still decodes a photo that no request waits for", self.pid)
         self.kill()
 
     def _soon(self, call: Callable[[DecodeJob], None], job: DecodeJob) -> None:
@@ -224,7 +224,7 @@ class DecoderProcess:
             stream.close()
         if not self.ready.done():
             self.ready.set_exception(error)
-            self.ready.exception()  # maybe nobody looks at it
+            self.ready.exception()  # marks the exception as retrieved, because no caller may look at it
         if self.job is not None and not self.job.answer.done():
             self.job.answer.set_exception(error)
         self._forget_job()

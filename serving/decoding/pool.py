@@ -21,7 +21,7 @@ logger = logging.getLogger("labelwise.decoder")
 
 PoolAnswer = tuple[dict[str, Any], NDArray[np.uint8]]
 
-_GRACE = 1.0  # seconds for a photo that nobody waits for: a new process costs more than most photos
+_GRACE = 1.0  # seconds for a photo that no request waits for: a new process costs more than most photos
 _AT_ONCE = 1_000_000  # pixels that a photo may hold without asking, enough for most photos
 
 
@@ -33,7 +33,7 @@ class DecoderPool:
     """At most `count` processes, which hold what `budget` allows. Calls `on_wait` with the seconds that a photo waited.
 
     One process starts at once, others when photos wait. A process ends if its photo costs more than `limits`, or is not
-    done `grace` seconds after nobody waits for it. Used on one event loop.
+    done `grace` seconds after the last request stopped waiting. Used on one event loop.
     """
 
     def __init__(

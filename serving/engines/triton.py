@@ -24,7 +24,7 @@ from serving.watching import Look, RepositoryWatch, log_broken, repeat
 logger = logging.getLogger("labelwise.engine")
 
 _PROBE_EVERY = 1.0  # seconds
-_STUCK_AFTER = 20.0  # seconds in which a model of our own Triton answers nobody: more than any batch should take
+_STUCK_AFTER = 20.0  # seconds in which a model of our own Triton answers no request: more than any batch should take
 _DRAIN_WITHIN = 10.0  # seconds, for the requests that run at `close`
 
 
@@ -109,7 +109,7 @@ class TritonEngine:
                 await self._local.stop()
 
     async def _nothing_runs(self) -> None:
-        for _ in range(self._max_in_flight):  # whoever holds every permit knows that no request runs
+        for _ in range(self._max_in_flight):  # holding every permit means that no request runs
             await self._permits.acquire()
 
     async def is_ready(self) -> bool:

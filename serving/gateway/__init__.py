@@ -1,4 +1,4 @@
-"""The gateway: photos in by HTTP, tags out; whichever engine runs the model."""
+"""The gateway: photos in by HTTP, tags out, with any engine."""
 
 import os
 

@@ -94,8 +94,8 @@ class GatewayError(Exception):
 class AnswerErrors:
     """Answers every error that the app raises, and 503 to a request that the end of the server cuts off.
 
-    An error after the answer has begun goes on to the server, which closes the connection. Observe notes the status of
-    an answer once it begins.
+    An error after the answer has begun passes on to the server, which closes the connection. Observe notes the status
+    of an answer once it begins.
     """
 
     def __init__(self, app: ASGIApp) -> None:

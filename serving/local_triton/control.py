@@ -1,4 +1,4 @@
-"""Orders to a Triton of our own, which nobody else has the key to."""
+"""Commands to a Triton that labelwise started, which only this process has the key to."""
 
 import asyncio
 import secrets

@@ -87,7 +87,7 @@ class TritonProcess:
     async def ended(self, within: float) -> bool:
         """Returns whether it ended within so many seconds."""
         deadline = time.monotonic() + within
-        # Polled, because `wait` may also wait for whoever else holds the process's output, such as a stub.
+        # Polled, because `wait` may also wait for other processes that hold the output, such as a stub.
         while self.status is None:
             if time.monotonic() > deadline:
                 return False
@@ -113,8 +113,8 @@ class TritonProcess:
     def find_scratch(self) -> Path | None:
         """Returns the empty folder that the Python backend made in /tmp, whatever TMPDIR is; a killed Triton leaves it.
 
-        Returns None if several were made meanwhile: then it is unknown which one is Triton's. To be called once Triton
-        serves.
+        Returns None if several were made in the meantime, because then Triton's is unknown. Call this once
+        Triton serves.
         """
         made = _scratch_folders() - self._scratch_before
         self._scratch = made.pop() if len(made) == 1 else None

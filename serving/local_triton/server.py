@@ -30,7 +30,7 @@ class LocalTriton:
     """Serves the taggers of `repository` with a Triton on this machine.
 
     gRPC and metrics listen on `host`; HTTP is off. A Triton that dies is started again at once, and after 1, 2, 4 … 30
-    seconds if it goes on dying. One that gives no sign of life for five seconds is killed, and so started again.
+    seconds if it keeps dying. One that gives no sign of life for five seconds is killed, and so started again.
     Every `reload_interval` seconds (0: never) it is told to load what was published. What was replaced or taken out, it
     keeps for `retire_after` seconds more, for requests that began with it.
     `stop` stops it. If this process (or the event loop's thread) ends without that, the kernel kills it.
@@ -135,7 +135,7 @@ class LocalTriton:
     async def _until_serving(self, process: TritonProcess) -> None:
         """Wait until Triton opens its ports, which it does once every model is loaded. Raises LabelwiseError.
 
-        It exits if the ports have been taken meanwhile.
+        It exits if the ports have been taken in the meantime.
         """
         deadline = time.monotonic() + self._start_timeout
         while not (await _listens(self._host, self._metrics_port) and await self._control.is_live()):

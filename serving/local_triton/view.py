@@ -10,7 +10,7 @@ again loads what is shown.
 Triton alone cannot do this (tried with 2.51). It unloads a version at the first load that finds its folder gone, and
 requests that began with it fail. At a start, one broken version takes the others of its tagger with it. A configuration
 sent with a load could choose the versions, but it keeps none whose folder is gone, a crash forgets it, and it is sent
-for one model at a time: between two of them the ensemble answers nobody.
+for one model at a time: between two of them the ensemble answers no request.
 """
 
 import os

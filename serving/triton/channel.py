@@ -40,9 +40,9 @@ class VersionUnloaded(ServerUnavailable):
 
 
 class ModelProcessDied(ServerUnavailable):
-    """The process in which the Python backend runs a model has died, most likely for want of memory.
+    """The process in which the Python backend runs a model has died, most likely because memory ran out.
 
-    Triton goes on calling the model ready and never starts another.
+    Triton still reports the model as ready and never starts another process.
     """
 
 

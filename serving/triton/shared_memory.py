@@ -92,7 +92,7 @@ class SharedMemory:
                 self._drop(region)
                 region = None
             raise
-        finally:  # Triton may still read it for a request that was given up; nobody waits for that answer
+        finally:  # Triton may still read it for a request that was given up, whose answer is not needed
             if region:
                 self._free.append(region)
 
@@ -194,7 +194,7 @@ def _names() -> set[str]:
 
 
 def _is_left_behind(file: Path) -> bool:
-    """Whether nobody holds it."""
+    """Whether no client holds it."""
     try:
         with file.open("rb") as opened:
             if os.fstat(opened.fileno()).st_mtime > time.time() - _RECENT:

@@ -110,7 +110,7 @@ def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
     written = json.loads((out / "tagger.json").read_text())
     assert written["thresholds"] == [label["threshold"] for label in after["labels"]]
     assert_refused(run("evaluate", out, data, "--write"), "--thresholds")
-    assert_refused(run("evaluate", out, data, "--thresholds", "best"), "'best' is none of f1")
+    assert_refused(run("evaluate", out, data, "--thresholds", "best"), "'best' is not f1")
 
 
 @pytest.mark.parametrize(

@@ -318,7 +318,7 @@ def test_a_broken_version_neither_ends_triton_nor_makes_it_unready(repository: P
         client.unload_model("scenes_model")
         until(lambda: not client.is_model_ready("scenes_model", "1"))
         assert client.is_server_ready()
-        assert not is_healthy(ports)  # where no model is left, nobody is served
+        assert not is_healthy(ports)  # no model is left to serve
 
 
 def test_triton_keeps_to_itself_what_the_gateway_has_no_use_for(triton_ports: dict[str, int]) -> None:

@@ -58,7 +58,7 @@ def test_metadata_holds_the_contract_and_no_trace_of_the_machine(graph: Path, sp
     assert facts["labelwise.versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (model.graph.name, model.producer_name) == ("pets", "labelwise")
     content = graph.read_bytes()
-    for trace in (str(ROOT), "site-packages", ".py", "pkg.torch"):  # where and how it was made is nobody's business
+    for trace in (str(ROOT), "site-packages", ".py", "pkg.torch"):  # the file must not tell where it was made
         assert trace.encode() not in content
 
 

@@ -40,7 +40,7 @@ def test_batches_are_one_two_odd_and_the_largest(largest: int, sizes: list[int])
 
 def change_weights(to: Callable[[np.ndarray], np.ndarray]) -> Callable[[onnx.ModelProto], None]:
     def change(model: onnx.ModelProto) -> None:
-        # The last layer's bias: one number a label, of which the scores are made.
+        # The last layer's bias: one number per label, which shifts the scores.
         (bias,) = (part for part in model.graph.initializer if part.name.endswith("bias") and list(part.dims) == [3])
         bias.CopyFrom(onnx.numpy_helper.from_array(to(onnx.numpy_helper.to_array(bias)), bias.name))
 

@@ -87,7 +87,7 @@ async def burst(port: int, spec: TaggerSpec, size: int) -> list[object]:
 
 
 async def cancelled_burst(port: int, spec: TaggerSpec, size: int, metrics: int, hold: Path) -> list[object]:
-    """`size` requests, of which all but the first are cancelled while Triton has all of them and works on the first."""
+    """Sends `size` requests, and cancels all but the first while Triton has all of them and works on the first."""
     await asyncio.to_thread(hold.touch)
     async with grpcclient.InferenceServerClient(f"127.0.0.1:{port}") as client:
         sent = [ask(client, spec) for _ in range(size)]

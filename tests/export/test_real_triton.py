@@ -132,7 +132,7 @@ def test_every_setting_loads_and_each_version_answers_for_itself(
         assert hits(metrics) == 2
 
         add(repository, graph, spec, 2, shift=1)
-        client.load_model("pets")  # reads the other two anew as well
+        client.load_model("pets")  # also reloads the other two
         second = run_graph(repository, 2, pixels)
         assert np.abs(second - first).max() > 0.1
         for version in ("", "2"):

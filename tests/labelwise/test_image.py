@@ -1,4 +1,4 @@
-"""The decoder on all kinds of files that people have, and on files that nobody should have."""
+"""The decoder on all kinds of ordinary, broken and hostile files."""
 
 import io
 import struct

@@ -28,7 +28,7 @@ def test_an_empty_text_and_one_with_a_stray_zero_byte_are_utf8():
         ("image;a, b;c, d\n", ["image", "a, b", "c, d"]),
         ("a;b,Path\n", ["a;b", "Path"]),
         ("a\tb\timage\n", ["a", "b", "image"]),
-        ("a;b;c\n", ["a", "b", "c"]),  # no column of paths: whoever reads on can say so
+        ("a;b;c\n", ["a", "b", "c"]),  # no column of paths: the caller reports that
         ("sep=|\nimage|a,b\n", ["image", "a,b"]),
         ('"sep=,"\nimage,a\n', ["image", "a"]),
         ('"image";"a\nb"\n', ["image", "a\nb"]),

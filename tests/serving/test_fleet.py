@@ -146,7 +146,7 @@ async def test_the_last_server_gets_the_given_patience() -> None:
         await asyncio.sleep(3600)
         return "never"
 
-    with pytest.raises(ModelStuck, match="m at 0 has answered nobody"):
+    with pytest.raises(ModelStuck, match="m at 0 has answered no request"):
         await fleet.ask_each(
             list(fleet.servers), ask, time.monotonic() + 3600, lambda *_: None, model="m", patience=0.1
         )

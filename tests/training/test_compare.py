@@ -140,7 +140,7 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on(dataset: Path, 
         with _started(dataset, tmp_path) as process:
             send(process.pid, number)
             output, errors = process.communicate(timeout=PATIENCE)  # ends if nobody holds the pipes: no orphan is left
-        assert (process.returncode, errors) == (130, "labelwise: Stopped; the same command goes on.\n")
+        assert (process.returncode, errors) == (130, "labelwise: Stopped: run the same command again to continue.\n")
         assert "of 4:" not in output  # no run was finished
     assert {run.name for run in tmp_path.iterdir()} == {"bce-0", "supcon-0"}  # the others were never begun
     for history in tmp_path.glob("*/history.jsonl"):

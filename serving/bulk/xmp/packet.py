@@ -51,7 +51,7 @@ Element = Any  # lxml has no types of its own
 
 
 class PacketError(ValueError):
-    """The bytes are not an XMP packet. The message completes "The sidecar that is there …"."""
+    """The bytes are not an XMP packet. The message completes "The existing sidecar …"."""
 
 
 @functools.lru_cache(256)

@@ -103,7 +103,7 @@ def write_sidecar(file: Path, new: Callable[[], Packet], edit: Callable[[Packet]
             return
         after = packet.to_bytes()
     except PacketError as error:
-        raise SidecarError(f"The sidecar that is there {error}") from error
+        raise SidecarError(f"The existing sidecar {error}") from error
     file = file.resolve()  # a link stays a link
     _remove_leftovers(file)
     if status is None:
@@ -119,7 +119,7 @@ def write_sidecar(file: Path, new: Callable[[], Packet], edit: Callable[[Packet]
 
 def _remove_leftovers(file: Path) -> None:
     """Delete what killed processes left beside a sidecar while they wrote it."""
-    with suppress(OSError):  # the sidecar may be writable in a folder that nobody may list
+    with suppress(OSError):  # a sidecar may be writable although its folder cannot be listed
         for aside in left_aside(file, _asides_in(file.parent)):
             if time.time() - aside.stat().st_mtime > _QUIET and not _is_writing(aside):
                 aside.unlink()

@@ -7,7 +7,7 @@ from serving.gateway.access.keys import KeyRing
 from serving.gateway.problems import GatewayError
 
 # Probes, which cannot hold secrets, and what is the same in every installation. Everything else is closed, also what a
-# later version adds: servers that list what needs a key have been found with routes that nobody listed.
+# later version adds: servers that list what needs a key were found with routes missing from the list.
 _OPEN = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 _OPEN_FOLDERS = ("/page/", "/docs/assets/")
 _METRICS = "/metrics"

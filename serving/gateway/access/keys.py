@@ -3,7 +3,7 @@
     # comment
     NAME sha256:HEX [date it was made]
 
-Only hashes are stored. Plain SHA-256 is enough: a key is 256 random bits, so nobody can guess it, and a slow password
+Only hashes are stored. Plain SHA-256 is enough: a key is 256 random bits, so it cannot be guessed, and a slow password
 hash would only let anybody keep the processor busy.
 """
 

@@ -1,6 +1,6 @@
 """Limits how much is worked on at once. A request beyond a limit is refused at once, so that no queue grows.
 
-A request has a place only after its complete upload, so that slow uploads block nobody. Uploads count by their bytes.
+A request takes a place only after its upload, so slow uploads block no other request. Uploads count by their bytes.
 If there is no room for more bytes, an upload that has stalled is given up.
 """
 

@@ -178,7 +178,7 @@ class _CheckedNetwork(httpcore.AsyncNetworkBackend):
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not all(self._allows(ipaddress.ip_address(address)) for address in addresses):
             logger.warning("%s resolves to an address that is not public: not fetched", host)
-            raise _not_allowed()  # the words for a host that is not listed: nobody maps the internal network with them
+            raise _not_allowed()  # the same words as for an unlisted host, so clients cannot map the internal network
         return addresses
 
 

@@ -167,7 +167,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if not self._is_answering():
                 self._send_refusal() if self._refusal else self.transport.close()
         elif not self._in_head:
-            self._start_timer()  # for the rest of a body that nobody reads
+            self._start_timer()  # for the rest of an unread body
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Returns whether the connection stays open: a client that has finished sending may still read its answers."""

@@ -111,7 +111,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
     process.send_signal(signal.SIGINT)
     printed, said = process.communicate(timeout=30)
     assert process.returncode == 130, printed + said
-    assert "Stopped: the same command goes on." in printed
+    assert "Stopped: run the same command again to continue." in printed
     assert "Stopping" in said
     done = read(tmp_path / out)
     assert 0 < len(done) < 200

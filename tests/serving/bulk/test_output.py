@@ -118,7 +118,7 @@ def test_an_unwritable_folder_is_not_reported_as_a_full_disk():
     ledger = output.open(SPEC, force=False)
     ledger.put([ROW])
     Path(".t.csv.new").mkdir()  # as good as read-only, also for root
-    with pytest.raises(OutputError, match=r"t\.csv cannot be written: .*the same command goes on") as caught:
+    with pytest.raises(OutputError, match=r"t\.csv cannot be written: .*run the same command again") as caught:
         output.publish(ledger, SPEC)
     ledger.close()
     assert "room" not in str(caught.value)

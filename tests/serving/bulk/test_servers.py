@@ -72,7 +72,7 @@ def test_patience_ends_and_the_run_goes_on_later(
         answer = tag("photos", "--out", "t.jsonl", "--server", url, "--patience", 0)
         killer.join()
     assert answer.returncode == 1
-    assert "Run the same command again to go on" in answer.stderr
+    assert "Run the same command again to continue" in answer.stderr
     done = len((tmp_path / "t.jsonl").read_text().splitlines())
     assert done < 120
     end = tag("photos", "--out", "t.jsonl", "--server", gateway_url)  # elsewhere: the output is what counts

@@ -176,7 +176,7 @@ def test_an_output_of_another_version_is_refused_or_replaced(tag: Tag, photos: P
     assert forced.stdout.startswith("Tagged 8 photos")
     assert {row["version"] for row in rows_of(tmp_path / "t.parquet").values()} == {2}
     again = tag("photos", "--out", "t.parquet", "--repository", version_2, "--force")
-    assert again.stdout.startswith("Tagged 0 photos")  # as the same command goes on after a kill
+    assert again.stdout.startswith("Tagged 0 photos")  # as after a kill
 
 
 def test_an_output_of_other_labels_is_refused(tag: Tag, photos: Path, tmp_path: Path):
@@ -236,7 +236,7 @@ def test_a_full_disk_leaves_the_last_output_and_the_run_goes_on_later(
     before = paths_in(tmp_path / out)
     small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))  # noqa: E731 (no file may grow beyond)
     failed = tag("photos", "--out", out, preexec_fn=small)
-    assert_one_line(failed, 1, "cannot be written", "the same command goes on")
+    assert_one_line(failed, 1, "cannot be written", "run the same command again")
     assert paths_in(tmp_path / out) >= before
     end = tag("photos", "--out", out)
     assert (end.returncode, "40 rows" in end.stdout) == (0, True), end.stderr

@@ -1,4 +1,4 @@
-"""The same results whichever way a photo takes: to Triton as pixels or as bytes, to the gateway; sync and async."""
+"""The results are the same by every way: pixels or bytes to Triton, or the gateway; sync and async."""
 
 import asyncio
 import io

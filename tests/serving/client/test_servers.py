@@ -52,7 +52,7 @@ def test_one_of_two_hangs(scheme: str, silent: int, triton_url: str, gateway_url
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_the_only_one_hangs(scheme: str, silent: int) -> None:
     started = time.monotonic()
-    # gRPC takes a connection on which nobody speaks HTTP/2 for none at all, and may know the port from another test.
+    # gRPC treats a connection without HTTP/2 as no connection, and may know the port from another test.
     words = f"{scheme}://127.0.0.1:{silent} (did|does) not answer"
     with pytest.raises((ServerTimeout, ServerUnavailable), match=words):
         Tagger(f"{scheme}://127.0.0.1:{silent}", "scenes", connect_timeout=1).connect()

@@ -49,7 +49,7 @@ async def test_new_versions_and_new_taggers_are_taken_up(changing: Path) -> None
     publish_next(changing, name="other")
     await engine.reload()
     assert catalogue(engine) == {"other": [1], "scenes": [1, 2]}
-    assert list(before) == ["scenes"]  # whoever reads the old one reads it to the end
+    assert list(before) == ["scenes"]  # an iteration over the old one can finish
     assert np.abs(await scores(engine, "scenes", 2) - first).max() > 0.01
     assert (await scores(engine, "scenes", 1) == first).all()
     await engine.close()

@@ -110,7 +110,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def test_a_full_disk_is_one_line_and_is_left_empty(
     small_disk: Callable[[str], Path], labelled: LabelledData, capfd: pytest.CaptureFixture[str]
 ):
-    """Full in a tar, when one is closed, in the targets, and for want of the last page in dataset.json."""
+    """The disk is full in a tar, when one is closed, in the targets, and at the last page of dataset.json."""
     disk, page = small_disk("size=10m"), os.sysconf("SC_PAGE_SIZE")
     write_shards(labelled, disk / "new", 6_000)
     needed = shutil.disk_usage(disk).used // page

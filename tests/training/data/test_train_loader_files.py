@@ -20,7 +20,7 @@ from training.data.train_loader import Batch
 
 IMAGE = ImageSpec(height=16, width=24)
 
-# torch warns of more workers than cores, of which a machine may have only one.
+# torch warns if there are more workers than cores, and a machine may have only one core.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
@@ -99,7 +99,7 @@ def test_an_epoch_can_begin_in_its_middle_without_what_was_before(workers: int, 
     photos = read_data(shutil.copytree(dataset, tmp_path / "data")).train
     whole = list(load(numbered(photos), workers=workers).epoch(2, views=1))
     for row in seen(whole[:2]):
-        photos.files[int(row[0])].unlink()  # nobody may want these any more
+        photos.files[int(row[0])].unlink()  # a resumed loader must not read these again
     loader = load(numbered(photos), workers=workers)
     assert_same(list(loader.epoch(2, views=1, skip=2)), whole[2:])
     assert list(loader.epoch(2, views=1, skip=4)) == []

@@ -1,4 +1,4 @@
-"""Streamed batches: every photo once an epoch, on whichever rank and worker; from the middle; over HTTP."""
+"""Streamed batches: every photo once per epoch, on any rank and worker; resumed in the middle; over HTTP."""
 
 from itertools import islice
 from pathlib import Path

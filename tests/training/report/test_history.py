@@ -1,4 +1,4 @@
-"""The course of a run, whatever its history.jsonl went through."""
+"""The course of a run, also from a damaged history.jsonl."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pass over val keeps what belongs to the right photo and label, whatever the network, from files and shards."""
+"""The pass over val assigns everything to the right photo and label, for every network, from files and shards."""
 
 import tempfile
 from pathlib import Path

@@ -125,7 +125,9 @@ def test_https_needs_a_certificate_of_that_name(tmp_path: Path, monkeypatch: pyt
     context.load_cert_chain(certificate, key)
     with serving_photos(context) as port:
         fetcher = Fetcher((f"localhost:{port}", f"127.0.0.1:{port}"), 2**20, 10, allows=lambda address: True)
-        assert refusal(fetcher, f"https://localhost:{port}/photo").code == "url_not_fetched"  # signed by nobody
+        assert (
+            refusal(fetcher, f"https://localhost:{port}/photo").code == "url_not_fetched"
+        )  # its certificate is self-signed
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert fetch(fetcher, f"https://localhost:{port}/photo") == PHOTO
         assert refusal(fetcher, f"https://127.0.0.1:{port}/photo").code == "url_not_fetched"  # of another name
@@ -200,7 +202,7 @@ def test_a_name_is_resolved_only_once(port: int) -> None:
     fetcher = Fetcher((f"a.org:{port}",), 2**20, 10, allows=lambda address: str(address) == "127.0.0.1")
     assert fetch_with_names(fetcher, f"http://a.org:{port}/photo", ["127.0.0.1"]) == PHOTO
     assert Photos.seen[-1][1]["Host"] == f"a.org:{port}"
-    with pytest.raises(GatewayError):  # a redirect is another request, and is judged anew
+    with pytest.raises(GatewayError):  # a redirect is another request, and is checked again
         fetch_with_names(fetcher, f"http://a.org:{port}/moved?/photo", ["127.0.0.1"], ["127.0.0.2"])
 
 

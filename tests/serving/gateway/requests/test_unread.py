@@ -1,4 +1,4 @@
-"""Bodies that nobody reads: the refusal arrives, and the rest is not read without end."""
+"""Unread bodies: the refusal arrives, and the rest is not read without end."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""POST /v1/tag:batch, on both engines: the answer of /v1/tag for each photo, whatever the others are."""
+"""POST /v1/tag:batch, on both engines: each photo gets the answer of /v1/tag, also beside broken photos."""
 
 import base64
 import json

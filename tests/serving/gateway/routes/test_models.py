@@ -32,7 +32,7 @@ def test_unknown_models_and_versions(gateway_url: str, path: str) -> None:
 
 @pytest.fixture(scope="module")
 def two(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of two taggers, of which `scenes` is not the first by name."""
+    """A repository of two taggers; `scenes` is not the first by name."""
     copy = copy_to_change(repository, tmp_path_factory.mktemp("two") / "repository")
     publish_next(copy, name="other")
     return copy

@@ -1,4 +1,4 @@
-"""Whatever lies there is read by the reader it is for, and what nobody reads is answered with all that would be."""
+"""Each layout is read by its own reader. An unknown layout is refused with a list of the known ones."""
 
 from pathlib import Path
 

@@ -155,7 +155,7 @@ def test_an_export_of_roboflow(tmp_path: Path):
 def test_xml_in_a_folder_of_its_own(photos: str, annotations: str, tmp_path: Path):
     for number in range(5):
         put(tmp_path, f"{photos}/{number}.png", f"{annotations}/{number}.xml", f"{number}.png", "cat", "dog")
-    if photos == "photos":  # nobody looks there
+    if photos == "photos":  # not one of the usual folders
         with pytest.raises(DataError, match=r"No photo of .* is there"):
             read_data(tmp_path)
     else:
