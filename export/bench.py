@@ -78,7 +78,7 @@ class _Graph:
 
 def bench_precisions(source: Source, evidence: Evidence, threads: int | None = None) -> Measurements:
     """Writes the source's graph in every precision, int8 if there are photos to calibrate with, and runs them in turn,
-    so that other load on the machine slows all alike. Raises LabelwiseError as an export does."""
+    so that other load on the machine slows all equally. Raises LabelwiseError as an export does."""
     spec = source.spec
     photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8") if photos else ("fp32", "fp16")

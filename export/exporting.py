@@ -83,7 +83,7 @@ def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> E
 
 
 def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
-    """Publishes the ONNX `file` that something else trained and exported; `spec_file` says what its graph cannot.
+    """Publishes an ONNX `file` from other software; `spec_file` says what its graph cannot.
 
     Needs only the `onnx` extra. Raises LabelwiseError if the graph cannot be served or the spec disagrees with it, and
     as `export_run` does.

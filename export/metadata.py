@@ -48,7 +48,7 @@ def carry_over(source: onnx.ModelProto, target: onnx.ModelProto, more: dict[str,
 
 
 def facts_of(model: onnx.ModelProto) -> dict[str, object]:
-    """What `describe` wrote; empty for a graph that something else made. A value that is not JSON counts as text."""
+    """What `describe` wrote; empty for a graph from other software. A value that is not JSON counts as text."""
     facts: dict[str, object] = {}
     for entry in model.metadata_props:
         if entry.key.startswith(_PREFIX):

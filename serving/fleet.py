@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Server(Generic[L]):
-    """One server of a fleet, and what is known of it."""
+    """One server of a fleet, and its known state."""
 
     def __init__(self, link: L) -> None:
         self.link = link

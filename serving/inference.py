@@ -34,7 +34,7 @@ class Engine(Protocol):
         """Loads and warms up every model. Raises LabelwiseError if that is impossible."""
 
     async def close(self) -> None:
-        """Finishes what is running, then lets go of everything. Safe to call twice."""
+        """Finishes running work, then frees everything. Safe to call twice."""
 
     async def is_ready(self) -> bool:
         """Whether the engine would answer `infer` now."""

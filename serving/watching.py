@@ -1,4 +1,4 @@
-"""Notices what is published into a repository, and taken out of it, while it is being served."""
+"""Notices versions that are published into a repository or removed from it while it is served."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ class Look:
 class RepositoryWatch:
     """Looks at a repository of which the `known` versions were read before. A look is cheap while nothing changes.
 
-    A `silent` watch logs nothing: somebody else says what is broken.
+    A `silent` watch logs nothing: another process reports broken versions.
     """
 
     def __init__(self, path: Path, known: Collection[VersionKey], silent: bool = False) -> None:
@@ -46,7 +46,7 @@ class RepositoryWatch:
         self._seen = {key: mark for key, mark in self._marks().items() if key in known}
 
     def look(self) -> Look:
-        """Look at the repository; blocks while it reads what is new. Never raises.
+        """Look at the repository; blocks while it reads new files. Never raises.
 
         What is broken is logged in one line, and not read again until it changes.
         """

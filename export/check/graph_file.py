@@ -72,7 +72,7 @@ def _signature(model: onnx.ModelProto) -> str:
 def _metadata(subject: str, model: onnx.ModelProto, spec: TaggerSpec) -> Finding:
     facts = facts_of(model)
     if not facts:
-        return Finding(subject, "metadata", "none: something else made this graph", "note")
+        return Finding(subject, "metadata", "none: other software made this graph", "note")
     wanted = {
         "name": spec.name,
         "version": spec.version,

@@ -111,7 +111,7 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
         try:
             write_folded(model, file)
             folded = onnx.load_model(file)
-        except Exception:  # the check that follows says in better words what is wrong
+        except Exception:  # the check that follows explains the fault better
             return model
     if {node.domain for node in folded.graph.node} - {node.domain for node in model.graph.node} - {"ai.onnx"}:
         return model

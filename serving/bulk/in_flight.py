@@ -39,7 +39,7 @@ class InFlight:
             self._free.notify_all()
 
     def answered(self, images: int, now: float | None = None) -> None:
-        """Call this when a request of so many images was answered."""
+        """Call this when a request of `images` images was answered."""
         now = time.monotonic() if now is None else now
         self._requests += 1
         self._images += images

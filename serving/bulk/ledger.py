@@ -70,7 +70,7 @@ class Ledger:
                 self._insert(rows)
                 self._db.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                with suppress(sqlite3.Error):  # SQLite may have rolled back already
                     self._db.execute("ROLLBACK")
                 raise
         self.changed.update(self._part(row.path) for row in rows)

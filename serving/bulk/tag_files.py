@@ -24,12 +24,12 @@ from serving.client.transport import Transport
 from serving.errors import ServerTimeout, ServerUnavailable
 
 _PUBLISH_EVERY = 2.0  # seconds
-_PUBLISH_SHARE = 50  # a publication of one second is followed by so many without one
+_PUBLISH_SHARE = 50  # after a publication of one second, this many seconds pass without one
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did, and what is in the output now."""
+    """What a run did, and what the output contains now."""
 
     out: str
     counts: Counts
@@ -161,7 +161,7 @@ class _TaggingRun:
 
 @contextmanager
 def _signals(runner: ChunkRunner, progress: RunProgress) -> Iterator[None]:
-    """Stop at Ctrl-C, SIGTERM or a closed terminal, once what is under way has ended; at the second signal, at once.
+    """Stop at Ctrl-C, SIGTERM or a closed terminal, once running requests have ended; at the second signal, at once.
 
     A signal that the run was told to ignore, by nohup or by a shell that put it into the background, stays ignored.
     """
@@ -171,7 +171,7 @@ def _signals(runner: ChunkRunner, progress: RunProgress) -> Iterator[None]:
 
     def stop() -> None:
         if not runner.stopped:
-            progress.note("Stopping after what is under way. Press Ctrl-C again to stop at once.")
+            progress.note("Stopping after the photos in progress. Press Ctrl-C again to stop at once.")
         runner.stop()
 
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread

@@ -156,7 +156,7 @@ class AsyncTagger:
 
     @property
     def runner(self) -> PhotoRunner:
-        """For Tagger, which keeps a stream's photos in order by itself."""
+        """For Tagger, which itself keeps a stream's photos in order."""
         if self._runner is None:
             raise ClientClosed("The client is not connected.")
         return self._runner

@@ -158,7 +158,7 @@ class Tagger:
             with self._closing:  # after this line no call is submitted, because it would never be answered
                 self._closed = True
             if self._forgotten.detach():
-                with contextlib.suppress(FutureTimeout):  # a server hangs: what is left goes with the process
+                with contextlib.suppress(FutureTimeout):  # a server hangs: the rest ends with the process
                     asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(within)
 
     def tag(
@@ -173,7 +173,7 @@ class Tagger:
         """Returns a result for each photo, in order. A photo that cannot be read has an `error` and no tags.
 
         `labels`: only these; `exclude`: all but these. `threshold`: one number for all labels, or a mapping for some,
-        in place of the model's own. `top_k`: at most so many tags.
+        in place of the model's own. `top_k`: at most this many tags.
         """
         return list(self.tag_stream(photos, labels=labels, exclude=exclude, threshold=threshold, top_k=top_k))
 

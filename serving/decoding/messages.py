@@ -18,7 +18,7 @@ GRANTED, DENIED = b"g", b"d"
 class Kind(IntEnum):
     JOB = 0  # to the decoder: a photo and what to do with it
     READY = 1  # from the decoder: it has started
-    HOLD = 2  # from the decoder: it waits for room for so many pixels
+    HOLD = 2  # from the decoder: it waits for room for this many pixels
     DONE = 3  # from the decoder: the pixels
     FAILED = 4  # from the decoder: why there are none
 

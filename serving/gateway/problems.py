@@ -123,7 +123,7 @@ def problem_response(scope: Scope, error: BaseException) -> Response:
 
 
 def retry_after(code: str) -> dict[str, str]:
-    """The header with the seconds after which a client may try again, if this problem passes by itself."""
+    """The header with the seconds after which a client may try again, if this problem is temporary."""
     return {"Retry-After": _RETRY_AFTER[code]} if code in _RETRY_AFTER else {}
 
 

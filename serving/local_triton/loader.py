@@ -172,7 +172,7 @@ class TritonLoader:
         await asyncio.to_thread(self._view.discard, name)
 
     def _give_up(self, name: str, guilty: AbstractSet[int], reason: str) -> None:
-        """Go on with what is loaded. If no version is guilty, the same is tried again after a while."""
+        """Continue with the loaded versions. If no version is at fault, the same load is tried again later."""
         for number in sorted(guilty):
             self._mark_broken((name, number), reason)
         if not guilty:

@@ -97,7 +97,7 @@ class SharedMemory:
                 self._free.append(region)
 
     async def close(self) -> None:
-        """Clears away what Triton no longer reads, or stops reading within a second."""
+        """Removes regions that Triton no longer reads, or stops reading within a second."""
         self._is_possible = False
         until = time.monotonic() + _CLEARING
         while self._regions and time.monotonic() < until:
@@ -155,7 +155,7 @@ class SharedMemory:
         logger.info("pixels go to %s in requests: %s", self._url, reason)
 
     async def _clear_away(self) -> None:
-        """Clears away what clients that no longer live have left behind."""
+        """Removes the regions of clients that no longer live."""
         with contextlib.suppress(ServingError), our_errors(self._url):
             status = await self._client.get_system_shared_memory_status(client_timeout=_CLEARING)
             known = {name for name in status.regions if name.startswith(_PREFIX)}

@@ -1,4 +1,4 @@
-"""tagger.json: what is written is read back, and whatever is wrong is refused by its field's name."""
+"""tagger.json: it is read back as written, and a wrong field is refused by its name."""
 
 import json
 import math

@@ -76,7 +76,7 @@ async def load(url: str, clients: int = 2) -> AsyncIterator[list[httpx.Response]
 
 
 def served(metrics_port: int) -> int:
-    """How many requests a Triton has answered since it was started; 0 while it is away."""
+    """How many requests a Triton has answered since it was started; 0 while it is down."""
     try:
         text = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics").text
     except httpx.HTTPError:

@@ -1,4 +1,4 @@
-"""Triton goes away and comes back; the gateway reports it, stays up, and answers again by itself."""
+"""Triton stops and returns: the gateway reports it, stays up, and answers again without help."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""`labelwise compare`: every method trained alike, resumable, and a table that says what was measured."""
+"""`labelwise compare`: every method trained in the same way, resumable, and a table that says what was measured."""
 
 import contextlib
 import json
@@ -62,7 +62,7 @@ def test_all_variants_are_trained_once_and_told_apart(
         history.write('{"epoch": 3, "sec')  # a machine that lost its power
     some = ("bce", "label-bce", "mulcon")
     text = (tmp_path / "results.md").read_text()
-    assert "alike for all. 2 runs at a time, 1 thread each." in text
+    assert "were chosen on val. 2 runs at a time, 1 thread each." in text
     more = compare(Comparison(str(dataset), tmp_path, some, seeds=2, settings=SMALL), jobs=1)
     assert more[::2] == [run for run in runs if run.method in some]  # nothing is trained twice
     assert {file: file.stat().st_mtime_ns for file in before} == before
@@ -71,7 +71,7 @@ def test_all_variants_are_trained_once_and_told_apart(
     values = [100 * run.metrics["mAP"] for run in more if run.method == "mulcon"]
     assert f"| mulcon | {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} |" in text
     assert "16 photos to train on, 4 for val, 6 labels; preset tiny, 1 + 1 epochs, seeds 0 to 1" in text
-    assert "alike for all. 1 run at a time, 1 thread each." in text
+    assert "were chosen on val. 1 run at a time, 1 thread each." in text
     assert "(mulcon − label-bce)" in text
 
 

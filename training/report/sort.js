@@ -1,5 +1,5 @@
 "use strict";
-// A click on a column's head sorts the table of labels by it; without scripts the table stays in the tagger's order.
+// A click on a column's header sorts the table of labels by it. Without scripts, the table stays in the tagger's order.
 const table = document.getElementById("label-table");
 const heads = Array.from(table.tHead.rows[0].cells);
 

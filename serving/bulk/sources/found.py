@@ -1,4 +1,4 @@
-"""What the search gives: photos that were found, and rows of what was named but cannot be read."""
+"""The results of the search: photos, and error rows for paths that cannot be read."""
 
 import functools
 import os
@@ -34,7 +34,7 @@ class FoundPhoto:
         return replace(self, read=functools.partial(_same, self.read()), streamed=False)
 
 
-Found = FoundPhoto | Row  # a photo, or the row of what cannot be read
+Found = FoundPhoto | Row  # a photo, or an error row
 
 
 def unreadable(path: str, error: str, detail: str) -> Row:

@@ -5,7 +5,7 @@ hierarchical keywords, because a program that finds one reads nothing else. If t
 `dc:subject` that it lacks.
 
 A property of our own also lists the keywords that we added, and we never remove others. Photos that share a sidecar
-have such a list each. If one of our keywords is in no other list any more, somebody removed it, and it stays away.
+have such a list each. If one of our keywords is in no other list any more, it was removed, and is not added again.
 """
 
 import re

@@ -29,7 +29,7 @@ _QUIET = 60.0  # seconds without a change: then no process on another machine is
 
 
 class SidecarError(Exception):
-    """The sidecar cannot be changed without losing what is in it."""
+    """The sidecar cannot be changed without losing content."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,6 @@ def _beside(file: str) -> list[bytes]:
 def _read(file: Path) -> bytes:
     """The file's bytes, at most one more than a sidecar may have. Raises OSError."""
     if not stat.S_ISREG(file.stat().st_mode):  # reading a named pipe would never end
-        raise OSError(errno.EINVAL, "what is there is not a file")
+        raise OSError(errno.EINVAL, "the existing path is not a file")
     with file.open("rb") as stream:
         return stream.read(LARGEST + 1)

@@ -25,9 +25,9 @@ COLOURS: tuple[Colour, ...] = (
 )
 _STRENGTH = 0.72  # opacity of a colour at the place that was looked at most
 _CONTRAST = 6  # between labels that were seen at the same place
-_COLOURLESS = 0.6  # share of the photo's own colours that is taken away, so that the legend's stand out
+_COLOURLESS = 0.6  # share of the photo's own colours that is removed, so that those of the legend stand out
 _OUTLINED = 0.5  # share of a map's largest value that the outline encloses
-_UNSEEN = 0.4  # brightness of what the model's crop left out
+_UNSEEN = 0.4  # brightness of the parts that the model did not see
 
 _PAPER, _INK, _FAINT = (24, 24, 27), (244, 244, 245), (161, 161, 170)
 _TEXT, _PADDING = 15, 10  # pixels

@@ -50,7 +50,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether `address` belongs to the public Internet; an IPv4 address inside an IPv6 one is judged by itself."""
+    """Whether `address` belongs to the public Internet; an IPv4 address inside an IPv6 one is judged separately."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped
         if inner is None and address in _NAT64:
@@ -183,7 +183,7 @@ class _CheckedNetwork(httpcore.AsyncNetworkBackend):
 
 
 def _parse(url: str) -> _Target:
-    """Reads the URL once: what is checked is what is used. Raises GatewayError if it is not a plain HTTP URL."""
+    """Parses the URL once, so the checked URL is the one used. Raises GatewayError if it is not a plain HTTP URL."""
     try:
         if len(url) > _MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
             raise ValueError

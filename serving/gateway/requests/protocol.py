@@ -1,4 +1,4 @@
-"""One connection, with limits on time and size, and a problem as the answer even to what is not a valid request."""
+"""One connection, with limits on time and size. Even an invalid request gets a problem as its answer."""
 
 import asyncio
 import socket

@@ -78,7 +78,7 @@ DETAILS: dict[str, str] = {
     "image_empty": "There is no photo in the request: send its bytes as the body.",
     "image_broken": _BROKEN,
     "image_too_small": "The image is 1x1 pixels; send at least 8x8.",
-    "image_too_complex": "The image has more than 4096 segments; save it again, which leaves out what is not needed.",
+    "image_too_complex": "The image has more than 4096 segments; save it again, which drops what is not needed.",
     "decoder_failed": "The image ended the process that decoded it; try again, or save it in another format.",
     "url_not_allowed": "Photos are fetched from the hosts that this server lists, and no others.",
     "url_not_fetched": "The host answered with status 404.",

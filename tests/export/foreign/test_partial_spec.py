@@ -1,4 +1,4 @@
-"""A partial tagger.json: what may be left out, and what is said of a wrong one."""
+"""A partial tagger.json: what may be left out, and the errors for a wrong one."""
 
 import json
 from pathlib import Path

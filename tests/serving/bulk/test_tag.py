@@ -120,7 +120,7 @@ def test_a_second_run_tags_only_new_and_changed_photos(tag: Tag, photos: Path, t
     again = tag("photos", "--out", out)
     assert again.stdout.startswith("Tagged 0 photos"), again.stderr
     assert "9 unchanged; 2 with an error" in again.stdout
-    assert again.returncode == 1  # they are still broken, and what is no photo may be one for the next release
+    assert again.returncode == 1  # the next release may read a format that this one refuses
 
     shutil.copy(photos / "sunset-bay-palm.jpg", photos / "new.jpg")
     shutil.copyfile(photos / "sea-narwhals.jpg", photos / "cut.jpg")  # mended
@@ -134,7 +134,7 @@ def test_a_second_run_tags_only_new_and_changed_photos(tag: Tag, photos: Path, t
     tag("photos", "--out", "fresh.parquet")
     if not out.endswith((".jsonl", ".csv")):
         found = rows_of(tmp_path / out.rstrip("/"))
-        assert found.pop("photos/text.png")["error"] == "image_format_unsupported"  # what is gone stays in the table
+        assert found.pop("photos/text.png")["error"] == "image_format_unsupported"  # deleted photos stay in the table
         assert_same(found, rows_of(tmp_path / "fresh.parquet"))
 
 

@@ -87,7 +87,7 @@ async def scores(engine: TritonEngine, spec: TaggerSpec, batch: int = 1, within:
 
 
 async def outcome(awaitable: Awaitable[object]) -> type | None:
-    """The class of what went wrong, if anything."""
+    """The class of the error, if any."""
     try:
         await awaitable
     except Exception as error:

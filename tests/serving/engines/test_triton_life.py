@@ -119,7 +119,7 @@ async def test_a_start_over_a_broken_newest_version_serves_the_one_before(
 
 
 async def test_a_start_before_tritons_that_cannot_load_the_newest_version(changing: Path, tmp_path: Path) -> None:
-    """One that failed to load a version stays unready for good, and answers for the version before."""
+    """A Triton that failed to load a version stays unready, and answers with the previous version."""
     with explicit_triton(changing, tmp_path / "triton") as (client, port, _):
         client.load_model("scenes")
         publish_next(changing, broken=True)

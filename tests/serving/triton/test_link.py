@@ -1,4 +1,4 @@
-"""An answer that is not as the contract says is refused. All else is tested with the engine and the client."""
+"""An answer that differs from the contract is refused. The rest is tested with the engine and the client."""
 
 from pathlib import Path
 from types import SimpleNamespace

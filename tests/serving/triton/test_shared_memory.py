@@ -1,4 +1,4 @@
-"""Shared memory with a real Triton: used if allowed, given back, and cleared away after a killed client."""
+"""Shared memory with a real Triton: used if allowed, returned, and removed after a client is killed."""
 
 import contextlib
 import logging
@@ -152,7 +152,7 @@ def test_pixels_go_into_requests_if_memory_is_short(
 
 
 def test_a_call_that_ends_early_harms_nothing(allowing: grpcclient.InferenceServerClient, photos: list[Path]) -> None:
-    """Triton is still at its requests when their regions are taken away."""
+    """Triton still works on its requests when their regions are removed."""
     for _ in range(5):
         with Tagger(allowing.url, "scenes") as tagger:
             results = tagger.tag_stream(photos * 30)

@@ -1,4 +1,4 @@
-"""Shards as labelled photos: from a folder, over HTTP, through a command; and what is wrong with them is said."""
+"""Shards as labelled photos: from a folder, over HTTP, through a command; and their faults are reported."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Which embeddings are drawn, how separate they are, and what is said where there are none."""
+"""Which embeddings are drawn, how separate they are, and the note if there are none."""
 
 from pathlib import Path
 

@@ -97,7 +97,7 @@ def test_mistakes_show_photo_and_attention(run: Path, data: LabelledData, config
     page = parse(write_report(never, data))
     count = int((data.val.targets == PRESENT).sum())
     missed = section(page, "missed")
-    assert f"{count} labels that are on a photo" in text(missed)
+    assert f"{count} labels are on a photo" in text(missed)
     shown = list(missed.iter(f"{XHTML}article"))
     assert len(shown) == min(count, 12)
     assert all(len(list(article.iter(f"{XHTML}img"))) == 2 for article in shown)

@@ -1,4 +1,4 @@
-"""A sidecar as darktable writes it, and what is in one."""
+"""A sidecar as darktable writes it, and a reader of its elements."""
 
 import xml.etree.ElementTree as ElementTree
 

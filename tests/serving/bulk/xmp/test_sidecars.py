@@ -198,7 +198,7 @@ def test_something_other_than_a_file_is_left_alone(make: Callable[[Path], None],
     (row,) = Sidecars().add([photo], [scored(spec, "trees")], spec)
     assert (row.error, row.detail) == (
         "sidecar_unwritable",
-        "The sidecar cannot be written: what is there is not a file.",
+        "The sidecar cannot be written: the existing path is not a file.",
     )
     assert os.path.samestat((tmp_path / name).stat(), before)
 

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     for name, text in LISTS.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    for name in ("actor/0001_21.jpg", "zoo/0003_23.jpg"):  # 0002 is gone from Flickr, as so many are
+    for name in ("actor/0001_21.jpg", "zoo/0003_23.jpg"):  # 0002 is missing: many photos are gone from Flickr
         (tmp_path / "Flickr" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "Flickr" / name).touch()
     return tmp_path

@@ -1,4 +1,4 @@
-"""Pascal VOC folders: what is difficult is unknown, unless the label is there plainly as well."""
+"""Pascal VOC folders: a label of only difficult objects is unknown."""
 
 from pathlib import Path
 
