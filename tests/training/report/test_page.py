@@ -146,7 +146,7 @@ def test_a_label_without_photos_has_dashes_and_no_curve(config: TrainConfig, dat
     unknown = int((changed.val.targets[:, 0] == UNKNOWN).sum())
     supports = [str(int((changed.train.targets[:, 1] == PRESENT).sum())), "0", *(["0"] if unknown else [])]
     assert table(page)[1] == ["nowhere", *supports, "–", "–", "–", "–", "1.0000"]
-    assert "without a curve: nowhere." in text(section(page, "precision-recall"))
+    assert "no curve: nowhere." in text(section(page, "precision-recall"))
 
 
 def test_what_does_not_fit_is_refused_in_a_line(run: Path, data: LabelledData, tmp_path: Path):
