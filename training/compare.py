@@ -126,7 +126,7 @@ def compare(comparison: Comparison, jobs: int = 1) -> list[Run]:
     try:
         run_all(comparison.train, tasks, jobs, threads, keep)
     except Stopped as stopped:
-        raise Stopped("Stopped; the same command goes on.") from stopped
+        raise Stopped("Stopped: run the same command again to continue.") from stopped
     runs.sort(key=lambda run: (comparison.methods.index(run.method), run.seed))
     write_results(
         comparison, runs, f"{jobs} run{'s' * (jobs > 1)} at a time, {threads} thread{'s' * (threads > 1)} each"
@@ -152,8 +152,8 @@ def _report(comparison: Comparison, runs: list[Run], cores: str) -> Iterator[str
     yield (
         f"{spec.data.train_images} photos to train on, {spec.data.val_images} for val, {len(spec.labels)} labels; "
         f"preset {comparison.preset}, {config.epochs} + {config.contrastive_epochs} epochs, seeds 0 to "
-        f"{comparison.seeds - 1}. Mean ± standard deviation over the seeds, in points of a hundred; val chose epoch "
-        f"and thresholds, alike for all. {cores}."
+        f"{comparison.seeds - 1}. Mean ± standard deviation over the seeds, in points of a hundred. For all "
+        f"methods, the epoch and the thresholds were chosen on val. {cores}."
     )
     yield ""
     yield from table(runs)

@@ -22,7 +22,7 @@ from serving.bulk.tag_errors import RUN_AGAIN, OutputError
 _LOOKED_UP = 64  # photos per look into the journal
 _BYTES = 64 * 2**20  # of photos from archives, in memory at once
 _AHEAD = 2  # chunks
-_GRACE = 10.0  # seconds that a stopped run gives to what is under way: a server may not answer
+_GRACE = 10.0  # seconds that a stopped run waits for running requests: a server may not answer
 _GLANCE = 0.1  # seconds between looks at whether the run is stopped
 
 Score = Callable[[Sequence[FoundPhoto]], Coroutine[None, None, list[Row]]]

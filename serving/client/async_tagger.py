@@ -214,7 +214,7 @@ async def in_order(
 
 
 async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    """Iterates over both kinds alike."""
+    """Iterates over both kinds in the same way."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item

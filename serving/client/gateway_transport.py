@@ -163,7 +163,7 @@ class GatewayLink:
         return await self._request("POST", path, timeout, params=chosen, **request)
 
     async def _request(self, method: str, path: str, timeout: float, **request: Any) -> httpx.Response:
-        # So the gateway too ends work that nobody waits for.
+        # So the gateway, too, stops work whose caller is gone.
         headers = {"X-Request-Timeout": f"{timeout:.3f}", **request.pop("headers", {})}
         try:
             sent = self._client.request(method, path, headers=headers, **request)

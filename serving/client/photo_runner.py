@@ -51,7 +51,7 @@ class Batcher(Generic[I, R]):
         return await future
 
     def cancel(self) -> None:
-        """Ends what is under way: whoever waits for it gets ClientClosed."""
+        """Cancels running requests: their callers get ClientClosed."""
         for task in self._running:
             task.cancel()
         for _, future in self._waiting:

@@ -85,7 +85,7 @@ def _result_of(running: _Running[T]) -> T:
     """Waits for the result of the work. Raises what it raised."""
     try:
         outcome = running.result()
-    except BaseException:  # such as Ctrl-C: nobody will come back for it
+    except BaseException:  # such as Ctrl-C: the caller will not come back for it
         running.cancel()
         raise
     if outcome.error is not None:
@@ -94,7 +94,7 @@ def _result_of(running: _Running[T]) -> T:
 
 
 async def _outcome(work: Coroutine[Any, Any, T]) -> _Outcome[T]:
-    """Never raises: asyncio complains about an exception that nobody fetches, as in a stream that is left early."""
+    """Never raises: asyncio complains about an exception that is never fetched, as in a stream that is left early."""
     try:
         return _Outcome(await work, None)
     except Exception as error:

@@ -22,7 +22,7 @@ from serving.triton.link import TritonLink
 logger = logging.getLogger("labelwise.engine")
 
 _PROBE_TIMEOUT = 1.0  # seconds
-_STUCK_FOR = 30.0  # seconds until a model that answered nobody is tried again if another Triton serves it
+_STUCK_FOR = 30.0  # seconds until a stuck model is tried again if another Triton serves it
 _NEWEST_WITHIN = 10.0  # seconds, for versions that a Triton may still be loading
 
 
@@ -131,7 +131,7 @@ async def until_ready(
         if any(server.served.issuperset(newest) for server in healthy):
             return
         waited = time.monotonic() - started
-        # A Triton that is ready without a version will not get it by itself. One that failed to load it is never ready.
+        # A ready Triton without a version does not load it by itself. One that failed to load is never ready.
         is_over = all(answer is True for answer in complete) and len(healthy) == len(servers)
         has_enough = any(serves_enough(server.served, known, is_own) for server in healthy)
         if has_enough and (is_over or waited > _NEWEST_WITHIN):

@@ -167,6 +167,6 @@ def parse_line(line: str) -> tuple[int, str]:
         level, message = _LEVELS[match[1]], match[2].strip('"')
     else:
         level, message = logging.ERROR if _PLAIN_ERROR.match(line) else logging.INFO, line
-    if _NO_GPU.search(line) or not message or message[0] in "+|":  # of which the latter frame tables
+    if _NO_GPU.search(line) or not message or message[0] in "+|":  # + and | frame tables
         level = logging.DEBUG
     return level, message

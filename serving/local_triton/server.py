@@ -242,7 +242,7 @@ class BorrowedTriton:
         """Does nothing: the Triton runs already."""
 
     async def stop(self) -> None:
-        """Does nothing: the Triton goes on for others."""
+        """Does nothing: other processes still use the Triton."""
 
 
 def _require_free(host: str, port: int, use: str) -> None:

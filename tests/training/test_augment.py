@@ -1,4 +1,4 @@
-"""Random views are of the right photo and depend only on their seed; mixup blends photos and labels alike."""
+"""Random views are of the right photo and depend only on their seed; mixup blends photos and labels in the same way."""
 
 import random
 

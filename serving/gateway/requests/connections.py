@@ -53,7 +53,7 @@ def _fit_to_descriptors(connections: int) -> int:
 class CloseUnread:
     """Closes a connection whose request was answered before its body was read.
 
-    Not at once: TCP answers data that nobody reads with a reset, and the client then drops the answer. So the whole
+    Not at once: TCP answers unread data with a reset, and the client then drops the answer. So the whole
     answer is sent, further data is discarded for a moment, and only then the connection ends (RFC 9112, section 9.6).
     The server itself discards a short rest and keeps the connection.
     """
@@ -75,7 +75,7 @@ class _Exchange:
 
     def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
-        # After `Expect: 100-continue`, what follows a refusal is either the body or the next request: nobody can tell.
+        # After `Expect: 100-continue`, either the body or the next request follows a refusal; nothing tells which.
         self._close_if_unread = "expect" in headers or _rest(headers) > _WORTH_READING
         self._unread, self._closing = True, False
 
