@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from labelwise.spec import TrainedSpec
 from labelwise.tagging import judge
 from training.data import PRESENT, LabelledData
+from training.evaluator import expected_calibration_error
 from training.metrics import average_precisions, label_counts
 
 _BINS = 10
@@ -62,7 +63,7 @@ def _share(part: int, whole: int) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Bins of the scores of all labels; `error` is the expected calibration error (Guo et al. 2017)."""
+    """Bins of the scores of all labels; `error` is the expected calibration error."""
 
     mean_score: list[float]
     frequency: list[float]
@@ -81,5 +82,5 @@ def calibration(scores: NDArray[np.float32], targets: NDArray[np.float32]) -> Ca
     filled = counts > 0
     mean_score = np.bincount(bins, values, _BINS)[filled] / counts[filled]
     frequency = np.bincount(bins, present, _BINS)[filled] / counts[filled]
-    error = float(np.average(np.abs(mean_score - frequency), weights=counts[filled]))
+    error = expected_calibration_error(scores, targets, _BINS)
     return Calibration(mean_score.tolist(), frequency.tolist(), edges.tolist(), counts.tolist(), error)

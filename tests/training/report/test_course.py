@@ -1,4 +1,4 @@
-"""The course of a run, also from a damaged history.jsonl."""
+"""The course of a run: its history, also from a damaged history.jsonl, and its curves."""
 
 import json
 from pathlib import Path
