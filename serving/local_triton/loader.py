@@ -9,7 +9,7 @@ from pathlib import Path
 
 from labelwise.errors import LabelwiseError, RepositoryError
 from labelwise.repository import TaggerVersion, VersionKey
-from serving.errors import ServingError
+from serving.errors import ServerUnavailable, ServingError
 from serving.local_triton.control import TritonControl, UnloadableVersions
 from serving.local_triton.view import TritonView
 from serving.onnx_session import load_session
@@ -40,6 +40,7 @@ class TritonLoader:
         self._watch = RepositoryWatch(repository, known=())
         self._whole: set[VersionKey] = set()  # what can be loaded, as far as we know
         self.faults: dict[VersionKey, str] = {}
+        self._suspects: set[VersionKey] = set()  # Triton ended during their load, perhaps for another reason
         self._retire_after = retire_after
         self._expiry: dict[VersionKey, float] = {}  # of versions that are kept for requests that began with them
         self._rest_until: dict[str, float] = {}
@@ -125,7 +126,7 @@ class TritonLoader:
             await self._unload(name)
         elif wanted | held != shown or new & wanted or await asyncio.to_thread(self._view.is_outdated, name, whole):
             await asyncio.to_thread(self._view.build, name, wanted | held, whole, new)
-            await self._load(name, new)
+            await self._load(name, (wanted - shown) | (wanted & new))
         self._expiry = {key: until for key, until in self._expiry.items() if key[0] != name or key[1] in held}
         for number in held:
             self._expiry.setdefault((name, number), time.monotonic() + self._retire_after)
@@ -133,18 +134,23 @@ class TritonLoader:
     def _is_expired(self, key: VersionKey) -> bool:
         return self._expiry.get(key, float("inf")) < time.monotonic()
 
-    async def _load(self, name: str, new: set[int]) -> None:
+    async def _load(self, name: str, new: frozenset[int]) -> None:
         """Have Triton load what was built; if it cannot, what it had before."""
         self._view.exchange(name)
+        keys = {(name, number) for number in new}
         try:
             await self._triton.load(name)
+            self._suspects -= keys
         except ServingError as error:
             self._view.exchange(name)
-            self._give_up(name, self._guilty(name, new, error), str(error))
+            if keys and isinstance(error, ServerUnavailable) and not keys & self._suspects:
+                self._suspects |= keys  # tried again as soon as Triton lives, and guilty if it ends again
+            else:
+                self._give_up(name, self._guilty(name, new, error), str(error))
             await self._restore(name)
         await asyncio.to_thread(self._view.discard, name)
 
-    def _guilty(self, name: str, new: set[int], error: ServingError) -> AbstractSet[int]:
+    def _guilty(self, name: str, new: frozenset[int], error: ServingError) -> AbstractSet[int]:
         """Returns the versions that made the load fail: those that Triton names, or the likeliest.
 
         New versions have run here before. One that was loaded may have been overwritten in place since.

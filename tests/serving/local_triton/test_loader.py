@@ -167,6 +167,37 @@ async def test_a_version_that_stops_being_loadable_takes_no_other_down(
         assert caplog.text.count("is not served") == 2
 
 
+@pytest.mark.parametrize("deaths", [1, 9])
+async def test_a_triton_that_dies_during_a_load_tries_the_version_once_more(
+    changing: tuple[Path, LocalTriton], tmp_path: Path, caplog: pytest.LogCaptureFixture, deaths: int
+) -> None:
+    """The first time, something else may have killed it. The second time, the version is to blame."""
+    repository, triton = changing
+    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
+        elsewhere = Path(shutil.copytree(repository, repository.with_name("elsewhere")))
+        publish_next(elsewhere)
+        program = elsewhere / "scenes_model/2/model.py"
+        loads = tmp_path / "loads"
+        program.write_text(f"{DEADLY.format(loads=loads, deaths=deaths)}\n{program.read_text()}")
+        shutil.copytree(elsewhere, repository, dirs_exist_ok=True)
+        if deaths == 1:
+            await until_served(client, "scenes", [2])
+            assert "is not served" not in caplog.text
+        else:
+            await asyncio.to_thread(until, lambda: "version 2 is not served" in caplog.text)
+            await until_served(client, "scenes", [1])
+        assert loads.stat().st_size == 2
+
+
+DEADLY = """
+import os, signal
+with open("{loads}", "a") as file:
+    file.write(".")
+if os.stat("{loads}").st_size <= {deaths}:
+    os.kill(os.getppid(), signal.SIGKILL)
+"""
+
+
 async def overwritten(repository: Path, version: int, caplog: pytest.LogCaptureFixture) -> None:
     (repository / f"scenes_model/{version}/model.onnx").write_bytes(b"not a graph")
     said = f"scenes version {version} is not served"
