@@ -10,46 +10,51 @@ from labelwise.errors import LabelwiseError
 
 _Precision = Literal["fp32", "fp16", "int8"]
 
+# The arguments and options of export, some of which the other verbs have, too.
+Source = Annotated[Path, typer.Argument(help="Folder of a trained run, or an ONNX file together with --spec.")]
+Images = Annotated[
+    Path | None, typer.Option(help="Photos to check the model with: a folder or a list. [default: test pictures]")
+]
+ForeignSpec = Annotated[
+    Path | None, typer.Option(help="tagger.json with the labels and the image size of an ONNX file from elsewhere.")
+]
+Version = Annotated[int | None, typer.Option(min=1, max=10**15 - 1, help="Version number; by default the next one.")]
+NumberFormat = Annotated[
+    _Precision, typer.Option(help="Number format of the model: fp16 for GPUs; int8 for CPUs, with --calibrate.")
+]
+Calibration = Annotated[
+    Path | None, typer.Option(help="Photos to calibrate int8 with, a folder or a list; like those to be tagged.")
+]
+Backend = Annotated[
+    Literal["onnxruntime", "python", "tensorrt"],
+    typer.Option(help="Triton backend that runs the model by default."),
+]
+Keep = Annotated[int | None, typer.Option(min=1, help="Keep only this many of the newest versions. [default: all]")]
+Plan = Annotated[
+    _Precision | None,
+    typer.Option(help="Also build a TensorRT plan for this machine's GPU, in this number format."),
+]
+Serving = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="How Triton serves the model, such as --set instances=2 --set device=gpu; repeatable."),
+]
+Labelled = Annotated[str | None, typer.Option(help="Labelled photos, as for train: shows how mAP and tags change.")]
+
 
 def export(
-    source: Annotated[Path, typer.Argument(help="Folder of a trained run, or an ONNX file together with --spec.")],
+    source: Source,
     to: Annotated[Path, typer.Option(help="Triton model repository to publish into.")],
     name: Annotated[str, typer.Option(help="Name of the tagger in the repository.")],
-    version: Annotated[
-        int | None, typer.Option(min=1, max=10**15 - 1, help="Version number; by default the next one.")
-    ] = None,
-    precision: Annotated[
-        _Precision, typer.Option(help="Number format of the model: fp16 for GPUs; int8 for CPUs, with --calibrate.")
-    ] = "fp32",
-    calibrate: Annotated[
-        Path | None, typer.Option(help="Photos to calibrate int8 with, a folder or a list; like those to be tagged.")
-    ] = None,
-    backend: Annotated[
-        Literal["onnxruntime", "python", "tensorrt"],
-        typer.Option(help="Triton backend that runs the model by default."),
-    ] = "onnxruntime",
-    images: Annotated[
-        Path | None, typer.Option(help="Photos to check the model with: a folder or a list. [default: test pictures]")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Labelled photos, as for train: shows how mAP and tags change.")
-    ] = None,
-    spec: Annotated[
-        Path | None, typer.Option(help="tagger.json with the labels and the image size of an ONNX file from elsewhere.")
-    ] = None,
-    keep: Annotated[
-        int | None, typer.Option(min=1, help="Keep only this many of the newest versions. [default: all]")
-    ] = None,
-    plan: Annotated[
-        _Precision | None,
-        typer.Option(help="Also build a TensorRT plan for this machine's GPU, in this number format."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="How Triton serves the model, such as --set instances=2 --set device=gpu; repeatable."
-        ),
-    ] = None,
+    version: Version = None,
+    precision: NumberFormat = "fp32",
+    calibrate: Calibration = None,
+    backend: Backend = "onnxruntime",
+    images: Images = None,
+    data: Labelled = None,
+    spec: ForeignSpec = None,
+    keep: Keep = None,
+    plan: Plan = None,
+    set_: Serving = None,
 ) -> None:
     """Export a trained run or an ONNX file from elsewhere, check it against its source, and publish it for Triton."""
     from export.exporting import Target, export_onnx, export_run, make_options
@@ -77,15 +82,13 @@ def _spec_for(source: Path, spec: Path | None) -> Path | None:
 
 
 def bench(
-    source: Annotated[Path, typer.Argument(help="Folder of a trained run, or an ONNX file together with --spec.")],
+    source: Source,
     calibrate: Annotated[
         Path | None,
         typer.Option(help="Photos to calibrate int8 with, a folder or a list; without them int8 is left out."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="Labelled photos, as for train: shows the loss in mAP.")] = None,
-    spec: Annotated[
-        Path | None, typer.Option(help="tagger.json with the labels and the image size of an ONNX file from elsewhere.")
-    ] = None,
+    spec: ForeignSpec = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for each batch. [default: all cores]")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,
 ) -> None:
@@ -114,9 +117,7 @@ def bench(
 
 def check(
     repository: Annotated[Path, typer.Argument(help="Triton model repository.")],
-    images: Annotated[
-        Path | None, typer.Option(help="Photos to check the model with: a folder or a list. [default: test pictures]")
-    ] = None,
+    images: Images = None,
     data: Annotated[
         str | None, typer.Option(help="Labelled photos, as for train: shows mAP, and with --run that of both.")
     ] = None,

@@ -3,84 +3,82 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from labelwise.errors import LabelwiseError
 
-
-def tag(
-    ctx: typer.Context,
-    paths: Annotated[
-        list[str],
-        typer.Argument(help="Photos, folders, globs, CSV or Parquet lists, tars, zips; - reads paths from stdin."),
-    ],
-    out: Annotated[str, typer.Option(help="FILE.parquet, .csv or .jsonl, or FOLDER/ for Parquet in parts.")],
-    repository: Annotated[
-        Path | None, typer.Option(help="Triton model repository. [default: model_repository]")
-    ] = None,
-    engine: Annotated[
-        Literal["embedded", "triton"], typer.Option(help="What runs the repository's model here.")
-    ] = "embedded",
-    server: Annotated[
-        str | None, typer.Option(help="Servers to use instead, as a,b: grpc://HOST:8001 (Triton) or http://HOST:8000.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Which model to use, if there is more than one.")] = None,
-    key: Annotated[str | None, typer.Option(envvar="LABELWISE_KEY", help="The gateway's API key.")] = None,
-    send: Annotated[
-        Literal["auto", "pixels", "bytes"],
-        typer.Option(help="Send a server decoded pixels, or the photos' bytes, which it decodes itself."),
-    ] = "auto",
-    scores: Annotated[
-        Literal["all", "tags"], typer.Option(help="Write every label's score, or only those of the tags.")
-    ] = "all",
-    xmp: Annotated[
-        bool, typer.Option("--xmp", help="Also write each photo's tags as keywords beside it: photo.jpg.xmp.")
-    ] = False,
-    xmp_stem: Annotated[
-        bool, typer.Option("--xmp-stem", help="Name the files photo.xmp, as Lightroom expects beside raw files.")
-    ] = False,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(help="GLOB of folders or photos to leave out, such as drafts or '*_edit.jpg'; repeatable."),
-    ] = None,
-    hidden: Annotated[
-        bool, typer.Option("--hidden", help="Also take hidden folders and other programs' thumbnails and recycle bins.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an output that another model or version wrote.")
-    ] = False,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Tag on the Ray cluster at RAY_ADDRESS, or on a local one.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes on Ray, one core each. [default: all cores]")
-    ] = None,
-    patience: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for servers that do not answer before stopping.")
-    ] = 300,
-) -> None:
-    """Tag any number of photos into one table. Run it again to resume, or to add new and changed photos."""
-    from serving.bulk.tag_errors import UsageError
-    from serving.bulk.tag_files import tag_files
+if TYPE_CHECKING:
     from serving.bulk.tag_options import TagOptions
     from serving.bulk.xmp.sidecars import Sidecars
-    from serving.settings import load_settings
 
-    source = ctx.get_parameter_source("key")
-    if source is not None and source.name == "ENVIRONMENT" and not (server or "").startswith("http"):
-        key = None  # the variable is meant for gateways
+Paths = Annotated[
+    list[str],
+    typer.Argument(help="Photos, folders, globs, CSV or Parquet lists, tars, zips; - reads paths from stdin."),
+]
+Out = Annotated[str, typer.Option(help="FILE.parquet, .csv or .jsonl, or FOLDER/ for Parquet in parts.")]
+Repository = Annotated[Path | None, typer.Option(help="Triton model repository. [default: model_repository]")]
+Engine = Annotated[Literal["embedded", "triton"], typer.Option(help="What runs the repository's model here.")]
+Servers = Annotated[
+    str | None, typer.Option(help="Servers to use instead, as a,b: grpc://HOST:8001 (Triton) or http://HOST:8000.")
+]
+Model = Annotated[str | None, typer.Option(help="Which model to use, if there is more than one.")]
+Key = Annotated[str | None, typer.Option(envvar="LABELWISE_KEY", help="The gateway's API key.")]
+Send = Annotated[
+    Literal["auto", "pixels", "bytes"],
+    typer.Option(help="Send a server decoded pixels, or the photos' bytes, which it decodes itself."),
+]
+Scores = Annotated[Literal["all", "tags"], typer.Option(help="Write every label's score, or only those of the tags.")]
+Xmp = Annotated[bool, typer.Option("--xmp", help="Also write each photo's tags as keywords beside it: photo.jpg.xmp.")]
+XmpStem = Annotated[
+    bool, typer.Option("--xmp-stem", help="Name the files photo.xmp, as Lightroom expects beside raw files.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(help="GLOB of folders or photos to leave out, such as drafts or '*_edit.jpg'; repeatable."),
+]
+Hidden = Annotated[
+    bool, typer.Option("--hidden", help="Also take hidden folders and other programs' thumbnails and recycle bins.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that another model or version wrote.")]
+OnRay = Annotated[bool, typer.Option("--ray", help="Tag on the Ray cluster at RAY_ADDRESS, or on a local one.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes on Ray, one core each. [default: all cores]")]
+Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for servers that do not answer before stopping.")]
+
+
+def tag(
+    paths: Paths,
+    out: Out,
+    repository: Repository = None,
+    engine: Engine = "embedded",
+    server: Servers = None,
+    model: Model = None,
+    key: Key = None,
+    send: Send = "auto",
+    scores: Scores = "all",
+    xmp: Xmp = False,
+    xmp_stem: XmpStem = False,
+    exclude: Exclude = None,
+    hidden: Hidden = False,
+    force: Force = False,
+    ray: OnRay = False,
+    workers: Workers = None,
+    patience: Patience = 300,
+) -> None:
+    """Tag any number of photos into one table. Run it again to resume, or to add new and changed photos."""
+    from serving.bulk.tag_options import TagOptions
+
     options = TagOptions(
         out=out,
         engine=engine,
-        repository=repository or load_settings().repository,
+        repository=repository or _repository_of_settings(),
         servers=server,
         model=model,
-        key=key,
+        key=_key_for(server, key),
         send=send,
         every_score=scores == "all",
-        sidecars=Sidecars(stem=xmp_stem) if xmp or xmp_stem else None,
+        sidecars=_sidecars(xmp_stem) if xmp or xmp_stem else None,
         hidden=hidden,
         exclude=tuple(exclude or ()),
         force=force,
@@ -88,18 +86,44 @@ def tag(
         ray=ray,
         workers=workers,
     )
+    raise typer.Exit(_run(paths, options))
+
+
+def _repository_of_settings() -> Path:
+    from serving.settings import load_settings
+
+    return load_settings().repository
+
+
+def _key_for(server: str | None, key: str | None) -> str | None:
+    """Leaves out the environment's key if no gateway is asked: the variable is meant for gateways."""
+    is_from_environment = key == os.environ.get("LABELWISE_KEY")
+    return None if is_from_environment and not (server or "").startswith("http") else key
+
+
+def _sidecars(stem: bool) -> "Sidecars":
+    from serving.bulk.xmp.sidecars import Sidecars
+
+    return Sidecars(stem=stem)
+
+
+def _run(paths: list[str], options: "TagOptions") -> int:
+    """Tags, and prints how it went. Returns the exit code."""
+    from serving.bulk.tag_errors import UsageError
+    from serving.bulk.tag_files import tag_files
+
     try:
         summary = tag_files(paths, options)
     except UsageError as error:
         print(f"labelwise: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        return 2
     except KeyboardInterrupt:  # before the first photo
         print("labelwise: Stopped: run the same command again to continue.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        return 130
     _tell(str(summary))
     if summary.stopped:
-        raise typer.Exit(130)
-    raise typer.Exit(1 if summary.broken else 0)
+        return 130
+    return 1 if summary.broken else 0
 
 
 def _tell(summary: str) -> None:

@@ -6,6 +6,17 @@ from typing import Annotated, Literal
 
 import typer
 
+# Arguments and options of several verbs.
+Labelled = Annotated[str, typer.Argument(help="Labelled photos, as for train.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A setting as key=value in YAML, such as epochs=10 or image.mean=[0.5,0.5,0.5]; repeatable."
+    ),
+]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")]
+DropAbsent = Annotated[bool, typer.Option("--drop-absent", help="Leave out labels that no training photo has.")]
+
 
 def train(
     data: Annotated[
@@ -19,20 +30,13 @@ def train(
         str | None, typer.Option(help="tiny (CPU, minutes), small (the default) or paper (GPUs).")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings, which override the preset's.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="A setting as key=value in YAML, such as epochs=10 or image.mean=[0.5,0.5,0.5]; repeatable."
-        ),
-    ] = None,
+    set_: Settings = None,
     method: Annotated[str | None, typer.Option(help="bce, supcon, label-bce or mulcon. [default: mulcon]")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed. [default: 0]")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the model with torch.compile.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
-    drop_absent: Annotated[
-        bool, typer.Option("--drop-absent", help="Leave out labels that no training photo has.")
-    ] = False,
+    skip_broken: SkipBroken = False,
+    drop_absent: DropAbsent = False,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
 ) -> None:
     """Train a tagger: classification first, then the label-level contrastive loss. Ctrl-C saves; --resume continues."""
@@ -53,14 +57,14 @@ def train(
 
 def evaluate(
     source: Annotated[Path, typer.Argument(help="Folder of a trained run, or a model repository.")],
-    data: Annotated[str, typer.Argument(help="Labelled photos, as for train.")],
+    data: Labelled,
     split: Annotated[Literal["train", "val", "all"], typer.Option(help="Which part of the data to use.")] = "val",
     thresholds: Annotated[
         str | None, typer.Option(help="Fit the thresholds again on these photos: f1, precision=0.9 or recall=0.9.")
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Store the new thresholds in the run's tagger.json.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
+    skip_broken: SkipBroken = False,
 ) -> None:
     """Measure a run or an exported tagger on labelled photos, per label and overall."""
     from rich.console import Console
@@ -74,7 +78,7 @@ def evaluate(
 
 
 def compare(
-    data: Annotated[str, typer.Argument(help="Labelled photos, as for train.")],
+    data: Labelled,
     out: Annotated[Path, typer.Option(help="Folder for the runs and results.{md,json,svg}.")],
     methods: Annotated[
         str,
@@ -84,12 +88,10 @@ def compare(
     ] = "bce,supcon,label-bce,mulcon",
     seeds: Annotated[int, typer.Option(min=1, help="Runs per method.")] = 3,
     preset: Annotated[str, typer.Option(help="Preset that every run uses.")] = "tiny",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="As for train, for every method.")] = None,
+    set_: Settings = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time; they share the cores.")] = 1,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
-    drop_absent: Annotated[
-        bool, typer.Option("--drop-absent", help="Leave out labels that no training photo has.")
-    ] = False,
+    skip_broken: SkipBroken = False,
+    drop_absent: DropAbsent = False,
 ) -> None:
     """Train several methods with one preset and several seeds, and show what each step of the paper's method adds."""
     from training.compare import Comparison, claims, table
@@ -112,9 +114,7 @@ def shards(
     data: Annotated[Path, typer.Argument(help="Labelled photos, as for train.")],
     to: Annotated[Path, typer.Option(help="New folder for the shards and their dataset.json.")],
     shard_mb: Annotated[int, typer.Option(min=1, help="Approximate size of a shard in megabytes.")] = 256,
-    skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out photos that are missing or broken.")
-    ] = False,
+    skip_broken: SkipBroken = False,
 ) -> None:
     """Write labelled photos as WebDataset shards, which train can stream when the data does not fit on a disk."""
     from training.data.shard_writer import make_shards
@@ -125,7 +125,7 @@ def shards(
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     data: Annotated[str, typer.Argument(help="The labelled photos that it was trained on.")],
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")] = False,
+    skip_broken: SkipBroken = False,
 ) -> None:
     """Write a run's report.html: curves, labels, the worst mistakes as pictures, and a map of the embeddings."""
     from training.report.page import report_run
