@@ -24,7 +24,7 @@ from export.triton_config import (
     model_variants,
 )
 from labelwise.errors import RepositoryError
-from labelwise.files import locked_folder
+from labelwise.files import locked_folder, sync
 from labelwise.repository import CONFIG_FILE, WEIGHTS_FILE, model_names, version_folders
 from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec, TrainedSpec
 
@@ -213,7 +213,7 @@ def _move_versions(repository: Path, stage: Path, spec: TaggerSpec) -> None:
                 raise RepositoryError(f"{part} already has a version {version}: choose another --version.")
             staged.rename(target)
             moved.append((staged, target))
-            _sync(target.parent)
+            sync(target.parent)
     except Exception:
         for staged, target in reversed(moved):
             target.rename(staged)
@@ -226,7 +226,7 @@ def _move_shared(staged: Path, target: Path) -> None:
         destination = target / file.relative_to(staged)
         destination.parent.mkdir(exist_ok=True)
         file.replace(destination)
-        _sync(destination.parent)
+        sync(destination.parent)
 
 
 def _take_out_scraps(repository: Path, stage: Path, name: str) -> None:
@@ -258,17 +258,9 @@ def _take_out_old(repository: Path, stage: Path, spec: TaggerSpec, keep: int) ->
 def _take_out(folder: Path, stage: Path) -> None:
     """Removes a folder atomically for readers; its files go with the stage."""
     folder.rename(stage / f"out-{folder.parent.name}-{folder.name}")
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def _sync_tree(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)

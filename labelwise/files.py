@@ -69,6 +69,15 @@ def replacing(file: Path, aside: Path, mode: int = 0o666) -> Iterator[IO[bytes]]
         raise
 
 
+def sync(path: Path) -> None:
+    """Makes what a file holds, or which names a folder holds, permanent. Raises OSError if that cannot be done."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def left_aside(file: Path, among: Iterable[Path] | None = None) -> list[Path]:
     """The files that writers of `file` have beside it: killed ones, which left them, and living ones.
 

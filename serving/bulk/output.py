@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.files import replacing
+from labelwise.files import replacing, sync
 from labelwise.spec import TaggerSpec
 from serving.bulk.ledger import SUFFIXES, Ledger, remove
 from serving.bulk.output_formats import FORMATS, format_of
@@ -179,10 +179,6 @@ def _refuse_unless(force: bool, output: Path, made_by: str, identity: Identity) 
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename permanent, except on Windows, which cannot open a folder."""
+    """Makes a rename permanent, except on Windows, which cannot open a folder."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(folder)
