@@ -2,7 +2,7 @@
 
 
 class ImageError(ValueError):
-    """The image cannot be tagged. `code` is stable; the message is one line for whoever sent the image."""
+    """The image cannot be tagged. `code` is stable; the message is one line for the sender of the image."""
 
     code = "image_invalid"
 

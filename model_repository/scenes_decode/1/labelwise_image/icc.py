@@ -26,7 +26,7 @@ _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 class ProfileError(ValueError):
-    """The profile cannot be used for these pixels. The message is for whoever sent the photo."""
+    """The profile cannot be used for these pixels. The message is for the sender of the photo."""
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
