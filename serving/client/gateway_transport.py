@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import io
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -10,7 +9,6 @@ from urllib.parse import unquote
 import httpx
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec
@@ -217,26 +215,19 @@ class GatewayTransport(Servers[GatewayLink]):
         return await link.contract(self._model, version, timeout)
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
-        """Sends PNG, which loses nothing. The gateway does not resize a photo of the model's size."""
-        return await self.infer_encoded([_as_png(image) for image in pixels], outputs, timeout)
+        raise ClientError("A gateway takes photos as bytes.")
 
     async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
-        self.require_offered(outputs)
-        asked = set(outputs) - ({"scores"} if "attention" in outputs else set())  # attention comes with scores
-        answers = await asyncio.gather(*(self._asked_for(output, photos, timeout) for output in asked))
-        rows = [_merged(parts) for parts in zip(*answers, strict=True)]
+        if "attention" in outputs:  # the scores come with it
+            rows = await self._singly(GatewayLink.explain, photos, timeout)
+        elif "embeddings" in outputs:
+            rows = await self._singly(GatewayLink.embed, photos, timeout)
+        else:
+            rows = await self._scores(photos, timeout)
         if refused := {place: row for place, row in enumerate(rows) if isinstance(row, PhotoError)}:
             raise PhotosRefused(refused)
         whole = [row for row in rows if not isinstance(row, PhotoError)]
         return {name: np.stack([row[name] for row in whole]) for name in whole[0]}
-
-    async def _asked_for(self, output: str, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
-        """Asks the route that answers with that output."""
-        if output == "embeddings":
-            return await self._singly(GatewayLink.embed, photos, timeout)
-        if output == "attention":
-            return await self._singly(GatewayLink.explain, photos, timeout)
-        return await self._scores(photos, timeout)
 
     async def _scores(self, photos: Sequence[bytes], timeout: float) -> list[_Answered]:
         """Sends one request, or several if the gateway does not take so much at once."""
@@ -263,19 +254,3 @@ class GatewayTransport(Servers[GatewayLink]):
                 return refused.error
 
         return list(await asyncio.gather(*map(one, photos)))
-
-
-def _merged(parts: Sequence[_Answered]) -> _Answered:
-    """Merges what several requests said about one photo."""
-    row: dict[str, NDArray[np.float32]] = {}
-    for part in parts:
-        if isinstance(part, PhotoError):
-            return part
-        row.update(part)
-    return row
-
-
-def _as_png(image: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

@@ -11,7 +11,6 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_before_delay, 
 from labelwise.spec import TaggerSpec
 from serving.errors import (
     ClientClosed,
-    OutputNotOffered,
     ServerBusy,
     ServerTimeout,
     ServerUnavailable,
@@ -119,11 +118,6 @@ class Servers(Generic[L]):
         """Lets go of the connections. Safe to call twice."""
         self._closed = True
         await self._fleet.close()
-
-    def require_offered(self, outputs: Sequence[str]) -> None:
-        if missing := sorted(set(outputs) - set(self.spec.output_names)):
-            offered = ", ".join(self.spec.output_names)
-            raise OutputNotOffered(f"{self.spec.name} has no {', '.join(missing)}; it offers {offered}.")
 
     async def _round(self, ask: Callable[[L, float], Awaitable[T]], deadline: float) -> T:
         """Asks each good server once."""

@@ -18,7 +18,7 @@ class Transport(Protocol):
     again until its deadline, after random pauses that grow.
     """
 
-    takes_pixels: bool  # otherwise `infer` encodes the pixels again
+    takes_pixels: bool  # otherwise `infer` raises
 
     @property
     def spec(self) -> TaggerSpec:
@@ -28,7 +28,10 @@ class Transport(Protocol):
         """Reaches at least one server and learns the contract."""
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
-        """uint8 [b, h, w, 3] of the model's size, b at most `max_batch` -> float32 [b, ...] by output name."""
+        """uint8 [b, h, w, 3] of the model's size, b at most `max_batch` -> float32 [b, ...] by output name.
+
+        `outputs` are those of one Call. The model has them.
+        """
 
     async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
         """Runs encoded photos, which the server decodes. Raises PhotosRefused for those that it cannot."""

@@ -1,5 +1,6 @@
 """The transport to Triton: pixels to NAME_model, or encoded photos to the ensemble NAME."""
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -10,23 +11,10 @@ from serving.inference import Outputs, Pixels
 from serving.triton.link import TritonLink
 
 
-class _Process:
-    """Which process uses gRPC: in a fork of it, gRPC crashes."""
-
-    def __init__(self) -> None:
-        self._pid: int | None = None
-
-    def claim(self) -> None:
-        """Raises ClientError in a fork of a process that has claimed."""
-        if self._pid not in (None, os.getpid()):
-            raise ClientError(
-                "This process was forked from one that uses gRPC, which does not survive that: start processes by "
-                "'spawn', or make the first client after the fork."
-            )
-        self._pid = os.getpid()
-
-
-_process = _Process()
+@functools.cache
+def _process_of_grpc() -> int:
+    """The process that uses gRPC: in a fork of it, gRPC crashes."""
+    return os.getpid()
 
 
 class TritonTransport(Servers[TritonLink]):
@@ -39,7 +27,11 @@ class TritonTransport(Servers[TritonLink]):
         self._model, self._shares_memory = model, shared_memory
 
     def link_to(self, url: str) -> TritonLink:
-        _process.claim()
+        if _process_of_grpc() != os.getpid():
+            raise ClientError(
+                "This process was forked from one that uses gRPC, which does not survive that: start processes by "
+                "'spawn', or make the first client after the fork."
+            )
         return TritonLink(url, self._shares_memory)
 
     async def contract_at(self, link: TritonLink, version: int | None, timeout: float) -> TaggerSpec:
@@ -47,10 +39,8 @@ class TritonTransport(Servers[TritonLink]):
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
         spec, name = self.spec, self._model
-        self.require_offered(outputs)
         return await self.call(lambda link, within: link.infer(name, spec, pixels, outputs, within), timeout)
 
     async def infer_encoded(self, photos: Sequence[bytes], outputs: Sequence[str], timeout: float) -> Outputs:
         spec, name = self.spec, self._model
-        self.require_offered(outputs)
         return await self.call(lambda link, within: link.infer_encoded(name, spec, photos, outputs, within), timeout)
