@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from types import TracebackType
 
 _GAIN = 1.05  # a rate counts as higher from this factor on
 _WINDOW = 0.5  # seconds over which a rate is measured, at least
@@ -31,9 +30,7 @@ class InFlight:
             await self._free.wait_for(lambda: self._taken < self.places)
             self._taken += 1
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         async with self._free:
             self._taken -= 1
             self._free.notify_all()

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Any, TypeVar
 
 from labelwise.spec import TaggerSpec
@@ -56,9 +55,7 @@ class AsyncTagger:
         await self.connect()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property
@@ -80,8 +77,7 @@ class AsyncTagger:
             except BaseException:
                 await self._transport.close()
                 raise
-            pixels = self._transport.takes_pixels and self._options.send != "bytes"
-            self._runner = PhotoRunner(self._transport, self._options, pixels)
+            self._runner = PhotoRunner(self._transport, self._options)
 
     async def close(self) -> None:
         """Closes the connections. Calls under way end with ClientClosed. Safe to call twice."""
@@ -210,7 +206,10 @@ async def in_order(
         if end and not isinstance(end, StopAsyncIteration):
             raise end
     finally:
-        await _cancelled([*pending, *([coming] if coming else [])])
+        under_way: list[asyncio.Future[Any]] = [*pending, *([coming] if coming else [])]
+        for future in under_way:
+            future.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
@@ -221,9 +220,3 @@ async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
     else:
         for item in items:
             yield item
-
-
-async def _cancelled(futures: list[asyncio.Future[Any]]) -> None:
-    for future in futures:
-        future.cancel()
-    await asyncio.gather(*futures, return_exceptions=True)

@@ -91,12 +91,11 @@ class Batcher(Generic[I, R]):
 
 
 class PhotoRunner:
-    """Uses a connected `transport`. Photos are decoded here if it `sends_pixels`, otherwise by the server."""
+    """Uses a connected `transport`. Photos are decoded here or, as `options` choose, by the server."""
 
-    def __init__(self, transport: Transport, options: ClientOptions, sends_pixels: bool) -> None:
+    def __init__(self, transport: Transport, options: ClientOptions) -> None:
         self._transport, self._options = transport, options
         self._largest = min(options.batch, transport.spec.max_batch)
-        self._sends_pixels = sends_pixels
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="labelwise-decode")
         self._batchers: dict[tuple[str, ...], Batcher[_Ready, PhotoOutputs | PhotoError]] = {}
         self._closed = False
@@ -127,7 +126,7 @@ class PhotoRunner:
 
     def _pixels_for(self, outputs: tuple[str, ...]) -> bool:
         """Attention needs the photo's size and orientation, which Triton does not tell."""
-        return self._sends_pixels or (self._transport.takes_pixels and "attention" in outputs)
+        return self._transport.takes_pixels and (self._options.send != "bytes" or "attention" in outputs)
 
     def _batcher(self, outputs: tuple[str, ...]) -> Batcher[_Ready, PhotoOutputs | PhotoError]:
         if outputs not in self._batchers:
@@ -149,20 +148,13 @@ class PhotoRunner:
 
     async def _send(self, outputs: tuple[str, ...], ready: list[_Ready]) -> list[PhotoOutputs | PhotoError]:
         """A row per photo. Takes out photos that the server refuses, and sends the others again."""
-        answers: list[PhotoOutputs | PhotoError] = [{}] * len(ready)
-        left = list(range(len(ready)))
-        while left:
-            try:
-                found = await self._infer([ready[place] for place in left], outputs)
-            except PhotosRefused as refused:
-                for place, error in refused.errors.items():
-                    answers[left[place]] = error
-                left = [place for index, place in enumerate(left) if index not in refused.errors]
-                continue
-            for row, place in enumerate(left):
-                answers[place] = {name: values[row] for name, values in found.items()}
-            break
-        return answers
+        try:
+            found = await self._infer(ready, outputs)
+        except PhotosRefused as refused:
+            left = [photo for place, photo in enumerate(ready) if place not in refused.errors]
+            answers = iter(await self._send(outputs, left) if left else ())
+            return [refused.errors.get(place) or next(answers) for place in range(len(ready))]
+        return [{name: values[row] for name, values in found.items()} for row in range(len(ready))]
 
     async def _infer(self, ready: Sequence[_Ready], outputs: tuple[str, ...]) -> Outputs:
         timeout = self._options.timeout

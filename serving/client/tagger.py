@@ -6,6 +6,7 @@ So it works where a loop runs already, as in Jupyter, and several threads may sh
 import asyncio
 import atexit
 import contextlib
+import functools
 import os
 import threading
 import weakref
@@ -13,9 +14,7 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Threshold
@@ -41,44 +40,18 @@ _EXIT_WITHIN = 2.0  # seconds
 _open: "weakref.WeakSet[Tagger]" = weakref.WeakSet()
 
 
-@dataclass(frozen=True)
-class _Outcome(Generic[T]):
-    value: T | None
-    error: Exception | None
+_Running = Future[T | Exception]  # work on the loop in the background
 
 
-_Running = Future[_Outcome[T]]  # work on the loop in the background
+@functools.cache
+def _background_loop(process: int) -> asyncio.AbstractEventLoop:
+    """The event loop of all clients of a process that are used without one, in a daemon thread. A fork has none.
 
-
-class _Background:
-    """The event loop of all clients that are used without one, in one daemon thread, made when needed.
-
-    gRPC's polling thread serves every loop of a process and stumbles over closed ones, so this one stays open."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
-            os.register_at_fork(after_in_child=self._forget)
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="labelwise-client", daemon=True).start()
-            return self._loop
-
-    def _forget(self) -> None:
-        """A fork has no such thread."""
-        self._lock, self._loop = threading.Lock(), None
-
-
-_background = _Background()
-
-
-def _run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> _Running[T]:
-    """Starts `work` on the `loop` of another thread."""
-    return asyncio.run_coroutine_threadsafe(_outcome(work), loop)
+    gRPC's polling thread serves every loop of a process and stumbles over closed ones, so this one stays open.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="labelwise-client", daemon=True).start()
+    return loop
 
 
 def _result_of(running: _Running[T]) -> T:
@@ -88,17 +61,17 @@ def _result_of(running: _Running[T]) -> T:
     except BaseException:  # such as Ctrl-C: the caller will not come back for it
         running.cancel()
         raise
-    if outcome.error is not None:
-        raise outcome.error
-    return cast(T, outcome.value)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
-async def _outcome(work: Coroutine[Any, Any, T]) -> _Outcome[T]:
+async def _outcome(work: Coroutine[Any, Any, T]) -> T | Exception:
     """Never raises: asyncio complains about an exception that is never fetched, as in a stream that is left early."""
     try:
-        return _Outcome(await work, None)
+        return await work
     except Exception as error:
-        return _Outcome(None, error)
+        return error
 
 
 @atexit.register
@@ -122,7 +95,7 @@ class Tagger:
         self._closing = threading.Lock()
         self._closed = False
         self._client = AsyncTagger(servers, model, **options)
-        self._loop = _background.loop()
+        self._loop = _background_loop(self._pid)
         self._forgotten = weakref.finalize(self, _close_sometime, self._pid, self._client, self._loop)
         self._forgotten.atexit = False  # at exit nothing needs to wait for it
         _open.add(self)
@@ -131,9 +104,7 @@ class Tagger:
         self.connect()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -147,7 +118,7 @@ class Tagger:
 
         Raises ServerUnavailable, UnknownModel, WrongContract or Unauthorized.
         """
-        self._wait(self._client.connect())
+        _result_of(self._submit(self._client.connect()))
 
     def close(self, within: float = _CLOSE_WITHIN) -> None:
         """Closes the connections. Calls in other threads end with ClientClosed. Safe to call twice.
@@ -249,9 +220,6 @@ class Tagger:
             for future in pending:
                 future.cancel()
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return _result_of(self._submit(work))
-
     def _submit(self, work: Coroutine[Any, Any, T]) -> _Running[T]:
         if os.getpid() != self._pid:
             work.close()
@@ -260,7 +228,7 @@ class Tagger:
             )
         with self._closing:
             if not self._closed:
-                return _run_on(self._loop, work)
+                return asyncio.run_coroutine_threadsafe(_outcome(work), self._loop)
         work.close()
         raise ClientClosed("The client is closed.")
 
