@@ -5,32 +5,15 @@ from serving.client when it is first used. The modules beside this one are what 
 contract, the layout of a model repository, and the one way to read an image.
 """
 
+# ruff: noqa: F403, F405 - type checkers find the client's names by the star
+
 from typing import TYPE_CHECKING
 
 from labelwise.errors import LabelwiseError
 
 if TYPE_CHECKING:
     from labelwise.version import VERSION as __version__
-    from serving.client import (
-        AsyncTagger,
-        ClientClosed,
-        ClientError,
-        EmbedResult,
-        ExplainResult,
-        OutputNotOffered,
-        PhotoError,
-        SeenLabel,
-        ServerBusy,
-        ServerFailed,
-        ServerTimeout,
-        ServerUnavailable,
-        Tag,
-        Tagger,
-        TagResult,
-        Unauthorized,
-        UnknownModel,
-        WrongContract,
-    )
+    from serving.client import *
 
 __all__ = [
     "AsyncTagger",
