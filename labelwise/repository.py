@@ -84,11 +84,13 @@ class Repository:
         Raises RepositoryError or SpecError for what is missing or wrong. With `skip_broken` it leaves broken versions
         out, and raises only if no version is whole.
         """
-        broken: dict[VersionKey, str] | None = {} if skip_broken else None
         try:
-            return cls(path, _read_taggers(path, broken), broken or {})
+            taggers, broken = _read_taggers(path)
+            if broken and not skip_broken:
+                raise next(iter(broken.values()))
         except OSError as error:
             raise RepositoryError(f"{error.filename} cannot be read: {error.strerror}.") from error
+        return cls(path, taggers, {key: str(fault) for key, fault in broken.items()})
 
 
 def version_folders(model: Path) -> dict[int, Path]:
@@ -125,11 +127,16 @@ def version_marks(path: Path) -> dict[VersionKey, VersionMark]:
 
 
 def read_version(path: Path, name: str, number: int) -> TaggerVersion | None:
-    """One version, verified; None if it is removed in the meantime.
+    """One version, verified; None if an export removes it in the meantime.
 
     Raises RepositoryError, SpecError or OSError if it is broken.
     """
-    return _read_unless_gone(path, name, number)
+    try:
+        return _read_version(path, name, number)
+    except (OSError, LabelwiseError):
+        if (path / name / str(number)).is_dir():  # an export removes this folder first
+            raise
+        return None
 
 
 def _mark(path: Path, name: str, number: int) -> VersionMark:
@@ -141,68 +148,53 @@ def _mark(path: Path, name: str, number: int) -> VersionMark:
     return whole, *((state.st_mtime_ns, state.st_size) if state else None for state in states)
 
 
-def _read_taggers(path: Path, broken: dict[VersionKey, str] | None) -> dict[str, dict[int, TaggerVersion]]:
-    """Adds versions that are not whole to `broken`, if that is given and at least one version is whole."""
+def _read_taggers(path: Path) -> tuple[dict[str, dict[int, TaggerVersion]], dict[VersionKey, Exception]]:
+    """The whole versions, and what is wrong with the others. Raises an error if no version is whole."""
     if not path.is_dir():
         raise RepositoryError(f"There is no model repository at {path}; export a model there with `labelwise export`.")
     found = tagger_names(path)
-    # A tagger without an ensemble version is being published, or a killed export left it. It does no harm, but a
-    # repository with nothing else is broken.
-    names = [name for name in found if version_folders(path / name)] or found
-    if not names:
+    if not found:
         raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")
-    if broken is None:
-        return {name: _read_tagger(path, name) for name in names}
-    taggers, failures = {}, []
-    for name in names:
-        try:
-            taggers[name] = _read_tagger(path, name, broken)
-        except LabelwiseError as error:
-            failures.append(error)
-            broken |= {
-                (name, number): str(error) for number in version_folders(path / name) if (name, number) not in broken
-            }
+    taggers: dict[str, dict[int, TaggerVersion]] = {}
+    broken: dict[VersionKey, Exception] = {}
+    for name in found:
+        # A tagger without an ensemble version is being published, or a killed export left it. It does no harm.
+        whole, faults = _read_tagger(path, name)
+        broken |= {(name, number): fault for number, fault in faults.items()}
+        if whole:
+            taggers[name] = whole
     if not taggers:
-        raise failures[0]
-    return taggers
+        missing = f"{found[0]}/ has no version folder such as {found[0]}/1"
+        raise next(iter(broken.values()), RepositoryError(_incomplete(found[0], missing)))
+    return taggers, broken
 
 
-def _read_tagger(repository: Path, name: str, broken: dict[VersionKey, str] | None = None) -> dict[int, TaggerVersion]:
+def _read_tagger(repository: Path, name: str) -> tuple[dict[int, TaggerVersion], dict[int, Exception]]:
+    """The whole versions, and what is wrong with the others."""
+    whole: dict[int, TaggerVersion] = {}
+    broken: dict[int, Exception] = {}
+    while not whole and not broken and (numbers := version_folders(repository / name)):
+        try:
+            _check_shared(repository, name)
+        except LabelwiseError as error:
+            return {}, dict.fromkeys(numbers, error)
+        for number in numbers:
+            try:
+                if version := read_version(repository, name, number):
+                    whole[number] = version
+            except (OSError, LabelwiseError) as error:
+                broken[number] = error
+    return whole, broken
+
+
+def _check_shared(repository: Path, name: str) -> None:
+    """Raises RepositoryError or SpecError for the files that all versions share."""
     names = model_names(name)
     for part in names:
         if not (repository / part / CONFIG_FILE).is_file():
             raise RepositoryError(_incomplete(name, f"{part}/{CONFIG_FILE} is missing"))
     for copy in (names.ensemble, names.model):
         TaggerSpec.read(repository / copy / SPEC_FILE)
-    while versions := version_folders(repository / names.ensemble):
-        found = {number: _read_unless_broken(repository, name, number, broken) for number in versions}
-        if left := {number: version for number, version in found.items() if version}:
-            return left
-        if broken and (reason := broken.get((name, max(versions)))):
-            raise RepositoryError(reason)
-    raise RepositoryError(_incomplete(name, f"{name}/ has no version folder such as {name}/1"))
-
-
-def _read_unless_broken(
-    repository: Path, name: str, number: int, broken: dict[VersionKey, str] | None
-) -> TaggerVersion | None:
-    try:
-        return _read_unless_gone(repository, name, number)
-    except (OSError, LabelwiseError) as error:
-        if broken is None:
-            raise
-        broken[name, number] = str(error)
-        return None
-
-
-def _read_unless_gone(repository: Path, name: str, number: int) -> TaggerVersion | None:
-    """None for a version that an export removes in the meantime: it removes the ensemble's folder first."""
-    try:
-        return _read_version(repository, name, number)
-    except (OSError, LabelwiseError):
-        if (repository / name / str(number)).is_dir():
-            raise
-        return None
 
 
 def _read_version(repository: Path, name: str, number: int) -> TaggerVersion:
