@@ -6,13 +6,13 @@ only Pillow and NumPy, and its own modules only relatively.
 
 Read `loading` first: it has the steps in order. The other modules by topic:
 
-- opening and refusing files: `opening`, `complexity`, `structure`, `budget`, `errors`
+- opening and refusing files: `opening`, `complexity`, `structure`, `budget`, `image_errors`
 - formats: `jpeg`, `png`; `tiff` and `tiff_tags`, also for EXIF; `isobmff` and `frame_sizes` for AVIF and HEIF
 - what is shown: `orientation`, `colour`, `icc`, `cicp`, `hdr`
 """
 
 from .complexity import is_ordinary
-from .errors import (
+from .image_errors import (
     BrokenImageError,
     EmptyImageError,
     ImageError,

@@ -101,7 +101,7 @@ def jpeg_structure(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
     pixels = int.from_bytes(frame[1:3], "big") * int.from_bytes(frame[3:5], "big")
     require(pixels * scans <= _MOST_WORK, "more scans than its size explains")
     plain = bool(scan) and kind in {*_SEQUENTIAL, 0xC2} and len(exif) <= 1
-    return Structure(lambda: data, count, place, pixels * scans, plain)
+    return Structure(lambda: data, place, pixels * scans, plain)
 
 
 def _scans(data: bytes, place: int, kind: int, frame: bytes, scan: bytes) -> int:
@@ -120,12 +120,6 @@ def _scans(data: bytes, place: int, kind: int, frame: bytes, scan: bytes) -> int
         if marker not in _BARE:
             place += int.from_bytes(data[place : place + 2], "big")
     return scans
-
-
-def draft(image: Image.Image, side: int) -> None:
-    """Lets a JPEG be decoded at 1/2, 1/4 or 1/8 scale, with no side below `side`."""
-    if isinstance(image, JpegImageFile):
-        image.draft(None, (side, side))
 
 
 def load_jpeg(image: JpegImageFile, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a file consists of: how many pieces, and which part of it a decoder needs.
+"""What a file consists of, and which part of it a decoder needs.
 
 Decoders read everything before the picture, some of it in quadratic time, and never give up. So the pieces of each
 format are counted first. The limits lie far above what cameras and editors write: a file may hold megabytes of
@@ -8,19 +8,17 @@ metadata, but not a million pieces of it.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .errors import ImageTooComplexError
+from .image_errors import ImageTooComplexError
 
 
 class Structure(NamedTuple):
-    """What was counted in a file.
+    """A file whose pieces are not too many.
 
-    `needed` returns the part of the file that the decoder needs. `pieces` counts segments, chunks, blocks, boxes or
-    tags; `metadata` counts the bytes in them. `work` is pixels times scans. `plain`: the file uses only what every
-    photo uses.
+    `needed` returns the part of the file that the decoder needs. The rest is known of JPEG, PNG and WebP only:
+    `metadata` counts bytes, `work` is pixels times scans, and a `plain` file uses only what every photo uses.
     """
 
     needed: Callable[[], bytes]
-    pieces: int
     metadata: int = 0
     work: int = 0
     plain: bool = False

@@ -9,8 +9,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from . import tiff
-from .errors import BrokenImageError, ImageTooLargeError
 from .frame_sizes import Frames, UnreadableFrames, read_frames
+from .image_errors import BrokenImageError, ImageTooLargeError
 from .jpeg import keeps_coefficients
 
 BYTES_PER_PIXEL = 18  # the most that any mode of an ordinary picture takes, measured in test_budget.py

@@ -5,7 +5,7 @@ Reads the structure of WebP, GIF and BMP itself; that of the other formats comes
 
 from collections.abc import Callable
 
-from .errors import ImageTooComplexError
+from .image_errors import ImageTooComplexError
 from .isobmff import isobmff_structure
 from .jpeg import jpeg_structure
 from .png import png_structure
@@ -76,7 +76,7 @@ def _webp_structure(data: bytes) -> Structure:
             metadata += size
         plain = plain and kind in (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ")
         place += 8 + size + size % 2
-    return Structure(lambda: data, count, metadata, _canvas(data), plain)
+    return Structure(lambda: data, metadata, _canvas(data), plain)
 
 
 def _is_webp(data: bytes) -> bool:
@@ -113,18 +113,18 @@ def _gif_structure(data: bytes) -> Structure:
         if is_extension and data[begun + 1] == _CONTROL:
             control = (begun, place)
     if place - start <= _LARGE_GIF:
-        return Structure(lambda: data, blocks, place - start)
-    return Structure(lambda: data[:start] + data[slice(*control)] + data[place:], blocks, place - start)
+        return Structure(lambda: data)
+    return Structure(lambda: data[:start] + data[slice(*control)] + data[place:])
 
 
 def _bmp_structure(data: bytes) -> Structure:
     """Reads the structure of a BMP. Bytes after the picture of a run-length coded BMP are not needed."""
-    width, height = (abs(int.from_bytes(data[at : at + 4], "little", signed=True)) for at in (18, 22))
     if int.from_bytes(data[30:34], "little") not in _BMP_RLE:
-        return Structure(lambda: data, 1, work=width * height)
+        return Structure(lambda: data)
+    width, height = (abs(int.from_bytes(data[at : at + 4], "little", signed=True)) for at in (18, 22))
     # At worst each pixel takes a run of two bytes, and each row two more for its end.
     end = int.from_bytes(data[10:14], "little") + 2 * (width + 4) * (height + 4)
-    return Structure(lambda: data[:end], 1, work=width * height)
+    return Structure(lambda: data[:end])
 
 
 _READERS: tuple[tuple[bytes, Callable[[bytes], Structure]], ...] = (

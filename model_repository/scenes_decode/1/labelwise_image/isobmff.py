@@ -56,9 +56,8 @@ def find(among: Iterable[IsoBox], kind: bytes) -> IsoBox | None:
 
 def isobmff_structure(data: bytes) -> Structure:
     """Reads the structure of an AVIF or HEIF file. Raises ImageTooComplexError."""
-    count = items = 0
-    for kind, start, end in _nested(data, 0, len(data), _DEEPEST):
-        count += 1
+    items = 0
+    for count, (kind, start, end) in enumerate(_nested(data, 0, len(data), _DEEPEST), 1):
         items += kind == b"infe"
         require(count <= _MOST_BOXES, "more than {} boxes", _MOST_BOXES)
         require(items <= _MOST_ITEMS, "more than {} items", _MOST_ITEMS)
@@ -69,7 +68,7 @@ def isobmff_structure(data: bytes) -> Structure:
         )
         require(kind not in _SAMPLES or end - start <= 32 * _MOST_FRAMES, "more than {} frames", _MOST_FRAMES)
     _check_exif_items(data)
-    return Structure(lambda: data, count)
+    return Structure(lambda: data)
 
 
 def _nested(data: bytes, place: int, end: int, deepest: int) -> Iterator[IsoBox]:

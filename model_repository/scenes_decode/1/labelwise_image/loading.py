@@ -12,7 +12,6 @@ from PIL import Image
 from .budget import held_pixels
 from .colour import to_rgb
 from .complexity import opening_pixels
-from .jpeg import draft
 from .opening import MAX_PIXELS, open_header, refused
 from .orientation import load_upright, turned_like
 
@@ -109,7 +108,7 @@ def _decoded(data: bytes, draft_side: int | None, max_pixels: int, hold: Hold) -
         image = open_header(data, max_pixels)
         stored = image.size
         if draft_side is not None:
-            draft(image, draft_side)
+            image.draft(None, (draft_side, draft_side))
     with hold(held_pixels(image, data, stored[0] * stored[1])), refused(data):
         orientation = load_upright(image, data)
         picture, notes = to_rgb(image, data)

@@ -12,7 +12,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from . import tiff
 from .budget import check_memory
 from .complexity import needed
-from .errors import (
+from .image_errors import (
     BrokenImageError,
     EmptyImageError,
     ImageError,

@@ -52,7 +52,7 @@ def png_structure(data: bytes, most: int = _MOST_CHUNKS) -> Structure:
             optional.append((start, end))
             plain = plain and (kind != _PROFILE or end - start < _SMALL_PROFILE)
     pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
-    return Structure(lambda: _without(data, _unneeded(data, optional)), count, metadata, pixels, plain)
+    return Structure(lambda: _without(data, _unneeded(data, optional)), metadata, pixels, plain)
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

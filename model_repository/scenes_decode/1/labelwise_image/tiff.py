@@ -12,7 +12,7 @@ from PIL import ImagePalette
 from PIL.ImageFile import _Tile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from .errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
+from .image_errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
 from .tiff_tags import HEADS, Tags, read_tags
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from itertools import islice
 
-from .errors import BrokenImageError, UnsupportedImageError
+from .image_errors import BrokenImageError, UnsupportedImageError
 from .structure import Structure, require
 
 # Byte order and version. The last two are in no standard, but Pillow reads them.
@@ -28,16 +28,16 @@ Bytes = bytes | memoryview
 
 def tiff_structure(data: bytes) -> Structure:
     """Reads the structure of a TIFF. Raises ImageTooComplexError."""
-    count, size = _counted(data)
+    _check_tags(data)
     _check_pieces(data)
-    return Structure(lambda: data, count, size)
+    return Structure(lambda: data)
 
 
 def check_exif(block: Bytes) -> None:
     """Raises ImageTooComplexError if an EXIF block takes much longer to read than its size explains."""
     for _ in range(2):  # Pillow also removes the prefix twice
         block = block[6:] if block[:6] == b"Exif\0\0" else block
-    _counted(block)
+    _check_tags(block)
 
 
 def looks_like_exif(block: Bytes) -> bool:
@@ -74,17 +74,15 @@ def _quotients(values: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(top / bottom for top, bottom in zip(values[::2], values[1::2], strict=True))
 
 
-def _counted(data: Bytes) -> tuple[int, int]:
-    """Counts the tags of the first directory and the bytes of their values. Raises ImageTooComplexError."""
-    count = total = values = 0
-    for _, kind, number, _ in _whole_entries(data):
-        count += 1
+def _check_tags(data: Bytes) -> None:
+    """Raises ImageTooComplexError if the first directory has too many tags or values."""
+    total = values = 0
+    for count, (_, kind, number, _) in enumerate(_whole_entries(data), 1):
         total += _SIZES.get(kind, 0) * number
         values += 0 if kind in _BYTES else number
         require(count <= _MOST_TAGS, "more than {} tags", _MOST_TAGS)
         require(values <= _MOST_VALUES, "more than {} values in its tags", _MOST_VALUES)
         require(total <= 2 * len(data), "tags that lie over one another")
-    return count, total
 
 
 def _check_pieces(data: bytes) -> None:
