@@ -57,14 +57,12 @@ def export(
     set_: Serving = None,
 ) -> None:
     """Export a trained run or an ONNX file from elsewhere, check it against its source, and publish it for Triton."""
-    from export.exporting import Target, export_onnx, export_run, make_options
+    from export.exporting import Target, export_tagger, make_options
     from export.pictures import Evidence
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does: cleans up what it began
     target = Target(to, name, version, precision, backend, make_options(set_ or []), keep, plan)
-    evidence = Evidence(images, calibrate, data)
-    spec = _spec_for(source, spec)
-    result = export_onnx(source, spec, target, evidence) if spec else export_run(source, target, evidence)
+    result = export_tagger(source, spec, target, Evidence(images, calibrate, data))
     for difference in result.differences:
         typer.echo(f"{difference.output:<11} batch {difference.batch:<4} differs by at most {difference.value:.1e}")
     if target.precision == "fp16":
@@ -73,12 +71,6 @@ def export(
         if found:
             typer.echo(found)
     typer.echo(f"Published {result.spec.name} version {result.spec.version} in {to}.")
-
-
-def _spec_for(source: Path, spec: Path | None) -> Path | None:
-    if source.is_file() and spec is None:
-        raise LabelwiseError(f"{source} needs --spec: a tagger.json that names its labels and image size.")
-    return spec
 
 
 def bench(
@@ -96,19 +88,12 @@ def bench(
     from rich.console import Console
 
     from export.bench import bench_precisions, markdown, table
+    from export.exporting import open_source
     from export.pictures import Evidence
 
     if out and not out.parent.is_dir():
         raise LabelwiseError(f"There is no folder {out.parent} to write {out.name} into.")
-    spec = _spec_for(source, spec)
-    if spec:
-        from export.foreign import open_foreign
-
-        opened = open_foreign(source, spec)
-    else:
-        from export.checkpoint_graph import open_run
-
-        opened = open_run(source)
+    opened = open_source(source, spec)
     measured = bench_precisions(opened, Evidence(calibrate=calibrate, data=data), threads)
     Console().print(table(measured))
     if out:

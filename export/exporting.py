@@ -70,31 +70,32 @@ def make_options(settings: list[str]) -> ServingOptions:
         raise LabelwiseError(f"The setting {first_refusal(error)}.") from error
 
 
-def export_run(run: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
-    """Publishes the checkpoint in `run`. Needs the `export` extra.
+def open_source(path: Path, spec_file: Path | None) -> Source:
+    """Opens the trained run in the folder `path`, or the ONNX file `path` from elsewhere that `spec_file` describes.
 
-    Raises LabelwiseError if there is no checkpoint, the name is not allowed, the repository cannot be written or a
-    check fails.
+    A run needs the `export` extra, an ONNX file only `onnx`. Raises LabelwiseError if `path` is neither, if the graph
+    cannot be served, or if `spec_file` disagrees with it.
     """
-    _check(target, evidence)
+    if spec_file:
+        return open_foreign(path, spec_file)
+    if path.is_file():
+        raise LabelwiseError(f"{path} needs --spec: a tagger.json that names its labels and image size.")
     from export.checkpoint_graph import open_run
 
-    return _export(open_run(run), run / SPEC_FILE, target, evidence)
+    return open_run(path)
 
 
-def export_onnx(file: Path, spec_file: Path, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
-    """Publishes an ONNX `file` from other software; `spec_file` says what its graph cannot.
+def export_tagger(path: Path, spec_file: Path | None, target: Target, evidence: Evidence = NO_EVIDENCE) -> Export:
+    """Publishes what `open_source` opens.
 
-    Needs only the `onnx` extra. Raises LabelwiseError if the graph cannot be served or the spec disagrees with it, and
-    as `export_run` does.
+    Raises LabelwiseError, also if the name is not allowed, the repository cannot be written or a check fails.
     """
-    _check(target, evidence)
-    return _export(open_foreign(file, spec_file), spec_file, target, evidence)
-
-
-def _export(source: Source, spec_file: Path, target: Target, evidence: Evidence) -> Export:
+    _check_target(target, evidence)
+    source = open_source(path, spec_file)
     spec = source.spec
-    _check_labels(spec, spec_file)
+    if fault := case_fault(spec.labels):
+        file = spec_file or path / SPEC_FILE
+        raise LabelwiseError(f"Not published: {fault}. Rename one of them in {file}, at the same place in the list.")
     pictures = pictures_for(spec, evidence.images or evidence.calibrate)
     photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
     if target.calibrates:
@@ -133,22 +134,13 @@ def _labelled_change(source: Source, weights: Path, data: str | None) -> "Labell
     return labelled_change(data, source.spec, source.reference, graph)
 
 
-def _check(target: Target, evidence: Evidence) -> None:
+def _check_target(target: Target, evidence: Evidence) -> None:
     """Refuses what can be refused before anything slow."""
-    _check_name(target.name)
+    if not re.fullmatch(NAME_PATTERN, target.name):
+        raise LabelwiseError(f"{target.name!r} cannot name a model: use letters, digits, - and _, at most 64, no path.")
+    if tagger_of(target.name) != target.name:
+        raise LabelwiseError(f"{target.name!r} cannot name a model: names ending in _decode and _model are taken.")
     if target.calibrates and evidence.calibrate is None:
         enough(None)
     if target.plan:
         find_builder()
-
-
-def _check_labels(spec: TrainedSpec, file: Path) -> None:
-    if fault := case_fault(spec.labels):
-        raise LabelwiseError(f"Not published: {fault}. Rename one of them in {file}, at the same place in the list.")
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise LabelwiseError(f"{name!r} cannot name a model: use letters, digits, - and _, at most 64, no path.")
-    if tagger_of(name) != name:
-        raise LabelwiseError(f"{name!r} cannot name a model: names ending in _decode and _model are taken.")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.exporting import Target, export_run
+from export.exporting import Target, export_tagger
 from labelwise.repository import Repository
 from labelwise.spec import DataSpec, ImageSpec, TaggerSpec
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
@@ -47,7 +47,7 @@ def tagger(checkpoint: Path) -> TaggerNetwork:
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the checkpoint's first version; not to be written to."""
     folder = tmp_path_factory.mktemp("repository")
-    export_run(checkpoint, Target(folder, "pets"))
+    export_tagger(checkpoint, None, Target(folder, "pets"))
     return folder
 
 

@@ -20,7 +20,7 @@ from tritonclient.grpc import model_config_pb2
 
 import export.checkpoint_graph
 import export.exporting
-from export.exporting import Target, export_run, make_options
+from export.exporting import Target, export_tagger, make_options
 from export.parity import ParityError
 from export.pictures import Evidence
 from export.tensorrt import Plan
@@ -80,7 +80,7 @@ def describe(model: onnx.ModelProto) -> None:
 def test_the_next_version_lies_beside_the_first(repository: Path, checkpoint: Path, ready_graph):
     ready_graph(describe)
     before = content(repository)
-    result = export_run(checkpoint, Target(repository, "pets", backend="python"))
+    result = export_tagger(checkpoint, None, Target(repository, "pets", backend="python"))
     assert result.spec.version == 2
     assert {difference.batch for difference in result.differences} == {1, 2, 5}
     taggers = Repository.open(repository).taggers
@@ -95,7 +95,7 @@ def test_older_versions_go_and_options_reach_the_configuration(repository: Path,
     for version in (2, 3):
         ready_graph(lambda model: None)
         options = make_options(["instances=2", "device=cpu"])
-        export_run(checkpoint, Target(repository, "pets", options=options, keep=2))
+        export_tagger(checkpoint, None, Target(repository, "pets", options=options, keep=2))
         assert version in Repository.open(repository).taggers["pets"]
     assert list(Repository.open(repository).taggers["pets"]) == [2, 3]
     config = text_format.Parse((repository / "pets_model/config.pbtxt").read_text(), model_config_pb2.ModelConfig())
@@ -108,7 +108,7 @@ def test_a_run_of_an_old_release_is_published(repository: Path, checkpoint: Path
     run = shutil.copytree(checkpoint, tmp_path / "run")
     trained = json.loads((run / "tagger.json").read_text("utf-8"))
     (run / "tagger.json").write_text(json.dumps({"name": "untitled", "version": 1, **trained}), "utf-8")
-    assert export_run(run, Target(repository, "pets")).spec.version == 2
+    assert export_tagger(run, None, Target(repository, "pets")).spec.version == 2
     assert Repository.open(repository).taggers["pets"][2].spec.labels == tuple(trained["labels"])
 
 
@@ -120,7 +120,7 @@ def test_labels_that_differ_only_by_case_are_not_published(checkpoint: Path, tmp
     with pytest.raises(
         LabelwiseError, match=rf"'{first}' and '{first.upper()}' differ only by case.* Rename one of"
     ) as e:
-        export_run(run, Target(tmp_path / "repository", "pets"))
+        export_tagger(run, None, Target(tmp_path / "repository", "pets"))
     assert str(run / "tagger.json") in str(e.value)
     assert not (tmp_path / "repository").exists()
     spec.changed(labels=(first, f"other {second}", *others)).write(run)
@@ -148,7 +148,7 @@ def test_a_plan_without_tensorrt_publishes_nothing(repository: Path, checkpoint:
     monkeypatch.setattr(export.checkpoint_graph, "write_onnx", pytest.fail)  # refused before anything slow
     before = content(repository)
     with pytest.raises(LabelwiseError, match="TensorRT"):
-        export_run(checkpoint, Target(repository, "pets", plan="fp16"))
+        export_tagger(checkpoint, None, Target(repository, "pets", plan="fp16"))
     assert content(repository) == before
 
 
@@ -158,13 +158,13 @@ def test_a_plan_without_tensorrt_publishes_nothing(repository: Path, checkpoint:
 def test_a_wrong_name_is_refused(name: str, checkpoint: Path, tmp_path: Path, ready_graph):
     ready_graph(describe)
     with pytest.raises(LabelwiseError, match="cannot name a model"):
-        export_run(checkpoint, Target(tmp_path / "repository", name))
+        export_tagger(checkpoint, None, Target(tmp_path / "repository", name))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_checkpoint_no_repository_is_made(tmp_path: Path):
     with pytest.raises(LabelwiseError, match="is not a trained run"):
-        export_run(tmp_path, Target(tmp_path / "repository", "pets"))
+        export_tagger(tmp_path, None, Target(tmp_path / "repository", "pets"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -174,11 +174,11 @@ def test_other_labels_or_a_taken_version_leave_the_repository_untouched(
     ready_graph(describe)
     before = content(repository)
     with pytest.raises(RepositoryError, match="already has a version 1"):
-        export_run(checkpoint, Target(repository, "pets", version=1))
+        export_tagger(checkpoint, None, Target(repository, "pets", version=1))
     other = shutil.copytree(checkpoint, tmp_path / "run")
     TrainedSpec.read(other).changed(labels=("cat", "dog", "sea")).write(other)
     with pytest.raises(RepositoryError, match="other labels or tensors"):
-        export_run(other, Target(repository, "pets"))
+        export_tagger(other, None, Target(repository, "pets"))
     assert content(repository) == before
 
 
@@ -191,7 +191,7 @@ def test_a_graph_that_fails_its_check_leaves_the_repository_untouched(repository
     ready_graph(tamper)
     before = content(repository)
     with pytest.raises(ParityError, match=r"differs from the checkpoint: scores at batch 1 by .* on test picture"):
-        export_run(checkpoint, Target(repository, "pets"))
+        export_tagger(checkpoint, None, Target(repository, "pets"))
     assert content(repository) == before
     assert {path.name for path in repository.iterdir()} == {"pets", "pets_decode", "pets_model"}
 
@@ -265,7 +265,9 @@ def test_photos_and_labels_that_the_user_names_are_compared(
     names = [name for name in listing.read_text("utf-8").splitlines()[0].split(",") if name not in ("image", "split")]
     run = shutil.copytree(checkpoint, tmp_path / "run")
     TrainedSpec.read(run).changed(labels=tuple(names)).write(run)
-    result = export_run(run, Target(repository, "shapes"), Evidence(photos[0].parent, data=str(tmp_path / "data")))
+    result = export_tagger(
+        run, None, Target(repository, "shapes"), Evidence(photos[0].parent, data=str(tmp_path / "data"))
+    )
     assert {Path(difference.image).suffix for difference in result.differences} == {".jpg"}
     assert result.change is not None
     assert (result.change.photos, result.change.changed) == (4, 0)
@@ -275,7 +277,7 @@ def test_photos_and_labels_that_the_user_names_are_compared(
 def test_an_8_bit_version_lies_beside_an_fp32_one(repository: Path, checkpoint: Path, photos: list[Path], ready_graph):
     ready_graph(describe)
     evidence = Evidence(calibrate=photos[0].parent)
-    result = export_run(checkpoint, Target(repository, "pets", precision="int8"), evidence)
+    result = export_tagger(checkpoint, None, Target(repository, "pets", precision="int8"), evidence)
     assert result.spec.version == 2
     assert result.quantization is not None
     assert {difference.tolerance.limit for difference in result.differences} == {0.25, 0.1}
@@ -297,7 +299,9 @@ def test_an_int8_plan_is_built_from_a_symmetric_graph(
 
     monkeypatch.setattr(export.exporting, "find_builder", lambda: None)  # there is no TensorRT here
     monkeypatch.setattr(export.exporting, "build_plan", build)
-    result = export_run(checkpoint, Target(repository, "pets", plan="int8"), Evidence(calibrate=photos[0].parent))
+    result = export_tagger(
+        checkpoint, None, Target(repository, "pets", plan="int8"), Evidence(calibrate=photos[0].parent)
+    )
     assert asked[0][0] == "int8"
     assert "uint8" not in asked[0][1]
     assert "int8" in asked[0][1]
@@ -313,7 +317,7 @@ def test_int8_without_enough_photos_publishes_nothing(
     (tmp_path / "few.txt").write_text(str(photos[0]))
     for evidence in (Evidence(), Evidence(calibrate=tmp_path / "few.txt")):
         with pytest.raises(DataError, match="int8 needs --calibrate"):
-            export_run(checkpoint, Target(repository, "pets", precision="int8"), evidence)
+            export_tagger(checkpoint, None, Target(repository, "pets", precision="int8"), evidence)
     assert content(repository) == before
 
 

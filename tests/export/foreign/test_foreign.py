@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from export.check import check_repository
-from export.exporting import Target, export_onnx
+from export.exporting import Target, export_tagger
 from export.foreign import open_foreign
 from export.onnx_file import GraphError
 from export.pictures import Evidence
@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 
 def publish(file: Path, spec_file: Path, repository: Path, **spec: object) -> Repository:
     spec_file.write_text(json.dumps(json.loads(spec_file.read_text("utf-8")) | spec), "utf-8")
-    export_onnx(file, spec_file, Target(repository, "foreign"))
+    export_tagger(file, spec_file, Target(repository, "foreign"))
     return Repository.open(repository)
 
 
@@ -79,7 +79,7 @@ def test_labels_that_differ_only_by_case_are_refused(timm_onnx: Path, spec_file:
 
 def test_its_own_published_graph_keeps_every_output(exported: Path, spec: TaggerSpec, tmp_path: Path):
     file = exported / "pets_model/1/model.onnx"
-    result = export_onnx(file, exported / "pets/tagger.json", Target(tmp_path / "repository", "again"))
+    result = export_tagger(file, exported / "pets/tagger.json", Target(tmp_path / "repository", "again"))
     again = result.spec
     same = {"name", "version", "weights_sha256", "producer"}
     assert again.model_dump(exclude=same) == spec.model_dump(exclude=same)

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from export.check import check_repository
-from export.exporting import Export, Target, export_onnx
+from export.exporting import Export, Target, export_tagger
 from export.onnx_file import GraphError
 from export.pictures import Evidence
 from export.tolerances import TOLERANCES, Precision, precision_of
@@ -56,7 +56,7 @@ def publish(file: Path, folder: Path, precision: Precision, photos: list[Path]) 
     spec = file.with_suffix(".json")
     spec.write_text(json.dumps({"labels": LABELS, "image": {"height": 32, "width": 48}, "max_batch": 5}), "utf-8")
     target = Target(folder / "repository", "old", precision=precision)
-    return export_onnx(file, spec, target, Evidence(calibrate=photos[0].parent))
+    return export_tagger(file, spec, target, Evidence(calibrate=photos[0].parent))
 
 
 def published(folder: Path) -> onnx.ModelProto:

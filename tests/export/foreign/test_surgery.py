@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from export.exporting import Target, export_onnx
+from export.exporting import Target, export_tagger
 from export.foreign import open_foreign
 from export.half_arithmetic import open_as_computed
 from export.onnx_file import GraphError
@@ -90,7 +90,7 @@ def expected(pixels: np.ndarray, kind: int) -> np.ndarray:
 )
 def test_every_form_is_fitted_to_the_contract(form: dict, expected_nodes: list[str], tmp_path: Path):
     file, spec_file = write(tmp_path, **form)
-    export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
+    export_tagger(file, spec_file, Target(tmp_path / "repository", "mean"))
     published = tmp_path / "repository/mean_model/1/model.onnx"
     model = onnx.load(published)
     operators = [node.op_type for node in model.graph.node]
@@ -112,7 +112,7 @@ def test_an_output_of_text_is_left_out(tmp_path: Path):
     model.graph.node.append(helper.make_node("Cast", ["scores_of_all"], ["names"], to=onnx.TensorProto.STRING))
     model.graph.output.append(helper.make_tensor_value_info("names", onnx.TensorProto.STRING, ["n", 2]))
     onnx.save_model(model, file)
-    export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
+    export_tagger(file, spec_file, Target(tmp_path / "repository", "mean"))
     assert [tensor.name for tensor in TaggerSpec.read(tmp_path / "repository/mean").outputs] == ["scores"]
 
 
@@ -157,7 +157,7 @@ def test_the_sigmoid_of_a_float16_graph_is_computed_in_fp32(keeps_ends: bool, tm
     (weight,) = (values for values in model.graph.initializer if values.name == "weight")
     weight.CopyFrom(numpy_helper.from_array(np.array([[9, 10]] * 3, np.float32), "weight"))
     onnx.save_model(convert_float_to_float16(model, keep_io_types=keeps_ends), file)
-    export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
+    export_tagger(file, spec_file, Target(tmp_path / "repository", "mean"))
     session = open_as_computed(tmp_path / "repository/mean_model/1/model.onnx")
     pixels = np.full((1, 8, 12, 3), [160, 130, 110], np.uint8)  # three means of about 0.3 to 0.6
     (scores,) = session.run(["scores"], {"image": pixels})[0]
@@ -199,7 +199,7 @@ def test_a_batch_that_cannot_be_freed_is_refused(tmp_path: Path):
         model.graph.initializer.append(numpy_helper.from_array(array, name))
     onnx.save_model(model, file)
     with pytest.raises(GraphError, match="batch is fixed at 1 in more than its input: export it again"):
-        export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
+        export_tagger(file, spec_file, Target(tmp_path / "repository", "mean"))
     assert not (tmp_path / "repository").exists()
 
 
@@ -212,7 +212,7 @@ def test_weights_keep_their_shape_when_the_batch_is_freed(tmp_path: Path):
     model.graph.node[3].input[0] = "scaled"
     model.graph.initializer.append(numpy_helper.from_array(np.float32([1, 1, 1]), "gamma"))
     onnx.save_model(model, file)
-    export_onnx(file, spec_file, Target(tmp_path / "repository", "mean"))
+    export_tagger(file, spec_file, Target(tmp_path / "repository", "mean"))
     session = ort.InferenceSession(tmp_path / "repository/mean_model/1/model.onnx", providers=["CPUExecutionProvider"])
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), np.uint8)
     np.testing.assert_allclose(session.run(["scores"], {"image": pixels})[0], expected(pixels, FLOAT), atol=1e-5)
