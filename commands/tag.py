@@ -102,7 +102,7 @@ def _key_for(server: str | None, key: str | None) -> str | None:
 
 
 def _sidecars(stem: bool) -> "Sidecars":
-    from serving.bulk.xmp.sidecars import Sidecars
+    from serving.bulk.xmp.sidecars import Sidecars  # it loads lxml
 
     return Sidecars(stem=stem)
 
@@ -120,19 +120,14 @@ def _run(paths: list[str], options: "TagOptions") -> int:
     except KeyboardInterrupt:  # before the first photo
         print("labelwise: Stopped: run the same command again to continue.", file=sys.stderr)
         return 130
-    _tell(str(summary))
+    try:
+        print(summary, flush=True)
+    except OSError as error:  # stdout is closed; the table is complete all the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python fails again as it exits
+        raise LabelwiseError(f"{summary} But this cannot be printed: {error.strerror}.") from error
     if summary.stopped:
         return 130
     return 1 if summary.broken else 0
-
-
-def _tell(summary: str) -> None:
-    """Prints the summary. Raises LabelwiseError if stdout is closed: the table is complete all the same."""
-    try:
-        print(summary, flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python fails again as it exits
-        raise LabelwiseError(f"{summary} But this cannot be printed: {error.strerror}.") from error
 
 
 def add_verbs(app: typer.Typer) -> None:

@@ -37,15 +37,24 @@ _HEADINGS = ("precision", "batch", "images/s", "of fp32", "p50 ms", "p95 ms", "m
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One graph at one batch size: seconds of each call, mAP 0..1 (None without labelled photos), bytes of the file,
-    and the processor time of a call for the scores alone as a share of one for all outputs."""
+class _Graph:
+    """A graph that gives all outputs or the scores alone, its mAP, 0..1, on labelled photos, and its file's bytes."""
 
     precision: Precision
-    batch: int
-    seconds: tuple[float, ...]
+    run: Runner
+    scores: Runner
     mean_ap: float | None
     size: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A graph at one batch size: seconds of each call, and the processor time of a call for the scores alone as a share
+    of one for all outputs."""
+
+    graph: _Graph
+    batch: int
+    seconds: list[float]
     scores_only: float
 
     @property
@@ -65,15 +74,6 @@ class Measurements:
         """How to read the rows of fp16, and what outputs cost that a request does not ask for."""
         share = float(np.mean([row.scores_only for row in self.rows]))
         return f"A request for the scores alone takes {share:.3f} of the processor time of one for all outputs. {_FP16}"
-
-
-@dataclass(frozen=True)
-class _Graph:
-    precision: Precision
-    run: Runner
-    scores: Runner
-    mean_ap: float | None
-    size: int
 
 
 def bench_precisions(source: Source, evidence: Evidence, threads: int | None = None) -> Measurements:
@@ -119,8 +119,7 @@ def _measure(graphs: list[_Graph], batch: int, pictures: Pictures) -> Iterator[M
         round_ += 1
     for graph in graphs:
         every, scores = costs[graph.precision]
-        taken = tuple(seconds[graph.precision])
-        yield Measurement(graph.precision, batch, taken, graph.mean_ap, graph.size, scores / every)
+        yield Measurement(graph, batch, seconds[graph.precision], scores / every)
 
 
 def _seconds(run: Runner, pixels: Pixels) -> tuple[float, float]:
@@ -138,21 +137,20 @@ def _machine(threads: int | None) -> str:
 
 
 def _cells(measured: Measurements) -> Iterator[tuple[str, ...]]:
-    fp32 = {row.batch: row for row in measured.rows if row.precision == "fp32"}
+    fp32 = {row.batch: row for row in measured.rows if row.graph.precision == "fp32"}
     for row in measured.rows:
-        base = fp32[row.batch]
+        base, graph = fp32[row.batch], row.graph
+        loss = None if graph.mean_ap is None else base.graph.mean_ap - graph.mean_ap
         milliseconds = 1e3 * np.percentile(row.seconds, (50, 95))
         yield (
-            row.precision,
+            graph.precision,
             str(row.batch),
             f"{row.images_per_second:.1f}",
             f"{row.images_per_second / base.images_per_second:.2f}",
             *(f"{value:.2f}" for value in milliseconds),
-            "" if row.mean_ap is None else f"{100 * row.mean_ap:.2f}",
-            ""
-            if row.mean_ap is None or base.mean_ap is None
-            else f"{round(100 * (base.mean_ap - row.mean_ap), 2) + 0.0:.2f}",
-            f"{row.size / 1e6:.1f}",
+            "" if graph.mean_ap is None else f"{100 * graph.mean_ap:.2f}",
+            "" if loss is None else f"{round(100 * loss, 2) + 0.0:.2f}",
+            f"{graph.size / 1e6:.1f}",
         )
 
 

@@ -24,6 +24,7 @@ Outputs = dict[str, NDArray[np.float32]]  # output name -> [b, ...]
 Runner = Callable[[Pixels], Outputs]
 
 ONNX_TYPES = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
+_BATCH = 16
 _LARGEST = 2**31 - 1  # protobuf's limit for one message
 _LONGEST = 400  # characters of another library's error
 _RUNTIME = f"ONNX Runtime {ort.__version__}"
@@ -118,6 +119,17 @@ def session_runner(session: ort.InferenceSession, spec: TrainedSpec, outputs: tu
         return dict(zip(names, results, strict=True))
 
     return run
+
+
+def batches_of(pixels: Pixels, spec: TrainedSpec, size: int = _BATCH) -> list[Pixels]:
+    size = min(size, spec.max_batch)
+    return [pixels[at : at + size] for at in range(0, len(pixels), size)]
+
+
+def run_all(run: Runner, batches: list[Pixels]) -> Outputs:
+    """The outputs of every picture in `batches`."""
+    parts = [run(batch) for batch in batches]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def signature_faults(model: onnx.ModelProto, spec: TrainedSpec) -> list[str]:

@@ -7,13 +7,21 @@ from pathlib import Path
 import numpy as np
 
 from export.half_arithmetic import open_as_computed
-from export.onnx_file import GraphError, Outputs, Runner, load_structure, open_session, session_runner, signature_faults
+from export.onnx_file import (
+    GraphError,
+    Outputs,
+    Runner,
+    batches_of,
+    load_structure,
+    open_session,
+    run_all,
+    session_runner,
+    signature_faults,
+)
 from export.pictures import Pictures
 from export.tolerances import TOLERANCES, Precision, Tolerance
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TrainedSpec
-
-REFERENCE_BATCH = 16
 
 
 class ParityError(LabelwiseError):
@@ -57,7 +65,7 @@ def check_parity(
     try:
         if faults := signature_faults(load_structure(file), spec):
             raise ParityError(f"Not published: {'; '.join(faults)}.")
-        expected = run_all(reference, pictures, min(REFERENCE_BATCH, spec.max_batch))
+        expected = run_all(reference, batches_of(pictures.pixels, spec))
         session = open_as_computed(file) if as_computed else open_session(file)
         differences = compare(expected, session_runner(session, spec), spec, pictures, precision)
     except GraphError as error:
@@ -90,13 +98,6 @@ def batch_sizes(largest: int) -> list[int]:
     """1, 2, an odd number and the largest, without those that are too large."""
     odd = next(size for size in (7, 5, 3, 1) if size <= largest)
     return sorted({1, min(2, largest), odd, largest})
-
-
-def run_all(runner: Runner, pictures: Pictures, size: int) -> Outputs:
-    """The outputs of every picture, computed in batches of up to `size`."""
-    starts = range(0, len(pictures.pixels), size)
-    parts = [runner(pictures.pixels[start : start + size]) for start in starts]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _difference(

@@ -31,7 +31,7 @@ from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec, Tra
 # Started with --model-config-name=NAME, Triton reads configs/NAME.pbtxt instead of config.pbtxt.
 CUSTOM_CONFIGS = "configs"
 _DECODER = "labelwise_image"  # a copy of the package labelwise.image
-_STAGING_PREFIX = ".labelwise-staging-"
+_STAGING = ".labelwise-staging-"
 _UNWRITABLE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),  # the disk is full
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),  # it refuses
@@ -49,7 +49,11 @@ def staging(repository: Path) -> Iterator[Path]:
     try:
         with _locked(repository):
             try:
-                yield from _scratch(repository)
+                for stale in repository.glob(f"{_STAGING}*"):  # left by a killed export
+                    shutil.rmtree(stale)
+                scratch = tempfile.TemporaryDirectory(prefix=_STAGING, dir=repository, ignore_cleanup_errors=True)
+                with scratch as stage:
+                    yield Path(stage)
             except BaseException:
                 for folder in missing:
                     with contextlib.suppress(OSError):  # not empty: others use it by now
@@ -59,16 +63,6 @@ def staging(repository: Path) -> Iterator[Path]:
         if error.errno not in _UNWRITABLE:
             raise
         raise RepositoryError(f"Not published: {repository} cannot be written: {error.strerror}.") from error
-
-
-def _scratch(repository: Path) -> Iterator[Path]:
-    for stale in repository.glob(f"{_STAGING_PREFIX}*"):  # left by a killed export, because this one holds the lock
-        shutil.rmtree(stale)
-    stage = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=repository))
-    try:
-        yield stage
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 @contextlib.contextmanager

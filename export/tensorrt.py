@@ -42,7 +42,6 @@ class Plan:
 
     file: Path
     capability: str
-    tensorrt: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def build_plan(onnx: Path, spec: TrainedSpec, out_folder: Path, precision: Preci
     except BaseException:
         plan.unlink(missing_ok=True)
         raise
-    return Plan(plan, capability, builder.version)
+    return Plan(plan, capability)
 
 
 def find_builder() -> Builder:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from export.check.findings import Finding, verdict
-from export.onnx_file import GraphError, Outputs, Runner
-from export.parity import REFERENCE_BATCH, Difference, batch_sizes, compare, run_all
+from export.onnx_file import GraphError, Outputs, Runner, batches_of, run_all
+from export.parity import Difference, batch_sizes, compare
 from export.pictures import Pictures
 from export.tolerances import Precision
 from labelwise.spec import TrainedSpec
@@ -22,7 +22,7 @@ def check_outputs(
     """Runs every picture alone, then in batches of 1, 2, an odd number and the largest."""
     sizes = ", ".join(map(str, batch_sizes(spec.max_batch)))
     try:
-        alone = run_all(run, pictures, 1)
+        alone = run_all(run, batches_of(pictures.pixels, spec, 1))
         differences = compare(alone, run, spec, pictures, precision)
     except GraphError as error:
         yield verdict(subject, "runs", "", [str(error)])
@@ -43,7 +43,7 @@ def check_against(
 ) -> Finding:
     """Compares the graph with `reference`, such as the checkpoint that it was made from."""
     try:
-        expected = run_all(reference, pictures, min(REFERENCE_BATCH, spec.max_batch))
+        expected = run_all(reference, batches_of(pictures.pixels, spec))
         if missing := [name for name in spec.output_names if name not in expected]:
             return verdict(subject, check, "", [f"the run has no {', '.join(missing)}"])
         return _differing(subject, check, compare(expected, run, spec, pictures, precision))

@@ -26,10 +26,12 @@ from export.onnx_file import (
     OPSET,
     GraphError,
     Pixels,
+    batches_of,
     load_model,
     named_copy,
     one_line,
     open_session,
+    run_all,
     session_runner,
     write_folded,
 )
@@ -44,7 +46,6 @@ BUDGET = 0.005  # mean absolute difference of a score, 0..1, on photos that were
 _MOST_LEFT_OUT = 0.5  # of the layers: with more there is no speed to win
 _HELD_OUT = 4  # measures on every fourth photo, calibrates on the others
 _PHOTOS_PER_LAYER = 16  # to measure the error of one layer: enough to rank the layers
-_BATCH = 16
 
 _LAYERS = ["Conv", "Gemm", "MatMul"]
 _PER_CHANNEL = 13  # the first opset in which weights may have a scale for each channel
@@ -152,15 +153,12 @@ class _Error:
 
     def _scores(self, model: onnx.ModelProto, pixels: Pixels) -> NDArray[np.float32]:
         runner = session_runner(open_session(model.SerializeToString()), self._spec)
-        size = min(_BATCH, self._spec.max_batch)
-        parts = [runner(pixels[at : at + size])["scores"] for at in range(0, len(pixels), size)]
-        return np.concatenate(parts)
+        return run_all(runner, batches_of(pixels, self._spec))["scores"]
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
     def __init__(self, spec: TrainedSpec, pixels: Pixels) -> None:
-        size = min(_BATCH, spec.max_batch)
-        self._feeds = iter([{spec.input.name: pixels[at : at + size]} for at in range(0, len(pixels), size)])
+        self._feeds = iter([{spec.input.name: batch} for batch in batches_of(pixels, spec)])
 
     def get_next(self) -> dict[str, Pixels] | None:
         return next(self._feeds, None)

@@ -295,7 +295,7 @@ def test_an_int8_plan_is_built_from_a_symmetric_graph(
         zeros = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(graph).graph.initializer]
         asked.append((precision, {str(zero.dtype) for zero in zeros if "int" in str(zero.dtype) and zero.ndim == 0}))
         (folder / "model.plan").write_bytes(b"engine")
-        return Plan(folder / "model.plan", "9.0", "10.3.0")
+        return Plan(folder / "model.plan", "9.0")
 
     monkeypatch.setattr(export.exporting, "find_builder", lambda: None)  # there is no TensorRT here
     monkeypatch.setattr(export.exporting, "build_plan", build)

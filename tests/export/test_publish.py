@@ -30,7 +30,7 @@ def add(
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(f"graph {version}".encode())
         spec = spec.model_copy(update={"version": version, "weights_sha256": sha256_of(weights)})
-        built = [Plan(stage / f"model.trt10.3.0-sm{sm}.plan", f"{sm[0]}.{sm[1]}", "10.3.0") for sm in plans]
+        built = [Plan(stage / f"model.trt10.3.0-sm{sm}.plan", f"{sm[0]}.{sm[1]}") for sm in plans]
         for plan in built:
             plan.file.write_bytes(b"engine")
         publish(repository, stage, weights, spec, "onnxruntime", plans=built, keep=keep)

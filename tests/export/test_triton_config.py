@@ -88,7 +88,7 @@ def test_the_model_warms_up_at_both_ends(spec: TaggerSpec, max_batch: int):
     assert onnx == python
 
 
-PLANS = [Plan(Path(f"model.trt10.3.0-sm{sm}.plan"), f"{sm[0]}.{sm[1]}", "10.3.0") for sm in ("90", "86")]
+PLANS = [Plan(Path(f"model.trt10.3.0-sm{sm}.plan"), f"{sm[0]}.{sm[1]}") for sm in ("90", "86")]
 OPTIONS = ServingOptions(
     precision="fp16",
     instances=3,
