@@ -68,8 +68,14 @@ class Decoders:
 
     async def photo(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
         """Returns the photo at the model's size. Raises ImageError, or GatewayError `deadline_exceeded`."""
-        asked = spec.image.model_dump(include={"height", "width", "resize", "interpolation"})
-        asked["max_pixels"] = self._max_pixels
+        image = spec.image
+        asked = {
+            "height": image.height,
+            "width": image.width,
+            "resize": image.resize,
+            "interpolation": image.interpolation,
+            "max_pixels": self._max_pixels,
+        }
         if is_ordinary(data):
             return await self.run(functools.partial(load_photo, data, **asked, hold=self._hold(deadline)), deadline)
         said, pixels = await self._processed("photo", data, asked, deadline)

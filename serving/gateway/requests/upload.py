@@ -91,19 +91,22 @@ class Uploads:
         declared = request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > most:
             raise _too_large(most)
-        body = bytearray()
+        first, rest = b"", bytearray()  # most photos come in one piece, which is not copied
         try:
             with place.upload(self._settings.upload_timeout):
                 async for chunk in request.stream():
                     place.take_bytes(len(chunk))
-                    body += chunk
-                    if len(body) > most:
+                    if first:
+                        rest += chunk
+                    else:
+                        first = chunk
+                    if len(first) + len(rest) > most:
                         raise _too_large(most)
         except ClientDisconnect:
             raise GatewayError("client_closed", "The upload ended before its end.") from None
         except asyncio.TimeoutError:
             raise GatewayError("upload_timeout", "The upload was too slow and was given up; try again.") from None
-        return bytes(body)
+        return first + rest
 
 
 def _content_type(request: Request) -> str:
