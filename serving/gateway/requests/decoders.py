@@ -69,7 +69,7 @@ class Decoders:
     async def photo(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
         """Returns the photo at the model's size. Raises ImageError, or GatewayError `deadline_exceeded`."""
         image = spec.image
-        asked = {
+        asked: dict[str, Any] = {
             "height": image.height,
             "width": image.width,
             "resize": image.resize,
