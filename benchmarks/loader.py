@@ -60,13 +60,13 @@ def measure(data: LabelledData, image: ImageSpec, batch: int, seconds: float, sh
     decoding = rate(len(data.val), lambda: list(EvalBatches(data.val, image, batch, cache="none")))
     print(f"| val, decoded | threads | {decoding:.0f} | |")
     write_shards(data, shards, 8_000_000)
-    for name, photos, cache in (
-        ("train, from files", data.train, "none"),
-        ("train, from memory", check_photos(data, image=image, cache="memory").train, "memory"),
-        ("train, from shards", read_data(shards).train, "none"),
+    for name, photos in (
+        ("train, from files", data.train),
+        ("train, from memory", check_photos(data, image=image, cache="memory").train),
+        ("train, from shards", read_data(shards).train),
     ):
         for workers in WORKERS:
-            loader = make_train_loader(photos, LoaderSettings(image, transform, batch, workers, seed=0), cache)
+            loader = make_train_loader(photos, LoaderSettings(image, transform, batch, workers, seed=0))
             images, own = training_rate(loader, seconds)
             print(f"| {name} | {workers} | {images:.0f} | {'' if workers else f'{own:.0f}'} |", flush=True)
 

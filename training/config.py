@@ -12,6 +12,7 @@ from training.metrics import parse_objective
 # negative result). label-bce: label attention without contrast. mulcon: label attention and label-level contrast.
 Method = Literal["bce", "supcon", "label-bce", "mulcon"]
 Optimizer = Literal["adamw", "sgd"]
+Cache = Literal["auto", "memory", "none"]
 
 
 class _Settings(BaseModel):
@@ -113,7 +114,7 @@ class TrainConfig(_Settings):
     compile: bool = Field(False, description="torch.compile the model")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     workers: int = Field(1, ge=0, description="processes that augment photos, per training process")
-    cache: Literal["auto", "memory", "none"] = Field("auto", description="keep decoded photos; auto: if they fit")
+    cache: Cache = Field("auto", description="keep decoded photos; auto: if they fit")
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":

@@ -77,7 +77,6 @@ class Trainer:
                 rank=world.rank,
                 world=world.size,
             ),
-            config.cache,
         )
         self._val = EvalBatches(data.val, config.image, EVAL_BATCH, world.rank, world.size, config.cache)
         self.epoch, self.step, self._losses = 0, 0, {}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from labelwise.cores import usable_cores
 from labelwise.image import ImageError, load_pixels
 from labelwise.spec import ImageSpec
+from training.config import Cache
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
@@ -56,9 +57,9 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], ahead: int = _AH
                 future.cancel()
 
 
-def fits_in_memory(size: int, processes: int = 1) -> bool:
-    """Whether `size` bytes in each of `processes` take at most a quarter of the free memory."""
-    return size * processes <= _available_memory() * _MEMORY_SHARE
+def keeps(cache: Cache, size: int, processes: int = 1) -> bool:
+    """Whether `size` bytes of pixels stay in memory, in each of `processes`; "auto" lends a quarter of what is free."""
+    return cache == "memory" or (cache == "auto" and size * processes <= _available_memory() * _MEMORY_SHARE)
 
 
 def _available_memory() -> int:

@@ -7,9 +7,9 @@ import numpy as np
 from labelwise.errors import DataError
 from labelwise.image import ImageError
 from labelwise.spec import ImageSpec
-from training.data.decode import Pixels, decode, fault, fits_in_memory, ordered_map
+from training.config import Cache
+from training.data.decode import Pixels, decode, fault, keeps, ordered_map
 from training.data.labelled_data import EncodedPhoto, LabelledPhotos
-from training.data.photo_check import Cache
 from training.data.shard_reader import ShardedPhotos
 
 
@@ -33,18 +33,11 @@ class EvalBatches:
         self.rows = range(len(photos) * rank // world, len(photos) * (rank + 1) // world)
         self._photos, self._image, self._batch_size = photos, image, batch_size
         self._shape = (len(self.rows), image.height, image.width, 3)
-        size = int(np.prod(self._shape))
-        self._keeps = cache == "memory" or (cache == "auto" and fits_in_memory(size, world))
+        self._keeps = keeps(cache, int(np.prod(self._shape)), world)
         self._kept: Pixels | None = None
-        if (
-            isinstance(photos, LabelledPhotos)
-            and photos.pixels is not None
-            and photos.pixels.shape[1:] == self._shape[1:]
-        ):
-            self._kept = photos.pixels[self.rows.start : self.rows.stop]
-
-    def __len__(self) -> int:
-        return -(-len(self.rows) // self._batch_size)
+        pixels = photos.pixels if isinstance(photos, LabelledPhotos) else None
+        if pixels is not None and pixels.shape[1:] == self._shape[1:]:
+            self._kept = pixels[self.rows.start : self.rows.stop]
 
     def __iter__(self) -> Iterator[Pixels]:
         if self._kept is None:

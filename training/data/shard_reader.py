@@ -15,7 +15,7 @@ import urllib.request
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Annotated, Literal
@@ -86,22 +86,11 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One encoded photo of a shard; `index` is its number in its split."""
+class Sample(EncodedPhoto):
+    """One photo of a shard, with its labels."""
 
-    index: int
-    name: str
-    shard_url: str
-    data: bytes
     present: tuple[str, ...]
     unknown: tuple[str, ...]
-
-    @property
-    def place(self) -> str:
-        return f"{self.name} in {self.shard_url}"
-
-    def read(self) -> bytes:
-        return self.data
 
 
 @dataclass(frozen=True)
@@ -122,8 +111,8 @@ class ShardedPhotos:
             held = rows[bisect_left(rows, shard.first) : bisect_left(rows, shard.first + shard.photos)]
             if held:
                 for sample in read_rows([shard], held[0] - shard.first, held[-1] - shard.first + 1):
-                    if sample.index in held:
-                        yield EncodedPhoto(sample.index, sample.name, sample.place, sample.read)
+                    if sample.row in held:
+                        yield sample
 
     @cached_property
     def targets(self) -> NDArray[np.float32]:
@@ -154,13 +143,13 @@ class ShardedData(LabelledData):
         if tuple(labels) == self.labels:
             return self
         train, val = (
-            ShardedPhotos(tuple(labels), split.shards, split.targets_url, tuple(split.columns[c] for c in columns))
+            replace(split, labels=tuple(labels), columns=tuple(split.columns[c] for c in columns))
             for split in (self.train, self.val)
         )
         counts = {label: self.description.train_counts[label] for label in labels}
         digest = hashlib.sha256("\n".join([self.description.fingerprint, *labels]).encode()).hexdigest()
         description = self.description.model_copy(update={"fingerprint": digest, "train_counts": counts})
-        return ShardedData(tuple(labels), train, val, description, layout=self.layout)
+        return replace(self, labels=tuple(labels), train=train, val=val, description=description)
 
 
 def is_url(source: str) -> bool:
@@ -234,7 +223,7 @@ def _sample(entry: dict[str, bytes], shard: Shard, place: int) -> Sample:
     told = json.loads(entry.get("json", b"{}"))
     name = str(told.get("image", entry["__key__"]))
     present, unknown = tuple(told.get("labels", ())), tuple(told.get("unknown", ()))
-    return Sample(shard.first + place, name, shard.url, data, present, unknown)
+    return Sample(shard.first + place, name, f"{name} in {shard.url}", lambda: data, present, unknown)
 
 
 def _photos(source: str, labels: tuple[str, ...], entry: SplitEntry) -> ShardedPhotos:

@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from labelwise.errors import DataError
@@ -22,7 +23,6 @@ from labelwise.spec import ImageSpec
 from training.augment import OVERSIZE, Transform, draw_views
 from training.data.decode import Pixels, decode, fault
 from training.data.labelled_data import LabelledPhotos, counted, targets_of_names
-from training.data.photo_check import Cache, keep_pixels
 from training.data.shard_reader import Sample, ShardedPhotos, read_rows
 from training.seeding import derive_seed
 
@@ -50,28 +50,19 @@ class FileLoader:
 
     In each step the ranks take consecutive photos of one joint batch, rank 0 the first ones. Together they see what a
     single process with `batch_size * world` sees, in the same order. The last, incomplete batch is left out, but a set
-    smaller than a batch makes one batch. Photos stay in memory at OVERSIZE times the model's size if `cache` is
-    "memory", or "auto" and they fit; otherwise the workers decode them each time. Raises DataError.
+    smaller than a batch makes one batch. The workers decode photos without pixels in memory each time.
     """
 
-    def __init__(self, photos: LabelledPhotos, settings: LoaderSettings, cache: Cache = "auto") -> None:
-        photos = keep_pixels(photos, settings.image, OVERSIZE, cache, settings.world)
-        self._plan = _Plan(len(photos), settings)
-        self._loader: DataLoader[Batch] = DataLoader(
-            _RandomViews(photos, settings),
-            batch_sampler=self._plan,
-            num_workers=settings.workers,
-            collate_fn=_collate,
-            pin_memory=settings.pin_memory,
-            persistent_workers=settings.workers > 0,
-            multiprocessing_context=_worker_context(settings.workers),
-            worker_init_fn=_begin_worker,
-            generator=torch.Generator(),  # so that starting an epoch draws nothing from the global one
-        )
+    def __init__(self, photos: LabelledPhotos, settings: LoaderSettings) -> None:
+        self._count, self._settings = len(photos), settings
+        self._size, self._batches = _share_of(self._count, settings)
+        self._plan: list[_Request] = []  # of the current epoch
+        views = _RandomViews(photos, settings)
+        self._loader = _data_loader(views, settings, sampler=self._plan, persistent_workers=settings.workers > 0)
 
     def __len__(self) -> int:
         """Batches per epoch and rank."""
-        return self._plan.batches
+        return self._batches
 
     def epoch(self, number: int, views: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of epoch `number` from the `skip`-th on, without decoding those before it.
@@ -79,11 +70,15 @@ class FileLoader:
         Yields uint8 [b, views, 3, h, w] and float32 targets [b, l]. Run one epoch at a time. Leaves the global random
         generators as they are. Raises DataError if a photo cannot be decoded (any more).
         """
-        self._plan.number, self._plan.views, self._plan.skip = number, views, skip
+        settings = self._settings
+        order = np.random.default_rng(derive_seed(settings.seed, number, "order")).permutation(self._count)
+        parts = [order[start : start + self._size] for start in range(0, self._count, self._size)]
+        mine = parts[settings.rank : self._batches * settings.world : settings.world]
+        self._plan[:] = [_Request(number, views, rows) for rows in mine[skip:]]
         yield from _batches_of(self._loader)
 
 
-class ShardLoader:
+class ShardLoader(IterableDataset[Batch | DataError]):
     """Batches of a rank's share of photos in shards; the same interface as FileLoader.
 
     Each epoch lays the shards end to end in another order and cuts this sequence into equal parts, one for each worker
@@ -93,43 +88,70 @@ class ShardLoader:
     """
 
     def __init__(self, photos: ShardedPhotos, settings: LoaderSettings) -> None:
-        self._stream, self._settings = _ShardStream(photos, settings), settings
+        self._photos, self._settings = photos, settings
+        self._size, self._batches = _share_of(len(photos), settings)
+        self._number, self._views, self._skip = 0, 1, 0
 
     def __len__(self) -> int:
         """Batches per epoch and rank."""
-        return self._stream.batches
+        return self._batches
 
     def epoch(self, number: int, views: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `number` from the `skip`-th on. Those before it are read but not decoded.
+        """As `FileLoader.epoch`, but reads what is skipped. Raises DataError if a shard or photo cannot be read."""
+        self._number, self._views, self._skip = number, views, skip
+        yield from _batches_of(_data_loader(self, self._settings))
 
-        Yields uint8 [b, views, 3, h, w] and float32 targets [b, l]. Leaves the global random generators as they are.
-        Raises DataError if a shard or photo cannot be read.
-        """
-        self._stream.number, self._stream.views, self._stream.skip = number, views, skip
-        loader: DataLoader[Batch] = DataLoader(
-            self._stream,
-            batch_size=None,
-            num_workers=self._settings.workers,
-            pin_memory=self._settings.pin_memory,
-            multiprocessing_context=_worker_context(self._settings.workers),
-            worker_init_fn=_begin_worker,
-            generator=torch.Generator(),
-        )
-        yield from _batches_of(loader)
+    def __iter__(self) -> Iterator[Batch | DataError]:
+        """All batches of the epoch; in one of n workers, every n-th of them."""
+        worker = get_worker_info()
+        workers, place = (worker.num_workers, worker.id) if worker else (1, 0)
+        # torch takes the first batch from worker 0, but after `skip` batches another part is next.
+        part = (place + self._skip) % workers
+        try:
+            samples = self._shuffled(*self._bounds(part, workers))
+            for _ in islice(samples, len(range(part, self._skip, workers)) * self._size):
+                pass  # before `skip`: the buffer needs them, but they are never decoded
+            while batch := list(islice(samples, self._size)):
+                yield self._batch(batch)
+        except DataError as error:
+            yield error  # raised in a worker, it would arrive with a traceback in its text
+
+    def _bounds(self, part: int, workers: int) -> tuple[int, int]:
+        """Start and end of this part in the epoch's sequence. Worker i has the batches i, i + workers, …"""
+        before = sum(len(range(other, self._batches, workers)) for other in range(part))
+        start = (self._settings.rank * self._batches + before) * self._size
+        return start, start + len(range(part, self._batches, workers)) * self._size
+
+    def _shuffled(self, start: int, stop: int) -> Iterator[Sample]:
+        order = np.random.default_rng(derive_seed(self._settings.seed, self._number, "shards"))
+        shards = [self._photos.shards[index] for index in order.permutation(len(self._photos.shards))]
+        chance = random.Random(derive_seed(self._settings.seed, self._number, "buffer", start))
+        return _through_buffer(read_rows(shards, start, stop), chance)
+
+    def _batch(self, samples: list[Sample]) -> Batch:
+        views = torch.stack([self._draw(sample) for sample in samples])
+        known = set(self._photos.labels)
+        present = [known.intersection(sample.present) for sample in samples]
+        unknown = [known.intersection(sample.unknown) for sample in samples]
+        return views, torch.from_numpy(targets_of_names(self._photos.labels, present, unknown))
+
+    def _draw(self, sample: Sample) -> torch.Tensor:
+        try:
+            pixels = decode(sample.read(), self._settings.image, OVERSIZE)
+        except ImageError as error:
+            raise DataError(f"{sample.place} cannot be decoded ({fault(error)}).") from error
+        settings = self._settings
+        return draw_views(pixels, settings.transform, self._views, settings.seed, self._number, sample.row)
 
 
-def make_train_loader(
-    photos: LabelledPhotos | ShardedPhotos, settings: LoaderSettings, cache: Cache = "auto"
-) -> FileLoader | ShardLoader:
-    """The loader for `photos`. Shards are streamed, so `cache` does not apply to them."""
-    if isinstance(photos, ShardedPhotos):
-        return ShardLoader(photos, settings)
-    return FileLoader(photos, settings, cache)
+def make_train_loader(photos: LabelledPhotos | ShardedPhotos, settings: LoaderSettings) -> FileLoader | ShardLoader:
+    return ShardLoader(photos, settings) if isinstance(photos, ShardedPhotos) else FileLoader(photos, settings)
 
 
-def _share_of(count: int, batch_size: int, world: int) -> tuple[int, int]:
+def _share_of(count: int, settings: LoaderSettings) -> tuple[int, int]:
     """Of `count` photos: those in a rank's batch, and the batches per rank. Raises DataError if there is none."""
-    size = min(batch_size, count // world)
+    world = settings.world
+    size = min(settings.batch_size, count // world)
     if not size:
         raise DataError(f"{counted(count, 'photo')} cannot be shared by {world} processes: use fewer processes.")
     return size, count // (size * world)
@@ -142,9 +164,18 @@ def _begin_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def _worker_context(workers: int) -> str | None:
-    """On Linux workers are forked, so that all share the photos in memory."""
-    return "fork" if workers and sys.platform == "linux" else None
+def _data_loader(batches: Dataset[Batch | DataError], settings: LoaderSettings, **options: Any) -> DataLoader[Batch]:
+    return DataLoader(
+        batches,
+        batch_size=None,
+        num_workers=settings.workers,
+        pin_memory=settings.pin_memory,
+        # On Linux workers are forked, so that all share the photos in memory.
+        multiprocessing_context="fork" if settings.workers and sys.platform == "linux" else None,
+        worker_init_fn=_begin_worker,
+        generator=torch.Generator(),  # so that starting an epoch draws nothing from the global one
+        **options,
+    )
 
 
 def _batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
@@ -159,111 +190,36 @@ def _batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-class _Item(NamedTuple):
-    """One request to a worker. It names the epoch, so that a worker can live longer than one."""
+class _Request(NamedTuple):
+    """The batch that a worker is to make. It names the epoch, so that a worker can live longer than one."""
 
     epoch: int
-    index: int
     views: int
-
-
-class _Plan:
-    """Which photos make which batch of the epoch `number`; also the batch sampler of torch's DataLoader."""
-
-    def __init__(self, count: int, settings: LoaderSettings) -> None:
-        self.size, self.batches = _share_of(count, settings.batch_size, settings.world)
-        self._count, self._settings = count, settings
-        self.number, self.views, self.skip = 0, 1, 0
-
-    def __len__(self) -> int:
-        return self.batches - self.skip
-
-    def __iter__(self) -> Iterator[list[_Item]]:
-        random = np.random.default_rng(derive_seed(self._settings.seed, self.number, "order"))
-        order = random.permutation(self._count).tolist()
-        for batch in range(self.skip, self.batches):
-            start = (batch * self._settings.world + self._settings.rank) * self.size
-            yield [_Item(self.number, index, self.views) for index in order[start : start + self.size]]
+    rows: NDArray[np.int64]
 
 
 class _RandomViews(Dataset[Batch | DataError]):
-    """Views uint8 [v, 3, h, w] and targets [l] of one photo, or the error to raise."""
+    """A batch of photos by request, or the error to raise."""
 
     def __init__(self, photos: LabelledPhotos, settings: LoaderSettings) -> None:
         self._photos, self._settings = photos, settings
 
-    def __getitem__(self, item: _Item) -> Batch | DataError:
-        try:
-            pixels = self._pixels(item.index)
-        except (ImageError, OSError) as error:
-            # Raised in a worker, it would arrive with a traceback in its text.
-            return DataError(f"{self._photos.files[item.index]} cannot be decoded ({fault(error)}).")
-        views = draw_views(pixels, self._settings.transform, item.views, self._settings.seed, item.epoch, item.index)
-        return views, torch.from_numpy(self._photos.targets[item.index])
-
-    def _pixels(self, index: int) -> Pixels:
-        if self._photos.pixels is not None:
-            return self._photos.pixels[index]
-        return decode(self._photos.files[index].read_bytes(), self._settings.image, OVERSIZE)
-
-
-def _collate(items: list[Batch | DataError]) -> Batch | DataError:
-    pairs = []
-    for item in items:
-        if isinstance(item, DataError):
-            return item
-        pairs.append(item)
-    return torch.stack([views for views, _ in pairs]), torch.stack([targets for _, targets in pairs])
-
-
-class _ShardStream(IterableDataset[Batch | DataError]):
-    """The batches of one rank; in one of n workers, every n-th of them."""
-
-    def __init__(self, photos: ShardedPhotos, settings: LoaderSettings) -> None:
-        self.size, self.batches = _share_of(len(photos), settings.batch_size, settings.world)
-        self._photos, self._settings = photos, settings
-        self.number, self.views, self.skip = 0, 1, 0
-
-    def __iter__(self) -> Iterator[Batch | DataError]:
-        worker = get_worker_info()
-        workers, place = (worker.num_workers, worker.id) if worker else (1, 0)
-        # torch takes the first batch from worker 0, but after `skip` batches another part is next.
-        part = (place + self.skip) % workers
-        try:
-            samples = self._shuffled(*self._bounds(part, workers))
-            for _ in islice(samples, len(range(part, self.skip, workers)) * self.size):
-                pass  # before `skip`: the buffer needs them, but they are never decoded
-            while batch := list(islice(samples, self.size)):
-                yield self._batch(batch)
-        except DataError as error:
-            yield error  # raised in a worker, it would arrive with a traceback in its text
-
-    def _bounds(self, part: int, workers: int) -> tuple[int, int]:
-        """Start and end of this part in the epoch's sequence. Worker i has the batches i, i + workers, …"""
-        before = sum(len(range(other, self.batches, workers)) for other in range(part))
-        start = (self._settings.rank * self.batches + before) * self.size
-        return start, start + len(range(part, self.batches, workers)) * self.size
-
-    def _shuffled(self, start: int, stop: int) -> Iterator[Sample]:
-        order = np.random.default_rng(derive_seed(self._settings.seed, self.number, "shards"))
-        shards = [self._photos.shards[index] for index in order.permutation(len(self._photos.shards))]
-        chance = random.Random(derive_seed(self._settings.seed, self.number, "buffer", start))
-        return _through_buffer(read_rows(shards, start, stop), chance)
-
-    def _batch(self, samples: list[Sample]) -> Batch:
-        views = torch.stack([self._draw(sample) for sample in samples])
-        known = set(self._photos.labels)
-        present = [known.intersection(sample.present) for sample in samples]
-        unknown = [known.intersection(sample.unknown) for sample in samples]
-        return views, torch.from_numpy(targets_of_names(self._photos.labels, present, unknown))
-
-    def _draw(self, sample: Sample) -> torch.Tensor:
-        try:
-            pixels = decode(sample.data, self._settings.image, OVERSIZE)
-        except ImageError as error:
-            raise DataError(f"{sample.place} cannot be decoded ({fault(error)}).") from error
+    def __getitem__(self, request: _Request) -> Batch | DataError:
         settings = self._settings
-        return draw_views(pixels, settings.transform, self.views, settings.seed, self.number, sample.index)
+        drawn = []
+        for row in request.rows.tolist():
+            try:
+                pixels = self._pixels(row)
+            except (ImageError, OSError) as error:
+                # Raised in a worker, it would arrive with a traceback in its text.
+                return DataError(f"{self._photos.files[row]} cannot be decoded ({fault(error)}).")
+            drawn.append(draw_views(pixels, settings.transform, request.views, settings.seed, request.epoch, row))
+        return torch.stack(drawn), torch.from_numpy(self._photos.targets[request.rows])
+
+    def _pixels(self, row: int) -> Pixels:
+        if self._photos.pixels is not None:
+            return self._photos.pixels[row]
+        return decode(self._photos.files[row].read_bytes(), self._settings.image, OVERSIZE)
 
 
 def _through_buffer(samples: Iterable[Sample], chance: random.Random) -> Iterator[Sample]:

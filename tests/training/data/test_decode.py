@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from training.data.decode import fits_in_memory, ordered_map
+from training.data.decode import keeps, ordered_map
 
 
 def test_results_come_in_order_and_only_a_bounded_number_is_computed_ahead():
@@ -44,6 +44,8 @@ def test_an_error_arrives_where_its_result_would():
 
 
 def test_a_quarter_of_the_free_memory_is_the_limit():
-    assert fits_in_memory(1 << 20)
-    assert not fits_in_memory(1 << 50)
-    assert not fits_in_memory(1 << 20, processes=1 << 30)
+    assert keeps("auto", 1 << 20)
+    assert not keeps("auto", 1 << 50)
+    assert not keeps("auto", 1 << 20, processes=1 << 30)
+    assert keeps("memory", 1 << 50)
+    assert not keeps("none", 1)

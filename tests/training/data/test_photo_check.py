@@ -12,7 +12,6 @@ from labelwise.spec import ImageSpec
 from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
 from tests.training.data.conftest import decoded
 from training.data import check_photos, read_data
-from training.data.photo_check import keep_pixels
 
 IMAGE = ImageSpec(height=24, width=32, resize="crop", interpolation="bilinear")
 FAULTY = {"00010.jpg", "00012.jpg", "00001.jpg"}
@@ -31,25 +30,22 @@ def faulty(dataset: Path, tmp_path: Path) -> Path:
 
 def test_training_sees_what_serving_sees(dataset: Path):
     image = ImageSpec(height=24, width=32, resize="crop", interpolation="bilinear")
-    photos = read_data(dataset).val
-    for scale, size in ((1, (24, 32)), (1.25, (30, 40))):
-        pixels = keep_pixels(photos, image, scale, cache="memory").pixels
-        for file, kept in zip(photos.files, pixels, strict=True):
+    data = check_photos(read_data(dataset), image=image, cache="memory")
+    for photos, size in ((data.val, (24, 32)), (data.train, (30, 40))):
+        for file, kept in zip(photos.files, photos.pixels, strict=True):
             assert np.array_equal(kept, load_pixels(file.read_bytes(), *size, "crop", "bilinear"))
 
 
-@pytest.mark.parametrize("image", [None, IMAGE])
-def test_missing_and_broken_photos_are_named_at_once(image: ImageSpec | None, faulty: Path):
+@pytest.mark.parametrize(("image", "cache"), [(None, "none"), (IMAGE, "none"), (IMAGE, "memory")])
+def test_missing_and_broken_photos_are_named_at_once(image: ImageSpec | None, cache: str, faulty: Path):
     with pytest.raises(DataError) as caught:
-        check_photos(read_data(faulty), image=image)
+        check_photos(read_data(faulty), image=image, cache=cache)
     message = str(caught.value)
     assert message.startswith("3 photos cannot be decoded: 00010.jpg (")
     assert "00012.jpg (The image is damaged" in message
     assert "00001.jpg (missing)" in message
     assert "--skip-broken" in message
     assert "\n" not in message
-    with pytest.raises(DataError, match=r"2 photos cannot be decoded: 00010\.jpg \(.*00012\.jpg \("):
-        keep_pixels(read_data(faulty).train, IMAGE, 1, cache="memory")
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])

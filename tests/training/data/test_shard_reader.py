@@ -51,11 +51,11 @@ def test_they_are_what_they_were_made_from(source: str, labelled: LabelledData):
 def test_any_rows_can_be_read_and_only_their_shards_are(server: tuple[str, list[str]]):
     url, asked = server
     photos = read_data(url).train
-    everything = [sample.index for sample in read_rows(photos.shards, 0, len(photos))]
+    everything = [sample.row for sample in read_rows(photos.shards, 0, len(photos))]
     assert everything == list(range(16))
     for start, stop in ((0, 1), (5, 9), (15, 16), (7, 7)):
         asked.clear()
-        assert [sample.index for sample in read_rows(photos.shards, start, stop)] == everything[start:stop]
+        assert [sample.row for sample in read_rows(photos.shards, start, stop)] == everything[start:stop]
         needed = [s for s in photos.shards if range(max(start, s.first), min(stop, s.first + s.photos))]
         assert asked == [shard.url.rpartition("/")[2] for shard in needed]
 

@@ -170,4 +170,4 @@ def test_a_name_that_is_not_utf8_gets_into_shards(dataset: Path, tmp_path: Path)
     write_shards(LabelledData(("cat",), photos, photos), tmp_path / "shards", 6_000)
     (sample,) = read_rows(read_data(tmp_path / "shards").train.shards, 0, 1)
     assert sample.name == "caf?.jpg"
-    assert sample.data == odd.read_bytes()
+    assert sample.read() == odd.read_bytes()

@@ -3,6 +3,7 @@
 import random
 import re
 import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import torch
 
 from labelwise.errors import DataError
 from labelwise.spec import ImageSpec
+from tests.training.data.conftest import decoded
 from training.augment import make_transform
 from training.config import AugmentConfig
-from training.data import FileLoader, LabelledPhotos, LoaderSettings, check_photos, make_train_loader, read_data
+from training.data import FileLoader, LabelledPhotos, LoaderSettings, check_photos, read_data
 from training.data.train_loader import Batch
 
 IMAGE = ImageSpec(height=16, width=24)
@@ -30,9 +32,8 @@ def photos(dataset: Path) -> LabelledPhotos:
 
 
 def load(photos: LabelledPhotos, **change: Any) -> FileLoader:
-    cache = change.pop("cache", "none")
     settings = {"transform": make_transform(AugmentConfig(), IMAGE), "batch_size": 4, "workers": 0, "seed": 3} | change
-    return FileLoader(photos, LoaderSettings(IMAGE, **settings), cache)
+    return FileLoader(photos, LoaderSettings(IMAGE, **settings))
 
 
 def assert_same(actual: list[Batch], expected: list[Batch]) -> None:
@@ -45,6 +46,10 @@ def assert_same(actual: list[Batch], expected: list[Batch]) -> None:
 def seen(batches: list[Batch]) -> list[list[float]]:
     """The targets of every photo, which identify it where `numbered` made them."""
     return [target.tolist() for _, targets in batches for target in targets]
+
+
+def in_memory(photos: LabelledPhotos) -> LabelledPhotos:
+    return replace(photos, pixels=decoded(photos.files, IMAGE, scale=1.25))
 
 
 def numbered(photos: LabelledPhotos) -> LabelledPhotos:
@@ -64,19 +69,17 @@ def test_batches_are_random_views_with_their_targets(photos: LabelledPhotos):
 
 def test_targets_belong_to_their_photos(photos: LabelledPhotos):
     """With a transform that changes nothing the decoded photo can be recognised."""
-    pixels = load(photos, cache="memory")._loader.dataset._photos.pixels  # type: ignore[attr-defined]
+    pixels = in_memory(photos).pixels
     loader = load(numbered(photos), transform=lambda photo: photo)
     for views, targets in loader.epoch(5, views=1):
         for view, target in zip(views, targets, strict=True):
             assert np.array_equal(view[0].permute(1, 2, 0).numpy(), pixels[int(target)])
 
 
-@pytest.mark.parametrize(
-    "change", [{"workers": 1}, {"workers": 3}, {"cache": "memory"}, {"cache": "auto", "workers": 2}]
-)
-def test_workers_and_memory_change_nothing(change: dict[str, Any], photos: LabelledPhotos):
+@pytest.mark.parametrize(("workers", "is_in_memory"), [(1, False), (3, False), (0, True), (2, True)])
+def test_workers_and_memory_change_nothing(workers: int, is_in_memory: bool, photos: LabelledPhotos):
     expected = [list(load(photos).epoch(number, views=2)) for number in (0, 1)]
-    loader = load(photos, **change)
+    loader = load(in_memory(photos) if is_in_memory else photos, workers=workers)
     for number in (0, 1, 0):  # the workers live on from epoch to epoch
         assert_same(list(loader.epoch(number, views=2)), expected[number])
 
@@ -158,18 +161,9 @@ def test_a_photo_that_vanishes_is_named_in_one_line(workers: int, dataset: Path,
         list(load(photos, workers=workers).epoch(0, views=1))
 
 
-def test_in_memory_it_finds_broken_photos_at_once(dataset: Path, tmp_path: Path):
-    photos = read_data(shutil.copytree(dataset, tmp_path / "data")).train
-    photos.files[7].write_bytes(b"no photo")
-    with pytest.raises(DataError, match="1 photo cannot be decoded"):
-        load(photos, cache="memory")
-
-
 def test_pixels_kept_by_the_check_are_used_and_not_decoded_again(dataset: Path, tmp_path: Path):
     data = read_data(shutil.copytree(dataset, tmp_path / "data"))
     expected = list(load(data.train).epoch(0, views=1))
     checked = check_photos(data, image=IMAGE, cache="memory")
     shutil.rmtree(tmp_path / "data")
-    settings = LoaderSettings(IMAGE, make_transform(AugmentConfig(), IMAGE), batch_size=4, workers=0, seed=3)
-    loader = make_train_loader(checked.train, settings, "memory")
-    assert_same(list(loader.epoch(0, views=1)), expected)
+    assert_same(list(load(checked.train).epoch(0, views=1)), expected)
