@@ -64,9 +64,6 @@ class LabelledPhotos:
         """The photos at `rows`, without pixels in memory."""
         return LabelledPhotos(tuple(self.files[row] for row in rows), self.targets[list(rows)])
 
-    def with_columns(self, columns: Sequence[int]) -> "LabelledPhotos":
-        return LabelledPhotos(self.files, self.targets[:, list(columns)], self.pixels)
-
 
 @dataclass(frozen=True)
 class LabelledData:
@@ -86,7 +83,7 @@ class LabelledData:
     def select(self, labels: Sequence[str]) -> "LabelledData":
         """Only these labels, in this order. Raises DataError for a label that the data does not have."""
         columns = label_columns(self.labels, labels)
-        train, val = self.train.with_columns(columns), self.val.with_columns(columns)
+        train, val = (replace(photos, targets=photos.targets[:, columns]) for photos in (self.train, self.val))
         return replace(self, labels=tuple(labels), train=train, val=val)
 
     def describe(self) -> DataSpec:
@@ -134,7 +131,7 @@ def assemble(
         scored, notes = _choose_val(splits)
         train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", scored))
     photos = LabelledPhotos(tuple(files), targets)
-    notes += _note_alike(labels) + _note_spaced(labels)
+    notes = (*notes, *_warnings(labels))
     data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes, listed=photos.files)
     _check_split(data, source)
     return data
@@ -202,24 +199,17 @@ def _check_labels(labels: Sequence[str], source: Path) -> None:
         raise DataError(f"{source} has labels that are not printable text without spaces around it: {some(odd)}.")
 
 
-def _note_alike(labels: Sequence[str]) -> tuple[str, ...]:
-    """A typing error splits one label into two, each trained on half of the photos."""
-    groups = alike(labels)
-    if not groups:
-        return ()
-    return (f"Warning: labels differ only by case, white space or punctuation: {shown_groups(groups)}.",)
-
-
-def _note_spaced(labels: Sequence[str]) -> tuple[str, ...]:
-    """Kaggle's tables separate names by spaces, but the names in other tables contain spaces."""
+def _warnings(labels: Sequence[str]) -> Iterator[str]:
+    # A typing error splits one label into two, each trained on half of the photos.
+    if groups := alike(labels):
+        yield f"Warning: labels differ only by case, white space or punctuation: {shown_groups(groups)}."
+    # Kaggle's tables separate names by spaces, but the names in other tables contain spaces.
     known = {*labels}
-    spaced = [label for label in labels if len(words := label.split()) > 1 and known.issuperset(words)]
-    if not spaced:
-        return ()
-    return (
-        f"Warning: labels consist of other labels: {some([repr(label) for label in spaced])}. Spaces do not separate "
-        "names; commas, semicolons and bars do.",
-    )
+    if spaced := [label for label in labels if len(words := label.split()) > 1 and known.issuperset(words)]:
+        yield (
+            f"Warning: labels consist of other labels: {some([repr(label) for label in spaced])}. Spaces do not "
+            "separate names; commas, semicolons and bars do."
+        )
 
 
 def _check_files(files: Sequence[Path], source: Path) -> None:

@@ -26,14 +26,6 @@ _NOT_INSTANCES = re.compile(r"captions|panoptic|stuff|person_keypoints|image_inf
 
 
 @dataclass(frozen=True)
-class _Source:
-    """A file of instances, and its split; None if it is the only one."""
-
-    file: Path
-    split: str | None
-
-
-@dataclass(frozen=True)
 class _Category:
     """A class of objects; `parent` is the name of its group, "" if it has none."""
 
@@ -43,57 +35,54 @@ class _Category:
 
 @dataclass(frozen=True)
 class _Instances:
-    """Categories by id, and the photos, each with the ids of its categories."""
+    """Categories by id, and the photos, each with the ids of its categories; `split` is that of the file."""
 
     file: Path
+    split: str | None
     categories: dict[int, _Category]
     photos: list[tuple[str, set[int]]]
 
 
 def recognises(source: Path) -> bool:
-    return (source.suffix.lower() == ".json" and source.is_file()) or bool(_sources(source))
+    return bool(_sources(source))
 
 
 def read(source: Path, seed: int) -> LabelledData:
     """Reads every file of a folder as the split in its or its folder's name; a single file is split by `seed`."""
-    sources = _sources(source) if source.is_dir() else [_Source(source, None)]
-    parts = [_read_instances(one.file) for one in sources]
+    parts = [_read_instances(file, split) for file, split in _sources(source)]
     labels, groups = _label_names(parts)
-    entries = [entry for one, part in zip(sources, parts, strict=True) for entry in _entries(one, part)]
+    entries = [entry for part in parts for entry in _entries(part)]
     notes = [f"Left out: the categories {some(groups)}, which only group others."] if groups else []
-    folder = source if source.is_dir() else source.parent
-    layout = name_files(NAME, [one.file for one in sources], folder)
+    layout = name_files(NAME, [part.file for part in parts], source)
     return entries_to_data(entries, labels, layout=layout, source=source, seed=seed, notes=notes)
 
 
-def _entries(source: _Source, part: _Instances) -> list[Entry]:
-    files = locate([name for name, _ in part.photos], _roots(source), source.file)
+def _entries(part: _Instances) -> list[Entry]:
+    files = locate([name for name, _ in part.photos], _roots(part.file, part.split), part.file)
     return [
-        Entry(file, {part.categories[category].name for category in found}, split=source.split)
+        Entry(file, {part.categories[category].name for category in found}, split=part.split)
         for file, (_, found) in zip(files, part.photos, strict=True)
     ]
 
 
-def _sources(source: Path) -> list[_Source]:
-    """The files of `source`, or of its folders named like splits."""
-    found: list[_Source] = []
-    for part in find_parts(source, lambda folder: bool(_files(folder))):
-        files = _files(part.folder)
-        if len(files) == 1:
-            found.append(_Source(files[0], part.split))
+def _sources(source: Path) -> list[tuple[Path, str | None]]:
+    """The files of `source`, or of its folders named like splits; with their splits, None for a single file."""
+    found: list[tuple[Path, str | None]] = []
+    for part in find_parts(source, _files):
+        if len(part.found) == 1:
+            found.append((part.found[0], part.split))
         elif part.split:
-            raise DataError(
-                f"{part.folder} holds several COCO files ({some([file.name for file in files])}): keep one."
-            )
+            names = some([file.name for file in part.found])
+            raise DataError(f"{part.folder} holds several COCO files ({names}): keep one.")
         else:
-            found += [_Source(file, _split(file)) for file in files]
+            found += [(file, _split(file)) for file in part.found]
     return found
 
 
 def _files(folder: Path) -> list[Path]:
-    """The COCO files in `folder` and its annotations; if some are called instances, only these."""
-    if not folder.is_dir():
-        return []
+    """The COCO files in `folder` and its annotations; if some are called instances, only these. Or the file itself."""
+    if folder.is_file():
+        return [folder] if folder.suffix.lower() == ".json" else []
     files = sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
     named = [file for file in files if file.name.startswith("instances")]
     return named or [file for file in files if not _NOT_INSTANCES.match(file.name) and _is_coco(file)]
@@ -105,17 +94,17 @@ def _is_coco(file: Path) -> bool:
     return head.lstrip("\ufeff \t\r\n").startswith("{") and bool(_KEYS.search(head))
 
 
-def _roots(source: _Source) -> list[Path]:
+def _roots(file: Path, split: str | None) -> list[Path]:
     """Where a file's photos may be.
 
     COCO: in train2017 beside annotations, for instances_train2017.json. Roboflow: beside the file. FiftyOne: in data.
     Others: in a folder named like the split, such as Train or val_images.
     """
-    subset, beside = source.file.stem.removeprefix("instances_"), source.file.parent
+    subset, beside = file.stem.removeprefix("instances_"), file.parent
     bases = (beside.parent, beside) if beside.name == "annotations" else (beside,)
     roots = []
     for base in bases:
-        named = [place for inside in (base, base / "images") for place in _named_like(source.split, inside)]
+        named = [place for inside in (base, base / "images") for place in _named_like(split, inside)]
         roots += [base / subset, base / "images" / subset, *named, base / "images", base, base / "data"]
     return [root for root in roots if root.is_dir()]
 
@@ -135,7 +124,7 @@ def _split(file: Path) -> str:
     return split
 
 
-def _read_instances(file: Path) -> _Instances:
+def _read_instances(file: Path, split: str | None) -> _Instances:
     """Raises DataError if `file` is wrong."""
     content = parse_json(read_text(file, "JSON"), str(file))
     if isinstance(content, list):
@@ -159,7 +148,7 @@ def _read_instances(file: Path) -> _Instances:
     for image, category in pairs:
         found[image].add(category)
     categories = {key: _Category(clean_name(name), clean_name(parents[key])) for key, name in named.items()}
-    return _Instances(file, categories, [(names[image], found[image]) for image in names])
+    return _Instances(file, split, categories, [(names[image], found[image]) for image in names])
 
 
 def _label_names(parts: Sequence[_Instances]) -> tuple[list[str], list[str]]:

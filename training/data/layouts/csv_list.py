@@ -86,9 +86,8 @@ def _read_row(header: Sequence[str], cells: Sequence[str], line: int, file: Path
             f"{file}, line {line}: {len(header)} values are needed, as in the header, not {len(cells)}. Put a "
             "cell that holds the separator in quotes."
         )
-    return TableRow(
-        line, {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name or cell.strip()}
-    )
+    named = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name or cell.strip()}
+    return TableRow(file, line, named)
 
 
 def _named_columns(header: Sequence[str], rows: Sequence[TableRow], file: Path) -> list[str]:

@@ -29,7 +29,7 @@ class _Image:
 
 
 def recognises(source: Path) -> bool:
-    return _is_cvat(source) or bool(find_parts(source, _holds))
+    return bool(find_parts(source, _export_at))
 
 
 def read(source: Path, seed: int) -> LabelledData:
@@ -37,26 +37,23 @@ def read(source: Path, seed: int) -> LabelledData:
     entries: list[Entry] = []
     labels: dict[str, None] = {}
     notes: list[str] = []
-    folder = source.parent if source.is_file() else source
-    files = [source] if source.is_file() else [part.folder / _FILE for part in find_parts(source, _holds)]
-    for file in files:
-        declared, images, attributes = _read_file(file)
+    parts = find_parts(source, _export_at)
+    for part in parts:
+        declared, images, attributes = _read_file(part.found)
         labels |= dict.fromkeys(declared)
-        entries += _entries(images, file, None if file.parent == folder else split_of(file.parent.name))
+        entries += _entries(images, part.found, part.split)
         if attributes:
             notes.append(
-                f"Left out: {counted(attributes, 'attribute')} in {file.name}: only tags and shapes are labels."
+                f"Left out: {counted(attributes, 'attribute')} in {part.found.name}: only tags and shapes are labels."
             )
-    layout = name_files(NAME, files, folder)
+    layout = name_files(NAME, [part.found for part in parts], source)
     return entries_to_data(entries, [*labels], layout=layout, source=source, seed=seed, notes=notes)
 
 
-def _holds(folder: Path) -> bool:
-    return _is_cvat(folder / _FILE)
-
-
-def _is_cvat(file: Path) -> bool:
-    return file.suffix.lower() == ".xml" and bool(_ROOT.search(read_head(file)))
+def _export_at(place: Path) -> Path | None:
+    """`place` itself, or the file in it."""
+    file = place / _FILE if place.is_dir() else place
+    return file if file.suffix.lower() == ".xml" and _ROOT.search(read_head(file)) else None
 
 
 def _read_file(file: Path) -> tuple[list[str], list[_Image], int]:

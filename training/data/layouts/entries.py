@@ -51,8 +51,9 @@ def entries_to_data(
     return replace(data, layout=layout, notes=(*told, *data.notes), listed=listed)
 
 
-def name_files(name: str, files: Sequence[Path], folder: Path) -> str:
-    """What was read, for the user: the layout's name, and the files relative to `folder`."""
+def name_files(name: str, files: Sequence[Path], source: Path) -> str:
+    """What was read, for the user: the layout's name, and the files relative to the folder of `source`."""
+    folder = source if source.is_dir() else source.parent
     return f"{name} ({some([str(file.relative_to(folder)) for file in files])})"
 
 

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from labelwise.errors import DataError
 from labelwise.image import SUFFIXES
 from labelwise.program_folders import program_in
 from training.data.labelled_data import SPLITS, counted, some
+
+T = TypeVar("T")
 
 OTHER = "other"  # photos that belong to no split, such as the sample of a competition
 _OTHERS = ("sample", "samples", "pred", "predict", "prediction", "predictions", "holdout")
@@ -51,21 +54,20 @@ def _words(name: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One folder of an export, and its split; None if the whole export is this folder."""
+class Part(Generic[T]):
+    """What was found of an export at one place, and the split of this folder; None if it is the whole export."""
 
     folder: Path
     split: str | None
+    found: T
 
 
-def find_parts(source: Path, holds: Callable[[Path], bool]) -> list[Part]:
-    """`source` itself if it `holds` the export, otherwise its folders that do and are named like a split."""
-    if not source.is_dir():
-        return []
-    if holds(source):
-        return [Part(source, None)]
-    named = [(folder, split_of(folder.name)) for folder in subfolders(source)]
-    return [Part(folder, split) for folder, split in named if split and holds(folder)]
+def find_parts(source: Path, find: Callable[[Path], T | None]) -> list[Part[T]]:
+    """What `find` finds at `source` itself, a file or folder; otherwise in its folders that are named like a split."""
+    if whole := find(source):
+        return [Part(source, None, whole)]
+    named = [(folder, split_of(folder.name)) for folder in (subfolders(source) if source.is_dir() else ())]
+    return [Part(folder, split, found) for folder, split in named if split and (found := find(folder))]
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -5,21 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import DataError
-from labelwise.label_names import clean_name
 from training.data.labelled_data import UNKNOWN, LabelledData, some
 from training.data.layouts import csv_list, jsonl_list
 from training.data.layouts.entries import Entry, entries_to_data, name_files
 from training.data.layouts.folders import Part, find_parts
 from training.data.layouts.layout_files import locate, read_head
-from training.data.layouts.table import (
-    TableRow,
-    find_column,
-    read_names,
-    read_path,
-    read_split,
-    read_target,
-    read_targets,
-)
+from training.data.layouts.table import TableRow, find_column
 
 NAME = "Hugging Face's ImageFolder"
 LAYOUT = "Hugging Face's ImageFolder with labels in metadata.csv or metadata.jsonl (also in train, validation and test)"
@@ -42,15 +33,12 @@ class _Metadata:
 
 
 def recognises(source: Path) -> bool:
-    if source.is_file():
-        return source.name in _READERS and _is_metadata(source)
-    return bool(find_parts(source, _holds))
+    return bool(find_parts(source, _metadata_at))
 
 
 def read(source: Path, seed: int) -> LabelledData:
     """Labels are names in a column such as `labels`, or a column of 0 and 1 per label. Raises DataError."""
-    folder = source.parent if source.is_file() else source
-    parts = [_read_part(part) for part in find_parts(folder, _holds)]
+    parts = [_read_part(part) for part in find_parts(source, _metadata_at)]
     columns = [*dict.fromkeys(name for part in parts for name in part.columns if name != part.photo_column)]
     if all(part.split is None for part in parts):
         columns = [name for name in columns if name.lower() != _SPLIT]  # not a label: it is read as the split
@@ -61,31 +49,30 @@ def read(source: Path, seed: int) -> LabelledData:
             f"{parts[0].file} has no labels: its columns are {some([*parts[0].columns])}. Name the labels in a column "
             "`labels`, or give each a column of 0 and 1."
         )
-    found = [[_targets(row, named, label_columns, part.file) for row in part.rows] for part in parts]
+    found = [
+        [(_names(row, named), set()) if named else row.targets(label_columns) for row in part.rows] for part in parts
+    ]
     labels = label_columns or sorted({label for part in found for present, _ in part for label in present or ()})
     entries = [entry for part, targets in zip(parts, found, strict=True) for entry in _entries(part, targets, labels)]
     surplus = [name for name in columns if name not in ([named] if named else label_columns)]
     return entries_to_data(
         entries,
         labels,
-        layout=name_files(NAME, [part.file for part in parts], folder),
+        layout=name_files(NAME, [part.file for part in parts], source),
         source=source,
         seed=seed,
         notes=[f"Left out: the columns {some(surplus)}."] if surplus else [],
     )
 
 
-def _holds(folder: Path) -> bool:
-    return any(_is_metadata(folder / name) for name in _READERS)
+def _metadata_at(place: Path) -> Path | None:
+    """`place` itself, or the file in it. Other kinds of table have this name, too."""
+    files = [place / name for name in _READERS] if place.is_dir() else [place]
+    return next((file for file in files if file.name in _READERS and _PHOTO in read_head(file)), None)
 
 
-def _is_metadata(file: Path) -> bool:
-    """Other kinds of table have this name, too."""
-    return _PHOTO in read_head(file)
-
-
-def _read_part(part: Part) -> _Metadata:
-    file = next(file for name in _READERS if _is_metadata(file := part.folder / name))
+def _read_part(part: Part[Path]) -> _Metadata:
+    file = part.found
     columns, rows = _READERS[file.name](file)
     photo_columns = [name for name in columns if name.endswith(_PHOTO)]
     photo_column = _PHOTO if _PHOTO in photo_columns else next(iter(photo_columns), None)
@@ -97,38 +84,34 @@ def _read_part(part: Part) -> _Metadata:
 _Targets = tuple[set[str] | None, set[str]]  # present and unknown labels; None for present: all are unknown
 
 
-def _targets(row: TableRow, named: str | None, label_columns: Sequence[str], file: Path) -> _Targets:
-    return (_names(row, named, file), set()) if named else read_targets(row, label_columns, file)
-
-
-def _names(row: TableRow, column: str, file: Path) -> set[str] | None:
+def _names(row: TableRow, column: str) -> set[str] | None:
     cell = row.cells.get(column)
     if cell is None:
         return None
     numbers = cell if isinstance(cell, list) else [cell]
     if all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
         return {str(number) for number in numbers}  # class numbers; only the data set's card has their names
-    return {*map(clean_name, read_names(row, column, file))}
+    return {*row.names(column)}
 
 
 def _is_label(column: str, parts: Sequence[_Metadata]) -> bool:
     """Whether it holds 0 and 1, and not only unknown values."""
     try:
-        return {read_target(row, column, part.file) for part in parts for row in part.rows} != {UNKNOWN}
+        return {row.target(column) for part in parts for row in part.rows} != {UNKNOWN}
     except DataError:
         return False
 
 
 def _entries(part: _Metadata, targets: Sequence[_Targets], labels: Sequence[str]) -> list[Entry]:
     split_column = find_column(part.columns, _SPLIT)
-    names = [read_path(row, part.photo_column, part.file) for row in part.rows]
+    names = [row.path(part.photo_column) for row in part.rows]
     photos = locate(names, [part.file.parent], part.file)
     return [
         Entry(
             photo,
             present or set(),
             {*labels} if present is None else unknown,
-            part.split or (read_split(row, split_column, part.file) if split_column else None),
+            part.split or (row.split(split_column) if split_column else None),
         )
         for row, photo, (present, unknown) in zip(part.rows, photos, targets, strict=True)
     ]

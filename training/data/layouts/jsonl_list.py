@@ -42,4 +42,4 @@ def _read_row(line: int, text: str, file: Path) -> TableRow:
         raise DataError(
             f"{file}, line {line}: two keys differ only by white space, or in the Unicode form of their letters."
         )
-    return TableRow(line, named)
+    return TableRow(file, line, named)

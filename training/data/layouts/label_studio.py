@@ -14,7 +14,7 @@ from training.data.labelled_data import LabelledData, counted, some
 from training.data.layouts.csv_list import read_rows
 from training.data.layouts.entries import Entry, entries_to_data
 from training.data.layouts.folders import is_photo, photos_below
-from training.data.layouts.layout_files import Finder, check_any_found, parse_json, read_head, read_text
+from training.data.layouts.layout_files import Finder, parse_json, read_head, read_text
 
 NAME = "Label Studio's export"
 LAYOUT = "Label Studio's JSON, JSON-MIN, CSV or TSV with choices, beside the photos"
@@ -90,8 +90,7 @@ def _find_photos(photos: Sequence[_AnnotatedPhoto], file: Path) -> list[Path]:
     finder = Finder(roots, file)
     uploads = _by_uploaded_name(file.parent)
     found = [_find(photo.name, finder, uploads, file) for photo in photos]
-    check_any_found(found, [photo.name for photo in photos], finder.roots, file)
-    return [path or file.parent / _names(photo.name)[-1] for path, photo in zip(found, photos, strict=True)]
+    return finder.with_missing(found, [_names(photo.name)[-1] for photo in photos])
 
 
 def _find(photo: str, finder: Finder, uploads: Mapping[str, list[Path]], file: Path) -> Path | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from labelwise.errors import DataError
@@ -69,7 +69,8 @@ class Finder:
     """Finds the photos that the data of `source` names, each in the first of `roots` that has it."""
 
     def __init__(self, roots: Sequence[Path], source: Path) -> None:
-        self.roots, self._source, self._folders = tuple(dict.fromkeys(roots)), source, _Folders()
+        self.roots, self._source = tuple(dict.fromkeys(roots)), source
+        self._names: dict[Path, dict[str, list[str]]] = {}  # by folder and `_key`
 
     def find(self, name: str) -> Path | None:
         """The file called `name`, or the only one that another system may call so, or None.
@@ -81,30 +82,59 @@ class Finder:
             if os.path.isfile(root / name):  # noqa: PTH113
                 return root / name
         for root in self.roots:
-            if fits := self._folders.fitting(root, name):
-                if len(fits) > 1:
-                    self._refuse(name, [str(file.relative_to(root)) for file in fits])
+            if fits := self._fitting(root, name):
+                if len(fits) > 1:  # escaped, because the names often look alike
+                    raise DataError(
+                        f"{self._source} names the photo {name!a}, which {len(fits)} files fit: "
+                        f"{some([ascii(str(file.relative_to(root))) for file in fits])}. Rename the one that is meant "
+                        "to exactly that name, or correct the list."
+                    )
                 return fits[0]
         return None
 
-    def _refuse(self, name: str, fits: Sequence[str]) -> NoReturn:
-        """Names are escaped because they often look alike."""
-        raise DataError(
-            f"{self._source} names the photo {name!a}, which {len(fits)} files fit: {some(list(map(ascii, fits)))}. "
-            "Rename the one that is meant to exactly that name, or correct the list."
-        )
+    def with_missing(self, found: Sequence[Path | None], names: Sequence[str]) -> list[Path]:
+        """`found`, and for a missing photo where it should be in the first root. Raises DataError if all are missing.
+
+        `check_photos` reports missing photos later; but if there are no others, the place is wrong.
+        """
+        if names and not any(found):
+            places = " or ".join(map(str, self.roots))
+            there = _elsewhere(names[0], self.roots) or _there(self.roots)
+            raise DataError(f"No photo of {self._source} is there: {some(names)} should be in {places}{there}.")
+        return [path or self.roots[0] / name for path, name in zip(found, names, strict=True)]
+
+    def _fitting(self, root: Path, name: str) -> list[Path]:
+        """Every file below `root` that `name` may mean, whatever system spelled it."""
+        found: dict[Path, None] = {}
+        for spelling in _spellings(name):
+            for parts in _tails(spelling):
+                if files := self._follow(root, parts):
+                    found |= dict.fromkeys(files)
+                    break
+        return sorted(found)
+
+    def _follow(self, root: Path, parts: list[str]) -> list[Path]:
+        places = [root]
+        for part in parts:
+            places = [place / name for place in places for name in self._named(place).get(_key(part), ())]
+        return [place for place in places if os.path.isfile(place)]  # noqa: PTH113 (a NUL is no error)
+
+    def _named(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._names:
+            names: dict[str, list[str]] = defaultdict(list)
+            with suppress(OSError):  # not a folder, or one that cannot be read
+                for name in sorted(os.listdir(folder)):  # noqa: PTH208 (names are needed, no paths)
+                    names[_key(name)].append(name)
+            self._names[folder] = names
+        return self._names[folder]
 
 
 def locate(names: Sequence[str], roots: Sequence[Path], source: Path) -> list[Path]:
-    """The path of each photo: where `Finder` finds it, otherwise where it should be in the first of `roots`.
-
-    `check_photos` reports missing photos later. Raises DataError if all are missing: then the place is wrong.
-    """
+    """The path of each photo, as `Finder` finds it. Raises DataError if all are missing."""
     finder = Finder(roots, source)
     found = [finder.find(name) for name in names]
-    check_any_found(found, names, finder.roots, source)
     _check_spelled_once(found, names, source)
-    return [path or roots[0] / name for name, path in zip(names, found, strict=True)]
+    return finder.with_missing(found, names)
 
 
 def _check_spelled_once(found: Sequence[Path | None], names: Sequence[str], source: Path) -> None:
@@ -115,13 +145,6 @@ def _check_spelled_once(found: Sequence[Path | None], names: Sequence[str], sour
             raise DataError(
                 f"{source} names the photo {path} twice, as {other!a} and as {name!a}. Remove the duplicates."
             )
-
-
-def check_any_found(found: Sequence[Path | None], names: Sequence[str], roots: Sequence[Path], source: Path) -> None:
-    if names and not any(found):
-        places = " or ".join(map(str, roots))
-        there = _elsewhere(names[0], roots) or _there(roots)
-        raise DataError(f"No photo of {source} is there: {some(names)} should be in {places}{there}.")
 
 
 def _elsewhere(name: str, roots: Sequence[Path]) -> str:
@@ -147,41 +170,8 @@ def _there(roots: Sequence[Path]) -> str:
     return ""
 
 
-class _Folders:
-    """The files of folders by their names without case, and with accents in one form."""
-
-    def __init__(self) -> None:
-        self._entries: dict[Path, dict[str, list[str]]] = {}
-
-    def fitting(self, root: Path, name: str) -> list[Path]:
-        """Every file below `root` that `name` may mean, whatever system spelled it."""
-        found: dict[Path, None] = {}
-        for spelling in _spellings(name):
-            for parts in _tails(spelling):
-                if files := self._follow(root, parts):
-                    found |= dict.fromkeys(files)
-                    break
-        return sorted(found)
-
-    def _follow(self, root: Path, parts: list[str]) -> list[Path]:
-        places = [root]
-        for part in parts:
-            places = [place / name for place in places for name in self._named(place).get(_key(part), ())]
-        return [place for place in places if os.path.isfile(place)]  # noqa: PTH113 (a NUL is no error)
-
-    def _named(self, folder: Path) -> dict[str, list[str]]:
-        if folder not in self._entries:
-            names: dict[str, list[str]] = defaultdict(list)
-            try:
-                for name in sorted(os.listdir(folder)):  # noqa: PTH208 (names are needed, no paths)
-                    names[_key(name)].append(name)
-            except OSError:  # not a folder, or one that cannot be read
-                pass
-            self._entries[folder] = names
-        return self._entries[folder]
-
-
 def _key(name: str) -> str:
+    """`name` without case, and with accents in one form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

@@ -8,7 +8,6 @@ from training.data.layouts.csv_list import read_rows
 from training.data.layouts.entries import Entry, entries_to_data, name_files
 from training.data.layouts.folders import find_parts
 from training.data.layouts.layout_files import locate
-from training.data.layouts.table import read_targets
 
 NAME = "Roboflow's multi-class CSV"
 LAYOUT = "Roboflow's multi-class CSV (_classes.csv, also in train, valid and test)"
@@ -18,24 +17,24 @@ _PHOTO = "filename"
 
 
 def recognises(source: Path) -> bool:
-    return source.name == _FILE or bool(find_parts(source, _holds))
+    return bool(find_parts(source, _list_of))
 
 
 def read(source: Path, seed: int) -> LabelledData:
-    folder = source.parent if source.name == _FILE else source
     entries: list[Entry] = []
     labels: dict[str, None] = {}
-    files = []
-    for part in find_parts(folder, _holds):
-        files.append(part.folder / _FILE)
-        columns, found = _read_part(files[-1], part.split)
+    parts = find_parts(source, _list_of)
+    for part in parts:
+        columns, found = _read_part(part.found, part.split)
         labels |= dict.fromkeys(columns)
         entries += found
-    return entries_to_data(entries, [*labels], layout=name_files(NAME, files, folder), source=source, seed=seed)
+    layout = name_files(NAME, [part.found for part in parts], source)
+    return entries_to_data(entries, [*labels], layout=layout, source=source, seed=seed)
 
 
-def _holds(folder: Path) -> bool:
-    return (folder / _FILE).is_file()
+def _list_of(place: Path) -> Path | None:
+    file = place if place.name == _FILE else place / _FILE
+    return file if file.is_file() else None
 
 
 def _read_part(file: Path, split: str | None) -> tuple[list[str], list[Entry]]:
@@ -47,6 +46,4 @@ def _read_part(file: Path, split: str | None) -> tuple[list[str], list[Entry]]:
         )
     labels = header[1:]
     photos = locate([str(row.cells.get(header[0], "")) for row in rows], [file.parent, file.parent / "images"], file)
-    return labels, [
-        Entry(photo, *read_targets(row, labels, file), split) for row, photo in zip(rows, photos, strict=True)
-    ]
+    return labels, [Entry(photo, *row.targets(labels), split) for row, photo in zip(rows, photos, strict=True)]

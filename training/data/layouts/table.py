@@ -37,10 +37,61 @@ _NO_NAMES = {"null", "none", "nan"}
 
 @dataclass(frozen=True)
 class TableRow:
-    """One photo of a list, and its line number."""
+    """One photo of a list. Its methods read cells, and raise DataError, which names file and line."""
 
+    file: Path
     line: int
     cells: Mapping[str, Any]
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}, line {self.line}"
+
+    def path(self, column: str) -> str:
+        name = self.cells.get(column)
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{self.place}: {column} must be the path of a photo, not {shown(name)}.")
+        return name
+
+    def split(self, column: str) -> str:
+        if column.lower() == _IS_VAL and (target := self.target(column)) != UNKNOWN:
+            return "val" if target == PRESENT else "train"
+        split = self.cells.get(column)
+        known = SPLITS.get(split.strip().lower()) if isinstance(split, str) else None
+        if known is None:
+            raise DataError(f"{self.place}: {column} must be train, val or test, not {shown(split)}.")
+        return known
+
+    def target(self, label: str) -> float:
+        value = self.cells.get(label)
+        text = "" if value is None else str(value).strip().lower()
+        target = _WORDS.get(text, _NUMBERS.get(_number(text)))
+        if target is None:
+            raise DataError(
+                f"{self.place}: a label must be 1, 0 or, if unknown, -1 or empty; also true and false, or yes and no. "
+                f"{label} is {shown(value)}."
+            )
+        return target
+
+    def targets(self, labels: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Of `labels`, which have a column each, the present and the unknown ones."""
+        targets = {label: self.target(label) for label in labels}
+        present, unknown = ({label for label in labels if targets[label] == value} for value in (PRESENT, UNKNOWN))
+        return present, unknown
+
+    def names(self, column: str) -> list[str]:
+        """The names in a list, in the text of a list (`parse_list`), or in separated text (`split_names`)."""
+        cell = names = self.cells.get(column)
+        if isinstance(cell, str):
+            try:
+                names = parse_list(cell) if is_list(cell) else split_names(cell)
+            except ValueError as error:
+                raise DataError(f"{self.place}: {column} cannot be read: {error}.") from error
+        if names is None:
+            return []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DataError(f'{self.place}: {column} must be names, as a, b or ["a", "b"], not {shown(cell)}.')
+        return [name for name in map(clean_name, names) if name]
 
 
 def read_table(rows: Sequence[TableRow], columns: Sequence[str], file: Path, seed: int) -> LabelledData:
@@ -60,11 +111,12 @@ def read_table(rows: Sequence[TableRow], columns: Sequence[str], file: Path, see
         raise DataError(
             f"{file} has no label columns: one column of 0 and 1 per label is needed, or names in `labels`."
         )
-    labels, targets = (
-        _named_labels(rows, others, file) if find_column(others, _NAMES) else _label_columns(rows, others, file)
-    )
-    names = [read_path(row, path_column, file) for row in rows]
-    splits = [read_split(row, split_column, file) for row in rows] if split_column else None
+    if find_column(others, _NAMES):
+        labels, targets = _named_labels(rows, others, file)
+    else:
+        labels, targets = others, np.array([[row.target(label) for label in others] for row in rows], np.float32)
+    names = [row.path(path_column) for row in rows]
+    splits = [row.split(split_column) for row in rows] if split_column else None
     files = locate(names, (file.parent, file.parent / "images"), file)
     return assemble(labels, files, targets, splits, seed, file)
 
@@ -72,57 +124,6 @@ def read_table(rows: Sequence[TableRow], columns: Sequence[str], file: Path, see
 def find_column(columns: Sequence[str], name: str) -> str | None:
     """The column `name`, or, if there is none, the first that differs only by case."""
     return name if name in columns else next((column for column in columns if column.lower() == name), None)
-
-
-def read_path(row: TableRow, column: str, file: Path) -> str:
-    name = row.cells.get(column)
-    if not isinstance(name, str) or not name:
-        raise DataError(f"{file}, line {row.line}: {column} must be the path of a photo, not {shown(name)}.")
-    return name
-
-
-def read_split(row: TableRow, column: str, file: Path) -> str:
-    if column.lower() == _IS_VAL and (target := read_target(row, column, file)) != UNKNOWN:
-        return "val" if target == PRESENT else "train"
-    split = row.cells.get(column)
-    known = SPLITS.get(split.strip().lower()) if isinstance(split, str) else None
-    if known is None:
-        raise DataError(f"{file}, line {row.line}: {column} must be train, val or test, not {shown(split)}.")
-    return known
-
-
-def _label_columns(
-    rows: Sequence[TableRow], labels: Sequence[str], file: Path
-) -> tuple[list[str], NDArray[np.float32]]:
-    targets = [[read_target(row, label, file) for label in labels] for row in rows]
-    return list(labels), np.array(targets, np.float32)
-
-
-def read_targets(row: TableRow, labels: Sequence[str], file: Path) -> tuple[set[str], set[str]]:
-    """The present and the unknown labels of a row with a column per label. Raises DataError."""
-    targets = {label: read_target(row, label, file) for label in labels}
-    present, unknown = ({label for label in labels if targets[label] == value} for value in (PRESENT, UNKNOWN))
-    return present, unknown
-
-
-def read_target(row: TableRow, label: str, file: Path) -> float:
-    value = row.cells.get(label)
-    text = "" if value is None else str(value).strip().lower()
-    target = _WORDS.get(text, _NUMBERS.get(_number(text)))
-    if target is None:
-        raise DataError(
-            f"{file}, line {row.line}: a label must be 1, 0 or, if unknown, -1 or empty; also true and false, or yes "
-            f"and no. {label} is {shown(value)}."
-        )
-    return target
-
-
-def _number(text: str) -> float | None:
-    """Also with a decimal comma or a typographic minus: pandas writes 1.0 in columns with gaps, some Excels 1,0."""
-    try:
-        return float(text.replace(",", ".").replace("\N{MINUS SIGN}", "-"))
-    except ValueError:
-        return None
 
 
 def _named_labels(
@@ -133,33 +134,23 @@ def _named_labels(
     assert names_column
     if surplus := [name for name in columns if name not in (names_column, unknown_column)]:
         raise DataError(f"{file} has names in `labels` and other columns too: {some(surplus)}. Keep one or the other.")
-    present: list[Collection[str]] = [read_names(row, names_column, file) for row in rows]
-    unknown: list[Collection[str]] = [read_names(row, unknown_column, file) if unknown_column else [] for row in rows]
+    present: list[Collection[str]] = [row.names(names_column) for row in rows]
+    unknown: list[Collection[str]] = [row.names(unknown_column) if unknown_column else [] for row in rows]
     labels = sorted({name for names in (*present, *unknown) for name in names})
     for index, row in enumerate(rows):
         if both := sorted({*present[index]} & {*unknown[index]}):
-            raise DataError(f"{file}, line {row.line}: {some(both)} cannot be present and unknown at once.")
+            raise DataError(f"{row.place}: {some(both)} cannot be present and unknown at once.")
         if row.cells.get(names_column) is None:
             unknown[index] = labels
     return labels, targets_of_names(labels, present, unknown)
 
 
-def read_names(row: TableRow, column: str, file: Path) -> list[str]:
-    """The names in a list, in the text of a list (`parse_list`), or in separated text (`split_names`)."""
-    cell = row.cells.get(column)
+def _number(text: str) -> float | None:
+    """Also with a decimal comma or a typographic minus: pandas writes 1.0 in columns with gaps, some Excels 1,0."""
     try:
-        names = _names_in(cell) if isinstance(cell, str) else cell
-    except ValueError as error:
-        raise DataError(f"{file}, line {row.line}: {column} cannot be read: {error}.") from error
-    if names is None:
-        return []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f'{file}, line {row.line}: {column} must be names, as a, b or ["a", "b"], not {shown(cell)}.')
-    return [name for name in map(clean_name, names) if name]
-
-
-def _names_in(cell: str) -> Any:
-    return parse_list(cell) if is_list(cell) else split_names(cell)
+        return float(text.replace(",", ".").replace("\N{MINUS SIGN}", "-"))
+    except ValueError:
+        return None
 
 
 def is_list(cell: str) -> bool:

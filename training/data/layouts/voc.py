@@ -5,7 +5,7 @@ Roboflow and LabelImg write no lists. Their XML is beside the photos, or in a fo
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,7 +15,7 @@ from labelwise.label_names import clean_name
 from training.data.labelled_data import LabelledData, counted, some
 from training.data.layouts.entries import Entry, entries_to_data
 from training.data.layouts.folders import find_parts, is_hidden, is_photo, split_of
-from training.data.layouts.layout_files import Finder, check_any_found, read_head, read_lines
+from training.data.layouts.layout_files import Finder, read_head, read_lines
 
 NAME = "Pascal VOC"
 LAYOUT = (
@@ -42,7 +42,7 @@ class _Annotation:
 
 
 def recognises(source: Path) -> bool:
-    return bool(_years(source)) or bool(find_parts(source, _holds))
+    return bool(_years(source)) or bool(find_parts(source, _xml_folder))
 
 
 def read(source: Path, seed: int) -> LabelledData:
@@ -105,38 +105,32 @@ def _without_suffix(name: str, root: Path) -> str:
 def _read_xml_folders(source: Path, seed: int) -> LabelledData:
     """Leaves out photos without an XML: nobody looked at them. In an XML without objects no label is present."""
     entries, folders = [], []
-    for part in find_parts(source, _holds):
-        (place, *_) = _places(part.folder)
-        folders.append(str(place.relative_to(source)))
-        names = [(file.stem, part.split) for file in _xml_files(place)]
-        roots = [place, *(part.folder / name for name in ("images", "JPEGImages", "data", "."))]
-        entries += _read_entries(place, names, roots, place)
+    for part in find_parts(source, _xml_folder):
+        folders.append(str(part.found.relative_to(source)))
+        names = [(file.stem, part.split) for file in _xml_files(part.found)]
+        roots = [part.found, *(part.folder / name for name in ("images", "JPEGImages", "data", "."))]
+        entries += _read_entries(part.found, names, roots, part.found)
     return entries_to_data(
         entries, layout=f"an XML of Pascal VOC per photo (in {some(folders)})", source=source, seed=seed
     )
 
 
-def _holds(folder: Path) -> bool:
-    return bool(_places(folder))
-
-
-def _places(folder: Path) -> list[Path]:
+def _xml_folder(folder: Path) -> Path | None:
     """Where the XML is: directly in `folder`, or in one of _XML_FOLDERS, whatever its case."""
-    inside = [folder]
-    if folder.is_dir():
-        deep = [*folder.glob("*/"), *folder.glob("*/*/")]
-        inside += [place for place in sorted(deep) if str(place.relative_to(folder)).lower() in _XML_FOLDERS]
-    return [place for place in inside if _is_annotation(next(iter(_xml_files(place)), None))]
-
-
-def _xml_files(folder: Path) -> Iterable[Path]:
     if not folder.is_dir():
-        return []
+        return None
+    deep = sorted([*folder.glob("*/"), *folder.glob("*/*/")])
+    places = [folder, *(place for place in deep if str(place.relative_to(folder)).lower() in _XML_FOLDERS)]
+    return next((place for place in places if place.is_dir() and _holds_annotations(place)), None)
+
+
+def _holds_annotations(folder: Path) -> bool:
+    files = _xml_files(folder)
+    return bool(files and _ANNOTATION.search(read_head(files[0])))
+
+
+def _xml_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".xml" and not is_hidden(file.name))
-
-
-def _is_annotation(file: Path | None) -> bool:
-    return file is not None and bool(_ANNOTATION.search(read_head(file)))
 
 
 def _read_entries(
@@ -177,9 +171,8 @@ def _find_photos(annotations: Sequence[_Annotation], roots: Sequence[Path], sour
     stems = _Stems(finder.roots, source)
     found = [_find(annotation, finder, stems) for annotation in annotations]
     names = [annotation.photo or f"{annotation.name}.jpg" for annotation in annotations]
-    check_any_found(found, names, finder.roots, source)
     _check_named_once(annotations, found, source)
-    return [path or roots[0] / name for path, name in zip(found, names, strict=True)]
+    return finder.with_missing(found, names)
 
 
 def _check_named_once(annotations: Sequence[_Annotation], found: Sequence[Path | None], source: Path) -> None:

@@ -114,20 +114,17 @@ def _numbers(text: Path | None, config: _Config) -> set[int]:
 def _find_config(source: Path) -> Path | None:
     """`source` itself, or the file in it that names the classes: a YAML, or classes.txt beside images and labels."""
     files = [source] if source.is_file() else [*source.glob("*.yaml"), *source.glob("*.yml")]
-    found = [file for file in files if file.suffix.lower() in (".yaml", ".yml") and _is_config(read_head(file))]
+    heads = {file: read_head(file) for file in files if file.suffix.lower() in (".yaml", ".yml")}
+    found = [file for file, head in heads.items() if _NAMES.search(head) and _PLACES.search(head)]
     if all((source / name).exists() for name in (_CLASSES, "images", "labels")):
         found.append(source / _CLASSES)
     return min(found, default=None, key=lambda file: (file.stem != "data", file.name == _CLASSES, file.name))
 
 
-def _is_config(head: str) -> bool:
-    return bool(_NAMES.search(head) and _PLACES.search(head))
-
-
 def _read_config(file: Path) -> _Config:
     """Raises DataError if `file` is wrong."""
     try:
-        content = _read_content(file)
+        content = {"names": read_lines(file)} if file.name == _CLASSES else parse_yaml(read_text(file, "YAML"))
         names = content["names"]
         if not isinstance(names, (dict, list)):
             raise TypeError
@@ -141,13 +138,6 @@ def _read_config(file: Path) -> _Config:
     if "train" not in places:
         raise DataError(f"{file} does not say where the photos of `train` are.")
     return _Config(file, labels, str(content.get("path") or ""), places)
-
-
-def _read_content(file: Path) -> Mapping[str, Any]:
-    if file.name == _CLASSES:
-        return {"names": read_lines(file)}
-    content: Mapping[str, Any] = parse_yaml(read_text(file, "YAML"))
-    return content
 
 
 def _stated_places(content: Mapping[str, Any]) -> dict[str, list[str]]:
