@@ -70,7 +70,7 @@ def make_spec(
 def save_weights(file: Path, state: dict[str, torch.Tensor]) -> str:
     """Write a model's state atomically. Returns the SHA-256 of the file."""
     content = _serialised(state)
-    _write(file, content)
+    write_file(file, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -146,7 +146,7 @@ def save_state(run: Path, state: dict[str, Any]) -> None:
     """Write everything that a resumed run needs, atomically. Any failure ends the run."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    _write(run / STATE_FILE, buffer.getvalue())
+    write_file(run / STATE_FILE, buffer.getvalue())
 
 
 def load_state(run: Path) -> dict[str, Any] | None:
@@ -173,13 +173,17 @@ def trained_image(run: Path) -> ImageSpec | None:
     return None if state is None else ImageSpec.model_validate(state["settings"]["image"])
 
 
-def _write(file: Path, content: bytes) -> None:
-    with explained(file):
+_RESUME = "make room or repair the folder, then go on with --resume"
+
+
+def write_file(file: Path, content: bytes, advice: str = _RESUME) -> None:
+    """Write atomically. Raises LabelwiseError with `advice` if `file` cannot be written."""
+    with explained(file, advice):
         write_atomically(file, content)
 
 
 @contextmanager
-def explained(file: Path, advice: str = "make room or repair the folder, then go on with --resume") -> Iterator[None]:
+def explained(file: Path, advice: str = _RESUME) -> Iterator[None]:
     """For a block that writes `file`. Raises LabelwiseError with `advice` if it cannot be written."""
     try:
         yield

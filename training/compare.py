@@ -10,13 +10,13 @@ from pathlib import Path
 from safetensors import safe_open
 
 from labelwise.errors import LabelwiseError
-from labelwise.files import write_atomically
 from labelwise.spec import TrainedSpec
 from training.backbone import describe_input
-from training.checkpoint import WEIGHTS_FILE, explained, trained_image
+from training.checkpoint import WEIGHTS_FILE, trained_image, write_file
 from training.config import TrainConfig
 from training.config_layers import make_config, setting_names
 from training.data import read_data
+from training.metrics import HEADLINE
 from training.processes import run_all, threads_of_each
 from training.run_log import read_history
 from training.signals import Stopped
@@ -36,7 +36,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 METHODS = ("bce", "supcon", "label-bce", "mulcon")
 
 _AGAIN = "make room or repair the folder, then give the same command again: nothing is trained twice"
-_METRICS = ("mAP", "CF1", "OF1", "LRAP")
 # A claim, its method, and the method that it is measured against.
 _CLAIMS = (
     ("contrast on one vector per image", "supcon", "bce"),
@@ -142,8 +141,7 @@ def write_results(comparison: Comparison, runs: list[Run], cores: str) -> None:
         "results.svg": _plot(runs),
     }
     for name, content in contents.items():
-        with explained(comparison.out / name, _AGAIN):
-            write_atomically(comparison.out / name, content)
+        write_file(comparison.out / name, content, _AGAIN)
 
 
 def _report(comparison: Comparison, runs: list[Run], cores: str) -> Iterator[str]:
@@ -164,10 +162,10 @@ def _report(comparison: Comparison, runs: list[Run], cores: str) -> Iterator[str
 
 def table(runs: list[Run]) -> Iterator[str]:
     """A Markdown table with a row per method."""
-    yield f"| method | {' | '.join(_METRICS)} | training | parameters |"
-    yield "|---" * (len(_METRICS) + 3) + "|"
+    yield f"| method | {' | '.join(HEADLINE)} | training | parameters |"
+    yield "|---" * (len(HEADLINE) + 3) + "|"
     for method, group in _by_method(runs).items():
-        cells = [_cell(group, name) for name in _METRICS]
+        cells = [_cell(group, name) for name in HEADLINE]
         minutes = _mean_and_deviation([run.seconds / 60 for run in group])
         yield f"| {method} | {' | '.join(cells)} | {minutes} min | {group[0].parameters / 1e6:.2f} M |"
 

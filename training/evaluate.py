@@ -12,11 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from labelwise.errors import DataError, LabelwiseError
-from labelwise.files import write_atomically
 from labelwise.repository import Repository
 from labelwise.spec import SPEC_FILE, TrainedSpec
 from labelwise.tagging import judge
-from training.checkpoint import WEIGHTS_FILE, explained, load_checkpoint
+from training.checkpoint import WEIGHTS_FILE, load_checkpoint, write_file
 from training.data import PRESENT, EvalBatches, LabelledData, LabelledPhotos, check_photos, read_as_trained
 from training.data.labelled_data import some
 from training.device import pick_device
@@ -59,9 +58,6 @@ class Evaluation:
     metrics: dict[str, float]
     labels: list[LabelScore]
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
 
 def evaluate_tagger(
     source: Path,
@@ -99,8 +95,8 @@ def evaluate_tagger(
 
 
 def write_json(evaluation: Evaluation, file: Path) -> None:
-    with explained(file, "choose another file"):
-        write_atomically(file, evaluation.to_json().encode())
+    text = json.dumps(asdict(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
+    write_file(file, f"{text}\n".encode(), "choose another file")
 
 
 def _objective(text: str | None) -> Objective | None:

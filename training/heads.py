@@ -10,14 +10,16 @@ from labelwise.errors import LabelwiseError
 from training.config import Method, ModelConfig
 
 
-class HeadOutput(NamedTuple):
+class TaggerOutput(NamedTuple):
+    """Label-level heads have all three. A pooled head has no attention, and an embedding only for supcon."""
+
     logits: torch.Tensor  # [b, l]
-    embeddings: torch.Tensor | None  # [b, l, p] of labels, or [b, 1, p] of the image; L2-normalised
-    attention: torch.Tensor | None  # [b, l, t], sums to 1 over the tokens
+    embeddings: torch.Tensor | None  # [b, l, p], L2-normalised, for the contrastive loss; supcon: [b, 1, p]
+    attention: torch.Tensor | None  # [b, l, t] of a head, [b, l, th, tw] of the network; sums to 1 over the tokens
 
 
 def make_head(method: Method, channels: int, tokens: int, labels: int, config: ModelConfig) -> nn.Module:
-    """The head of `method`, from tokens [b, t, c] to a HeadOutput.
+    """The head of `method`, from tokens [b, t, c] to a TaggerOutput.
 
     Its `label_level` says whether the output has one embedding and one attention map per label.
     """
@@ -100,7 +102,7 @@ class LabelAttention(nn.Module):
         self.classifier = LabelClassifier(labels, config.dim)
         self.projector = make_projector(config)
 
-    def forward(self, tokens: torch.Tensor) -> HeadOutput:
+    def forward(self, tokens: torch.Tensor) -> TaggerOutput:
         """tokens [b, t, c] -> logits [b, l], embeddings [b, l, p], attention [b, l, t]."""
         tokens = self.embed(tokens) + self.position
         for block in self.token_blocks:
@@ -113,7 +115,7 @@ class LabelAttention(nn.Module):
         for block in self.label_blocks:
             labels, _ = block(labels)
         labels = self.norm(labels)
-        return HeadOutput(self.classifier(labels), F.normalize(self.projector(labels), dim=-1), attention)
+        return TaggerOutput(self.classifier(labels), F.normalize(self.projector(labels), dim=-1), attention)
 
 
 class GroupDecoder(nn.Module):
@@ -146,7 +148,7 @@ class GroupDecoder(nn.Module):
         nn.init.xavier_normal_(self.group_classifier)
         self.projector = make_projector(config) if self.label_level else None
 
-    def forward(self, tokens: torch.Tensor) -> HeadOutput:
+    def forward(self, tokens: torch.Tensor) -> TaggerOutput:
         """tokens [b, t, c] -> logits [b, l]; embeddings [b, l, p] and attention [b, l, t] with one group per label."""
         queries = self.query_norm(2 * self.queries)  # twice: the paper's residual
         queries = queries.expand(tokens.shape[0], -1, -1)  # 1 g d -> b g d
@@ -155,8 +157,8 @@ class GroupDecoder(nn.Module):
         groups = self.mlp_norm(groups + self.dropout(self.mlp(groups)))
         logits = torch.einsum("bgd,gdk->bgk", groups, self.group_classifier).flatten(1)[:, : self.labels] + self.bias
         if self.projector is None:
-            return HeadOutput(logits, None, None)
-        return HeadOutput(logits, F.normalize(self.projector(groups), dim=-1), attention)
+            return TaggerOutput(logits, None, None)
+        return TaggerOutput(logits, F.normalize(self.projector(groups), dim=-1), attention)
 
 
 class PooledHead(nn.Module):
@@ -173,13 +175,13 @@ class PooledHead(nn.Module):
             else None
         )
 
-    def forward(self, tokens: torch.Tensor) -> HeadOutput:
+    def forward(self, tokens: torch.Tensor) -> TaggerOutput:
         """tokens [b, t, c] -> logits [b, l], and for supcon embeddings [b, 1, p]."""
         pooled = tokens.mean(dim=1)  # b t c -> b c
         logits = self.classifier(self.dropout(pooled))
         if self.projector is None:
-            return HeadOutput(logits, None, None)
-        return HeadOutput(logits, F.normalize(self.projector(pooled), dim=-1).unsqueeze(1), None)
+            return TaggerOutput(logits, None, None)
+        return TaggerOutput(logits, F.normalize(self.projector(pooled), dim=-1).unsqueeze(1), None)
 
 
 class LabelClassifier(nn.Module):

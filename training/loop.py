@@ -31,8 +31,9 @@ from training.data.train_loader import Batch
 from training.device import pick_device, pick_precision
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
 from training.evaluator import EVAL_BATCH, Fitted, fit, predict
+from training.heads import TaggerOutput
 from training.metrics import parse_objective
-from training.model import TaggerNetwork, TaggerOutput
+from training.model import TaggerNetwork
 from training.optim import make_optimizer, make_schedule
 from training.run_log import RunLog
 from training.seeding import seed_everything, step_seed

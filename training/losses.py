@@ -57,18 +57,8 @@ def label_supcon(
 
     embeddings [n, l, p], targets [n, l] with 1 for present -> scalar.
     """
-    present = targets == 1
-    return _supcon(embeddings[present], present.nonzero()[:, 1], temperature, others, targets.shape[1])
-
-
-def _supcon(
-    anchors: torch.Tensor, labels: torch.Tensor, temperature: float, others: Others | None, label_count: int
-) -> torch.Tensor:
-    """anchors [a, p] with labels [a] -> scalar.
-
-    The sum of z·z_p over an anchor's positives is z·(their sum), and there is one such sum per label. So only the
-    denominator needs all pairs, in one matrix [a, a + m].
-    """
+    present, label_count = targets == 1, targets.shape[1]
+    anchors, labels = embeddings[present], present.nonzero()[:, 1]  # a p, a
     compared, of_label = anchors, labels
     if others is not None:
         compared, of_label = torch.cat([anchors, others.embeddings]), torch.cat([labels, others.labels])
@@ -78,6 +68,8 @@ def _supcon(
     similarity = anchors @ compared.T / temperature  # a (a + m)
     own = similarity.diagonal().clone()
     similarity.diagonal().fill_(float("-inf"))
+    # The sum of z·z_p over an anchor's positives is z·(their sum), and there is one such sum per label. So only the
+    # denominator needs all pairs, in one matrix.
     per_label = anchors.new_zeros(label_count, anchors.shape[1])
     per_label = per_label.index_add(0, of_label.clamp(min=0), compared * (of_label >= 0).unsqueeze(1))  # l p
     to_positives = (anchors * per_label[labels]).sum(dim=1) / temperature - own  # a

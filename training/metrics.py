@@ -39,9 +39,6 @@ class Objective:
     goal: Literal["f1", "precision", "recall"] = "f1"
     value: float = 0.0
 
-    def __str__(self) -> str:
-        return self.goal if self.goal == "f1" else f"{self.goal}={self.value:g}"
-
 
 BEST_F1 = Objective()
 

@@ -1,22 +1,12 @@
 """The tagger: pixels -> backbone -> tokens -> head -> logits, embeddings, attention."""
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 
 from labelwise.spec import ImageSpec
 from training.backbone import feature_shape, make_backbone
 from training.config import Method, ModelConfig
-from training.heads import make_head
-
-
-class TaggerOutput(NamedTuple):
-    """Label-level heads have all three. A pooled head has no attention, and an embedding only for supcon."""
-
-    logits: torch.Tensor  # [b, l]
-    embeddings: torch.Tensor | None  # [b, l, p], L2-normalised, for the contrastive loss; supcon: [b, 1, p]
-    attention: torch.Tensor | None  # [b, l, th, tw], sums to 1 over the grid
+from training.heads import TaggerOutput, make_head
 
 
 class TaggerNetwork(nn.Module):

@@ -42,8 +42,12 @@ def run_all(
     workers: list[_TaskProcess[Task, Outcome]] = []
     with _signals_noted() as received:
         try:
+            for _ in range(min(jobs, len(tasks))):
+                workers.append(_TaskProcess(work, threads))
             while not received and (queue or any(worker.is_busy for worker in workers)):
-                _hand_out(queue, workers, work, jobs, threads)
+                for worker in workers:
+                    if queue and not worker.is_busy:
+                        worker.begin(queue.popleft())
                 busy = {worker.connection: worker for worker in workers if worker.is_busy}
                 for connection in wait(list(busy), timeout=_POLL):
                     finished(busy[connection].take_result())
@@ -51,23 +55,6 @@ def run_all(
             _end(workers, received)
         if queue or any(worker.is_busy for worker in workers):
             raise Stopped("Stopped.")
-
-
-def _hand_out(
-    queue: deque[Task],
-    workers: "list[_TaskProcess[Task, Outcome]]",
-    work: Callable[[Task], Outcome],
-    jobs: int,
-    threads: int,
-) -> None:
-    while queue:
-        worker = next((worker for worker in workers if not worker.is_busy), None)
-        if worker is None:
-            if len(workers) == jobs:
-                return
-            worker = _TaskProcess(work, threads)
-            workers.append(worker)
-        worker.begin(queue.popleft())
 
 
 def _end(workers: "list[_TaskProcess[Any, Any]]", received: list[int]) -> None:

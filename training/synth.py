@@ -153,7 +153,8 @@ def _draw_clutter(random: np.random.Generator, draw: ImageDraw.ImageDraw, side: 
     colour = _shade(random, str(random.choice(list(_COLOURS))))
     x, y = random.uniform(0, side, 2)
     if random.random() < 0.5:
-        _draw_polygon(draw, _blob(random) * random.uniform(0.02, 0.05) * side + (x, y), colour)
+        blob = _around(random.uniform(0.4, 1, 9))
+        _draw_polygon(draw, blob * random.uniform(0.02, 0.05) * side + (x, y), colour)
     else:
         angle, length = random.uniform(0, math.pi), random.uniform(0.1, 0.5) * side
         end = (x + length * math.cos(angle), y + length * math.sin(angle))
@@ -210,19 +211,10 @@ def _around(radii: list[float] | NDArray[np.float64]) -> Points:
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1) * np.asarray(radii)[:, None]
 
 
-def _blob(random: np.random.Generator) -> Points:
-    return _around(random.uniform(0.4, 1, 9))
-
-
 def _arc(start: float, end: float) -> Points:
     """On the unit circle, from degrees to degrees clockwise from the top."""
     angles = np.radians(np.linspace(start, end, 30))
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1)
-
-
-def _crescent() -> Points:
-    """An arc of the unit circle, and back along that of another through the same two tips."""
-    return np.concatenate([_arc(135, 405), _arc(380, 160) * 0.752 + (0.45, 0)])
 
 
 def _heart() -> Points:
@@ -250,7 +242,8 @@ _SHAPES: dict[str, Points] = {
     / 3,
     "heart": _heart(),
     "arrow": np.array([(0, -4), (3, 0), (1, 0), (1, 4), (-1, 4), (-1, 0), (-3, 0)]) / 4,
-    "crescent": _crescent(),
+    # An arc of the unit circle, and back along that of another through the same two tips.
+    "crescent": np.concatenate([_arc(135, 405), _arc(380, 160) * 0.752 + (0.45, 0)]),
     "hourglass": np.array([(-0.75, -1), (0.75, -1), (-0.75, 1), (0.75, 1)]),
 }
 # No brighter colours: a bright picture would wash them out.

@@ -1,20 +1,14 @@
 """Label-level embeddings as a picture, with a point for each present label of a photo."""
 
-import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
-from torch import nn
 
-from labelwise.errors import LabelwiseError
 from labelwise.spec import TrainedSpec
 from training.checkpoint import STAGE_1_FILE
 from training.data import PRESENT
@@ -63,8 +57,8 @@ def embedding_panel(
     """
     if found.embeddings is None:
         return EmbeddingPanel([], [], ["This model has no label-level embeddings, so there is no picture of them."])
-    labels, points = np.unique(places[:, 1], return_counts=True)
-    group_of = {int(label): group for group, label in enumerate(labels[np.argsort(-points, kind="stable")])}
+    labels, counts = np.unique(places[:, 1], return_counts=True)
+    group_of = {int(label): group for group, label in enumerate(labels[np.argsort(-counts, kind="stable")])}
     groups = np.array([group_of[int(label)] for label in places[:, 1]])
     title, notes = "The saved model", []
     if not has_earlier:
@@ -76,43 +70,18 @@ def embedding_panel(
     shown = (("before", "Before stage 2", found.earlier_embeddings), ("after", title, found.embeddings))
     pictures = []
     for name, heading, embeddings in shown:
-        projection = None if embeddings is None else project(embeddings, groups)
-        if projection is not None:
-            svg = figures.scatter(name, projection.points, groups)
-            pictures.append(EmbeddingPicture(heading, svg, projection.silhouette))
-        elif embeddings is not None:
+        if embeddings is None:
+            continue
+        if (points := project(embeddings)) is None:
             notes.append(f"{heading}: too few points, or all the same, to lay out in the plane.")
+        else:
+            picture = figures.scatter(name, points, groups)
+            pictures.append(EmbeddingPicture(heading, picture, silhouette(embeddings, groups)))
     legend = [
         LegendEntry(spec.labels[label], int((groups == group).sum()), figures.css_colour(group), figures.marker(group))
         for label, group in group_of.items()
     ]
     return EmbeddingPanel(pictures, legend if pictures else [], notes)
-
-
-def load_earlier(run: Path, network: nn.Module) -> nn.Module | None:
-    """A copy of `network` with the weights from the end of stage 1, None if the run keeps none.
-
-    Raises LabelwiseError if they do not fit.
-    """
-    if not (run / STAGE_1_FILE).is_file():
-        return None
-    earlier = copy.deepcopy(network)
-    try:
-        earlier.load_state_dict(load_file(run / STAGE_1_FILE))
-    except (RuntimeError, SafetensorError) as error:
-        raise LabelwiseError(f"{run / STAGE_1_FILE} does not fit the run's model: remove it, or restore it.") from error
-    return earlier
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Points [k, 2] in the plane, and how well the labels separate in the embedding space itself.
-
-    `silhouette` is None if it is not defined: for a single label, or if every point has a different label.
-    """
-
-    points: NDArray[np.float32]
-    silhouette: float | None
 
 
 def sample_places(targets: NDArray[np.float32]) -> Places:
@@ -127,14 +96,17 @@ def sample_places(targets: NDArray[np.float32]) -> Places:
     return places
 
 
-def project(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> Projection | None:
-    """PCA, then t-SNE, of L2-normalised embeddings [k, p] with labels [k]; None if they are too few or all equal."""
+def project(embeddings: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """PCA, then t-SNE, of embeddings [k, p] -> points [k, 2]; None if they are too few or all equal."""
     count, width = embeddings.shape
     if count < _MIN_POINTS or np.ptp(embeddings, axis=0).max() < 1e-6:
         return None
     reduced = PCA(min(_PCA_WIDTH, count, width), random_state=_SEED).fit_transform(embeddings)
     perplexity = min(_PERPLEXITY, (count - 1) / 3)  # must be below the number of points
-    points = TSNE(perplexity=perplexity, random_state=_SEED).fit_transform(reduced)
-    is_defined = 2 <= len(np.unique(labels)) < count
-    silhouette = float(silhouette_score(embeddings, labels, metric="cosine")) if is_defined else None
-    return Projection(points, silhouette)
+    return TSNE(perplexity=perplexity, random_state=_SEED).fit_transform(reduced)
+
+
+def silhouette(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
+    """How well `labels` [k] separate the embeddings [k, p]; None for a single label, or a different one per point."""
+    is_defined = 2 <= len(np.unique(labels)) < len(labels)
+    return float(silhouette_score(embeddings, labels, metric="cosine")) if is_defined else None

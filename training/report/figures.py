@@ -7,7 +7,6 @@ import functools
 import io
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 
 import numpy as np
 from markupsafe import Markup
@@ -25,7 +24,26 @@ from training.run_log import History
 # of SVG, which is not written out and could not be replaced.
 _SERIES = 10
 _VARIABLES = ("ink", "muted", "line", *(f"s{number}" for number in range(_SERIES)))
-_PLACEHOLDERS = {name: f"#0000{index:02x}" for index, name in enumerate(_VARIABLES, start=1)}
+_COLOURS = {name: f"#0000{index:02x}" for index, name in enumerate(_VARIABLES, start=1)}
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text, in the page's own font
+    "svg.hashsalt": "labelwise",
+    "font.size": 9,
+    "text.color": _COLOURS["ink"],
+    "axes.labelcolor": _COLOURS["muted"],
+    "axes.edgecolor": _COLOURS["line"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _COLOURS["line"],
+    "grid.linewidth": 0.6,
+    "xtick.color": _COLOURS["line"],
+    "ytick.color": _COLOURS["line"],
+    "xtick.labelcolor": _COLOURS["muted"],
+    "ytick.labelcolor": _COLOURS["muted"],
+    "lines.linewidth": 1.8,
+}
 _MARKERS = ("o", "^")  # after ten labels the colours repeat, with another marker
 
 _LOSSES = ("loss", "bce", "asymmetric", "contrast", "prototype")
@@ -53,9 +71,9 @@ def _draw_course(axes: Axes, history: History, keys: Sequence[str], best_epoch: 
             style = {"marker": "o", "markersize": 4} if part.sum() == 1 else {}
             axes.plot(epochs[part], values[part], color=_series(number), label=label, **style)
     if history.stage_2_start is not None:
-        axes.axvline(history.stage_2_start - 0.5, color=_colour("muted"), linestyle=(0, (4, 3)), linewidth=1)
+        axes.axvline(history.stage_2_start - 0.5, color=_COLOURS["muted"], linestyle=(0, (4, 3)), linewidth=1)
     if best_epoch is not None:
-        axes.axvline(best_epoch, color=_colour("ink"), linewidth=1, linestyle=":")
+        axes.axvline(best_epoch, color=_COLOURS["ink"], linewidth=1, linestyle=":")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
     if len(keys) > 1:
@@ -90,8 +108,8 @@ def reliability(bins: Calibration) -> Markup:
 
     def draw(axes: Axes) -> None:
         shares = np.array(bins.counts) / sum(bins.counts)
-        axes.bar(bins.edges[:-1], shares, np.diff(bins.edges), align="edge", color=_colour("line"), linewidth=0)
-        axes.plot([0, 1], [0, 1], color=_colour("muted"), linestyle=(0, (4, 3)), linewidth=1)
+        axes.bar(bins.edges[:-1], shares, np.diff(bins.edges), align="edge", color=_COLOURS["line"], linewidth=0)
+        axes.plot([0, 1], [0, 1], color=_COLOURS["muted"], linestyle=(0, (4, 3)), linewidth=1)
         axes.plot(bins.mean_score, bins.frequency, color=_series(0), marker="o", markersize=5, clip_on=False, zorder=5)
         _frame_unit_square(axes)
         axes.set_xlabel("score")
@@ -122,12 +140,8 @@ def css_colour(group: int) -> str:
     return f"var(--s{group % _SERIES})"
 
 
-def _colour(name: str) -> str:
-    return _PLACEHOLDERS[name]
-
-
 def _series(number: int) -> str:
-    return _colour(f"s{number % _SERIES}")
+    return _COLOURS[f"s{number % _SERIES}"]
 
 
 def _frame_unit_square(axes: Axes) -> None:
@@ -136,32 +150,8 @@ def _frame_unit_square(axes: Axes) -> None:
     axes.set_yticklabels(["0", "½", "1"])
 
 
-def _style() -> AbstractContextManager[None]:
-    return rc_context(
-        {
-            "svg.fonttype": "none",  # text stays text, in the page's own font
-            "svg.hashsalt": "labelwise",
-            "font.size": 9,
-            "text.color": _colour("ink"),
-            "axes.labelcolor": _colour("muted"),
-            "axes.edgecolor": _colour("line"),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": _colour("line"),
-            "grid.linewidth": 0.6,
-            "xtick.color": _colour("line"),
-            "ytick.color": _colour("line"),
-            "xtick.labelcolor": _colour("muted"),
-            "ytick.labelcolor": _colour("muted"),
-            "lines.linewidth": 1.8,
-        }
-    )
-
-
 def _draw(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> Markup:
-    with _style():
+    with rc_context(_STYLE):
         figure = Figure(size, layout="constrained")
         draw(figure.add_subplot())
         stream = io.StringIO()
@@ -173,6 +163,6 @@ def _for_page(name: str, svg: str) -> Markup:
     """The bare <svg>, with the page's colours and with ids that are unique on the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    for name_of_colour, placeholder in _PLACEHOLDERS.items():
-        svg = svg.replace(placeholder, f"var(--{name_of_colour})")
+    for variable, colour in _COLOURS.items():
+        svg = svg.replace(colour, f"var(--{variable})")
     return Markup(re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg))

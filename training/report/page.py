@@ -10,16 +10,15 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError
-from labelwise.files import write_atomically
 from labelwise.spec import TrainedSpec
-from training.checkpoint import REPORT_FILE, explained, load_checkpoint
+from training.checkpoint import REPORT_FILE, STAGE_1_FILE, load_checkpoint, write_file
 from training.config_layers import flattened
 from training.data import LabelledData, check_photos, read_as_trained
 from training.device import pick_device
 from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
 from training.model import TaggerNetwork
 from training.report import figures
-from training.report.embeddings import embedding_panel, load_earlier, sample_places
+from training.report.embeddings import embedding_panel, sample_places
 from training.report.labels import LabelRow, calibration, label_rows
 from training.report.mistakes import show_mistakes
 from training.report.val_pass import pass_over_val
@@ -47,12 +46,17 @@ def write_report(run: Path, data: LabelledData) -> Path:
     model, spec = load_checkpoint(run)
     if spec.labels != data.labels:
         raise DataError(f"The data has the labels {', '.join(data.labels)}; the run {', '.join(spec.labels)}.")
-    return _write(run / REPORT_FILE, _render(run, model.to(pick_device("auto")), spec, data))
+    # A photo's name may hold bytes that are not text, which UTF-8 would refuse.
+    page = _render(run, model, spec, data).encode("utf-8", errors="backslashreplace")
+    write_file(run / REPORT_FILE, page, "make room, or make it writable")
+    return run / REPORT_FILE
 
 
 def _render(run: Path, model: TaggerNetwork, spec: TrainedSpec, data: LabelledData) -> str:
+    device = pick_device("auto")
+    model = model.to(device)
+    earlier = load_checkpoint(run, STAGE_1_FILE)[0].to(device) if (run / STAGE_1_FILE).is_file() else None
     places = sample_places(data.val.targets)
-    earlier = load_earlier(run, model)
     found = pass_over_val(model, spec, data.val, places, earlier)
     missed, alarms = show_mistakes(spec, data.val, found.scores, found.attention)
     history = read_history(run, spec)
@@ -84,13 +88,6 @@ def _render(run: Path, model: TaggerNetwork, spec: TrainedSpec, data: LabelledDa
         mistakes={"missed": missed, "alarms": alarms},
         embeddings=embedding_panel(spec, places, found, history.stage_of(best_epoch), earlier is not None),
     )
-
-
-def _write(file: Path, page: str) -> Path:
-    with explained(file, "make room, or make it writable"):
-        # A photo's name may hold bytes that are not text, which UTF-8 would refuse.
-        write_atomically(file, page.encode("utf-8", errors="backslashreplace"))
-    return file
 
 
 def _curves(

@@ -9,7 +9,7 @@ from torch import nn
 from labelwise.spec import TrainedSpec
 from training.data import EvalBatches, LabelledPhotos, ShardedPhotos
 from training.evaluator import EVAL_BATCH, run_network
-from training.model import TaggerOutput
+from training.heads import TaggerOutput
 from training.report.mistakes import worst_mistakes
 
 Places = NDArray[np.int64]  # [k, 2], each a photo's row and a label's index, in order of the rows
@@ -52,7 +52,8 @@ def pass_over_val(
         if output.attention is not None:
             # The worst of all photos are among the worst of each batch.
             for worst in worst_mistakes(spec, scores[-1], photos.targets[start : start + len(batch)]):
-                attention |= {(start + row, label): _attention(output, row, label) for row, label in worst.places}
+                for row, label in worst.places:
+                    attention[start + row, label] = output.attention[row, label].float().cpu().numpy()
         start += len(batch)
     return ValPass(np.concatenate(scores), _joined(embeddings), _joined(earlier_embeddings), attention)
 
@@ -62,11 +63,6 @@ def _embeddings(output: TaggerOutput, places: Places) -> list[NDArray[np.float32
     if output.embeddings is None or output.embeddings.shape[1] != output.logits.shape[1]:
         return []
     return [output.embeddings[places[:, 0], places[:, 1]].float().cpu().numpy()]
-
-
-def _attention(output: TaggerOutput, row: int, label: int) -> NDArray[np.float32]:
-    is_shared = output.attention.shape[1] == 1
-    return output.attention[row, 0 if is_shared else label].float().cpu().numpy()
 
 
 def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32] | None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.checkpoint import load_checkpoint
+from training.checkpoint import STAGE_1_FILE, load_checkpoint
 from training.data import PRESENT, LabelledData
-from training.report.embeddings import MAX_LABELS, MAX_POINTS, embedding_panel, load_earlier, project, sample_places
+from training.report.embeddings import MAX_LABELS, MAX_POINTS, embedding_panel, project, sample_places, silhouette
 from training.report.val_pass import pass_over_val
 
 
@@ -24,18 +24,18 @@ def test_separate_labels_have_a_high_silhouette_and_equal_points_no_picture():
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1], 5)
     vectors = np.eye(4, dtype=np.float32)[labels] + random.normal(0, 0.01, (10, 4)).astype(np.float32)
-    found = project(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), labels)
-    assert found.points.shape == (10, 2)
-    assert found.silhouette > 0.95
-    assert project(vectors, np.zeros(10, int)).silhouette is None
-    assert project(np.ones((10, 4), np.float32), labels) is None
+    embeddings = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert project(embeddings).shape == (10, 2)
+    assert silhouette(embeddings, labels) > 0.95
+    assert silhouette(vectors, np.zeros(10, int)) is None
+    assert project(np.ones((10, 4), np.float32)) is None
 
 
 @pytest.mark.parametrize(("best_stage", "title"), [(2, "After stage 2"), (1, "The saved model")])
 def test_the_second_picture_says_which_weights_it_shows(best_stage: int, title: str, run: Path, data: LabelledData):
     model, spec = load_checkpoint(run)
     places = sample_places(data.val.targets)
-    found = pass_over_val(model, spec, data.val, places, load_earlier(run, model))
+    found = pass_over_val(model, spec, data.val, places, load_checkpoint(run, STAGE_1_FILE)[0])
     panel = embedding_panel(spec, places, found, best_stage, has_earlier=True)
     assert [picture.title for picture in panel.pictures] == ["Before stage 2", title]
     assert bool(panel.notes) == (best_stage == 1)

@@ -13,7 +13,8 @@ from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
 from training.data import EvalBatches, LabelledData, LabelledPhotos, read_data, write_shards
 from training.evaluator import EVAL_BATCH, run_network
-from training.model import TaggerNetwork, TaggerOutput
+from training.heads import TaggerOutput
+from training.model import TaggerNetwork
 from training.report.embeddings import embedding_panel, sample_places
 from training.report.mistakes import show_mistakes, worst_mistakes
 from training.report.val_pass import pass_over_val
