@@ -16,15 +16,16 @@ from labelwise.spec import TrainedSpec
 from tests.conftest import free_port, running_gateway
 from training.checkpoint import load_checkpoint
 
-# A minute on two cores: small pictures, a small backbone, both stages.
+# Seconds on one core: small pictures, a small backbone, both stages.
 SETTINGS = {
-    "image.height": 64,
-    "image.width": 64,
-    "model.backbone": "resnet10t",
+    "image.height": 48,
+    "image.width": 48,
+    "model.backbone": "test_resnet",
     "model.dim": 64,
     "model.projection_dim": 32,
     "epochs": 6,
     "contrastive_epochs": 2,
+    "batch_size": 16,
     "lr": 0.003,
     "augment.min_crop": 0.8,
     "augment.mixup": 0,
@@ -43,7 +44,7 @@ def labelwise(*arguments: object) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data, run and repository of one pass through the command line."""
     folder = tmp_path_factory.mktemp("pipeline")
-    labelwise("synth", folder / "data", "--count", 500, "--labels", 6, "--seed", 1)
+    labelwise("synth", folder / "data", "--count", 200, "--labels", 6, "--seed", 1)
     settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
     labelwise("train", folder / "data", "--out", folder / "run", "--no-report", *settings)
     labelwise("export", folder / "run", "--to", folder / "repository", "--name", "shapes")
