@@ -153,26 +153,32 @@ class StoppedByHand(Trainer):
         return super()._step(batch)
 
 
-@pytest.mark.parametrize("step", [1, 2, 4, 5, 7])
-@pytest.mark.parametrize("method", ["mulcon", "supcon"])
-def test_ctrl_c_saves_and_the_run_goes_on_within_the_epoch(
-    step: int, method: str, config: TrainConfig, data: LabelledData, tmp_path: Path
-):
+@pytest.fixture(scope="module", params=["mulcon", "supcon"])
+def uninterrupted(
+    request: pytest.FixtureRequest, config: TrainConfig, data: LabelledData, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainConfig, Path]:
+    """A whole run with everything that a stopped one has to remember."""
     loss = {"memory": 4, "memory_confidence": 0, "prototype_weight": 0.1, "absent_negatives": 2}
-    config = TrainConfig.model_validate(config.model_dump() | {"method": method, "loss": loss})
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for folder in (whole, parts):
-        folder.mkdir()
-    Trainer(config, data, whole).run()
+    config = TrainConfig.model_validate(config.model_dump() | {"method": request.param, "loss": loss})
+    run = tmp_path_factory.mktemp("uninterrupted")
+    Trainer(config, data, run).run()
+    return config, run
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 5, 7])
+def test_ctrl_c_saves_and_the_run_goes_on_within_the_epoch(
+    step: int, uninterrupted: tuple[TrainConfig, Path], data: LabelledData, tmp_path: Path
+):
+    config, whole = uninterrupted
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(Stopped, match=rf"Stopped in epoch {(step + 1) // 2} after step {2 - step % 2}; .*--resume"):
-        StoppedByHand(config, data, parts, step=step).run()
+        StoppedByHand(config, data, tmp_path, step=step).run()
     assert signal.getsignal(signal.SIGINT) is handler
     torch.manual_seed(step)
-    Trainer(config.model_copy(update={"workers": 1, "cache": "none"}), data, parts).run()
-    assert history(parts) == history(whole)
-    assert_same(load_state(parts), load_state(whole))
-    assert (parts / WEIGHTS_FILE).read_bytes() == (whole / WEIGHTS_FILE).read_bytes()
+    Trainer(config.model_copy(update={"workers": 1, "cache": "none"}), data, tmp_path).run()
+    assert history(tmp_path) == history(whole)
+    assert_same(load_state(tmp_path), load_state(whole))
+    assert (tmp_path / WEIGHTS_FILE).read_bytes() == (whole / WEIGHTS_FILE).read_bytes()
 
 
 def test_resuming_a_finished_run_changes_nothing(
