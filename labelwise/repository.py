@@ -170,7 +170,6 @@ def _read_taggers(path: Path) -> tuple[dict[str, dict[int, TaggerVersion]], dict
 
 
 def _read_tagger(repository: Path, name: str) -> tuple[dict[int, TaggerVersion], dict[int, Exception]]:
-    """The whole versions, and what is wrong with the others."""
     whole: dict[int, TaggerVersion] = {}
     broken: dict[int, Exception] = {}
     while not whole and not broken and (numbers := version_folders(repository / name)):

@@ -22,12 +22,11 @@ from .image_errors import (
     UnsupportedImageError,
 )
 from .loading import Hold, Photo, centre_box, load_photo, load_pixels, open_rgb, open_small
-from .opening import FORMATS, MAX_PIXELS, MIN_SIDE, SUFFIXES
+from .opening import FORMATS, MAX_PIXELS, SUFFIXES
 
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
-    "MIN_SIDE",
     "SUFFIXES",
     "BrokenImageError",
     "EmptyImageError",

@@ -15,7 +15,6 @@ from .tiff_tags import HEADS, check_exif, tiff_structure
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 # A decoder takes less than a second for an ordinary file, whatever else is in it.
 _MOST_BYTES = 16 * 2**20
-_MOST_PIECES = {_JPEG: 64, _PNG: 1024}
 _MOST_METADATA = 2**20
 _MOST_WORK = 32_000_000  # pixels times scans
 _MOST_WEBP_CHUNKS = 10_000  # nearly all of them frames of an animation
@@ -45,31 +44,24 @@ def is_ordinary(data: bytes) -> bool:
     A decoder finishes soon with such a file. The check takes microseconds, or a millisecond per megabyte of a
     progressive JPEG.
     """
-    if len(data) > _MOST_BYTES:
+    reader = _reader(data)
+    if reader is None or reader not in _ORDINARY or len(data) > _MOST_BYTES:
         return False
     try:
-        if data.startswith(_JPEG):
-            structure = jpeg_structure(data, _MOST_PIECES[_JPEG])
-        elif data.startswith(_PNG):
-            structure = png_structure(data, _MOST_PIECES[_PNG])
-        elif _is_webp(data):
-            structure = _webp_structure(data)
-        else:
-            return False
+        structure = reader(data, _ORDINARY[reader])
     except ImageTooComplexError:
         return False
     return structure.plain and structure.metadata <= _MOST_METADATA and structure.work <= _MOST_WORK
 
 
-def _webp_structure(data: bytes) -> Structure:
-    """Reads the structure of a WebP. Raises ImageTooComplexError."""
+def _webp_structure(data: bytes, most: int = _MOST_WEBP_CHUNKS) -> Structure:
     count = metadata = 0
     plain = True
     place = 12
     while place + 8 <= len(data):
         kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
         count += 1
-        require(count <= _MOST_WEBP_CHUNKS, "more than {} frames or other chunks", _MOST_WEBP_CHUNKS)
+        require(count <= most, "more than {} frames or other chunks", most)
         if kind == b"EXIF":
             check_exif(data[place + 8 : place + 8 + size])
         if kind not in (b"VP8 ", b"VP8L", b"ALPH"):
@@ -127,13 +119,19 @@ def _bmp_structure(data: bytes) -> Structure:
     return Structure(lambda: data[:end])
 
 
-_READERS: tuple[tuple[bytes, Callable[[bytes], Structure]], ...] = (
+_Reader = Callable[..., Structure]
+
+_READERS: tuple[tuple[bytes, _Reader], ...] = (
     *((_JPEG, jpeg_structure), (_PNG, png_structure), (b"GIF8", _gif_structure), (b"BM", _bmp_structure)),
     *((head, tiff_structure) for head in HEADS),
 )
 
 
-def _reader(data: bytes) -> Callable[[bytes], Structure] | None:
+# How many pieces an ordinary file has at most.
+_ORDINARY: dict[_Reader, int] = {jpeg_structure: 64, png_structure: 1024, _webp_structure: _MOST_WEBP_CHUNKS}
+
+
+def _reader(data: bytes) -> _Reader | None:
     for head, reader in _READERS:
         if data.startswith(head):
             return reader

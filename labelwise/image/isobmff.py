@@ -72,7 +72,6 @@ def isobmff_structure(data: bytes) -> Structure:
 
 
 def _nested(data: bytes, place: int, end: int, deepest: int) -> Iterator[IsoBox]:
-    """Yields each box and the boxes inside it."""
     for box in _boxes(data, place, end):
         yield box
         if box.kind in _INSIDE and deepest > 1:

@@ -90,7 +90,9 @@ def _stated_space(image: Image.Image, data: bytes) -> Space:
     if number and number.is_known and UNSPECIFIED not in number:
         return number
     if "icc_profile" in image.info:
-        return _of_profile(image.info["icc_profile"] or b"")
+        profile: bytes = image.info["icc_profile"] or b""
+        stated = stated_cicp(profile)
+        return stated if stated and stated.is_hdr else profile
     if image.format in ("AVIF", "HEIF"):
         return read_nclx(data)
     if image.format == "BMP":
@@ -98,11 +100,6 @@ def _stated_space(image: Image.Image, data: bytes) -> Space:
     if "gamma" in image.info and "srgb" not in image.info:
         return _of_gamma(image.info["gamma"], image.info.get("chromaticity", SRGB_PRIMARIES))
     return number if number and not number.is_known else None
-
-
-def _of_profile(profile: bytes) -> Space:
-    stated = stated_cicp(profile)
-    return stated if stated and stated.is_hdr else profile
 
 
 def _bmp_profile(data: bytes) -> bytes | None:

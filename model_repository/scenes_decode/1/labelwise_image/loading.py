@@ -118,7 +118,6 @@ def _decoded(data: bytes, draft_side: int | None, max_pixels: int, hold: Hold) -
 
 
 def _at_size(image: Image.Image, height: int, width: int, resize: str, interpolation: str) -> NDArray[np.uint8]:
-    """Returns the image's pixels at the model's size, uint8 [height, width, 3]."""
     box = centre_box(image.size, width / height) if resize == "crop" else None
     return np.asarray(image.resize((width, height), _RESAMPLING[interpolation], box=box))
 

@@ -75,7 +75,6 @@ def _quotients(values: tuple[int, ...]) -> tuple[float, ...]:
 
 
 def _check_tags(data: Bytes) -> None:
-    """Raises ImageTooComplexError if the first directory has too many tags or values."""
     total = values = 0
     for count, (_, kind, number, _) in enumerate(_whole_entries(data), 1):
         total += _SIZES.get(kind, 0) * number
