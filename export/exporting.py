@@ -47,10 +47,6 @@ class Target:
     keep: int | None = None
     plan: Precision | None = None
 
-    @property
-    def calibrates(self) -> bool:
-        return "int8" in (self.precision, self.plan)
-
 
 @dataclass(frozen=True)
 class Export:
@@ -90,7 +86,7 @@ def export_tagger(path: Path, spec_file: Path | None, target: Target, evidence: 
 
     Raises LabelwiseError, also if the name is not allowed, the repository cannot be written or a check fails.
     """
-    _check_target(target, evidence)
+    _check_target(target)
     source = open_source(path, spec_file)
     spec = source.spec
     if fault := case_fault(spec.labels):
@@ -98,7 +94,7 @@ def export_tagger(path: Path, spec_file: Path | None, target: Target, evidence: 
         raise LabelwiseError(f"Not published: {fault}. Rename one of them in {file}, at the same place in the list.")
     pictures = pictures_for(spec, evidence.images or evidence.calibrate)
     photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
-    if target.calibrates:
+    if "int8" in (target.precision, target.plan):
         enough(photos)
     with staging(target.repository) as stage:
         number = target.version or next_version(target.repository, target.name)
@@ -134,13 +130,11 @@ def _labelled_change(source: Source, weights: Path, data: str | None) -> "Labell
     return labelled_change(data, source.spec, source.reference, graph)
 
 
-def _check_target(target: Target, evidence: Evidence) -> None:
+def _check_target(target: Target) -> None:
     """Refuses what can be refused before anything slow."""
     if not re.fullmatch(NAME_PATTERN, target.name):
         raise LabelwiseError(f"{target.name!r} cannot name a model: use letters, digits, - and _, at most 64, no path.")
     if tagger_of(target.name) != target.name:
         raise LabelwiseError(f"{target.name!r} cannot name a model: names ending in _decode and _model are taken.")
-    if target.calibrates and evidence.calibrate is None:
-        enough(None)
     if target.plan:
         find_builder()

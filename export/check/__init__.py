@@ -79,15 +79,19 @@ def _source_of(version: Version) -> object:
 def _check_version(version: Version, evidence: Evidence, origin: Source | None) -> Iterator[Finding]:
     if not version.weights.is_file():
         return  # which check_files reports
-    model, findings = check_graph(version)
-    yield from findings
-    if model is None or signature_faults(model, version.spec):
-        return  # a graph whose declared tensors are not the contract's is not worth running
+    try:
+        model = load_structure(version.weights)
+    except GraphError as error:
+        yield verdict(version.subject, "ONNX", "", [str(error)])
+        return
+    runner, faults = None, []
     try:
         runner = session_runner(open_session(version.weights), version.spec)
-    except GraphError:
-        return  # which check_graph reports
-    yield from _check_answers(version, model, runner, evidence, origin)
+    except GraphError as error:
+        faults = [str(error)]
+    yield from check_graph(version, model, faults)
+    if runner and not signature_faults(model, version.spec):  # other tensors than the contract's are not worth running
+        yield from _check_answers(version, model, runner, evidence, origin)
 
 
 def _check_answers(

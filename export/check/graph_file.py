@@ -9,36 +9,19 @@ import onnxruntime as ort
 from export.check.contract import Version
 from export.check.findings import Finding, verdict
 from export.metadata import facts_of
-from export.onnx_file import (
-    GraphError,
-    external_files,
-    graph_inputs,
-    load_structure,
-    one_line,
-    open_session,
-    shape_of,
-    signature_faults,
-)
+from export.onnx_file import external_files, graph_inputs, one_line, shape_of, signature_faults
 from export.simplify import superfluous_nodes
 from export.tolerances import precision_of
 from labelwise.spec import TaggerSpec
 
 
-def check_graph(version: Version) -> tuple[onnx.ModelProto | None, list[Finding]]:
-    """The graph, if it can be read, and the findings that need no picture."""
-    try:
-        model = load_structure(version.weights)
-    except GraphError as error:
-        return None, [verdict(version.subject, "ONNX", "", [str(error)])]
-    return model, list(_findings(version, model))
-
-
-def _findings(version: Version, model: onnx.ModelProto) -> Iterator[Finding]:
+def check_graph(version: Version, model: onnx.ModelProto, runtime_faults: list[str]) -> Iterator[Finding]:
+    """The findings that need no picture; `runtime_faults` are what ONNX Runtime says when it loads the graph."""
     subject, external = version.subject, external_files(model)
     faults = _validity_faults(version, not external)
     yield verdict(subject, "ONNX", f"valid, {precision_of(model)}", faults)
     yield verdict(subject, "external data", "none", [f"weights lie in {name}" for name in external])
-    yield verdict(subject, "opset", _versions(model), _runtime_faults(version))
+    yield verdict(subject, "opset", _versions(model), runtime_faults)
     yield verdict(subject, "signature", _signature(model), signature_faults(model, version.spec))
     yield _metadata(subject, model, version.spec)
     yield _nodes(subject, model, not faults and not external)
@@ -55,14 +38,6 @@ def _validity_faults(version: Version, is_whole: bool) -> list[str]:
 def _versions(model: onnx.ModelProto) -> str:
     opsets = ", ".join(f"{opset.domain or 'ai.onnx'} {opset.version}" for opset in model.opset_import)
     return f"{opsets}; IR version {model.ir_version}; loaded by ONNX Runtime {ort.__version__}"
-
-
-def _runtime_faults(version: Version) -> list[str]:
-    try:
-        open_session(version.weights)
-    except GraphError as error:
-        return [str(error)]
-    return []
 
 
 def _signature(model: onnx.ModelProto) -> str:
