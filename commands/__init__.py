@@ -18,12 +18,12 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Runs the command line. A LabelwiseError becomes one line on stderr and exit code 1."""
+    """Runs the command line. A LabelwiseError becomes one line on stderr and its exit code."""
     try:
         app()
     except LabelwiseError as error:
         print(f"labelwise: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
         if extra is None:

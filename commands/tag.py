@@ -108,15 +108,10 @@ def _sidecars(stem: bool) -> "Sidecars":
 
 
 def _run(paths: list[str], options: "TagOptions") -> int:
-    """Tags, and prints how it went. Returns the exit code."""
-    from serving.bulk.tag_errors import UsageError
     from serving.bulk.tag_files import tag_files
 
     try:
         summary = tag_files(paths, options)
-    except UsageError as error:
-        print(f"labelwise: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:  # before the first photo
         print("labelwise: Stopped: run the same command again to continue.", file=sys.stderr)
         return 130

@@ -1,6 +1,5 @@
 """The verbs of the training stage: train, evaluate, compare, shards, report and synth."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,17 +41,12 @@ def train(
     """Train a tagger: classification first, then the label-level contrastive loss. Ctrl-C saves; --resume continues."""
     from training.checkpoint import trained_image
     from training.config_layers import make_config
-    from training.signals import Stopped
     from training.training_run import RunOptions, train_run
 
     options = {"method": method, "seed": seed, "compile": compile_ or None}
     settings = [*(set_ or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
     made = make_config(settings, preset, config, trained_image(out) if resume else None)
-    try:
-        train_run(data, out, made, RunOptions(resume, skip_broken, drop_absent, report))
-    except Stopped as stopped:
-        print(f"labelwise: {stopped}", file=sys.stderr)
-        raise typer.Exit(130) from stopped
+    train_run(data, out, made, RunOptions(resume, skip_broken, drop_absent, report))
 
 
 def evaluate(
@@ -96,17 +90,12 @@ def compare(
     """Train several methods with one preset and several seeds, and show what each step of the paper's method adds."""
     from training.compare import Comparison, claims, table
     from training.compare import compare as compare_methods
-    from training.signals import Stopped
     from training.training_run import RunOptions
 
     options = RunOptions(resume=True, skip_broken=skip_broken, drop_absent=drop_absent, report=False, quiet=True)
     names = tuple(name.strip() for name in methods.split(",") if name.strip())
     comparison = Comparison(data, out, names, seeds, preset, tuple(set_ or ()), options)
-    try:
-        runs = compare_methods(comparison, jobs)
-    except Stopped as stopped:
-        print(f"labelwise: {stopped}", file=sys.stderr)
-        raise typer.Exit(130) from stopped
+    runs = compare_methods(comparison, jobs)
     typer.echo("\n".join([*table(runs), *claims(runs), f"Written to {out}: results.md, results.json, results.svg."]))
 
 

@@ -120,18 +120,12 @@ def _trtexec_builder() -> Builder | None:
     match = re.search(r"\[TensorRT v(\d+)\]", banner)
     if match is None:
         raise LabelwiseError(f"{program} does not say which TensorRT it is, so its plan cannot be named.")
-
-    def build(job: Job) -> None:
-        done = _run([program, *_trtexec_arguments(job)])
-        if done.returncode:
-            raise LabelwiseError(f"trtexec could not build a plan: {_complaint(done.stdout)}")
-
-    return Builder(_version(int(match[1])), build)
+    return Builder(_version(int(match[1])), partial(_build_by_trtexec, program))
 
 
-def _trtexec_arguments(job: Job) -> list[str]:
+def _build_by_trtexec(program: str, job: Job) -> None:
     smallest, best, largest = profile_shapes(job.spec)
-    return [
+    arguments = [
         f"--onnx={job.onnx}",
         f"--saveEngine={job.plan}",
         f"--minShapes={smallest}",
@@ -141,6 +135,9 @@ def _trtexec_arguments(job: Job) -> list[str]:
         "--skipInference",
         *(f"--{flag}" for flag in _FLAGS[job.precision]),
     ]
+    done = _run([program, *arguments])
+    if done.returncode:
+        raise LabelwiseError(f"trtexec could not build a plan: {_complaint(done.stdout)}")
 
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":

@@ -2,7 +2,9 @@
 
 
 class LabelwiseError(Exception):
-    """The message is one line that says what is wrong and what to do; the command line prints it and exits with 1."""
+    """The message is one line that says what is wrong and what to do; the command line prints it before it exits."""
+
+    exit_code = 1
 
 
 class DataError(LabelwiseError):

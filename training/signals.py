@@ -14,6 +14,8 @@ _ONE_SIGNAL = 2.0  # seconds in which signals count as one: launchers repeat wha
 class Stopped(LabelwiseError):
     """The run was asked to stop, and has saved its state."""
 
+    exit_code = 130
+
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:

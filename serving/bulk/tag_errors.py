@@ -6,7 +6,9 @@ RUN_AGAIN = "Once that is fixed, run the same command again: it continues where 
 
 
 class UsageError(LabelwiseError):
-    """The command cannot run as given, for example because a path does not exist. Exit code 2."""
+    """The command cannot run as given, for example because a path does not exist."""
+
+    exit_code = 2
 
 
 class OutputError(LabelwiseError):
