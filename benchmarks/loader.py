@@ -19,17 +19,12 @@ import torch
 from labelwise.spec import ImageSpec
 from training.augment import make_transform
 from training.config import AugmentConfig
-from training.data import (
-    EvalBatches,
-    FileLoader,
-    LabelledData,
-    LoaderSettings,
-    ShardLoader,
-    check_photos,
-    make_train_loader,
-    read_data,
-    write_shards,
-)
+from training.data.eval_batches import EvalBatches
+from training.data.labelled_data import LabelledData
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos
+from training.data.shard_writer import write_shards
+from training.data.train_loader import FileLoader, LoaderSettings, ShardLoader, make_train_loader
 
 WORKERS = (0, 1, 2)
 

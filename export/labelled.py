@@ -9,7 +9,8 @@ from export.onnx_file import Runner
 from labelwise.errors import DataError
 from labelwise.spec import TrainedSpec
 from labelwise.tagging import judge
-from training.data import EvalBatches, read_as_trained
+from training.data.eval_batches import EvalBatches
+from training.data.layouts import read_as_trained
 from training.metrics import average_precisions
 
 _BATCH = 16

@@ -15,7 +15,7 @@ from training.backbone import describe_input
 from training.checkpoint import WEIGHTS_FILE, trained_image, write_file
 from training.config import TrainConfig
 from training.config_layers import make_config, setting_names
-from training.data import read_data
+from training.data.layouts import read_data
 from training.metrics import HEADLINE
 from training.processes import run_all, threads_of_each
 from training.run_log import read_history

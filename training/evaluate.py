@@ -16,8 +16,10 @@ from labelwise.repository import Repository
 from labelwise.spec import SPEC_FILE, TrainedSpec
 from labelwise.tagging import judge
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, write_file
-from training.data import PRESENT, EvalBatches, LabelledData, LabelledPhotos, check_photos, read_as_trained
-from training.data.labelled_data import some
+from training.data.eval_batches import EvalBatches
+from training.data.labelled_data import PRESENT, LabelledData, LabelledPhotos, some
+from training.data.layouts import read_as_trained
+from training.data.photo_check import check_photos
 from training.device import pick_device
 from training.evaluator import EVAL_BATCH, expected_calibration_error, predict, sigmoid
 from training.metrics import (

@@ -26,8 +26,10 @@ from training.checkpoint import (
 )
 from training.config import TrainConfig
 from training.criterion import Criterion, Parts
-from training.data import EvalBatches, LabelledData, LoaderSettings, ShardedPhotos, make_train_loader
-from training.data.train_loader import Batch
+from training.data.eval_batches import EvalBatches
+from training.data.labelled_data import LabelledData
+from training.data.shard_reader import ShardedPhotos
+from training.data.train_loader import Batch, LoaderSettings, make_train_loader
 from training.device import pick_device, pick_precision
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
 from training.evaluator import EVAL_BATCH, Fitted, fit, predict

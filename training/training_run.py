@@ -18,8 +18,9 @@ from labelwise.spec import SPEC_FILE
 from training.backbone import describe_input, feature_shape, first_line, make_backbone
 from training.checkpoint import REPORT_FILE, STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
 from training.config import TrainConfig
-from training.data import PRESENT, LabelledData, check_photos, read_data
-from training.data.labelled_data import check_case, some
+from training.data.labelled_data import PRESENT, LabelledData, check_case, some
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos
 from training.device import pick_device
 from training.distributed import World, joined_world
 from training.loop import Trainer

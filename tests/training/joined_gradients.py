@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from training.config import TrainConfig
-from training.data import LabelledData, read_data
+from training.data.labelled_data import LabelledData
+from training.data.layouts import read_data
 from training.distributed import World, joined_world
 from training.loop import Trainer
 

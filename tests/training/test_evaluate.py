@@ -15,7 +15,9 @@ from labelwise.spec import TaggerSpec, TrainedSpec
 from tests.conftest import ROOT
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
 from training.config import TrainConfig
-from training.data import EvalBatches, LabelledPhotos, read_data
+from training.data.eval_batches import EvalBatches
+from training.data.labelled_data import LabelledPhotos
+from training.data.layouts import read_data
 from training.evaluate import Evaluation, evaluate_tagger, headline, label_table, metric_table, write_json
 from training.evaluator import expected_calibration_error, predict, sigmoid
 from training.metrics import evaluate, fit_thresholds, parse_objective

@@ -25,7 +25,9 @@ from training.checkpoint import (
     load_state,
 )
 from training.config import TrainConfig
-from training.data import EvalBatches, LabelledData, read_data
+from training.data.eval_batches import EvalBatches
+from training.data.labelled_data import LabelledData
+from training.data.layouts import read_data
 from training.evaluator import predict, sigmoid
 from training.loop import Trainer
 from training.metrics import evaluate, fit_thresholds, parse_objective

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from labelwise.errors import DataError
-from training.data import ABSENT, PRESENT, UNKNOWN, read_data
+from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN
+from training.data.layouts import read_data
 from training.synth import CATALOGUE, draw_dataset, prevalence, scene_of
 
 

@@ -23,7 +23,7 @@ from labelwise.spec import TrainedSpec
 from tests.polling import until
 from training.checkpoint import load_checkpoint, load_state
 from training.config import TrainConfig
-from training.data import read_data
+from training.data.layouts import read_data
 from training.loop import Trainer
 from training.training_run import RunOptions, prepare_data, train_run
 

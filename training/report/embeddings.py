@@ -11,7 +11,7 @@ from sklearn.metrics import silhouette_score
 
 from labelwise.spec import TrainedSpec
 from training.checkpoint import STAGE_1_FILE
-from training.data import PRESENT
+from training.data.labelled_data import PRESENT
 from training.report import figures
 from training.report.val_pass import Places, ValPass
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from labelwise.spec import TrainedSpec
 from labelwise.tagging import judge
-from training.data import PRESENT, LabelledData
+from training.data.labelled_data import PRESENT, LabelledData
 from training.evaluator import expected_calibration_error
 from training.metrics import average_precisions, label_counts
 

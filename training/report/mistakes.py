@@ -13,7 +13,8 @@ from PIL import Image
 from labelwise.image import load_pixels, open_rgb
 from labelwise.spec import ImageSpec, TrainedSpec
 from labelwise.tagging import judge
-from training.data import ABSENT, PRESENT, LabelledPhotos, ShardedPhotos
+from training.data.labelled_data import ABSENT, PRESENT, LabelledPhotos
+from training.data.shard_reader import ShardedPhotos
 
 SHOWN = 12
 

@@ -13,7 +13,9 @@ from labelwise.errors import DataError
 from labelwise.spec import TrainedSpec
 from training.checkpoint import REPORT_FILE, STAGE_1_FILE, load_checkpoint, write_file
 from training.config_layers import flattened
-from training.data import LabelledData, check_photos, read_as_trained
+from training.data.labelled_data import LabelledData
+from training.data.layouts import read_as_trained
+from training.data.photo_check import check_photos
 from training.device import pick_device
 from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
 from training.model import TaggerNetwork

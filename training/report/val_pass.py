@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from labelwise.spec import TrainedSpec
-from training.data import EvalBatches, LabelledPhotos, ShardedPhotos
+from training.data.eval_batches import EvalBatches
+from training.data.labelled_data import LabelledPhotos
+from training.data.shard_reader import ShardedPhotos
 from training.evaluator import EVAL_BATCH, run_network
 from training.heads import TaggerOutput
 from training.report.mistakes import worst_mistakes

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from labelwise.spec import ImageSpec
-from training.data import UNKNOWN, LabelledData, LabelledPhotos, read_data, write_shards
 from training.data.decode import Pixels, decode
+from training.data.labelled_data import UNKNOWN, LabelledData, LabelledPhotos
+from training.data.layouts import read_data
+from training.data.shard_writer import write_shards
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -9,7 +9,10 @@ import pytest
 from labelwise.errors import DataError
 from labelwise.spec import ImageSpec
 from tests.training.data.conftest import decoded
-from training.data import EvalBatches, LabelledPhotos, check_photos, read_data
+from training.data.eval_batches import EvalBatches
+from training.data.labelled_data import LabelledPhotos
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos
 
 IMAGE = ImageSpec(height=16, width=24, resize="crop")
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from labelwise.errors import DataError
-from training.data import LabelledData, LabelledPhotos, check_photos, read_data
-from training.data.labelled_data import assemble, check_case, summary
+from training.data.labelled_data import LabelledData, LabelledPhotos, assemble, check_case, summary
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos
 
 FILES = [Path(f"{number}.jpg") for number in range(10)]
 

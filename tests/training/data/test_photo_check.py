@@ -11,7 +11,8 @@ from labelwise.image import Photo, load_pixels
 from labelwise.spec import ImageSpec
 from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
 from tests.training.data.conftest import decoded
-from training.data import check_photos, read_data
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos
 
 IMAGE = ImageSpec(height=24, width=32, resize="crop", interpolation="bilinear")
 FAULTY = {"00010.jpg", "00012.jpg", "00001.jpg"}

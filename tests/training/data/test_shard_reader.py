@@ -13,8 +13,11 @@ import pytest
 from labelwise.errors import DataError
 from labelwise.spec import ImageSpec
 from tests.training.data.conftest import by_name, decoded
-from training.data import EvalBatches, LabelledData, ShardedPhotos, check_photos, read_data
-from training.data.shard_reader import ShardedData, read_rows
+from training.data.eval_batches import EvalBatches
+from training.data.labelled_data import LabelledData
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos
+from training.data.shard_reader import ShardedData, ShardedPhotos, read_rows
 
 IMAGE = ImageSpec(height=16, width=24)
 

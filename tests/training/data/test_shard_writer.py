@@ -15,9 +15,10 @@ import pytest
 
 from labelwise.errors import DataError
 from tests.training.data.conftest import by_name
-from training.data import LabelledData, LabelledPhotos, read_data, write_shards
+from training.data.labelled_data import LabelledData, LabelledPhotos
+from training.data.layouts import read_data
 from training.data.shard_reader import read_rows
-from training.data.shard_writer import make_shards
+from training.data.shard_writer import make_shards, write_shards
 
 
 def members(folder: Path, split: str) -> dict[str, bytes]:

@@ -17,8 +17,10 @@ from labelwise.spec import ImageSpec
 from tests.training.data.conftest import decoded
 from training.augment import make_transform
 from training.config import AugmentConfig
-from training.data import FileLoader, LabelledPhotos, LoaderSettings, check_photos, read_data
-from training.data.train_loader import Batch
+from training.data.labelled_data import LabelledPhotos
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos
+from training.data.train_loader import Batch, FileLoader, LoaderSettings
 
 IMAGE = ImageSpec(height=16, width=24)
 

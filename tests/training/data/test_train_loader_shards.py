@@ -13,8 +13,10 @@ from labelwise.image import load_pixels
 from labelwise.spec import ImageSpec
 from training.augment import make_transform
 from training.config import AugmentConfig
-from training.data import LabelledData, LoaderSettings, ShardLoader, make_train_loader, read_data, write_shards
-from training.data.train_loader import Batch
+from training.data.labelled_data import LabelledData
+from training.data.layouts import read_data
+from training.data.shard_writer import write_shards
+from training.data.train_loader import Batch, LoaderSettings, ShardLoader, make_train_loader
 
 IMAGE = ImageSpec(height=16, width=24)
 

@@ -9,7 +9,8 @@ import torch
 
 from training.checkpoint import WEIGHTS_FILE, make_spec, save_weights
 from training.config import TrainConfig
-from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos, read_data
+from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
+from training.data.layouts import read_data
 from training.loop import Trainer
 from training.model import TaggerNetwork
 

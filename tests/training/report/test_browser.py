@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.report.conftest import relabelled, untrained_run
 from training.config import TrainConfig
-from training.data import LabelledData
+from training.data.labelled_data import LabelledData
 from training.report.page import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the report's browser tests need: pip install playwright")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.checkpoint import STAGE_1_FILE, load_checkpoint
-from training.data import PRESENT, LabelledData
+from training.data.labelled_data import PRESENT, LabelledData
 from training.report.embeddings import MAX_LABELS, MAX_POINTS, embedding_panel, project, sample_places, silhouette
 from training.report.val_pass import pass_over_val
 

@@ -7,7 +7,7 @@ import pytest
 
 from labelwise.spec import TrainedSpec
 from tests.labelwise.tagging_cases import Case, every_case
-from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
+from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
 from training.report.labels import calibration, label_rows
 
 

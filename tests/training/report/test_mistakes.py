@@ -9,7 +9,7 @@ from PIL import Image
 from labelwise.spec import ImageSpec, TrainedSpec
 from tests.training.report.conftest import untrained_run
 from training.config import TrainConfig
-from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
+from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN, LabelledData, LabelledPhotos
 from training.report.mistakes import show_mistakes
 
 

@@ -13,7 +13,7 @@ from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TrainedSpec
 from tests.training.report.conftest import relabelled, untrained_run
 from training.config import TrainConfig
-from training.data import ABSENT, PRESENT, UNKNOWN, LabelledData
+from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN, LabelledData
 from training.report.page import report_run, write_report
 
 XHTML = "{http://www.w3.org/1999/xhtml}"

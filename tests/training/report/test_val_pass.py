@@ -11,7 +11,10 @@ from torch import nn
 from labelwise.spec import TrainedSpec
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
-from training.data import EvalBatches, LabelledData, LabelledPhotos, read_data, write_shards
+from training.data.eval_batches import EvalBatches
+from training.data.labelled_data import LabelledData, LabelledPhotos
+from training.data.layouts import read_data
+from training.data.shard_writer import write_shards
 from training.evaluator import EVAL_BATCH, run_network
 from training.heads import TaggerOutput
 from training.model import TaggerNetwork

@@ -11,7 +11,8 @@ import pytest
 from labelwise.errors import DataError
 from labelwise.spec import ImageSpec
 from tests.conftest import SHARED
-from training.data import check_photos, read_data
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import DataError
-from training.data import read_data
+from training.data.layouts import read_data
 
 NAMES = [f"{number}.jpg" for number in range(10)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import DataError
-from training.data import read_data
+from training.data.layouts import read_data
 
 META = (
     "<meta><task><id>7</id><labels>"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from labelwise.errors import DataError
-from training.data import read_data
+from training.data.layouts import read_data
 
 
 def touch(folder: Path, *names: str) -> None:

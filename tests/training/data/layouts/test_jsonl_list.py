@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import DataError
-from training.data import read_data
+from training.data.layouts import read_data
 
 
 def write(folder: Path, *rows: object) -> Path:

@@ -8,7 +8,8 @@ import pytest
 
 from labelwise.errors import DataError
 from labelwise.image import SUFFIXES
-from training.data import check_photos, read_data
+from training.data.layouts import read_data
+from training.data.photo_check import check_photos
 
 
 def write(root: Path, **files: str) -> Path:

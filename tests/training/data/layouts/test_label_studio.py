@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from labelwise.errors import DataError
-from training.data import read_data
 from training.data.labelled_data import LabelledData
+from training.data.layouts import read_data
 
 
 def task(number: int, photo: str, *annotations: list[str] | None, **more: Any) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import DataError
-from training.data import read_data
-from training.data.layouts import READERS
+from training.data.layouts import READERS, read_data
 
 
 @pytest.mark.parametrize("name", ["", "nowhere", "nowhere.csv", "nowhere.json", "file.pdf", "folder"])
