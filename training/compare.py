@@ -100,7 +100,7 @@ class Comparison:
         """Train one of `tasks`, or the rest of it."""
         folder = self.folder(*task)
         metrics = train_run(self.source, folder, self.config(*task), self.options)
-        seconds = read_history(folder, TrainedSpec.read(folder)).seconds
+        seconds = read_history(folder).seconds
         with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
             parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118 - not a mapping
         return Run(*task, metrics, seconds, parameters)

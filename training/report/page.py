@@ -61,7 +61,7 @@ def _render(run: Path, model: TaggerNetwork, spec: TrainedSpec, data: LabelledDa
     places = sample_places(data.val.targets)
     found = pass_over_val(model, spec, data.val, places, earlier)
     missed, alarms = show_mistakes(spec, data.val, found.scores, found.attention)
-    history = read_history(run, spec)
+    history = read_history(run)
     best_epoch = history.best_epoch(spec.metrics)
     rows = label_rows(spec, data, found.scores)
     bins = calibration(found.scores, data.val.targets)

@@ -66,8 +66,7 @@ def read_data(source: Path | str, seed: int = 0) -> LabelledData:
 
 def read_as_trained(source: Path | str, spec: TrainedSpec) -> LabelledData:
     """`read_data`, split as for the training of `spec`, so that no photo of val was trained on. Raises DataError."""
-    seed = spec.training.get("seed")
-    return read_data(source, seed if isinstance(seed, int) else 0)
+    return read_data(source, spec.training.get("seed", 0))
 
 
 def _found(path: Path) -> str:

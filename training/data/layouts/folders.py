@@ -16,14 +16,13 @@ from training.data.labelled_data import SPLITS, counted, some
 T = TypeVar("T")
 
 OTHER = "other"  # photos that belong to no split, such as the sample of a competition
-_OTHERS = ("sample", "samples", "pred", "predict", "prediction", "predictions", "holdout")
 # Folders of FiftyOne, CVAT and others for photos without a label, beside the label folders.
 _UNLABELLED = {"unlabeled", "unlabelled", "nolabel", "nolabels"}
 _SPLIT_OF_WORD = {
     **SPLITS,
     **{f"{name}set": split for name, split in SPLITS.items()},
     **dict.fromkeys(("eval", "evaluation"), "test"),  # which serves as val where there is no other
-    **dict.fromkeys(_OTHERS, OTHER),
+    **dict.fromkeys(("sample", "samples", "pred", "predict", "prediction", "predictions", "holdout"), OTHER),
     **dict.fromkeys(("trainval", "trn"), "train"),
     "validate": "val",
     "tst": "test",

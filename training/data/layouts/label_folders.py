@@ -45,8 +45,9 @@ def recognises(source: Path) -> bool:
     """Needs two folders with photos, or a split that holds two: one label alone leaves nothing to choose."""
     if not source.is_dir():
         return False
-    folders = [*_label_folders(source).values()]
-    labels = {label for split in folders if split_of(split.name) for label in _label_folders(_descend(split))}
+    folders = _label_folders(source)
+    splits = [_descend(folder) for folder in folders if split_of(folder.name)]
+    labels = {clean_name(folder.name) for split in splits for folder in _label_folders(split)}
     return len(folders) > 1 or len(labels) > 1
 
 
@@ -74,7 +75,7 @@ def read(source: Path, seed: int) -> LabelledData:
 
 def _read_splits(source: Path) -> tuple[dict[str, _Labels], list[str]]:
     """The label folders of each split, under "" if there are no splits, and notes. Raises DataError."""
-    folders = [*_label_folders(source).values()]
+    folders = _label_folders(source)
     if not any(split_of(folder.name) for folder in folders):
         return {"": _read_labels(folders)}, _without_photos(source)
     inside: dict[str, list[Path]] = defaultdict(list)
@@ -82,7 +83,7 @@ def _read_splits(source: Path) -> tuple[dict[str, _Labels], list[str]]:
     for folder in folders:
         if split := split_of(folder.name):
             place = _descend(folder)
-            inside[split] += _label_folders(place).values()
+            inside[split] += _label_folders(place)
             notes += _without_photos(place)
     if len({folder.name for folder in inside.get("train", ())}) < 2:  # one label alone leaves nothing to choose
         raise DataError(_refusal(source, folders))
@@ -129,10 +130,9 @@ def _descend(folder: Path) -> Path:
     return folder
 
 
-def _label_folders(folder: Path) -> dict[str, Path]:
-    """Folders by label. Leaves out those such as _unlabeled, whose photos have no label."""
-    folders = [entry for entry in subfolders(folder) if not is_unlabelled(entry.name)]
-    return {clean_name(entry.name): entry for entry in folders if _has_photos(entry)}
+def _label_folders(folder: Path) -> list[Path]:
+    """Leaves out those such as _unlabeled, whose photos have no label."""
+    return [entry for entry in subfolders(folder) if not is_unlabelled(entry.name) and _has_photos(entry)]
 
 
 def _has_photos(folder: Path) -> bool:
@@ -142,9 +142,9 @@ def _has_photos(folder: Path) -> bool:
 def _check_labels(labels: Iterable[str], source: Path) -> None:
     if odd := [label for label in labels if split_of(label) or label.lower() in _STRUCTURE]:
         raise DataError(
-            f"{source} has folders where label folders are expected: {some(odd)}. Exports "
-            "call folders of all photos so. Give the folder that holds a folder per label or the export's own list, or "
-            "rename what is a label."
+            f"{source} has folders where label folders are expected: {some(odd)}. Exports use such names for folders "
+            "of all photos. Give the folder that holds a folder per label or the export's own list, or rename what is "
+            "a label."
         )
 
 
