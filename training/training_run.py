@@ -87,12 +87,10 @@ def prepare_data(
 ) -> LabelledData:
     """Check every file of `data`, and that each label can be learned. Raises DataError."""
     check_case(data)
-    count = len(data.train) + len(data.val)
-    bar = partial(track, description="Reading photos", total=count, transient=True, disable=quiet)
     data = check_photos(
         data,
         skip_broken=options.skip_broken,
-        progress=bar,
+        progress=partial(track, description="Reading photos", transient=True, disable=quiet),
         image=config.image,
         cache=config.cache,
         processes=processes,

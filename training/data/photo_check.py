@@ -79,15 +79,13 @@ def _decode_splits(
         stores.append(np.empty(shape, np.uint8) if is_kept else None)
         # Only what is kept needs its full size; a small one is cheaper.
         jobs += [(file, image if is_kept else None, scale) for file in photos.files]
-    results = iter(progress(ordered_map(_try_decode, jobs)))
+    results = ordered_map(_try_decode, progress(jobs))
     checked, faults, noted = [], [], []
     for photos, store in zip((data.train, data.val), stores, strict=True):
         good, bad, odd = _collect(islice(results, len(photos)), photos, store)
         checked.append(good)
         faults += bad
         noted += odd
-    for _ in results:  # there are none left, but a progress bar must see the end
-        pass
     return checked, faults, noted
 
 

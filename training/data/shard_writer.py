@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -35,11 +36,10 @@ _ANY_NUMBER = 2**62  # photos per shard: only its size is limited
 def make_shards(source: Path, to: Path, max_bytes: int, skip_broken: bool = False) -> None:
     """Read and check the photos of `source` and write them into shards of about `max_bytes` each. Raises DataError."""
     data = read_data(source)
-    count = len(data.train) + len(data.val)
     _check_target(data, to)
     check_case(data)
-    data = check_photos(data, skip_broken=skip_broken, progress=_bar("Checking photos", count))
-    write_shards(data, to, max_bytes, _bar("Writing shards", len(data.train) + len(data.val)))
+    data = check_photos(data, skip_broken=skip_broken, progress=_bar("Checking photos"))
+    write_shards(data, to, max_bytes, _bar("Writing shards"))
     rich_print(f"{counted(len(data.train), 'photo')} to train on and {len(data.val)} for val, in shards in {to}.")
 
 
@@ -162,5 +162,5 @@ def _sample(photos: LabelledPhotos, labels: tuple[str, ...], row: int) -> dict[s
     }
 
 
-def _bar(title: str, total: int) -> ProgressBar:
-    return lambda items: track(items, description=title, total=total, transient=True)
+def _bar(title: str) -> ProgressBar:
+    return partial(track, description=title, transient=True)
