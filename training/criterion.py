@@ -5,8 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from training.config import LossConfig, Method
-from training.heads import TaggerOutput
 from training.losses import Others, asymmetric_loss, image_supcon, label_supcon, masked_bce, prototype_loss
+from training.model import TaggerOutput
 
 Parts = dict[str, torch.Tensor]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from training.heads import TaggerOutput
 from training.metrics import Objective, Targets, evaluate, fit_thresholds
+from training.model import TaggerOutput
 
 EVAL_BATCH = 64
 

@@ -33,9 +33,8 @@ from training.data.train_loader import Batch, LoaderSettings, make_train_loader
 from training.device import pick_device, pick_precision
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
 from training.evaluator import EVAL_BATCH, Fitted, fit, predict
-from training.heads import TaggerOutput
 from training.metrics import parse_objective
-from training.model import TaggerNetwork
+from training.model import TaggerNetwork, TaggerOutput
 from training.optim import make_optimizer, make_schedule
 from training.run_log import RunLog
 from training.seeding import seed_everything, step_seed

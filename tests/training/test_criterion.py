@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from training.config import LossConfig
 from training.criterion import Criterion, MemoryBank, hardest_absent
-from training.heads import TaggerOutput
 from training.losses import Others, image_supcon, label_supcon, masked_bce
+from training.model import TaggerOutput
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from training.data.eval_batches import EvalBatches
 from training.data.labelled_data import LabelledPhotos
 from training.data.shard_reader import ShardedPhotos
 from training.evaluator import EVAL_BATCH, run_network
-from training.heads import TaggerOutput
+from training.model import TaggerOutput
 from training.report.mistakes import worst_mistakes
 
 Places = NDArray[np.int64]  # [k, 2], each a photo's row and a label's index, in order of the rows

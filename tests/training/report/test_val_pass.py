@@ -16,8 +16,7 @@ from training.data.labelled_data import LabelledData, LabelledPhotos
 from training.data.layouts import read_data
 from training.data.shard_writer import write_shards
 from training.evaluator import EVAL_BATCH, run_network
-from training.heads import TaggerOutput
-from training.model import TaggerNetwork
+from training.model import TaggerNetwork, TaggerOutput
 from training.report.embeddings import embedding_panel, sample_places
 from training.report.mistakes import show_mistakes, worst_mistakes
 from training.report.val_pass import pass_over_val

@@ -5,7 +5,7 @@ import torch
 
 from labelwise.errors import LabelwiseError
 from training.config import Method, ModelConfig
-from training.heads import make_head
+from training.model import make_head
 
 LABELS, TOKENS = 7, 6
 SMALL = ModelConfig(dim=16, heads=2, projection_dim=8, dropout=0)
