@@ -61,7 +61,10 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-train.add_verbs(app)
-export.add_verbs(app)
-serve.add_verbs(app)
-tag.add_verbs(app)
+for verb in (
+    *(train.train, train.evaluate, train.compare, train.shards, train.report, train.synth),
+    *(export.export, export.bench, export.check, serve.serve),
+):
+    app.command()(verb)
+app.add_typer(serve.keys_app, name="keys")
+app.command()(tag.tag)

@@ -120,8 +120,3 @@ def check(
     typer.echo(summary(findings))
     if any(finding.status == "failed" for finding in findings):
         raise typer.Exit(1)
-
-
-def add_verbs(app: typer.Typer) -> None:
-    for verb in (export, bench, check):
-        app.command()(verb)

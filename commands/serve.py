@@ -78,8 +78,3 @@ def revoke_key(
 
     key_file.revoke_key(keys, name)
     typer.echo(f"Revoked {name}.")
-
-
-def add_verbs(app: typer.Typer) -> None:
-    app.command()(serve)
-    app.add_typer(keys_app, name="keys")

@@ -18,7 +18,7 @@ Paths = Annotated[
     typer.Argument(help="Photos, folders, globs, CSV or Parquet lists, tars, zips; - reads paths from stdin."),
 ]
 Out = Annotated[str, typer.Option(help="FILE.parquet, .csv or .jsonl, or FOLDER/ for Parquet in parts.")]
-Repository = Annotated[Path | None, typer.Option(help="Triton model repository. [default: model_repository]")]
+Repository = Annotated[Path, typer.Option(envvar="LABELWISE_REPOSITORY", help="Triton model repository.")]
 Engine = Annotated[Literal["embedded", "triton"], typer.Option(help="What runs the repository's model here.")]
 Servers = Annotated[
     str | None, typer.Option(help="Servers to use instead, as a,b: grpc://HOST:8001 (Triton) or http://HOST:8000.")
@@ -50,7 +50,7 @@ Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for server
 def tag(
     paths: Paths,
     out: Out,
-    repository: Repository = None,
+    repository: Repository = Path("model_repository"),
     engine: Engine = "embedded",
     server: Servers = None,
     model: Model = None,
@@ -72,7 +72,7 @@ def tag(
     options = TagOptions(
         out=out,
         engine=engine,
-        repository=repository or _repository_of_settings(),
+        repository=repository,
         servers=server,
         model=model,
         key=_key_for(server, key),
@@ -87,12 +87,6 @@ def tag(
         workers=workers,
     )
     raise typer.Exit(_run(paths, options))
-
-
-def _repository_of_settings() -> Path:
-    from serving.settings import load_settings
-
-    return load_settings().repository
 
 
 def _key_for(server: str | None, key: str | None) -> str | None:
@@ -123,7 +117,3 @@ def _run(paths: list[str], options: "TagOptions") -> int:
     if summary.stopped:
         return 130
     return 1 if summary.broken else 0
-
-
-def add_verbs(app: typer.Typer) -> None:
-    app.command()(tag)

@@ -135,8 +135,3 @@ def synth(
 
     draw_dataset(out, count, seed, labels, size, unknown)
     typer.echo(f"Drew {count} pictures with {labels} labels in {out}.")
-
-
-def add_verbs(app: typer.Typer) -> None:
-    for verb in (train, evaluate, compare, shards, report, synth):
-        app.command()(verb)

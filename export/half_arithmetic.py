@@ -36,7 +36,8 @@ def in_single(model: onnx.ModelProto, rounded: bool) -> onnx.ModelProto:
     del copy.graph.value_info[:]  # a conversion may have left wrong types there
     copy = onnx.shape_inference.infer_shapes(copy)
     for graph in _graphs(copy.graph):
-        halves = _half_tensors(graph)
+        values = (*graph.value_info, *graph.output)
+        halves = {value.name for value in values if value.type.tensor_type.elem_type == _HALF}
         for weights in graph.initializer:
             _widen(weights)
         nodes = [part for node in graph.node for part in _widened(node, halves, rounded)]
@@ -47,11 +48,6 @@ def in_single(model: onnx.ModelProto, rounded: bool) -> onnx.ModelProto:
                 value.type.tensor_type.elem_type = _SINGLE
         del graph.value_info[:]  # they name the old types
     return copy
-
-
-def _half_tensors(graph: onnx.GraphProto) -> set[str]:
-    values = (*graph.value_info, *graph.output)
-    return {value.name for value in values if value.type.tensor_type.elem_type == _HALF}
 
 
 def _widened(node: onnx.NodeProto, halves: set[str], rounded: bool) -> list[onnx.NodeProto]:

@@ -131,7 +131,8 @@ def publish(
     _write_ensemble(stage / ensemble, spec)
     require_whole(stage, spec)
     for part in (decode, model, ensemble):
-        _sync_tree(stage / part)
+        for path in (*(stage / part).rglob("*"), stage / part):
+            sync(path)
     newest = spec.version >= max(version_folders(repository / ensemble), default=0)
     _take_out_scraps(repository, stage, spec.name)
     require_no_strangers(repository, spec.name)
@@ -253,8 +254,3 @@ def _take_out(folder: Path, stage: Path) -> None:
     """Removes a folder atomically for readers; its files go with the stage."""
     folder.rename(stage / f"out-{folder.parent.name}-{folder.name}")
     sync(folder.parent)
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        sync(path)

@@ -98,13 +98,10 @@ def version_folders(model: Path) -> dict[int, Path]:
     if not model.is_dir():
         return {}
     for _ in range(_LISTINGS):
-        if found := {int(child.name): child for child in model.iterdir() if _is_version(child)}:
-            return dict(sorted(found.items()))
+        numbered = [child for child in model.iterdir() if _VERSION.fullmatch(child.name) and child.is_dir()]
+        if numbered:
+            return dict(sorted((int(child.name), child) for child in numbered))
     return {}
-
-
-def _is_version(folder: Path) -> bool:
-    return bool(_VERSION.fullmatch(folder.name)) and folder.is_dir()
 
 
 def tagger_names(repository: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from labelwise.errors import LabelwiseError
 
@@ -26,10 +25,7 @@ class Refusal:
 
 
 def first_refusal(error: ValidationError) -> Refusal:
-    return refusal_of(error.errors(include_url=False, include_input=False, include_context=False)[0])
-
-
-def refusal_of(details: ErrorDetails) -> Refusal:
+    details = error.errors(include_url=False, include_input=False, include_context=False)[0]
     return Refusal(details["type"], details["loc"], details["msg"].removeprefix("Value error, "))
 
 

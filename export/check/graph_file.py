@@ -22,7 +22,9 @@ def check_graph(version: Version, model: onnx.ModelProto, runtime_faults: list[s
     yield verdict(subject, "ONNX", f"valid, {precision_of(model)}", faults)
     yield verdict(subject, "external data", "none", [f"weights lie in {name}" for name in external])
     yield verdict(subject, "opset", _versions(model), runtime_faults)
-    yield verdict(subject, "signature", _signature(model), signature_faults(model, version.spec))
+    tensors = (*graph_inputs(model), *model.graph.output)
+    signature = ", ".join(f"{value.name} {shape_of(value)}" for value in tensors)
+    yield verdict(subject, "signature", signature, signature_faults(model, version.spec))
     yield _metadata(subject, model, version.spec)
     yield _nodes(subject, model, not faults and not external)
 
@@ -38,10 +40,6 @@ def _validity_faults(version: Version, is_whole: bool) -> list[str]:
 def _versions(model: onnx.ModelProto) -> str:
     opsets = ", ".join(f"{opset.domain or 'ai.onnx'} {opset.version}" for opset in model.opset_import)
     return f"{opsets}; IR version {model.ir_version}; loaded by ONNX Runtime {ort.__version__}"
-
-
-def _signature(model: onnx.ModelProto) -> str:
-    return ", ".join(f"{value.name} {shape_of(value)}" for value in (*graph_inputs(model), *model.graph.output))
 
 
 def _metadata(subject: str, model: onnx.ModelProto, spec: TaggerSpec) -> Finding:

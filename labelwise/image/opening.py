@@ -22,6 +22,7 @@ from .image_errors import (
 )
 from .jpeg import unsupported_coding
 from .png import MOST_PROFILE
+from .tiff_tags import HEADS
 
 try:
     from pillow_heif import register_heif_opener
@@ -60,7 +61,7 @@ def open_header(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise EmptyImageError("There are no bytes; send an image.")
     data = needed(data)
-    image = _open_tiff(data) if tiff.is_tiff(data) else Image.open(io.BytesIO(data), formats=accepted_formats())
+    image = _open_tiff(data) if data.startswith(HEADS) else Image.open(io.BytesIO(data), formats=accepted_formats())
     _check_size(image.size, max_pixels)
     check_memory(image, data, max_pixels)
     return image

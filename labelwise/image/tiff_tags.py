@@ -65,13 +65,11 @@ def read_tags(data: bytes, wanted: Collection[int]) -> tuple[Tags, dict[int, int
         if count * _SIZES[kind] > len(field):
             source, (place,) = data, struct.unpack(order + word, field)
         values = struct.unpack_from(order + min(count, _MOST_READ) * _NUMBERS[kind], source, place)
-        tags[tag] = values if kind != _RATIONAL else _quotients(values)
+        if kind == _RATIONAL:
+            values = tuple(top / bottom for top, bottom in zip(values[::2], values[1::2], strict=True))
+        tags[tag] = values
         counts[tag] = count
     return tags, counts
-
-
-def _quotients(values: tuple[int, ...]) -> tuple[float, ...]:
-    return tuple(top / bottom for top, bottom in zip(values[::2], values[1::2], strict=True))
 
 
 def _check_tags(data: Bytes) -> None:

@@ -78,7 +78,7 @@ def _of_items(file: IsoFile) -> Frames:
     room = len(file.data)
     sizes: tuple[list[Size], list[Size]] = [], []
     for place, number in [*((0, item) for item in colour), *((1, item) for item in alpha)]:
-        kind, pieces = file.kinds.get(number), file.extents(number)
+        kind, pieces = file.kinds.get(number), file.extents.get(number, [])
         if kind == _AV1 or kind in _HEVC:
             room -= sum(end - start for start, end in pieces)
             if room < 0:

@@ -160,10 +160,6 @@ class IsoFile:
         known, places = self._properties
         return [known[place - 1] for place in places.get(number, ()) if 0 < place <= len(known)]
 
-    def extents(self, number: int) -> list[tuple[int, int]]:
-        """Returns start and end of each piece of an item's bytes."""
-        return self._extents.get(number, [])
-
     @cached_property
     def _properties(self) -> tuple[list[IsoBox], dict[int, list[int]]]:
         """All properties, and each item's own by their places among them, from 1."""
@@ -177,7 +173,8 @@ class IsoFile:
         return known, places
 
     @cached_property
-    def _extents(self) -> dict[int, list[tuple[int, int]]]:
+    def extents(self) -> dict[int, list[tuple[int, int]]]:
+        """The start and end of each piece of the items' bytes, by the items' numbers."""
         box = find(self.meta, b"iloc")
         if box is None:
             return {}

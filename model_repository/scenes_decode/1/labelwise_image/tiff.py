@@ -13,7 +13,7 @@ from PIL.ImageFile import _Tile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .image_errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
-from .tiff_tags import HEADS, Tags, read_tags
+from .tiff_tags import Tags, read_tags
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _PLANAR, _COLOR_MAP = 273, 277, 278, 284, 320
@@ -111,10 +111,6 @@ class Layout:
     def blocks(self) -> int:
         (width, height), (across, down) = self.size, self.block
         return ceil(width / across) * ceil(height / down) * self.planes
-
-
-def is_tiff(data: bytes) -> bool:
-    return data[:4] in HEADS
 
 
 def read_layout(data: bytes) -> Layout:
