@@ -131,8 +131,10 @@ class TrainedSpec(_Frozen):
         file = path / SPEC_FILE if path.is_dir() else path
         try:
             text = read_regular_file(file, _LARGEST_FILE).decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpecError(f"{file} cannot be read: {_reason(error)}") from error
+        except OSError as error:
+            raise SpecError(f"{file} cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise SpecError(f"{file} cannot be read: it is not UTF-8 text") from error
         return cls.parse(text, str(file))
 
     @classmethod
@@ -166,7 +168,3 @@ class TaggerSpec(TrainedSpec, _Published):
 def invalid_spec(source: str, error: ValidationError) -> SpecError:
     """The error for a tagger.json, called `source`, that pydantic refused."""
     return SpecError(f"{source} is not a valid tagger: {first_refusal(error)}")
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"

@@ -40,13 +40,18 @@ def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Find
     if not numbers:
         findings.append(verdict(name, "versions", "", [f"{name}/ has no version folder such as {name}/1"]))
     for number, folder in numbers.items():
-        spec, faults = _read_contract(folder, name, number)
-        findings.append(verdict(f"{name} version {number}", "contract", f"{SPEC_FILE} is valid", faults))
-        if spec is not None:
-            if fault := case_fault(spec.labels):
-                findings.append(Finding(f"{name} version {number}", "labels", fault, "note"))
-            weights = weights_file(repository, name, number)
-            versions.append(Version(name, number, spec, weights))
+        subject = f"{name} version {number}"
+        try:
+            spec = TaggerSpec.read(folder)
+        except SpecError as error:
+            findings.append(verdict(subject, "contract", "", [str(error)]))
+            continue
+        agrees = (spec.name, spec.version) == (name, number)
+        faults = [] if agrees else [f"name, version: it says {spec.name!r} version {spec.version}"]
+        findings.append(verdict(subject, "contract", f"{SPEC_FILE} is valid", faults))
+        if fault := case_fault(spec.labels):
+            findings.append(Finding(subject, "labels", fault, "note"))
+        versions.append(Version(name, number, spec, weights_file(repository, name, number)))
     return versions, findings
 
 
@@ -99,13 +104,3 @@ def check_copies(repository: Path, newest: Version) -> Finding:
         except SpecError as error:
             faults.append(str(error))
     return verdict(newest.name, "copies", f"equal version {newest.number}'s {SPEC_FILE}", faults)
-
-
-def _read_contract(folder: Path, name: str, number: int) -> tuple[TaggerSpec | None, list[str]]:
-    try:
-        spec = TaggerSpec.read(folder / SPEC_FILE)
-    except SpecError as error:
-        return None, [str(error)]
-    if (spec.name, spec.version) != (name, number):
-        return spec, [f"name, version: it says {spec.name!r} version {spec.version}"]
-    return spec, []

@@ -12,15 +12,7 @@ Read `loading` first: it has the steps in order. The other modules by topic:
 """
 
 from .complexity import is_ordinary
-from .image_errors import (
-    BrokenImageError,
-    EmptyImageError,
-    ImageError,
-    ImageTooComplexError,
-    ImageTooLargeError,
-    ImageTooSmallError,
-    UnsupportedImageError,
-)
+from .image_errors import ImageError, ImageTooComplexError
 from .loading import Hold, Photo, centre_box, load_photo, load_pixels, open_rgb, open_small
 from .opening import FORMATS, MAX_PIXELS, SUFFIXES
 
@@ -28,15 +20,10 @@ __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "SUFFIXES",
-    "BrokenImageError",
-    "EmptyImageError",
     "Hold",
     "ImageError",
     "ImageTooComplexError",
-    "ImageTooLargeError",
-    "ImageTooSmallError",
     "Photo",
-    "UnsupportedImageError",
     "centre_box",
     "is_ordinary",
     "load_photo",

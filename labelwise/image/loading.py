@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,10 +69,11 @@ def load_photo(
     hold: Hold = nullcontext,
 ) -> Photo:
     """As `load_pixels`, with what else is known of the photo."""
-    with _decoded(data, _DRAFT_MARGIN * max(height, width), max_pixels, hold) as photo:
-        pixels = _at_size(photo.picture, height, width, resize, interpolation)
-        photo.picture.close()  # so that nothing is held after `hold`
-    return Photo(pixels, photo.size, photo.orientation, photo.notes)
+    with _decoded(data, _DRAFT_MARGIN * max(height, width), max_pixels, hold) as (picture, size, orientation, notes):
+        box = centre_box(picture.size, width / height) if resize == "crop" else None
+        pixels = np.asarray(picture.resize((width, height), _RESAMPLING[interpolation], box=box))
+        picture.close()  # so that nothing is held after `hold`
+    return Photo(pixels, size, orientation, notes)
 
 
 def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None = None) -> Image.Image:
@@ -81,29 +81,25 @@ def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None =
 
     With `draft_side`, a JPEG may be decoded at a smaller scale, with no side below `draft_side`.
     """
-    with _decoded(data, draft_side, max_pixels, nullcontext) as photo:
-        return photo.picture
+    with _decoded(data, draft_side, max_pixels, nullcontext) as (picture, *_):
+        return picture
 
 
 def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
     """As `open_rgb`, then scales the image down until no side is above `side`."""
-    with _decoded(data, side, max_pixels, hold) as photo:
-        photo.picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-        return photo.picture
-
-
-class _Decoded(NamedTuple):
-    """A `picture` in sRGB, perhaps at a reduced scale; the rest as in Photo."""
-
-    picture: Image.Image
-    size: tuple[int, int]
-    orientation: int
-    notes: tuple[str, ...]
+    with _decoded(data, side, max_pixels, hold) as (picture, *_):
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return picture
 
 
 @contextmanager
-def _decoded(data: bytes, draft_side: int | None, max_pixels: int, hold: Hold) -> Iterator[_Decoded]:
-    """Decodes `data` for a block that runs within `hold`. Raises ImageError for whatever the block raises, too."""
+def _decoded(
+    data: bytes, draft_side: int | None, max_pixels: int, hold: Hold
+) -> Iterator[tuple[Image.Image, tuple[int, int], int, tuple[str, ...]]]:
+    """A picture in sRGB, perhaps at a reduced scale, and the photo's size, orientation and notes as in Photo.
+
+    The block runs within `hold`. Raises ImageError for whatever the block raises, too.
+    """
     with hold(opening_pixels(data)), refused(data):
         image = open_header(data, max_pixels)
         stored = image.size
@@ -114,12 +110,7 @@ def _decoded(data: bytes, draft_side: int | None, max_pixels: int, hold: Hold) -
         picture, notes = to_rgb(image, data)
         if picture is not image:
             image.close()
-        yield _Decoded(picture, turned_like(picture.size, stored, orientation), orientation, notes)
-
-
-def _at_size(image: Image.Image, height: int, width: int, resize: str, interpolation: str) -> NDArray[np.uint8]:
-    box = centre_box(image.size, width / height) if resize == "crop" else None
-    return np.asarray(image.resize((width, height), _RESAMPLING[interpolation], box=box))
+        yield (picture, turned_like(picture.size, stored, orientation), orientation, notes)
 
 
 def centre_box(size: tuple[int, int], ratio: float) -> tuple[float, float, float, float]:

@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from labelwise.image import (
-    FORMATS,
+from labelwise.image import FORMATS, ImageError, load_pixels, open_rgb
+from labelwise.image.image_errors import (
     BrokenImageError,
     EmptyImageError,
-    ImageError,
     ImageTooLargeError,
     ImageTooSmallError,
     UnsupportedImageError,
-    load_pixels,
-    open_rgb,
 )
 
 ROOT = Path(__file__).parent.parent.parent

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise.image import BrokenImageError, ImageTooLargeError, load_photo, open_rgb
+from labelwise.image import load_photo, open_rgb
 from labelwise.image.budget import BYTES_PER_PIXEL
+from labelwise.image.image_errors import BrokenImageError, ImageTooLargeError
 from tests.labelwise.image.tiff_files import tiff
 
 ROOT = Path(__file__).parents[3]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise.image import BrokenImageError, load_pixels, open_rgb
+from labelwise.image import load_pixels, open_rgb
+from labelwise.image.image_errors import BrokenImageError
 
 END = b"\xff\xd9"
 CODINGS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from labelwise.image import SUFFIXES, BrokenImageError, ImageError, UnsupportedImageError, open_rgb
+from labelwise.image import SUFFIXES, ImageError, open_rgb
+from labelwise.image.image_errors import BrokenImageError, UnsupportedImageError
 from labelwise.image.opening import accepted_formats
 
 

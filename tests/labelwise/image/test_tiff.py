@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelwise.image import BrokenImageError, ImageTooComplexError, ImageTooLargeError, UnsupportedImageError, open_rgb
+from labelwise.image import ImageTooComplexError, open_rgb
+from labelwise.image.image_errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
 from tests.labelwise.image.tiff_files import FLOAT, INT, UINT, VOID, Tags, assembled, tiff
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 4, 5, 6, 8

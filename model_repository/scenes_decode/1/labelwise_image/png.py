@@ -17,19 +17,8 @@ _PICTURE = {b"IDAT", b"fdAT"}
 _TEXT = {b"tEXt", b"zTXt", b"iTXt"}
 _PROFILE, _OLD_EXIF = b"iCCP", b"Raw profile type exif\0"
 _PLAIN = {
-    b"IHDR",
-    b"sBIT",
-    b"PLTE",
-    b"tRNS",
-    b"gAMA",
-    b"cHRM",
-    b"sRGB",
-    _PROFILE,
-    b"pHYs",
-    b"tIME",
-    b"bKGD",
-    b"eXIf",
-    b"IEND",
+    *(b"IHDR", b"sBIT", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", _PROFILE),
+    *(b"pHYs", b"tIME", b"bKGD", b"eXIf", b"IEND"),
 }
 
 

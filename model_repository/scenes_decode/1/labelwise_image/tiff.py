@@ -154,9 +154,8 @@ def correct(image: TiffImageFile, layout: Layout) -> None:
             image.palette = ImagePalette.raw("RGB;L", bytes(colours))
     if layout.sample_format == _FLOAT and layout.compression != _NONE:  # libtiff returns the machine's byte order
         image.tile = [_in_raw_mode(tile, "F;32NF") for tile in image.tile]
-    elif (
-        layout.colour == _YCBCR and layout.compression == _NONE
-    ):  # Pillow 12 takes it for the RGBX that libtiff returns
+    elif layout.colour == _YCBCR and layout.compression == _NONE:
+        # Pillow 12 takes it for the RGBX that libtiff returns.
         image._mode = "YCbCr"
         image.tile = [_in_raw_mode(tile, "YCbCr") for tile in image.tile]
 
