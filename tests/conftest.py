@@ -11,8 +11,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +33,8 @@ def give_children_default_signals() -> None:
 
 
 give_children_default_signals()
+# Every client, so every httpx.get() too, would otherwise read the certificates of all authorities, which takes 25 ms.
+httpx._transports.default.create_ssl_context = cache(httpx._transports.default.create_ssl_context)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
