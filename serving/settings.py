@@ -49,9 +49,7 @@ T = TypeVar("T")
 _ADDRESS = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 Listing = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]  # a,b,c in the environment
 Given = Annotated[T, BeforeValidator(_given)]
-Seconds = Annotated[
-    float, Field(ge=0.001, le=86_400)
-]  # the kernel's timers take no shorter times, and none without an end
+Seconds = Annotated[float, Field(ge=0.001, le=86_400)]  # the kernel's timers take no shorter times, and no infinite one
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Model = Annotated[str, _form(NAME_PATTERN, "scenes")]
 TritonUrl = Annotated[str, _form(rf"(grpc://)?{_ADDRESS}:\d{{1,5}}", "host:8001")]

@@ -28,7 +28,7 @@ class TemporaryFolder:
     """A new folder with `use` in its name. Raises LabelwiseError if that fails, as on a read-only file system.
 
     `cleanup`, or the end of the `with` block, removes it. If this process is killed first, a small process that waits
-    for that removes it (on systems with a POSIX shell).
+    for that removes it.
     """
 
     def __init__(self, use: str) -> None:
@@ -65,8 +65,6 @@ class TemporaryFolder:
 
 
 def _start_janitor(folder: str) -> "subprocess.Popen[bytes] | None":
-    if os.name != "posix":
-        return None
     with contextlib.suppress(OSError):  # such as too many processes: a kill then leaves the folder behind
         return subprocess.Popen(
             ["/bin/sh", "-c", _JANITOR, "labelwise-janitor", folder],

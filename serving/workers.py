@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class WorkersClosed(Exception):
-    """The threads have ended."""
+    """The threads or processes have ended."""
 
 
 class _Job(NamedTuple):
@@ -48,7 +48,7 @@ class Workers:
             raise WorkersClosed
         loop = self._loop or self._start()
         answer: asyncio.Future[T] = loop.create_future()
-        timer = loop.call_later(timeout, _give_up, answer)
+        timer = loop.call_later(timeout, settle, answer, None, asyncio.TimeoutError())
         self._jobs.put(_Job(work, answer, time.perf_counter()))
         try:
             return await answer
@@ -60,7 +60,7 @@ class Workers:
         self._closed = True
         while not self._jobs.empty():
             if (job := self._jobs.get()) is not None:
-                _settle(job.answer, None, WorkersClosed())
+                settle(job.answer, error=WorkersClosed())
         threads, self._threads = self._threads, []
         for _ in threads:
             self._jobs.put(None)
@@ -91,18 +91,14 @@ class Workers:
         except BaseException as raised:
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop is closed, so the result is not needed
-            loop.call_soon_threadsafe(_settle, job.answer, result, error)
+            loop.call_soon_threadsafe(settle, job.answer, result, error)
 
 
-def _settle(answer: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+def settle(answer: "asyncio.Future[Any]", result: Any = None, error: BaseException | None = None) -> None:
+    """Answers with `result` or `error`, unless the answer is known or the caller was cancelled."""
     if answer.done():
         return
     if error is None:
         answer.set_result(result)
     else:
         answer.set_exception(error)
-
-
-def _give_up(answer: "asyncio.Future[Any]") -> None:
-    if not answer.done():
-        answer.set_exception(asyncio.TimeoutError())

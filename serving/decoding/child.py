@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import traceback
 from collections.abc import Iterator
@@ -22,11 +23,6 @@ from labelwise.image import ImageError, Photo, load_photo, open_small
 from serving.decoding.messages import GRANTED, HEAD_SIZE, Kind, Limits, pack, unpack_head
 from serving.processes import end_with, log_warnings, return_large_blocks
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
 logger = logging.getLogger("labelwise.decoder")
 
 
@@ -36,20 +32,14 @@ class _Denied(Exception):
 
 def main(parent: int) -> None:
     """Works until the pipes end. `parent` is the id of the process that started this one."""
-    _outlive_signals()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when this process ends
     end_with(parent)  # also during a photo, when it does not see the end of the pipes
     return_large_blocks()
     incoming, outgoing = os.dup(0), os.dup(1)
     os.dup2(2, 1)  # what a library prints must not mix with the messages
     with contextlib.suppress(BrokenPipeError, EOFError):
         _Decoder(incoming, outgoing).work()
-
-
-def _outlive_signals() -> None:
-    """Ignores the signals of a terminal or a service manager: the parent decides when this process ends."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class _Decoder:
@@ -93,18 +83,16 @@ class _Decoder:
 
     def limit_memory(self, space: int | None) -> None:
         """Limits the memory to `space` bytes above that of an idle process, or lifts the limit."""
-        if resource is not None and self._idle_memory:
+        if self._idle_memory:
             _, most = resource.getrlimit(resource.RLIMIT_DATA)
             limit = most if space is None else self._idle_memory + space
-            resource.setrlimit(
-                resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most)
-            )
+            limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
     def _warm_up(self) -> None:
         """Decodes a first time, which loads Pillow's plugins and shows whether they work."""
-        AvifImagePlugin.DEFAULT_MAX_THREADS = (
-            1  # more threads would take more memory, and other photos are decoded at the same time
-        )
+        # More threads would take more memory, and other photos are decoded at the same time.
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
         with contextlib.suppress(ImageError):
             load_photo(b"none", 8, 8)
 

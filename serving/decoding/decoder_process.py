@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from labelwise.image import ImageError
 from serving.decoding.messages import DENIED, GRANTED, HEAD_SIZE, Kind, pack, unpack_head
 from serving.decoding.pixel_budget import PixelBudget, Share
+from serving.workers import settle
 
 logger = logging.getLogger("labelwise.decoder")
 
@@ -170,8 +171,7 @@ class DecoderProcess:
         said, content = json.loads(self._body[:text_size].tobytes()), self._body[text_size:]
         self._await_head()
         if kind == Kind.READY:
-            if not self.ready.done():
-                self.ready.set_result(None)
+            settle(self.ready)
         elif kind == Kind.HOLD:
             self._on_hold(said)
         else:
@@ -192,11 +192,10 @@ class DecoderProcess:
         assert self.job is not None
         for name, level, text in said.pop("log"):
             logging.getLogger(name).log(level, "%s", text)
-        if not self.job.answer.done():
-            if kind == Kind.DONE:
-                self.job.answer.set_result((said, content.reshape(said.pop("shape"))))
-            else:
-                self.job.answer.set_exception(_error(said["code"], said["text"]))
+        if kind == Kind.DONE:
+            settle(self.job.answer, (said, content.reshape(said.pop("shape"))))
+        else:
+            settle(self.job.answer, error=_error(said["code"], said["text"]))
         self._free()
 
     def _free(self) -> None:
@@ -225,8 +224,8 @@ class DecoderProcess:
         if not self.ready.done():
             self.ready.set_exception(error)
             self.ready.exception()  # marks the exception as retrieved, because no caller may look at it
-        if self.job is not None and not self.job.answer.done():
-            self.job.answer.set_exception(error)
+        if self.job is not None:
+            settle(self.job.answer, error=error)
         self._forget_job()
         self.ended.set()
 

@@ -16,6 +16,7 @@ from serving.decoding.decoder_process import DecodeJob, DecoderEnded, DecoderPro
 from serving.decoding.messages import Limits
 from serving.decoding.pixel_budget import PixelBudget
 from serving.processes import Backoff
+from serving.workers import WorkersClosed, settle
 
 logger = logging.getLogger("labelwise.decoder")
 
@@ -23,10 +24,6 @@ PoolAnswer = tuple[dict[str, Any], NDArray[np.uint8]]
 
 _GRACE = 1.0  # seconds for a photo that no request waits for: a new process costs more than most photos
 _AT_ONCE = 1_000_000  # pixels that a photo may hold without asking, enough for most photos
-
-
-class PoolClosed(Exception):
-    """The pool is closed."""
 
 
 class DecoderPool:
@@ -68,14 +65,14 @@ class DecoderPool:
     async def run(self, task: str, data: bytes, arguments: dict[str, Any], timeout: float) -> PoolAnswer:
         """Returns the facts about the photo, and its pixels.
 
-        Raises ImageError, DecoderEnded, PoolClosed, or asyncio.TimeoutError after `timeout` seconds.
+        Raises ImageError, DecoderEnded, WorkersClosed, or asyncio.TimeoutError after `timeout` seconds.
         """
         if self._closed:
-            raise PoolClosed
+            raise WorkersClosed
         loop = asyncio.get_running_loop()
         said = {"task": task, "arguments": arguments, "limits": self._limits}
         job = DecodeJob(said, data, _AT_ONCE, loop.create_future(), time.perf_counter())
-        timer = loop.call_later(timeout, _give_up, job.answer)
+        timer = loop.call_later(timeout, settle, job.answer, None, asyncio.TimeoutError())
         self._queue.append(job)
         self._dispatch()
         try:
@@ -86,14 +83,13 @@ class DecoderPool:
                 job.process.give_up(self._grace)
 
     async def close(self) -> None:
-        """Ends all processes. Callers that wait get PoolClosed."""
+        """Ends all processes. Callers that wait get WorkersClosed."""
         self._closed = True
         for keeper in self._keepers:
             keeper.cancel()
         jobs = [*self._queue, *(process.job for process in self.processes if process.job is not None)]
         for job in jobs:
-            if not job.answer.done():
-                job.answer.set_exception(PoolClosed())
+            settle(job.answer, error=WorkersClosed())
         processes = list(self.processes)
         for process in processes:
             process.kill()
@@ -139,8 +135,3 @@ class DecoderPool:
         is_starting = any(not process.ready.done() for process in self.processes)
         if self._queue and not is_starting and len(self._keepers) < self._count:
             self.launch()
-
-
-def _give_up(answer: "asyncio.Future[PoolAnswer]") -> None:
-    if not answer.done():
-        answer.set_exception(asyncio.TimeoutError())

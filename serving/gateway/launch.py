@@ -33,7 +33,7 @@ def serve(settings: Settings) -> None:
 
 def _end_well_at_hang_up() -> None:
     """A closed terminal ends the gateway as SIGTERM does, unless nohup told it to ignore SIGHUP."""
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 

@@ -168,10 +168,7 @@ class _KeptWorker:
 
 def _work(settings: Settings, listener: socket.socket, parent: Connection, triton_url: str | None) -> None:
     """Runs in the worker's process, from its start to its end."""
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(
-            signal.SIGHUP, signal.SIG_IGN
-        )  # a closed terminal signals every process; the parent ends this one
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal signals every process; the parent ends this one
     configure_logging(settings)
     triton = None if triton_url is None else BorrowedTriton(triton_url, lambda: parent.send((_RESTART_TRITON, "")))
     try:

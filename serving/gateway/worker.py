@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
+import uvloop
 
 from labelwise.errors import LabelwiseError
 from serving.engines import create_engine
@@ -27,11 +28,6 @@ from serving.settings import Settings
 if TYPE_CHECKING:
     from serving.gateway.observe.tracing import Traces
 
-try:
-    from uvloop import run as run_loop  # costs a third less than asyncio's own loop
-except ImportError:  # not available for Windows
-    from asyncio import run as run_loop  # type: ignore[assignment]
-
 BACKLOG = 2048  # connections that the kernel holds until they are accepted
 
 
@@ -44,7 +40,7 @@ def serve_alone(
 ) -> None:
     """Serves on `listener` until a signal, or until `parent` ends. Raises LabelwiseError if it cannot start."""
     return_large_blocks()
-    run_loop(_serve(settings, listener, on_ready, parent, triton))
+    uvloop.run(_serve(settings, listener, on_ready, parent, triton))  # costs a third less than asyncio's own loop
 
 
 class AnnouncingServer(uvicorn.Server):

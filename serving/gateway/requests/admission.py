@@ -4,13 +4,14 @@ A request takes a place only after its upload, so slow uploads block no other re
 If there is no room for more bytes, an upload that has stalled is given up.
 """
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serving.gateway.problems import GatewayError
-from serving.gateway.requests.deadline import TimeLimit
+from serving.gateway.requests.deadline import EarlyEnd
 
 _PROGRESS = 64 * 2**10  # bytes; an upload that takes more than _STALLED seconds for these has stalled
 _STALLED = 1.0  # seconds
@@ -41,18 +42,20 @@ class Place:
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
         self._held: Counter[_Budget] = Counter()
-        self._limit: TimeLimit | None = None
+        self._upload: EarlyEnd | None = None
         self._since_mark = 0
         self.marked = time.monotonic()  # when the upload last made progress
 
     @contextmanager
     def upload(self, seconds: float) -> Iterator[None]:
         """Receive the body in this block. Raises asyncio.TimeoutError after `seconds`, or if the upload is given up."""
-        with TimeLimit(seconds) as self._limit:
+        with EarlyEnd(asyncio.TimeoutError) as self._upload:
+            timer = asyncio.get_running_loop().call_later(seconds, self._upload.end)
             self._admission.uploads.add(self)
             try:
                 yield
             finally:
+                timer.cancel()
                 self._admission.uploads.discard(self)
 
     @contextmanager
@@ -83,9 +86,9 @@ class Place:
 
     def give_up(self) -> None:
         """Ends the upload, whose answer is then that it was too slow, and frees its bytes at once."""
-        assert self._limit is not None
+        assert self._upload is not None
         self._admission.uploads.discard(self)
-        self._limit.end()
+        self._upload.end()
         self.give_back()
 
     def give_back(self) -> None:

@@ -1,6 +1,7 @@
 """The number of connections, the options with which uvicorn keeps to the limits, and the end of unread bodies."""
 
 import logging
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -34,10 +35,6 @@ def connection_options(app: ASGIApp, settings: Settings, on_refusal: Callable[[s
 
 def _fit_to_descriptors(connections: int) -> int:
     """Asks the system for more descriptors, and returns how many connections they are enough for."""
-    try:
-        import resource
-    except ImportError:
-        return connections  # Windows has no such limit
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + LINGERING + _OTHER_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= needed:

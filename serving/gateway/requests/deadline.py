@@ -2,19 +2,17 @@
 
 import asyncio
 import contextlib
-import re
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from fastapi import Request
 
 from serving.gateway.problems import GatewayError
+from serving.gateway.requests.query import plain_number
 
 TIMEOUT_HEADER = "X-Request-Timeout"
 # Most answers are ready sooner, so that watching for a client that hangs up would cost more than it saves.
 _WATCHED_FROM = 0.1  # seconds
-_SECONDS = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 class Deadline:
@@ -35,83 +33,63 @@ def deadline_exceeded() -> GatewayError:
     )
 
 
-class TimeLimit:
-    """`with TimeLimit(seconds):` ends with asyncio.TimeoutError, like asyncio.timeout of Python 3.11."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._is_over = seconds, False
-
-    def __enter__(self) -> "TimeLimit":
-        self._task = _current_task()
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.end)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._timer.cancel()
-        if self._is_over and kind is asyncio.CancelledError:
-            _forget_cancellation(self._task)
-            raise asyncio.TimeoutError from None
-
-    def end(self) -> None:
-        """Ends the block now."""
-        self._is_over = True
-        self._task.cancel()
-
-
 def requested_timeout(request: Request, most: float) -> float:
     """Returns the seconds that the client allows after the complete upload; at most, and by default, `most`."""
     given = request.headers.getlist(TIMEOUT_HEADER)
     if not given:
         return most
-    if len(given) > 1 or not _SECONDS.fullmatch(given[0]) or not float(given[0]):
+    seconds = plain_number(given[0])
+    if len(given) > 1 or not seconds:
         raise GatewayError("invalid_request", f"{TIMEOUT_HEADER}: give seconds, such as 2.5, and only once.")
-    return min(float(given[0]), most)
+    return min(seconds, most)
+
+
+class EarlyEnd:
+    """A `with` block that `end` can end from outside. It then raises `error()`."""
+
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        self._error, self._is_over = error, False
+
+    def __enter__(self) -> "EarlyEnd":
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._is_over and kind is asyncio.CancelledError:
+            if uncancel := getattr(self._task, "uncancel", None):  # from 3.11 on, Python counts cancellations
+                uncancel()
+            raise self._error() from None
+
+    def end(self) -> None:
+        self._is_over = True
+        self._task.cancel()
 
 
 @contextlib.contextmanager
 def ended_by_hang_up(request: Request) -> Iterator[None]:
     """Cancels the block when the client hangs up, and raises GatewayError `client_closed`. The body must be read."""
-    watch = _Watch(request)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not watch.has_ended_it:
-            raise
-        _forget_cancellation(watch.task)
-        raise GatewayError("client_closed", "The client hung up before its answer.") from None
-    finally:
-        watch.stop()
+    watch: asyncio.Task[None] | None = None
 
+    def begin_to_watch() -> None:
+        nonlocal watch
+        watch = asyncio.create_task(until_gone())
 
-class _Watch:
-    def __init__(self, request: Request) -> None:
-        self._request, self.task = request, _current_task()
-        self._watching: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(_WATCHED_FROM, self._start)
-        self.has_ended_it = False
-
-    def _start(self) -> None:
-        self._watching = asyncio.create_task(self._until_gone())
-
-    async def _until_gone(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
+    async def until_gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
             pass
-        self.has_ended_it = True
-        self.task.cancel()
+        block.end()
 
-    def stop(self) -> None:
-        self._timer.cancel()
-        if self._watching is not None:
-            self._watching.cancel()
-
-
-def _current_task() -> "asyncio.Task[Any]":
-    task = asyncio.current_task()
-    assert task is not None
-    return task
+    timer = asyncio.get_running_loop().call_later(_WATCHED_FROM, begin_to_watch)
+    try:
+        with EarlyEnd(_hung_up) as block:
+            yield
+    finally:
+        timer.cancel()
+        if watch is not None:
+            watch.cancel()
 
 
-def _forget_cancellation(task: "asyncio.Task[Any]") -> None:
-    """Undoes a cancellation of ours that has done its work: from 3.11 on, Python counts them."""
-    if uncancel := getattr(task, "uncancel", None):
-        uncancel()
+def _hung_up() -> GatewayError:
+    return GatewayError("client_closed", "The client hung up before its answer.")

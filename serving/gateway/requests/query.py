@@ -14,7 +14,7 @@ from labelwise.tagging import Choice, ChoiceError, UnknownLabels
 from serving.gateway.problems import GatewayError
 
 _REMEMBERED = 32  # choices: most clients ask the same again, and a choice among many labels takes long
-_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_PLAIN_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 ThresholdText = Annotated[
     str,
@@ -29,18 +29,13 @@ ThresholdText = Annotated[
 ]
 
 
-class ModelQuery(BaseModel):
-    """Which model answers."""
+class LabelQuery(BaseModel):
+    """Which model answers, for which labels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(None, description="Which model; needed only where there is more than one.")
     version: int | None = Field(None, ge=1, description="Which version; by default the newest.")
-
-
-class LabelQuery(ModelQuery):
-    """Which labels are answered for."""
-
     labels: str | None = Field(None, description="Only these labels, separated by commas.", examples=["sea,trees"])
     exclude: str | None = Field(None, description="Not these labels, separated by commas.", examples=["desert"])
 
@@ -138,8 +133,11 @@ def _pairs(text: str) -> Iterator[tuple[str, float]]:
 
 
 def _number(text: str) -> float | None:
-    """A number from 0 to 1 in plain digits; None for anything else, such as NaN, which Python takes for a float."""
-    if not _NUMBER.fullmatch(text.strip()):
-        return None
-    value = float(text)
-    return value if value <= 1 else None
+    """A number from 0 to 1, or None for anything else."""
+    value = plain_number(text.strip())
+    return value if value is not None and value <= 1 else None
+
+
+def plain_number(text: str) -> float | None:
+    """A number in plain digits; None for anything else, such as NaN or 1_000, which Python takes for a float."""
+    return float(text) if _PLAIN_NUMBER.fullmatch(text) else None

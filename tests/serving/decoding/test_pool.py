@@ -22,7 +22,8 @@ from serving.decoding import decoder_process
 from serving.decoding.decoder_process import DecoderEnded
 from serving.decoding.messages import Limits
 from serving.decoding.pixel_budget import PixelBudget
-from serving.decoding.pool import DecoderPool, PoolClosed
+from serving.decoding.pool import DecoderPool
+from serving.workers import WorkersClosed
 from tests.conftest import ROOT
 from tests.polling import until, until_async
 
@@ -258,9 +259,9 @@ async def test_close_ends_all_processes_and_refuses_waiting_and_new_photos() -> 
         await until_async(lambda: process.job is not None)
         await made.close()
         for one in waiting:
-            with pytest.raises(PoolClosed):
+            with pytest.raises(WorkersClosed):
                 await one
-        with pytest.raises(PoolClosed):
+        with pytest.raises(WorkersClosed):
             await made.run("photo", PHOTO, SIZE, PATIENCE)
         assert not is_alive(process.pid)
 
