@@ -36,7 +36,7 @@ from serving.inference import Engine
 from serving.settings import Settings
 
 if TYPE_CHECKING:
-    from serving.gateway.observe.tracing import Traces
+    from serving.tracing import Traces
 
 _PAGE = Path(__file__).parent.parent / "page"
 _DESCRIPTION = """

@@ -14,7 +14,7 @@ from serving.gateway.observe.metrics import Metrics
 from serving.stages import begin_request
 
 if TYPE_CHECKING:
-    from serving.gateway.observe.tracing import Traces
+    from serving.tracing import Traces
 
 _HEADER = b"x-request-id"
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")

@@ -53,26 +53,17 @@ class _PhotoRun:
 
 
 class TaggingService:
-    """Answers requests for the routes; holds the engine, the decoders and the places for requests."""
+    """Answers requests for the routes; holds the engine, the decoders and the places for requests.
+
+    The caller starts and closes the engine and the decoders.
+    """
 
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
         self.settings, self.engine, self.metrics = settings, engine, metrics
         self.admission = Admission(settings.max_requests, settings.max_pending_images, settings.max_pending_bytes)
         on_wait = metrics.queue_seconds.labels("decode").observe
-        self._decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels, on_wait)
-        self.uploads = Uploads(settings, self._decoders)
-
-    def launch(self) -> None:
-        """Starts the decoders; without this, the first photo does. The caller starts and closes the engine."""
-        self._decoders.launch()
-
-    async def started(self) -> None:
-        """Waits for the decoders. Raises LabelwiseError if they cannot start."""
-        await self._decoders.started()
-
-    async def close(self) -> None:
-        """Ends the decoders. No request may be left."""
-        await self._decoders.close()
+        self.decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels, on_wait)
+        self.uploads = Uploads(settings, self.decoders)
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
         """Tags the photo in the request's body. Raises GatewayError, ImageError or ServingError, as the others do."""
@@ -85,7 +76,7 @@ class TaggingService:
         """Tags all photos in the request's body. An error of one photo is its result."""
         choice = self._choose(query)
         with self._place(request) as (place, timeout):
-            with Stage("receive", self.metrics.receive_seconds):
+            with Stage("receive", self.metrics.receive_seconds.observe):
                 items = await self.uploads.batch(request, place)
             note(model=choice.spec.name, version=choice.spec.version, images=len(items))
             with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
@@ -107,7 +98,7 @@ class TaggingService:
             places, tags = choice.explained(run.outputs["scores"][0])
             seen = locate(run.outputs["attention"][0][places], run.photo.size, choice.spec.image)
             # Decoded again: the model's picture is too small to look at.
-            return await self._decoders.small(
+            return await self.decoders.small(
                 run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, seen, tags)
             )
 
@@ -163,7 +154,7 @@ class TaggingService:
         """Runs the model on the one photo of a request, and keeps the request's place until the block ends."""
         with self._place(request) as (place, timeout):
             note(model=spec.name, version=spec.version, images=1)
-            with Stage("receive", self.metrics.receive_seconds):
+            with Stage("receive", self.metrics.receive_seconds.observe):
                 data = await self.uploads.photo(request, place)
             deadline = Deadline(timeout)
             with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
@@ -175,7 +166,7 @@ class TaggingService:
     async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[PhotoResult]:
         """Decodes one chunk while another is run; a request decodes as many photos at once as there are decoders."""
         size = min(spec.max_batch, _MOST_AT_ONCE)
-        turns = asyncio.Semaphore(self._decoders.count)
+        turns = asyncio.Semaphore(self.decoders.count)
 
         async def decoded(item: Item) -> Photo | ImageError | GatewayError:
             if isinstance(item.photo, GatewayError):
@@ -200,13 +191,13 @@ class TaggingService:
         return [result for results in await _all(map(run, chunks)) for result in results]
 
     async def _decode(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
-        with Stage("decode", self.metrics.decode_seconds):
-            return await self._decoders.photo(data, spec, deadline)
+        with Stage("decode", self.metrics.decode_seconds.observe):
+            return await self.decoders.photo(data, spec, deadline)
 
     async def _infer(self, pixels: Pixels, spec: TaggerSpec, outputs: Sequence[str], deadline: Deadline) -> Outputs:
         """uint8 [b, h, w, 3] -> the outputs [b, …]."""
         metrics = self.metrics.of(spec)
-        with Stage("engine", metrics.engine_seconds):
+        with Stage("engine", metrics.engine_seconds.observe):
             answer = await self.engine.infer(spec.name, spec.version, pixels, outputs, deadline.left())
         metrics.count_batch(len(pixels))
         for row in answer.get("scores", ()):

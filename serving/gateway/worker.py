@@ -26,7 +26,7 @@ from serving.processes import return_large_blocks
 from serving.settings import Settings
 
 if TYPE_CHECKING:
-    from serving.gateway.observe.tracing import Traces
+    from serving.tracing import Traces
 
 BACKLOG = 2048  # connections that the kernel holds until they are accepted
 
@@ -75,10 +75,10 @@ async def _serve(
     app = create_app(settings, engine, metrics, traces)
     service: TaggingService = app.state.service
     try:
-        service.launch()
+        service.decoders.launch()
         with _cancelled_by_sigterm():
             await engine.start()
-            await service.started()
+            await service.decoders.started()
         _require_default(settings, engine)
         config = uvicorn.Config(
             **connection_options(app, settings, lambda code: metrics.problems.labels(code).inc()),
@@ -92,7 +92,7 @@ async def _serve(
         await AnnouncingServer(config, on_ready).serve([listener])
     finally:
         with _signals_ignored():
-            await service.close()
+            await service.decoders.close()
             await engine.close()
             if traces is not None:
                 await asyncio.to_thread(traces.close)
@@ -114,7 +114,7 @@ def _traces(settings: Settings) -> "Traces | None":
     if settings.trace_endpoint is None:
         return None
     try:
-        from serving.gateway.observe.tracing import Traces
+        from serving.tracing import Traces
 
         return Traces(settings.trace_endpoint, settings.trace_ratio)
     except ValueError as error:  # OpenTelemetry reads environment variables of its own

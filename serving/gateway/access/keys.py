@@ -77,32 +77,27 @@ class KeyRing:
     def _reload(self) -> None:
         """A key whose line is gone or broken is not valid any more."""
         try:
-            lines = _lines(self._file)
+            entries = _entries(self._file)
         except LabelwiseError as error:
             self._seen = None  # it may become readable without a change: look again
             if self._keys:
                 logger.error("no key is valid until this is repaired: %s", error)
             self._keys = ()
             return
-        found = [(number, _parse(line)) for number, line in enumerate(lines, 1) if _is_entry(line)]
-        for number, key in found:
+        for number, key in entries:
             if key is None:
                 logger.error("%s, line %d is not a key and is ignored", self._file, number)
-        self._keys = tuple(key for _, key in found if key is not None)
+        self._keys = tuple(key for _, key in entries if key is not None)
         logger.info("%s was read again: %d keys", self._file, len(self._keys))
 
 
 def read_keys(file: Path) -> tuple[Key, ...]:
     """Returns every key of the file. Raises LabelwiseError if it cannot be read or has a line that is not a key."""
     keys = []
-    for number, line in enumerate(_lines(file), 1):
-        if _is_entry(line):
-            key = _parse(line)
-            if key is None:
-                raise LabelwiseError(
-                    f"{file}, line {number}: expected NAME sha256:HEX, as `labelwise keys add` writes."
-                )
-            keys.append(key)
+    for number, key in _entries(file):
+        if key is None:
+            raise LabelwiseError(f"{file}, line {number}: expected NAME sha256:HEX, as `labelwise keys add` writes.")
+        keys.append(key)
     return tuple(keys)
 
 
@@ -141,13 +136,14 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def _is_entry(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip().startswith("#")
-
-
-def _parse(line: str) -> Key | None:
-    match = _LINE.fullmatch(line.strip())
-    return match and Key(match["name"], bytes.fromhex(match["digest"]), match["made"] or "")
+def _entries(file: Path) -> list[tuple[int, Key | None]]:
+    """Returns number and key of each line that is neither empty nor a comment, None in place of a broken key."""
+    entries = []
+    for number, line in enumerate(map(str.strip, _lines(file)), 1):
+        if line and not line.startswith("#"):
+            match = _LINE.fullmatch(line)
+            entries.append((number, match and Key(match["name"], bytes.fromhex(match["digest"]), match["made"] or "")))
+    return entries
 
 
 def _lines(file: Path) -> list[str]:

@@ -1,1 +1,1 @@
-"""What the gateway tells of itself: metrics, logs, traces."""
+"""What the gateway tells of itself: metrics and logs."""

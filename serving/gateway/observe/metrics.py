@@ -23,7 +23,6 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SCORES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64)
-_SCORES_PER_PHOTO = 1  # counted on average: enough to see a drift, and no more work with many labels
 _MOST_LABELS = 500  # the scores of a model with more are not counted: each label is several series
 
 
@@ -102,7 +101,6 @@ class ModelMetrics:
         self._batch_images = metrics.batch_images.labels(*labels)
         counted = spec.labels if len(spec.labels) <= _MOST_LABELS else ()
         self._scores = [metrics.label_score.labels(*labels, label) for label in counted]
-        self._every = -(-len(counted) // _SCORES_PER_PHOTO)
         self._photos = count()
 
     def count_batch(self, images: int) -> None:
@@ -111,8 +109,8 @@ class ModelMetrics:
         self._batch_images.observe(images)
 
     def count_scores(self, scores: Any) -> None:
-        """Counts scores [l] of every n-th photo, where n is about the number of labels."""
-        if self._scores and next(self._photos) % self._every == 0:
+        """Counts the scores [l] of every l-th photo: enough to see a drift, and no more work with many labels."""
+        if self._scores and next(self._photos) % len(self._scores) == 0:
             for series, score in zip(self._scores, scores.tolist(), strict=True):
                 series.observe(score)
 

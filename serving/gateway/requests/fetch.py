@@ -8,7 +8,6 @@ environment are not used, because behind a proxy none of this would hold.
 
 import asyncio
 import ipaddress
-import json
 import logging
 import socket
 import ssl
@@ -22,7 +21,6 @@ import httpcore
 
 from labelwise.version import VERSION
 from serving.gateway.problems import GatewayError
-from serving.settings import Settings
 
 logger = logging.getLogger("labelwise.fetch")
 
@@ -95,26 +93,11 @@ class Fetcher:
         self._max_bytes, self._timeout = max_bytes, timeout
         self._network = _CheckedNetwork(allows)
 
-    @classmethod
-    def of(cls, settings: Settings) -> "Fetcher | None":
-        """Returns None if fetching is off, which is the default."""
-        return cls(settings.fetch_hosts, settings.max_body, settings.fetch_timeout) if settings.fetch_hosts else None
-
-    async def photo_of(self, body: bytes, take_bytes: Callable[[int], None]) -> bytes:
-        """Returns the photo at the URL that the JSON body {"url": …} names.
+    async def fetch(self, url: str, take_bytes: Callable[[int], None]) -> bytes:
+        """Returns the bytes at `url`.
 
         Calls `take_bytes` with the size of each piece that arrives. Raises GatewayError, as `take_bytes` may.
         """
-        try:
-            asked = json.loads(body)
-        except (ValueError, RecursionError):
-            raise GatewayError("malformed_body", 'The body is not JSON; expected {"url": "https://…"}.') from None
-        if not isinstance(asked, dict) or set(asked) != {"url"} or not isinstance(asked["url"], str):
-            raise GatewayError("invalid_request", 'The body must be {"url": "https://…"} and nothing else.')
-        return await self.fetch(asked["url"], take_bytes)
-
-    async def fetch(self, url: str, take_bytes: Callable[[int], None] = lambda count: None) -> bytes:
-        """Returns the bytes at `url`. Raises as `photo_of` does."""
         try:
             with anyio.fail_after(self._timeout):
                 target = self._listed(_parse(url))

@@ -1,4 +1,4 @@
-"""Several photos in one body: multipart forms and JSON. Blocking, so call it on a thread."""
+"""Photos in a body: multipart forms and JSON. Blocking, so large bodies are for a thread."""
 
 import base64
 import binascii
@@ -126,17 +126,29 @@ class _FormReader:
         self.has_ended = True
 
 
-class _JsonImage(BaseModel):
+class _Json(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
+
+class JsonImage(_Json):
     id: Annotated[str, Field(min_length=1, max_length=_LONGEST_ID)]
-    data: str
+    data: Annotated[str, Field(description="The photo's bytes.", json_schema_extra={"contentEncoding": "base64"})]
 
 
-class _JsonBatch(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class JsonBatch(_Json):
+    images: Annotated[list[JsonImage], Field(min_length=1)]
 
-    images: Annotated[list[_JsonImage], Field(min_length=1)]
+
+class _JsonUrl(_Json):
+    url: str
+
+
+def json_url(body: bytes) -> str:
+    """Returns the URL of {"url": …}. Raises GatewayError for other JSON."""
+    try:
+        return _JsonUrl.model_validate_json(body).url
+    except ValidationError as error:
+        raise _wrong_json(error, '{"url": "https://…"}') from None
 
 
 def json_items(body: bytes, most: int) -> list[Item]:
@@ -148,9 +160,9 @@ def json_items(body: bytes, most: int) -> list[Item]:
     if body.count(b",") > most * (_LONGEST_ID + 2):
         raise too_many_images(most)
     try:
-        images = _JsonBatch.model_validate_json(body).images
+        images = JsonBatch.model_validate_json(body).images
     except ValidationError as error:
-        raise _wrong_json(error) from None
+        raise _wrong_json(error, '{"images": [{"id": …, "data": …}]}') from None
     if len(images) > most:
         raise too_many_images(most)
     id, count = Counter(image.id for image in images).most_common(1)[0]
@@ -180,10 +192,10 @@ def too_many_images(most: int) -> GatewayError:
     return GatewayError("too_many_images", f"Send at most {most} photos in one request.")
 
 
-def _wrong_json(error: ValidationError) -> GatewayError:
+def _wrong_json(error: ValidationError, expected: str) -> GatewayError:
     refusal = first_refusal(error)
     if refusal.kind == "json_invalid":
-        return GatewayError("malformed_body", 'The body is not JSON; expected {"images": [{"id": …, "data": …}]}.')
+        return GatewayError("malformed_body", f"The body is not JSON; expected {expected}.")
     return GatewayError("invalid_request", f"{refusal.field or 'body'}: {refusal.reason}.")
 
 

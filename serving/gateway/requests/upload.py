@@ -12,7 +12,7 @@ from serving.gateway.requests.admission import Place
 from serving.gateway.requests.deadline import Deadline
 from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.fetch import Fetcher
-from serving.gateway.requests.forms import Item, form_files, form_items, json_items
+from serving.gateway.requests.forms import Item, form_files, form_items, json_items, json_url
 from serving.settings import Settings
 
 FORM_FIELD = "file"
@@ -29,15 +29,16 @@ class Uploads:
 
     def __init__(self, settings: Settings, decoders: Decoders) -> None:
         self._settings, self._decoders = settings, decoders
-        self.fetcher = Fetcher.of(settings)
+        hosts = settings.fetch_hosts
+        self.fetcher = Fetcher(hosts, settings.max_body, settings.fetch_timeout) if hosts else None
 
     async def photo(self, request: Request, place: Place) -> bytes:
         """Returns the photo of a raw body, the `file` field of a multipart form, or a URL. Raises GatewayError."""
         kind = _content_type(request)
         if kind == _JSON and self.fetcher is not None:
-            asked = await self._body(request, place, self._settings.max_body)
+            url = json_url(await self._body(request, place, self._settings.max_body))
             with place.fetch():
-                photo = await self.fetcher.photo_of(asked, place.take_bytes)
+                photo = await self.fetcher.fetch(url, place.take_bytes)
             place.begin(images=1)
             return photo
         if kind != _FORM and kind not in _RAW_TYPES and not kind.startswith("image/"):

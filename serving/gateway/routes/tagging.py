@@ -10,7 +10,7 @@ from serving.gateway.answers.tagging import BatchAnswer, TagAnswer
 from serving.gateway.requests.query import LabelQuery, TagQuery
 from serving.gateway.routes import examples
 from serving.gateway.routes.api_route import ApiRoute, accepts, service_of
-from serving.gateway.routes.openapi import BATCH_PROBLEMS, OUTPUT_PROBLEMS, PHOTO_PROBLEMS, done, many_photos, one_photo
+from serving.gateway.routes.openapi import BATCH_PROBLEMS, MANY_PHOTOS, ONE_PHOTO, OUTPUT_PROBLEMS, PHOTO_PROBLEMS, done
 
 _PNG, _BYTES = "image/png", "application/octet-stream"
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["tagging"], route_class=ApiRoute)
     summary="Tag one photo",
     response_model_exclude_none=True,
     responses=done(examples.TAG) | PHOTO_PROBLEMS,
-    openapi_extra=one_photo(),
+    openapi_extra=ONE_PHOTO,
 )
 async def tag(request: Request, query: Annotated[TagQuery, Query()]) -> TagAnswer:
     """The labels whose score reaches their threshold, highest score first."""
@@ -34,7 +34,7 @@ async def tag(request: Request, query: Annotated[TagQuery, Query()]) -> TagAnswe
     summary="Tag many photos",
     response_model_exclude_none=True,
     responses=done(examples.BATCH) | BATCH_PROBLEMS,
-    openapi_extra=many_photos(),
+    openapi_extra=MANY_PHOTOS,
 )
 async def tag_batch(request: Request, query: Annotated[TagQuery, Query()]) -> BatchAnswer:
     """The tags of each photo, in the order in which the photos came. The result of a photo that cannot be tagged is an
@@ -48,7 +48,7 @@ async def tag_batch(request: Request, query: Annotated[TagQuery, Query()]) -> Ba
     response_model=ExplainAnswer,
     response_model_exclude_none=True,
     responses=done(examples.EXPLAIN, other=_PNG) | OUTPUT_PROBLEMS,
-    openapi_extra=one_photo(),
+    openapi_extra=ONE_PHOTO,
 )
 async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> ExplainAnswer | Response:
     """The model's own attention for each tag, or with `labels` for exactly those labels: a grid in the photo's pixels.
@@ -64,7 +64,7 @@ async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> 
     response_model=EmbedAnswer,
     response_model_exclude_none=True,
     responses=done(examples.EMBED, other=_BYTES) | OUTPUT_PROBLEMS,
-    openapi_extra=one_photo(),
+    openapi_extra=ONE_PHOTO,
 )
 async def embed(request: Request, query: Annotated[LabelQuery, Query()]) -> EmbedAnswer | Response:
     """To find other photos whose *sea* looks like this one's, compare this label's vector with the same label's vectors

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import shutil
 import socket
 import ssl
@@ -35,7 +34,7 @@ def fetcher(port: int) -> Fetcher:
 
 
 def fetch(fetcher: Fetcher, url: str) -> bytes:
-    return asyncio.run(fetcher.fetch(url))
+    return asyncio.run(fetcher.fetch(url, lambda count: None))
 
 
 def fetch_with_names(fetcher: Fetcher, url: str, *answers: list[str]) -> bytes:
@@ -47,7 +46,7 @@ def fetch_with_names(fetcher: Fetcher, url: str, *answers: list[str]) -> bytes:
 
     async def attempt() -> bytes:
         asyncio.get_running_loop().getaddrinfo = resolve  # type: ignore[method-assign,assignment]
-        return await fetcher.fetch(url)
+        return await fetcher.fetch(url, lambda count: None)
 
     return asyncio.run(attempt())
 
@@ -206,30 +205,10 @@ def test_a_name_is_resolved_only_once(port: int) -> None:
         fetch_with_names(fetcher, f"http://a.org:{port}/moved?/photo", ["127.0.0.1"], ["127.0.0.2"])
 
 
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        (b"", "malformed_body"),
-        (b"{", "malformed_body"),
-        (b"\xff", "malformed_body"),
-        (b"[" * 100_000, "malformed_body"),
-        (b"[]", "invalid_request"),
-        (b"{}", "invalid_request"),
-        (b'{"url": 1}', "invalid_request"),
-        (b'{"url": "http://localhost/", "headers": {}}', "invalid_request"),
-    ],
-)
-def test_wrong_bodies(fetcher: Fetcher, body: bytes, code: str) -> None:
-    with pytest.raises(GatewayError) as caught:
-        asyncio.run(fetcher.photo_of(body, lambda count: None))
-    assert caught.value.code == code
-
-
 def test_fetched_bytes_count_as_uploaded_bytes(fetcher: Fetcher, port: int) -> None:
-    asked = json.dumps({"url": f"http://localhost:{port}/photo"}).encode()
     admission = Admission(1, 1, len(PHOTO) - 1)
     with admission.place() as place, pytest.raises(GatewayError, match="As much is being uploaded"):
-        asyncio.run(fetcher.photo_of(asked, place.take_bytes))
+        asyncio.run(fetcher.fetch(f"http://localhost:{port}/photo", place.take_bytes))
 
 
 @contextlib.asynccontextmanager

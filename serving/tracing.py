@@ -4,7 +4,8 @@ A request with a W3C traceparent is traced if its sender traces it; of the other
 provider is not the process's global one, so that other instrumentation in this process keeps its own.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -66,32 +67,28 @@ class RequestTrace:
         self.id = f"{span.get_span_context().trace_id:032x}"
         _innermost.set(span)
 
-    def stage(self, name: str) -> "_StageSpan":
-        return _StageSpan(self._tracer, name)
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """A span for the `with` block, below the span around the block."""
+        span = self._tracer.start_span(name, set_span_in_context(_innermost.get()))
+        token = _innermost.set(span)
+        try:
+            yield
+        except BaseException as error:
+            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
+        finally:
+            _innermost.reset(token)
+            span.end()
 
     def traceparent(self) -> str:
+        """Returns the W3C Trace Context of the innermost span, for the next server."""
         return f"00-{self.id}-{_innermost.get().get_span_context().span_id:016x}-01"
 
     def end(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Ends the trace: the request is answered."""
         self._span.update_name(f"{facts['method']} {name}")
         self._span.set_attributes({known: facts[fact] for fact, known in _ATTRIBUTES.items() if fact in facts})
         if facts["status"] >= 500:
             self._span.set_status(Status(StatusCode.ERROR))
-        self._span.end()
-
-
-class _StageSpan:
-    """A span for a `with` block, below the span around the block."""
-
-    def __init__(self, tracer: Tracer, name: str) -> None:
-        self._tracer, self._name = tracer, name
-
-    def __enter__(self) -> None:
-        self._span = self._tracer.start_span(self._name, set_span_in_context(_innermost.get()))
-        self._token = _innermost.set(self._span)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        _innermost.reset(self._token)
-        if kind is not None:
-            self._span.set_status(Status(StatusCode.ERROR, kind.__name__))
         self._span.end()
