@@ -44,7 +44,7 @@ def main(parent: int) -> None:
 
 class _Decoder:
     def __init__(self, incoming: int, outgoing: int) -> None:
-        self._incoming, self._outgoing = incoming, outgoing
+        self._incoming, self._outgoing = os.fdopen(incoming, "rb"), outgoing
         self._log = _Log()
         self._idle_memory = _memory()
 
@@ -97,14 +97,10 @@ class _Decoder:
             load_photo(b"none", 8, 8)
 
     def _receive(self, size: int) -> bytes:
-        pieces = []
-        while size:
-            piece = os.read(self._incoming, size)
-            if not piece:
-                raise EOFError
-            pieces.append(piece)
-            size -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        data = self._incoming.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data
 
     def _send(self, *parts: bytes | memoryview) -> None:
         views = [memoryview(part) for part in parts]

@@ -29,37 +29,43 @@ def host_of(authority: bytes) -> str | None:
         return None
 
 
-def head_problem(version: str, headers: Sequence[Header]) -> str | None:
-    """Returns the code of the problem that this head of an HTTP/`version` request has, or None."""
+class HeadRefused(Exception):
+    """The head has the problem `code`."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def check_head(version: str, headers: Sequence[Header]) -> bool:
+    """Checks the head of an HTTP/`version` request, and returns whether its body is chunked. Raises HeadRefused."""
     if version not in ("1.0", "1.1"):  # the parser takes 0.9 and 2.0 too, which have no such heads
-        return "malformed_request"
+        raise HeadRefused("malformed_request")
     hosts = [value for name, value in headers if name == b"host"]
-    if len(hosts) > 1 or (not hosts and version != "1.0"):
-        return "malformed_request"
-    if hosts and host_of(hosts[0]) is None:
-        return "malformed_request"
+    if len(hosts) > 1 or (not hosts and version != "1.0") or (hosts and host_of(hosts[0]) is None):
+        raise HeadRefused("malformed_request")
     codings = [value for name, value in headers if name == b"transfer-encoding"]
-    return _coding_problem(version, b",".join(codings)) if codings else None
-
-
-def _coding_problem(version: str, codings: bytes) -> str | None:
-    names = [name.strip().lower() for name in codings.split(b",")]
+    if not codings:
+        return False
+    names = [name.strip().lower() for name in b",".join(codings).split(b",")]
     if version == "1.0" or names.count(b"chunked") > 1:
-        return "malformed_request"
-    return None if names == [b"chunked"] else "transfer_coding_unsupported"
+        raise HeadRefused("malformed_request")
+    if names != [b"chunked"]:
+        raise HeadRefused("transfer_coding_unsupported")
+    return True
 
 
 def resolve_target(method: bytes, target: bytes, headers: Sequence[Header]) -> tuple[bytes, Sequence[Header]]:
     """Returns the path with its query, and `headers` with the host that an absolute-form `target` names.
 
-    That host overrides the Host header. Raises ValueError if the target is neither a path, nor an http(s) URL with a
+    That host overrides the Host header. Raises HeadRefused if the target is neither a path, nor an http(s) URL with a
     host, nor the `*` of an OPTIONS request.
     """
     if target.startswith(b"/") or (method, target) == (b"OPTIONS", b"*"):
         return target, headers
     match = _ABSOLUTE.match(target)
     if match is None or host_of(match["authority"]) in (None, ""):
-        raise ValueError(f"not a request target: {target!r}")
+        raise HeadRefused("malformed_request")
     rest = target[match.end() :]
     path = rest if rest.startswith(b"/") else b"/" + rest
     return path, [(b"host", match["authority"]), *(header for header in headers if header[0] != b"host")]

@@ -12,7 +12,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.gateway.problems import PROBLEM_TYPE, Problem, retry_after
-from serving.gateway.requests.head import head_problem, resolve_target
+from serving.gateway.requests.head import HeadRefused, check_head, resolve_target
 
 LINGERING = 64  # connections beyond the limit that are told why they are refused; others are cut
 
@@ -56,7 +56,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # of the head that is being read
         self._framing = 0  # bytes of a chunked body besides its content and the frames of its chunks
         self.url, self.headers = b"", []
-        self._problem = ""  # what is wrong with the head at which the parser was stopped
         self._refusal = ""  # the code with which the connection ends, once there is one
         self._sends_no_more = False
         self._answered: RequestResponseCycle | None = None
@@ -89,9 +88,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._start_timer()
         try:
             self._feed(data)
-        except httptools.HttpParserError:
-            too_large = "headers_too_large" if self._is_head_too_large() else "malformed_request"
-            self._refuse(self._problem or too_large)
+        except httptools.HttpParserError as error:
+            cause = error.__context__  # what on_headers_complete raised
+            self._refuse(cause.code if isinstance(cause, HeadRefused) else "malformed_request")
 
     def _feed(self, data: bytes) -> None:
         """Parses `data`, in small pieces if a limit counts bytes that the parser does not report."""
@@ -124,22 +123,20 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.parser = httptools.HttpRequestParser(self)
 
     def on_headers_complete(self) -> None:
-        if self._is_head_too_large():
-            raise ValueError  # stops the parser, which data_received notices
-        if self.parser.get_method() == b"CONNECT" or len(self.pipeline) >= _MAX_PIPELINED:
-            self._problem = "malformed_request"
-            raise ValueError
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if len(self.headers) > _MAX_HEADERS or size > _MAX_HEAD:
+            raise HeadRefused("headers_too_large")
+        method = self.parser.get_method()
+        if method == b"CONNECT" or len(self.pipeline) >= _MAX_PIPELINED:
+            raise HeadRefused("malformed_request")
         if self.parser.should_upgrade():
             return
         version = self.parser.get_http_version()
-        self._problem = head_problem(version, self.headers) or ""
-        if self._problem:
-            raise ValueError
-        self.url, self.headers[:] = resolve_target(self.parser.get_method(), self.url, self.headers)
+        self._is_chunked = check_head(version, self.headers)
+        self.url, self.headers[:] = resolve_target(method, self.url, self.headers)
         if version == "1.0":
             self.expect_100_continue = False  # such a client would take 100 for the answer (RFC 9110, section 10.1.1)
-        self._in_head, self._head_bytes = False, 0
-        self._is_chunked, self._framing = any(name == b"transfer-encoding" for name, _ in self.headers), 0
+        self._in_head, self._head_bytes, self._framing = False, 0, 0
         self._stop_timer()
         super().on_headers_complete()
 
@@ -190,10 +187,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_started and cycle.scope["http_version"] == "1.1":
             self.transport.write(_CONTINUE)
         self._timer = self.loop.call_later(_PROBE, self._probe)
-
-    def _is_head_too_large(self) -> bool:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        return len(self.headers) > _MAX_HEADERS or size > _MAX_HEAD
 
     def _is_answering(self) -> bool:
         """Returns whether complete requests still wait for their answers."""
