@@ -33,9 +33,6 @@ class Observe:
         self._only_problems, self._traces = only_problems, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         request_id = _request_id(scope)
         headers = ((_HEADER, request_id.encode()), *HEADERS_OF_ALL)
         state = scope.setdefault("state", {})
@@ -81,7 +78,7 @@ class AnswerHead:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        if scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
         asked = {**scope, "method": "GET", "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}

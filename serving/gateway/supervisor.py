@@ -14,10 +14,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
@@ -25,7 +24,7 @@ from labelwise.errors import LabelwiseError
 from serving.engines import create_local_triton
 from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import FOLDER_VARIABLE
-from serving.gateway.worker import serve_alone
+from serving.gateway.worker import cancelled_by, serve_alone
 from serving.local_triton.server import BorrowedTriton, LocalTriton
 from serving.processes import Backoff
 from serving.settings import Settings
@@ -39,13 +38,12 @@ _READY, _FAILED, _RESTART_TRITON = "ready", "failed", "restart"
 
 async def supervise(settings: Settings, listener: socket.socket, on_ready: Callable[[], None]) -> None:
     """Serves on `listener` until SIGINT or SIGTERM. Raises LabelwiseError if it cannot start."""
-    stop = asyncio.Event()
-    with _signals_set(stop), _metrics_folder() as folder:
+    with cancelled_by(signal.SIGINT, signal.SIGTERM), _metrics_folder() as folder:
         triton = create_local_triton(settings) if settings.engine == "triton" and not settings.triton_url else None
         try:
             if triton is not None:
-                await _unless_stopped(triton.start(), stop)
-            await _keep_workers(settings, listener, on_ready, folder, triton, stop)
+                await triton.start()
+            await _keep_workers(settings, listener, on_ready, folder, triton)
         finally:
             if triton is not None:
                 await triton.stop()
@@ -64,15 +62,16 @@ async def _keep_workers(
     on_ready: Callable[[], None],
     folder: str,
     triton: LocalTriton | None,
-    stop: asyncio.Event,
 ) -> None:
     workers = [_KeptWorker(settings_of_each(settings), listener, folder, triton) for _ in range(settings.workers)]
     tasks = [asyncio.create_task(worker.keep()) for worker in workers]
     try:
-        await _unless_stopped(_all_started(workers), stop)
-        if not stop.is_set():
-            on_ready()
-            await stop.wait()
+        for worker in workers:
+            await worker.started.wait()
+            if worker.failure:
+                raise LabelwiseError(worker.failure)
+        on_ready()
+        await asyncio.Event().wait()  # until a signal
     finally:
         # The kernel accepts connections as long as any process holds this socket; a worker that ends closes it first.
         listener.close()
@@ -80,13 +79,6 @@ async def _keep_workers(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(worker.end(settings.shutdown_timeout + _CLOSE_WITHIN) for worker in workers))
-
-
-async def _all_started(workers: "Sequence[_KeptWorker]") -> None:
-    for worker in workers:
-        await worker.started.wait()
-        if worker.failure:
-            raise LabelwiseError(worker.failure)
 
 
 class _KeptWorker:
@@ -180,18 +172,6 @@ def _work(settings: Settings, listener: socket.socket, parent: Connection, trito
 
 
 @contextlib.contextmanager
-def _signals_set(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
-@contextlib.contextmanager
 def _metrics_folder() -> Iterator[str]:
     """The folder in which the workers count together. Each reads its name when it imports prometheus_client."""
     with TemporaryFolder("metrics") as folder:
@@ -200,19 +180,6 @@ def _metrics_folder() -> Iterator[str]:
             yield folder
         finally:
             del os.environ[FOLDER_VARIABLE]
-
-
-async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
-    """Waits until `work` is done, or cancels it once `stop` is set."""
-    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-    finally:
-        for each in (task, stopping):
-            each.cancel()
-        await asyncio.gather(task, stopping, return_exceptions=True)
 
 
 async def _readable(descriptor: int) -> None:

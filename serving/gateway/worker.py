@@ -76,7 +76,7 @@ async def _serve(
     service: TaggingService = app.state.service
     try:
         service.decoders.launch()
-        with _cancelled_by_sigterm():
+        with cancelled_by(signal.SIGTERM):  # until uvicorn handles the signals
             await engine.start()
             await service.decoders.started()
         _require_default(settings, engine)
@@ -133,12 +133,20 @@ def _signals_ignored() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cancelled_by_sigterm() -> Iterator[None]:
-    """Until uvicorn handles the signals, SIGTERM ends the start and still closes the engine."""
+def cancelled_by(*signals: signal.Signals) -> Iterator[None]:
+    """The first of `signals` cancels this task. The next ones are ignored: they must not cut its clean-up short."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def cancel() -> None:
+        for number in signals:
+            loop.add_signal_handler(number, lambda: None)
+        task.cancel()
+
+    for number in signals:
+        loop.add_signal_handler(number, cancel)
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -30,8 +30,8 @@ class RequireKey:
         self._app, self._keys, self._public_metrics = app, keys, public_metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and needs_key(scope["path"], self._public_metrics):
-            scope.setdefault("state", {})["key_name"] = self._owner(given_key(Headers(scope=scope)))
+        if needs_key(scope["path"], self._public_metrics):
+            scope["state"]["key_name"] = self._owner(given_key(Headers(scope=scope)))
         await self._app(scope, receive, send)
 
     def _owner(self, key: str | None) -> str:

@@ -76,7 +76,7 @@ class RefuseForeignPages:
         self._app, self._origins = app, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS and self._is_foreign(scope):
+        if scope["method"] not in _SAFE_METHODS and self._is_foreign(scope):
             detail = "A page of another site may not use this server; its setting cors_origins adds sites."
             await problem_response(scope, GatewayError("cross_origin", detail))(scope, receive, send)
             return
@@ -99,8 +99,8 @@ class CheckHost:
         self._is_ours = lru_cache(256)(self._judge)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
-        if scope["type"] == "http" and not all(map(self._is_ours, hosts)):
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if not all(map(self._is_ours, hosts)):
             detail = "This server does not answer for this host name; its setting allowed_hosts adds names."
             await problem_response(scope, GatewayError("misdirected_request", detail))(scope, receive, send)
             return

@@ -27,7 +27,8 @@ def connection_options(app: ASGIApp, settings: Settings, on_refusal: Callable[[s
     return {
         "app": CloseUnread(app),
         "http": type("GatewayProtocol", (LimitedProtocol,), {"limits": limits}),
-        "ws": "none",
+        "ws": "none",  # so that every scope is of the type http
+        "lifespan": "off",
         "backlog": _ACCEPTED_AT_ONCE,
         "timeout_keep_alive": settings.keep_alive_timeout,
     }
@@ -59,7 +60,7 @@ class CloseUnread:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        headers = Headers(scope=scope)
         if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
             await self._app(scope, receive, send)
         else:

@@ -49,7 +49,7 @@ class ApiRoute(APIRoute):
         """Compares a path without parameters as text, which costs less than a regular expression."""
         if self.param_convertors:
             return super().matches(scope)
-        if scope["type"] != "http" or scope["path"] != self.path:
+        if scope["path"] != self.path:
             return Match.NONE, {}
         answers = self.methods is None or scope["method"] in self.methods
         return Match.FULL if answers else Match.PARTIAL, {"endpoint": self.endpoint, "path_params": {}, "route": self}
