@@ -68,17 +68,8 @@ class DecoderProcess:
         self.ended = asyncio.Event()
         self.job: DecodeJob | None = None
         self._killing: asyncio.TimerHandle | None = None
-        self._unsent: list[memoryview] = []
-        self._rest = memoryview(b"")
         self._child = _spawn()
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        self._out, self._in = self._child.stdin.fileno(), self._child.stdout.fileno()
-        for descriptor in (self._out, self._in):
-            os.set_blocking(descriptor, False)
-            _widen(descriptor)
-        self._await_head()
-        self._loop.add_reader(self._in, self._read)
+        self._life = asyncio.create_task(self._live())
 
     @property
     def pid(self) -> int:
@@ -116,60 +107,36 @@ class DecoderProcess:
     def _send_job(self, job: DecodeJob) -> None:
         if self.job is job:
             job.is_sent = True
-            self._send(pack(Kind.JOB, {**job.said, "pixels": job.pixels}, len(job.data)), job.data)
+            self._pipe.write(pack(Kind.JOB, {**job.said, "pixels": job.pixels}, len(job.data)))
+            self._pipe.write(job.data)
 
     def _grant(self, job: DecodeJob) -> None:
         if self.job is job and not job.is_denied:
-            self._send(GRANTED)
+            self._pipe.write(GRANTED)
 
     def _deny(self, job: DecodeJob) -> None:
         job.is_denied = True
-        self._send(DENIED)
+        self._pipe.write(DENIED)
 
-    def _send(self, *parts: bytes) -> None:
-        self._unsent += [memoryview(part) for part in parts]
-        self._write()
-
-    def _write(self) -> None:
+    async def _live(self) -> None:
+        """Reads the process's messages until it ends."""
+        reader = asyncio.StreamReader(_PIPE_SIZE)
+        await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._child.stdout)
+        self._pipe, _ = await self._loop.connect_write_pipe(asyncio.BaseProtocol, self._child.stdin)
         try:
-            while self._unsent:
-                sent = os.writev(self._out, self._unsent)
-                while self._unsent and sent >= len(self._unsent[0]):
-                    sent -= len(self._unsent.pop(0))
-                if sent:
-                    self._unsent[0] = self._unsent[0][sent:]
-        except BlockingIOError:
-            self._loop.add_writer(self._out, self._write)
-            return
-        except BrokenPipeError:
-            self._unsent.clear()  # it has ended, which _read sees as well
-        self._loop.remove_writer(self._out)
+            while True:
+                kind, text_size, size = unpack_head(await reader.readexactly(HEAD_SIZE))
+                said = json.loads(await reader.readexactly(text_size))
+                self._on_message(kind, said, await reader.readexactly(size))
+        except asyncio.IncompleteReadError:
+            pass
+        except Exception:
+            logger.exception("decoder process %d wrote something else than messages", self.pid)
+        self.kill()  # it is ending anyway, unless something in it has only closed the pipe
+        self._pipe.close()
+        self._on_end(DecoderEnded(await asyncio.to_thread(self._child.wait)))
 
-    def _read(self) -> None:
-        """Called when there is something to read, or the end."""
-        try:
-            while count := os.readv(self._in, [self._rest]):
-                self._rest = self._rest[count:]
-                if not self._rest:
-                    self._on_read()
-        except BlockingIOError:
-            return
-        self._end()
-
-    def _await_head(self) -> None:
-        self._head = bytearray(HEAD_SIZE)
-        self._body: NDArray[np.uint8] | None = None
-        self._rest = memoryview(self._head)
-
-    def _on_read(self) -> None:
-        """A head is complete, or what follows a head."""
-        kind, text_size, size = unpack_head(self._head)
-        if self._body is None:
-            self._body = np.empty(text_size + size, np.uint8)
-            self._rest = memoryview(self._body.data)
-            return
-        said, content = json.loads(self._body[:text_size].tobytes()), self._body[text_size:]
-        self._await_head()
+    def _on_message(self, kind: Kind, said: Any, content: bytes) -> None:
         if kind == Kind.READY:
             settle(self.ready)
         elif kind == Kind.HOLD:
@@ -188,12 +155,12 @@ class DecoderProcess:
         else:
             job.share = self._budget.ask(pixels, lambda: self._soon(self._grant, job))
 
-    def _on_answer(self, kind: Kind, said: dict[str, Any], content: NDArray[np.uint8]) -> None:
+    def _on_answer(self, kind: Kind, said: dict[str, Any], content: bytes) -> None:
         assert self.job is not None
         for name, level, text in said.pop("log"):
             logging.getLogger(name).log(level, "%s", text)
         if kind == Kind.DONE:
-            settle(self.job.answer, (said, content.reshape(said.pop("shape"))))
+            settle(self.job.answer, (said, np.frombuffer(content, np.uint8).reshape(said.pop("shape"))))
         else:
             settle(self.job.answer, error=_error(said["code"], said["text"]))
         self._free()
@@ -210,17 +177,7 @@ class DecoderProcess:
             self.job.share.give_back()
         self.job = None
 
-    def _end(self) -> None:
-        self._loop.remove_reader(self._in)
-        self._loop.remove_writer(self._out)
-        self.kill()  # it is ending anyway, unless something in it has only closed the pipe
-        self._burial = asyncio.create_task(self._bury())
-
-    async def _bury(self) -> None:
-        error = DecoderEnded(await asyncio.to_thread(self._child.wait))
-        for stream in (self._child.stdin, self._child.stdout):
-            assert stream is not None
-            stream.close()
+    def _on_end(self, error: DecoderEnded) -> None:
         if not self.ready.done():
             self.ready.set_exception(error)
             self.ready.exception()  # marks the exception as retrieved, because no caller may look at it
@@ -233,7 +190,7 @@ class DecoderProcess:
 def _spawn() -> "subprocess.Popen[bytes]":
     """Starts a new interpreter: a fork would copy locks, but not the threads that hold them."""
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-c", _CHILD.format(path=sys.path, parent=os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -241,12 +198,11 @@ def _spawn() -> "subprocess.Popen[bytes]":
         env=os.environ | one_thread,
         start_new_session=True,  # a terminal's signals are for the gateway, which still needs its decoders then
     )
-
-
-def _widen(pipe: int) -> None:
-    """Makes the pipe as large as this user may; a smaller one is only slower."""
-    with contextlib.suppress(AttributeError, OSError):
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    for pipe in (child.stdin, child.stdout):
+        assert pipe is not None
+        with contextlib.suppress(AttributeError, OSError):  # this user may have no such pipe; a smaller one is slower
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    return child
 
 
 def _error(code: str | None, text: str) -> Exception:

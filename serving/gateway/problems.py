@@ -105,15 +105,15 @@ class AnswerErrors:
         try:
             await self._app(scope, receive, send)
         except (Exception, asyncio.CancelledError) as error:
-            if "status" in scope["state"]:
+            if "status" in scope.get("state", ()):
                 raise
             await problem_response(scope, error)(scope, receive, send)
 
 
 def problem_response(scope: Scope, error: BaseException) -> Response:
     """The answer to `error`. The client gets our words; what an engine or a library said is for the log."""
-    state = scope["state"]
-    request_id = state["request_id"]
+    state = scope.setdefault("state", {})
+    request_id = state.get("request_id", "")
     failure = error if isinstance(error, GatewayError) else _as_gateway_error(error, scope, request_id)
     state["problem"] = failure.code
     problem = Problem.of(failure.code, failure.detail, request_id)

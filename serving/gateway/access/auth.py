@@ -31,7 +31,7 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if needs_key(scope["path"], self._public_metrics):
-            scope["state"]["key_name"] = self._owner(given_key(Headers(scope=scope)))
+            scope.setdefault("state", {})["key_name"] = self._owner(given_key(Headers(scope=scope)))
         await self._app(scope, receive, send)
 
     def _owner(self, key: str | None) -> str:
