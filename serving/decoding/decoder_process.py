@@ -107,16 +107,20 @@ class DecoderProcess:
     def _send_job(self, job: DecodeJob) -> None:
         if self.job is job:
             job.is_sent = True
-            self._pipe.write(pack(Kind.JOB, {**job.said, "pixels": job.pixels}, len(job.data)))
-            self._pipe.write(job.data)
+            self._send(pack(Kind.JOB, {**job.said, "pixels": job.pixels}, len(job.data)), job.data)
 
     def _grant(self, job: DecodeJob) -> None:
         if self.job is job and not job.is_denied:
-            self._pipe.write(GRANTED)
+            self._send(GRANTED)
 
     def _deny(self, job: DecodeJob) -> None:
         job.is_denied = True
-        self._pipe.write(DENIED)
+        self._send(DENIED)
+
+    def _send(self, *parts: bytes) -> None:
+        if not self._pipe.is_closing():  # otherwise _live is about to end the job
+            for part in parts:
+                self._pipe.write(part)
 
     async def _live(self) -> None:
         """Reads the process's messages until it ends."""
