@@ -1,4 +1,4 @@
-"""What a request reports on its way: its stages, for metrics and traces, and facts, for the log."""
+"""The stages of a request, for metrics and traces."""
 
 import time
 from collections.abc import Callable
@@ -8,24 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from serving.tracing import RequestTrace
 
-# The `state` in the scope of the current request: what was noted, and "trace" if the request is traced.
-_facts: ContextVar[dict[str, Any]] = ContextVar("labelwise_request")
-
-
-def begin_request(state: dict[str, Any]) -> None:
-    """Makes `state` the current request's, in this task and in those that it starts."""
-    _facts.set(state)
-
-
-def note(**facts: Any) -> None:
-    """Adds facts about the request to its log line and its trace; never a photo or a photo's name."""
-    if (state := _facts.get(None)) is not None:
-        state.update(facts)
-
-
-def current_trace() -> "RequestTrace | None":
-    state = _facts.get(None)
-    return None if state is None else state.get("trace")
+# The trace of the request that this task works for, if it is traced.
+current_trace: ContextVar["RequestTrace | None"] = ContextVar("labelwise_trace", default=None)
 
 
 class Stage:
@@ -35,7 +19,7 @@ class Stage:
         self._name, self._observe = name, observe
 
     def __enter__(self) -> None:
-        trace = current_trace()
+        trace = current_trace.get()
         self._span = None if trace is None else trace.stage(self._name)
         if self._span is not None:
             self._span.__enter__()

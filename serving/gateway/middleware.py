@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.gateway.access.exposure import HEADERS_OF_ALL
 from serving.gateway.observe.logs import log_request
 from serving.gateway.observe.metrics import Metrics
-from serving.stages import begin_request
+from serving.stages import current_trace
 
 if TYPE_CHECKING:
     from serving.tracing import Traces
@@ -24,6 +24,7 @@ class Observe:
     """Counts, times and logs every request, with `only_problems` only those that failed, and traces those sampled.
 
     The answer has an X-Request-ID: the client's if that is harmless, otherwise a new one. It also has HEADERS_OF_ALL.
+    What the app adds to the `state` in the scope is logged and traced; that is never a photo or a photo's name.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Observe:
         headers = ((_HEADER, request_id.encode()), *HEADERS_OF_ALL)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        begin_request(state)
-        if self._traces is not None and (trace := self._traces.begin(scope)) is not None:
-            state["trace"], state["trace_id"] = trace, trace.id
+        trace = None if self._traces is None else self._traces.begin(scope)
+        current_trace.set(trace)
+        if trace is not None:
+            state["trace_id"] = trace.id
         started = time.perf_counter()
 
         async def observed_send(message: Message) -> None:
@@ -64,8 +66,8 @@ class Observe:
         facts = {**state, "method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
         if problem is not None or not self._only_problems:
             log_request(facts)
-        if "trace" in state:
-            state["trace"].end(route, facts)
+        if trace := current_trace.get():
+            trace.end(route, facts)
 
 
 class AnswerHead:

@@ -34,7 +34,7 @@ from serving.gateway.requests.query import LabelQuery, TagQuery, choose, refuse_
 from serving.gateway.requests.upload import Uploads
 from serving.inference import Engine, Outputs, Pixels
 from serving.settings import Settings
-from serving.stages import Stage, note
+from serving.stages import Stage
 
 # Larger batches are hardly faster on a CPU, and the next request waits for a whole one.
 _MOST_AT_ONCE = 16
@@ -78,10 +78,11 @@ class TaggingService:
         with self._place(request) as (place, timeout):
             with Stage("receive", self.metrics.receive_seconds.observe):
                 items = await self.uploads.batch(request, place)
-            note(model=choice.spec.name, version=choice.spec.version, images=len(items))
+            request.scope["state"].update(model=choice.spec.name, version=choice.spec.version, images=len(items))
             with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
                 results = await self._run_many(items, choice.spec, Deadline(timeout))
-            _log_notes(sentence for result in results if isinstance(result, ScoredPhoto) for sentence in result.notes)
+            scored = [result for result in results if isinstance(result, ScoredPhoto)]
+            _log_notes(request, (sentence for photo in scored for sentence in photo.notes))
         return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
 
     async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
@@ -153,13 +154,13 @@ class TaggingService:
     async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_PhotoRun]:
         """Runs the model on the one photo of a request, and keeps the request's place until the block ends."""
         with self._place(request) as (place, timeout):
-            note(model=spec.name, version=spec.version, images=1)
+            request.scope["state"].update(model=spec.name, version=spec.version, images=1)
             with Stage("receive", self.metrics.receive_seconds.observe):
                 data = await self.uploads.photo(request, place)
             deadline = Deadline(timeout)
             with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
                 photo = await self._decode(data, spec, deadline)
-                _log_notes(photo.notes)
+                _log_notes(request, photo.notes)
                 answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
                 yield _PhotoRun(data, photo, answer, deadline)
 
@@ -205,10 +206,10 @@ class TaggingService:
         return answer
 
 
-def _log_notes(notes: Iterable[str]) -> None:
+def _log_notes(request: Request, notes: Iterable[str]) -> None:
     """Adds what the decoder noted to the request's line in the log, each sentence once."""
     if sentences := dict.fromkeys(notes):
-        note(notes=" ".join(sentences))
+        request.scope["state"]["notes"] = " ".join(sentences)
 
 
 async def _all(work: "Iterator[Coroutine[Any, Any, T]]") -> list[T]:

@@ -112,7 +112,7 @@ class TritonLink:
         return _checked(await self._ask(name, spec, tensor, outputs, timeout), outputs, spec, len(photos), self.url)
 
     async def _ask(self, model: str, spec: TaggerSpec, tensor: Any, outputs: Sequence[str], timeout: float) -> Any:
-        trace = current_trace()
+        trace = current_trace.get()
         with our_errors(self.url):
             return await self._client.infer(
                 model,

@@ -12,7 +12,7 @@ from serving.settings import Settings
 _requests = logging.getLogger("labelwise.request")
 _FACTS = (
     *("request_id", "method", "route", "status", "seconds", "key_name", "model", "version", "images", "problem"),
-    "notes",
+    *("notes", "trace_id"),
 )
 
 
@@ -32,7 +32,7 @@ def configure_logging(settings: Settings) -> None:
 def log_request(facts: Mapping[str, Any]) -> None:
     """Logs one line about an answered request, with those of `facts` that belong there."""
     if _requests.isEnabledFor(logging.INFO):
-        told = {name: facts[name] for name in (*_FACTS, "trace_id") if name in facts}
+        told = {name: facts[name] for name in _FACTS if name in facts}
         message = f"{told['method']} {told['route']} {told['status']}"
         # Not `info`, which would spend time on finding the line of code that called it.
         _requests.handle(

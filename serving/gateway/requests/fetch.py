@@ -176,7 +176,8 @@ def _parse(url: str) -> _Target:
             raise ValueError
     except ValueError:
         raise GatewayError("invalid_request", "url: this is not an address of the form https://host/path.") from None
-    return _Target(parts.scheme, host, port or _PORTS[parts.scheme], _path(parts))
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _Target(parts.scheme, host, port or _PORTS[parts.scheme], path)
 
 
 def _follow(target: _Target, location: str) -> _Target:
@@ -185,10 +186,6 @@ def _follow(target: _Target, location: str) -> _Target:
         return _parse(urljoin(target.url, location))
     except (ValueError, GatewayError):
         raise GatewayError("url_not_fetched", "The host redirects to something that is not an http(s) URL.") from None
-
-
-def _path(parts: SplitResult) -> str:
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _matches(listed: SplitResult, target: _Target) -> bool:
