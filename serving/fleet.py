@@ -37,7 +37,7 @@ class Server(Generic[L]):
         self.link = link
         self.pulse = Pulse(link.url, link.give_sign)
         self.is_good = False  # it answered as it should, and has not failed since
-        self.failure: ServingError | None = None  # of one that is not good: what it was, if it was asked
+        self.failure: ServingError | None = None  # why it is not good, once it was asked
 
     def leave_out(self, failure: ServingError) -> None:
         self.is_good, self.failure = False, failure
@@ -55,9 +55,9 @@ S = TypeVar("S", bound="Server[Any]")
 
 
 class Fleet(Generic[S]):
-    """`servers` that each can answer the same calls. A call may be asked of two of them without harm.
+    """Servers that can all answer the same calls; to ask two of them does no harm.
 
-    `watches_one`: whether a server that hangs is noticed although there is no other one to ask.
+    With `watches_one`, it also notices that its only server hangs.
     """
 
     def __init__(self, servers: Sequence[S], watches_one: bool) -> None:

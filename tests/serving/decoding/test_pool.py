@@ -150,7 +150,6 @@ async def test_a_photo_that_nobody_waits_for_but_is_done_soon_costs_no_process()
         assert only(made) is before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs interval timers")
 async def test_a_photo_that_takes_more_processor_time_than_its_size_explains_ends_its_process() -> None:
     async with pool(limits=Limits(seconds=0.02, seconds_per_byte=0, seconds_per_pixel=0)) as made:
         before = only(made)
@@ -160,7 +159,6 @@ async def test_a_photo_that_takes_more_processor_time_than_its_size_explains_end
         assert not is_alive(before.pid)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs interval timers")
 async def test_a_large_file_has_no_more_time_to_be_opened_for_its_size_in_pixels() -> None:
     limits = Limits(seconds=0.001, seconds_per_byte=0, seconds_per_pixel=1)
     comment = b"\x21\xfe" + b"\x01a" * 190_000 + b"\0"  # in pieces that take some milliseconds to count
