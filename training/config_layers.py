@@ -115,12 +115,9 @@ def _nested(pairs: list[str]) -> dict[str, Any]:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise LabelwiseError(f"The setting {pair!r}: {parent} has no parts.")
-        place.update(_merged(place, {leaf: _parse(pair, text)}))
+        try:
+            value = parse_value(text)
+        except YamlError as error:
+            raise LabelwiseError(f"The setting {pair!r}: the value is not YAML: {error}.") from error
+        place.update(_merged(place, {leaf: value}))
     return nested
-
-
-def _parse(pair: str, text: str) -> Any:
-    try:
-        return parse_value(text)
-    except YamlError as error:
-        raise LabelwiseError(f"The setting {pair!r}: the value is not YAML: {error}.") from error

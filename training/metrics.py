@@ -7,7 +7,7 @@ decisions (OP, hamming). A label that is never predicted has precision 0, as in 
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from labelwise.tagging import judge
 
 ScoreMatrix = NDArray[np.float32]  # [n, l], 0..1
+Counts = NDArray[np.int64]  # [l]
 Targets = NDArray[np.float32]  # [n, l], 1 present, 0 absent, below 0 unknown
 
 HEADLINE = ("mAP", "CF1", "OF1", "LRAP")
@@ -22,14 +23,6 @@ TAG_METRICS = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 AT_HALF, AT_TOP_3 = "@0.5", "@top3"
 
 _DEFAULT_THRESHOLD = 0.5
-
-
-class LabelCounts(NamedTuple):
-    """Per label [l], over the images where it is known: how often it is tagged, present, and both (hits)."""
-
-    hits: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    present: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -97,10 +90,10 @@ def average_precisions(scores: ScoreMatrix, targets: Targets) -> NDArray[np.floa
     return np.array([_average_precision(column[known >= 0], known[known >= 0] == 1) for column, known in columns])
 
 
-def label_counts(predicted: NDArray[np.bool_], targets: Targets) -> LabelCounts:
-    """predicted, targets [n, l] -> counts [l]."""
+def label_counts(predicted: NDArray[np.bool_], targets: Targets) -> tuple[Counts, Counts, Counts]:
+    """predicted, targets [n, l] -> per label [l]: hits, predicted and present, among the images where it is known."""
     known, present = targets >= 0, targets == 1
-    return LabelCounts((predicted & present).sum(axis=0), (predicted & known).sum(axis=0), present.sum(axis=0))
+    return (predicted & present).sum(axis=0), (predicted & known).sum(axis=0), present.sum(axis=0)
 
 
 def fit_thresholds(scores: ScoreMatrix, targets: Targets, objective: Objective = BEST_F1) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,6 +18,9 @@ from training.data.labelled_data import ABSENT, PRESENT, LabelledPhotos
 from training.data.shard_reader import ShardedPhotos
 
 SHOWN = 12
+
+T = TypeVar("T")
+Place = tuple[int, int]  # a photo's row and a label's index
 
 _SIDE = 288  # pixels of the longer side: sharp at half this size on a screen of double density
 _QUALITY = 80
@@ -39,24 +43,16 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Mistakes:
+class Mistakes(Generic[T]):
     """`count` of all of one kind, and the worst of them, the worst first."""
 
     count: int
-    worst: list[Mistake]
-
-
-@dataclass(frozen=True)
-class WorstPlaces:
-    """How many mistakes of one kind there are, and the row and label of the worst, the worst first."""
-
-    count: int
-    places: list[tuple[int, int]]
+    worst: list[T]
 
 
 def worst_mistakes(
     spec: TrainedSpec, scores: NDArray[np.float32], targets: NDArray[np.float32]
-) -> tuple[WorstPlaces, WorstPlaces]:
+) -> tuple[Mistakes[Place], Mistakes[Place]]:
     """Missed labels and false alarms among scores [n, l]; the worst lie furthest from their threshold in log-odds."""
     thresholds = np.array(spec.thresholds)
     _, raised = judge(scores, thresholds)
@@ -70,10 +66,10 @@ def _log_odds(probability: NDArray) -> NDArray[np.float64]:
     return np.log(clipped / (1 - clipped))
 
 
-def _worst(wrong: NDArray[np.bool_], distance: NDArray[np.float64]) -> WorstPlaces:
+def _worst(wrong: NDArray[np.bool_], distance: NDArray[np.float64]) -> Mistakes[Place]:
     places = np.argwhere(wrong)
     order = np.argsort(-distance[wrong], kind="stable")[:SHOWN]
-    return WorstPlaces(len(places), [(int(row), int(label)) for row, label in places[order]])
+    return Mistakes(len(places), [(int(row), int(label)) for row, label in places[order]])
 
 
 def show_mistakes(
@@ -81,10 +77,10 @@ def show_mistakes(
     photos: LabelledPhotos | ShardedPhotos,
     scores: NDArray[np.float32],
     attention: Mapping[tuple[int, int], NDArray[np.float32]],
-) -> tuple[Mistakes, Mistakes]:
+) -> tuple[Mistakes[Mistake], Mistakes[Mistake]]:
     """Missed labels and false alarms among scores [n, l]; `attention` [th, tw] is by row and label, if there is any."""
     kinds = worst_mistakes(spec, scores, photos.targets)
-    rows = sorted({row for kind in kinds for row, _ in kind.places})
+    rows = sorted({row for kind in kinds for row, _ in kind.worst})
     encoded = {photo.row: (photo.name, photo.read()) for photo in photos.encoded(rows)}
 
     def show(row: int, label: int) -> Mistake:
@@ -103,7 +99,7 @@ def show_mistakes(
             height=photo.height,
         )
 
-    missed, alarms = (Mistakes(kind.count, [show(*place) for place in kind.places]) for kind in kinds)
+    missed, alarms = (Mistakes(kind.count, [show(*place) for place in kind.worst]) for kind in kinds)
     return missed, alarms
 
 

@@ -53,8 +53,8 @@ def pass_over_val(
             )
         if output.attention is not None:
             # The worst of all photos are among the worst of each batch.
-            for worst in worst_mistakes(spec, scores[-1], photos.targets[start : start + len(batch)]):
-                for row, label in worst.places:
+            for kind in worst_mistakes(spec, scores[-1], photos.targets[start : start + len(batch)]):
+                for row, label in kind.worst:
                     attention[start + row, label] = output.attention[row, label].float().cpu().numpy()
         start += len(batch)
     return ValPass(np.concatenate(scores), _joined(embeddings), _joined(earlier_embeddings), attention)

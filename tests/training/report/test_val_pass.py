@@ -72,7 +72,7 @@ def test_the_worst_mistakes_have_the_attention_of_their_photo_and_label(
     model, spec = TaggerNetwork(len(data.labels), config.image, config.model).eval(), TrainedSpec.read(run)
     photos = six_times(data.train)
     found = pass_over_val(model, spec, photos, np.empty((0, 2), np.int64))
-    worst = [place for kind in worst_mistakes(spec, found.scores, photos.targets) for place in kind.places]
+    worst = [place for kind in worst_mistakes(spec, found.scores, photos.targets) for place in kind.worst]
     assert worst
     for row, label in worst:
         batch = next(iter(EvalBatches(photos.subset([row]), spec.image, 1)))

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -29,12 +28,8 @@ _RESULTS = ("choice", "label", "class", "tag")  # in the names of results
 _RESULT = re.compile(r'\{"choices":|\[\{.*"[a-z]*labels":', re.DOTALL)  # in a cell of a CSV
 
 
-@dataclass
-class _AnnotatedPhoto:
-    """A photo's name in the export, and the labels that each annotator chose. Without choices nobody annotated it."""
-
-    name: str
-    choices: list[set[str]] = field(default_factory=list)
+# By the names of the photos, the labels that each annotator chose. An empty list: nobody annotated the photo.
+_Choices = dict[str, list[set[str]]]
 
 
 def recognises(source: Path) -> bool:
@@ -48,13 +43,13 @@ def read(source: Path, seed: int) -> LabelledData:
         raise DataError(f"{source} holds several exports of Label Studio: give one of {some(list(map(str, exports)))}.")
     (file,) = exports
     photos, notes = _read_photos(file)
-    annotated = [photo for photo in photos if photo.choices]
+    annotated = {name: choices for name, choices in photos.items() if choices}
     if not annotated:
         raise DataError(f"{file} has no annotated photos.")
     if (missing := len(photos) - len(annotated)) and source.is_file():
         notes.append(f"Left out: {counted(missing, 'photo')} that nobody annotated.")
-    files = _find_photos(annotated, file)
-    entries = [Entry(path, *_agreed(photo)) for path, photo in zip(files, annotated, strict=True)]
+    files = _find_photos([*annotated], file)
+    entries = [Entry(path, *_agreed(choices)) for path, choices in zip(files, annotated.values(), strict=True)]
     if doubts := sum(bool(entry.unknown) for entry in entries):
         notes.append(
             f"Annotators differ about {counted(doubts, 'photo')}: what only some of them chose is unknown there."
@@ -78,19 +73,19 @@ def _is_export(file: Path) -> bool:
     return head.startswith("[") and bool(_TASKS.search(head))
 
 
-def _agreed(photo: _AnnotatedPhoto) -> tuple[set[str], set[str]]:
+def _agreed(choices: Sequence[set[str]]) -> tuple[set[str], set[str]]:
     """The labels that every annotator chose, and those that only some chose."""
-    counts = Counter(label for chosen in photo.choices for label in chosen)
-    present = {label for label, count in counts.items() if count == len(photo.choices)}
+    counts = Counter(label for chosen in choices for label in chosen)
+    present = {label for label, count in counts.items() if count == len(choices)}
     return present, {*counts} - present
 
 
-def _find_photos(photos: Sequence[_AnnotatedPhoto], file: Path) -> list[Path]:
+def _find_photos(photos: Sequence[str], file: Path) -> list[Path]:
     roots = [root for name in (".", "images", "media", "upload", "data") if (root := file.parent / name).is_dir()]
     finder = Finder(roots, file)
     uploads = _by_uploaded_name(file.parent)
-    found = [_find(photo.name, finder, uploads, file) for photo in photos]
-    return finder.with_missing(found, [_names(photo.name)[-1] for photo in photos])
+    found = [_find(photo, finder, uploads, file) for photo in photos]
+    return finder.with_missing(found, [_names(photo)[-1] for photo in photos])
 
 
 def _find(photo: str, finder: Finder, uploads: Mapping[str, list[Path]], file: Path) -> Path | None:
@@ -111,8 +106,7 @@ def _names(photo: str) -> list[str]:
         return [f"/{local[0]}"]
     path = photo.partition("?")[0] if url else photo
     base = path.replace("\\", "/").rpartition("/")[2]
-    bare = _UPLOAD.sub("", base)
-    return [path, base] if bare == base else [path, base, bare]
+    return [path, base, _UPLOAD.sub("", base)]
 
 
 def _by_uploaded_name(folder: Path) -> dict[str, list[Path]]:
@@ -123,7 +117,7 @@ def _by_uploaded_name(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _read_photos(file: Path) -> tuple[list[_AnnotatedPhoto], list[str]]:
+def _read_photos(file: Path) -> tuple[_Choices, list[str]]:
     """The photos of `file` in its order, and notes on what was left out. Raises DataError."""
     if file.suffix.lower() != ".json":
         header, table = read_rows(file)
@@ -138,19 +132,19 @@ def _read_photos(file: Path) -> tuple[list[_AnnotatedPhoto], list[str]]:
     return _of_records(records, file)
 
 
-def _of_tasks(tasks: Sequence[Mapping[str, Any]], file: Path) -> tuple[list[_AnnotatedPhoto], list[str]]:
-    photos: dict[str, _AnnotatedPhoto] = {}
+def _of_tasks(tasks: Sequence[Mapping[str, Any]], file: Path) -> tuple[_Choices, list[str]]:
+    photos: _Choices = {}
     ignored: set[str] = set()
     for number, task in enumerate(tasks, 1):
         name = _photo(task.get("data"), f"{file}, task {task.get('id', number)}")
-        photo = photos.setdefault(name, _AnnotatedPhoto(name))
+        choices = photos.setdefault(name, [])
         try:
             for annotation in task.get("annotations") or task.get("completions") or ():
                 if not annotation.get("was_cancelled"):  # skipped
-                    photo.choices.append(set(_of_result(annotation["result"], ignored)))
+                    choices.append(set(_of_result(annotation["result"], ignored)))
         except (AttributeError, KeyError, TypeError) as error:
             raise DataError(f"{file}, task {task.get('id', number)}: the annotations are not as exported.") from error
-    return [*photos.values()], [f"Left out: results of the kind {some(sorted(ignored))}."] if ignored else []
+    return photos, [f"Left out: results of the kind {some(sorted(ignored))}."] if ignored else []
 
 
 def _of_result(result: Sequence[Mapping[str, Any]], ignored: set[str]) -> Iterator[str]:
@@ -163,22 +157,22 @@ def _of_result(result: Sequence[Mapping[str, Any]], ignored: set[str]) -> Iterat
             ignored.add(kind)
 
 
-def _of_records(records: Sequence[Mapping[str, Any]], file: Path) -> tuple[list[_AnnotatedPhoto], list[str]]:
+def _of_records(records: Sequence[Mapping[str, Any]], file: Path) -> tuple[_Choices, list[str]]:
     """JSON-MIN and CSV: a record per annotation."""
     if not records:
         raise DataError(f"{file} lists no photos.")
     columns = [*dict.fromkeys(name for record in records for name in record)]
     image = _image_column(columns, records)
     results = _result_columns([name for name in columns if name not in (*_ABOUT, image)], records, file)
-    photos: dict[str, _AnnotatedPhoto] = {}
+    photos: _Choices = {}
     for record in records:
         name = _photo({"image": record.get(image) if image else None}, str(file))
-        photo = photos.setdefault(name, _AnnotatedPhoto(name))
+        choices = photos.setdefault(name, [])
         if str(record.get("annotation_id", "") or ""):  # empty for a task without annotation
             place = f"{file}, annotation {record['annotation_id']}"
-            photo.choices.append({label for column in results for label in _of_cell(record.get(column), place)})
+            choices.append({label for column in results for label in _of_cell(record.get(column), place)})
     surplus = [name for name in columns if name not in (*_ABOUT, image, *results)]
-    return [*photos.values()], [f"Left out: the columns {some(surplus)}."] if surplus else []
+    return photos, [f"Left out: the columns {some(surplus)}."] if surplus else []
 
 
 def _image_column(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str | None:

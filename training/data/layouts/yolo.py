@@ -48,7 +48,8 @@ def read(source: Path, seed: int) -> LabelledData:
     splits: dict[Path, str] = {}
     for split, places in config.places.items():
         # coco128 has the same folder for train and val.
-        found = {photo: _text_file(photo) for photo in _find_photos(config, places) if photo not in texts}
+        photos = [photo for photo in _find_photos(config, places) if photo not in texts]
+        found = {photo: next(filter(Path.is_file, _label_places(photo)), None) for photo in photos}
         if not any(found.values()) and split == "train":
             raise DataError(_refusal(config, [*found]))
         if not any(found.values()):
@@ -85,10 +86,6 @@ def _label_places(photo: Path) -> list[Path]:
     swaps = [index for index in range(len(parts) - 1) if parts[index].lower() == "images"][::-1]
     swapped = [Path(*parts[:index], "labels", *parts[index + 1 :]) for index in swaps]
     return [place.with_suffix(".txt") for place in (*swapped, photo)]
-
-
-def _text_file(photo: Path) -> Path | None:
-    return next((place for place in _label_places(photo) if place.is_file()), None)
 
 
 def _numbers(text: Path | None, config: _Config) -> set[int]:
