@@ -130,7 +130,7 @@ class LabelAttention(nn.Module):
         self.label_blocks = nn.ModuleList(Block(*size) for _ in range(config.label_blocks))
         self.norm = nn.LayerNorm(config.dim)
         self.classifier = LabelClassifier(labels, config.dim)
-        self.projector = make_projector(config)
+        self.projector = make_projector(config.dim, config)
 
     def forward(self, tokens: torch.Tensor) -> TaggerOutput:
         """tokens [b, t, c] -> logits [b, l], embeddings [b, l, p], attention [b, l, t]."""
@@ -176,7 +176,7 @@ class GroupDecoder(nn.Module):
         self.group_classifier = nn.Parameter(torch.empty(groups, config.dim, -(-labels // groups)))  # g d l/g
         self.bias = nn.Parameter(torch.zeros(labels))
         nn.init.xavier_normal_(self.group_classifier)
-        self.projector = make_projector(config) if self.label_level else None
+        self.projector = make_projector(config.dim, config) if self.label_level else None
 
     def forward(self, tokens: torch.Tensor) -> TaggerOutput:
         """tokens [b, t, c] -> logits [b, l]; embeddings [b, l, p] and attention [b, l, t] with one group per label."""
@@ -199,11 +199,7 @@ class PooledHead(nn.Module):
         self.label_level = False
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(channels, labels)
-        self.projector = (
-            nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, config.projection_dim))
-            if project
-            else None
-        )
+        self.projector = make_projector(channels, config) if project else None
 
     def forward(self, tokens: torch.Tensor) -> TaggerOutput:
         """tokens [b, t, c] -> logits [b, l], and for supcon embeddings [b, 1, p]."""
@@ -227,5 +223,5 @@ class LabelClassifier(nn.Module):
         return (labels * self.weight).sum(dim=-1) + self.bias
 
 
-def make_projector(config: ModelConfig) -> nn.Module:
-    return nn.Sequential(nn.Linear(config.dim, config.dim), nn.ReLU(), nn.Linear(config.dim, config.projection_dim))
+def make_projector(width: int, config: ModelConfig) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.projection_dim))

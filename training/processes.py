@@ -5,8 +5,8 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
@@ -15,12 +15,11 @@ import torch
 
 from labelwise.cores import usable_cores
 from labelwise.errors import LabelwiseError
-from training.signals import Stopped
+from training.signals import STOPPING, Stopped, handling_signals
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 _SPAWN = multiprocessing.get_context("spawn")  # torch's threads and CUDA do not survive a fork
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _POLL = 0.3  # seconds until a signal is noticed: a wait continues after a signal's handler
 
 
@@ -40,7 +39,8 @@ def run_all(
     """
     queue = deque(tasks)
     workers: list[_TaskProcess[Task, Outcome]] = []
-    with _signals_noted() as received:
+    received: list[int] = []
+    with handling_signals(lambda number, _: received.append(number)):
         try:
             for _ in range(min(jobs, len(tasks))):
                 workers.append(_TaskProcess(work, threads))
@@ -70,17 +70,6 @@ def _end(workers: "list[_TaskProcess[Any, Any]]", received: list[int]) -> None:
                 worker.stop()
 
 
-@contextmanager
-def _signals_noted() -> Iterator[list[int]]:
-    received: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in _STOPPING}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class _TaskProcess(Generic[Task, Outcome]):
     """A process that does one task after another."""
 
@@ -90,7 +79,7 @@ class _TaskProcess(Generic[Task, Outcome]):
         self.is_busy = False
         resource_tracker.ensure_running()  # starting it later would unblock the signals
         # Blocked until the process can handle them: it imports torch for seconds, and must not stop there.
-        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             self.process.start()
         finally:
@@ -123,7 +112,7 @@ class _TaskProcess(Generic[Task, Outcome]):
 
     def _end(self) -> LabelwiseError:
         code = self.process.exitcode or 0
-        if -code in _STOPPING:
+        if -code in STOPPING:
             return Stopped("Stopped.")
         if code < 0:
             return LabelwiseError("A run was killed, perhaps because memory ran out: start again with fewer --jobs.")
@@ -133,9 +122,9 @@ class _TaskProcess(Generic[Task, Outcome]):
 def _serve(work: Callable[[Task], Outcome], connection: Connection, threads: int) -> None:
     # Leave the terminal's group: Ctrl-C would come twice, and the second would not wait for the current step.
     os.setpgrp()
-    for number in _STOPPING:
+    for number in STOPPING:
         signal.signal(number, signal.SIG_DFL)  # outside training there is nothing to save
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     while True:

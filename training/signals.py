@@ -1,13 +1,15 @@
 """Ctrl-C and SIGTERM, for work that saves before it stops."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from labelwise.errors import LabelwiseError
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 _ONE_SIGNAL = 2.0  # seconds in which signals count as one: launchers repeat what the terminal sent already
 
 
@@ -18,9 +20,21 @@ class Stopped(LabelwiseError):
 
 
 @contextmanager
+def handling_signals(handle: Callable[[int, Any], None]) -> Iterator[None]:
+    """Both signals call `handle` during the block. Only the main thread can do this."""
+    before = {number: signal.signal(number, handle) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Both signals call `stop` during the block. A second one, some seconds later, ends the process at once."""
     first = float("inf")
+    before = {number: signal.getsignal(number) for number in STOPPING}
 
     def handle(number: int, frame: Any) -> None:
         nonlocal first
@@ -31,15 +45,6 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, before[number])
             signal.raise_signal(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        for number in numbers:
-            signal.signal(number, handle)
-    except ValueError:  # only the main thread can handle signals
-        numbers = ()
-    try:
+    is_main = threading.current_thread() is threading.main_thread()
+    with handling_signals(handle) if is_main else nullcontext():
         yield
-    finally:
-        for number in numbers:
-            signal.signal(number, before[number])
