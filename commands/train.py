@@ -39,6 +39,9 @@ def train(
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
 ) -> None:
     """Train a tagger: classification first, then the label-level contrastive loss. Ctrl-C saves; --resume continues."""
+    from training.data.layouts import require_data
+
+    require_data(data)  # before torch is imported, which takes seconds
     from training.checkpoint import trained_image
     from training.config_layers import make_config
     from training.training_run import RunOptions, train_run

@@ -117,8 +117,6 @@ def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
     ("arguments", "words"),
     [
         (("train", "nowhere", "--out", "run"), ("no labelled data at nowhere",)),
-        (("train", "nowhere", "--out", "run", "--set", "epochs"), ("'epochs' is not key=value",)),
-        (("train", "nowhere", "--out", "run", "--set", "model.dims=8"), ("model.dims",)),
         (("export", "nowhere", "--to", "repository", "--name", "shapes"), ("nowhere is not a trained run",)),
         (("export", "nowhere", "--to", "repository", "--name", "a/b"), ("'a/b' cannot name a model",)),
         (("export", GRAPH, "--to", "repository", "--name", "shapes"), ("model.onnx needs --spec",)),
@@ -141,6 +139,22 @@ def test_an_error_is_one_line(run, arguments: tuple[str, ...], words: tuple[str,
     monkeypatch.chdir(tmp_path)
     assert_refused(run(*arguments), *words)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"), [("epochs", "'epochs' is not key=value"), ("model.dims=8", "model.dims")]
+)
+def test_a_wrong_setting_is_one_line(run, setting: str, words: str, tmp_path: Path):
+    (tmp_path / "labels.csv").touch()
+    assert_refused(run("train", tmp_path / "labels.csv", "--out", tmp_path / "run", "--set", setting), words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_is_said_before_torch_is_imported(tmp_path: Path):
+    code = "import sys; sys.modules['torch'] = None; sys.argv = ['labelwise', 'train', 'nowhere', '--out', 'run']\n"
+    code += "from commands import main; main()"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert_refused((answer.returncode, answer.stdout, answer.stderr), "no labelled data at nowhere")
 
 
 def test_check_shows_everything_and_fails_if_something_is_wrong(run, tmp_path: Path):
@@ -180,7 +194,11 @@ def test_a_seed_among_the_settings_counts(run, tmp_path: Path):
 
 
 def test_a_base_install_names_the_extra_that_a_verb_needs(tmp_path: Path):
-    code = "import sys; sys.modules['torch'] = None; sys.argv = ['labelwise', 'train', '.', '--out', 'run']\n"
+    data = tmp_path / "labels.csv"
+    data.touch()
+    code = (
+        f"import sys; sys.modules['torch'] = None; sys.argv = ['labelwise', 'train', {str(data)!r}, '--out', 'run']\n"
+    )
     code += "from commands import main; main()"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert_refused((answer.returncode, answer.stdout, answer.stderr), "'train' extra", "pip install 'labelwise[train]'")

@@ -23,8 +23,6 @@ from typing import IO, Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from webdataset.gopen import gopen
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from labelwise.errors import DataError
 from labelwise.spec import DataSpec
@@ -204,6 +202,8 @@ def read_rows(shards: Sequence[Shard], start: int, stop: int) -> Iterator[Sample
 
 def _read_shard(shard: Shard) -> Iterator[Sample]:
     """Its photos in order. Raises DataError if it cannot be read, or does not hold as many as listed."""
+    from webdataset.tariterators import group_by_keys, tar_file_expander  # it imports torch, which takes seconds
+
     count = 0
     try:
         with _open(shard.url) as stream:
@@ -246,7 +246,11 @@ def _beside(source: str, name: str) -> str:
 
 
 def _open(url: str) -> IO[bytes]:
-    return gopen(url) if is_url(url) else Path(url).open("rb")
+    if not is_url(url):
+        return Path(url).open("rb")
+    from webdataset.gopen import gopen  # it imports torch, which takes seconds
+
+    return gopen(url)
 
 
 def _fault(shard: Shard) -> str | None:

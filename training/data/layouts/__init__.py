@@ -54,12 +54,23 @@ def read_data(source: Path | str, seed: int = 0) -> LabelledData:
     if isinstance(source, str) and is_url(source):
         return replace(open_sharded(source), layout=shards.NAME)
     path = Path(source)
+    reader = _reader_of(path)
+    data = reader.read(path, seed)
+    notes = (*data.notes, *unlisted(path, data.listed))
+    return replace(data, layout=data.layout or reader.NAME, notes=notes)
+
+
+def require_data(source: Path | str) -> None:
+    """Raise DataError if no layout recognises the files at `source`. URLs are not looked at."""
+    if not is_url(str(source)):
+        _reader_of(Path(source))
+
+
+def _reader_of(path: Path) -> Reader:
     # In a folder our own lists come first, as the user wrote them for us; a single file may be another tool's table.
     for reader in READERS if path.is_dir() else (*_TABLES, *READERS):
         if reader.recognises(path):
-            data = reader.read(path, seed)
-            notes = (*data.notes, *unlisted(path, data.listed))
-            return replace(data, layout=data.layout or reader.NAME, notes=notes)
+            return reader
     layouts = "; ".join(reader.LAYOUT for reader in READERS)
     raise DataError(f"There is no labelled data at {path}{_found(path)}. Give one of these: {layouts}.")
 
