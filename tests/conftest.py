@@ -33,8 +33,23 @@ def give_children_default_signals() -> None:
 
 
 give_children_default_signals()
-# Every client, so every httpx.get() too, would otherwise read the certificates of all authorities, which takes 25 ms.
-httpx._transports.default.create_ssl_context = cache(httpx._transports.default.create_ssl_context)
+
+
+def make_ssl_contexts_once() -> None:
+    """Every httpx client, so every httpx.get() too, would read all authorities' certificates, which takes 25 ms."""
+    make = httpx._transports.default.create_ssl_context
+
+    @cache
+    def make_once(file_of_environment: str | None, **arguments: object) -> object:
+        return make(**arguments)
+
+    def context(**arguments: object) -> object:
+        return make_once(os.environ.get("SSL_CERT_FILE"), **arguments)
+
+    httpx._transports.default.create_ssl_context = context
+
+
+make_ssl_contexts_once()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
