@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.tag import _tell
+from commands.tag import _run
 from labelwise.errors import LabelwiseError
 from serving.bulk.chunks import ChunkRunner
 from serving.bulk.run_progress import Counts, RunProgress
@@ -34,10 +34,11 @@ def test_it_waits_for_a_first_answer_as_long_as_patience_says(capsys: pytest.Cap
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_summary_that_cannot_be_printed_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("serving.bulk.tag_files.tag_files", lambda *_: "t.csv has 8 rows.")
     with open("/dev/full", "w") as full:  # noqa: PTH123
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(LabelwiseError, match=r"^t\.csv has 8 rows\. But this cannot be printed: No space left"):
-            _tell("t.csv has 8 rows.")
+            _run([], None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
