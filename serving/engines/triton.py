@@ -14,7 +14,7 @@ from labelwise.spec import TaggerSpec
 from serving.engines.triton_server import TritonServer, newest_of, serves_enough, until_ready
 from serving.errors import ServerBusy, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
 from serving.fleet import Fleet
-from serving.hanging import ModelStuck
+from serving.hanging import ModelStuck, ServerHangs
 from serving.inference import Catalogue, Outputs, Pixels, catalogue_of, require_fitting
 from serving.local_triton.server import BorrowedTriton, LocalTriton
 from serving.triton.channel import ModelProcessDied, VersionUnloaded
@@ -173,7 +173,7 @@ class TritonEngine:
         """Those that would answer. If none seems to: all that do not hang, as one may be back by now."""
         servers = self._fleet.in_turn()
         good = [server for server in servers if server.would_answer(key)]
-        return good or [server for server in servers if not server.is_hung]
+        return good or [server for server in servers if not isinstance(server.failure, ServerHangs)]
 
     def _learn(self, server: TritonServer, key: VersionKey, error: ServingError) -> None:
         """What a failed request says about its server, until it is probed again."""

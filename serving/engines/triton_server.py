@@ -36,10 +36,6 @@ class TritonServer(Server[TritonLink]):
         self._stuck_until: dict[str, float] = {}  # by tagger
         self._configured: dict[str, list[str]] = {}  # by tagger: the versions when its configuration was read
 
-    @property
-    def is_hung(self) -> bool:
-        return isinstance(self.failure, ServerHangs)
-
     def would_answer(self, key: VersionKey) -> bool:
         """As far as is known: it answers, serves that version, and the model is not stuck."""
         return self.is_good and key in self.served and self._stuck_until.get(key[0], 0.0) < time.monotonic()
@@ -62,10 +58,6 @@ class TritonServer(Server[TritonLink]):
         self.served |= {(spec.name, spec.version)}  # it may be back before the next probe
         self.take_back()
         return answer
-
-    async def is_complete(self) -> bool:
-        """Whether it has loaded all that it was told to at its start."""
-        return await self.link.is_server_ready(_PROBE_TIMEOUT)
 
     async def probe(self, known: Mapping[VersionKey, TaggerSpec]) -> None:
         """Finds out whether it answers, and which of the `known` versions it runs as their contracts say."""
@@ -125,7 +117,9 @@ async def until_ready(
     logger.info("waiting for the Triton at %s", where)
     started, newest = time.monotonic(), newest_of(known)
     while True:
-        complete = await asyncio.gather(*(server.is_complete() for server in servers), return_exceptions=True)
+        complete = await asyncio.gather(
+            *(server.link.is_server_ready(_PROBE_TIMEOUT) for server in servers), return_exceptions=True
+        )
         await asyncio.gather(*(server.probe(known) for server in servers))
         healthy = [server for server in servers if server.is_good]
         if any(server.served.issuperset(newest) for server in healthy):

@@ -121,7 +121,8 @@ class TritonLoader:
         """Have Triton load or unload versions of a tagger, if it has to. Raises OSError or RepositoryError."""
         whole, shown = _numbers(self._whole, name), self._view.versions(name)
         wanted = await asyncio.to_thread(self._view.wanted, name, whole)
-        held = frozenset(number for number in shown - wanted if not self._is_expired((name, number)))
+        now = time.monotonic()
+        held = frozenset(number for number in shown - wanted if now <= self._expiry.get((name, number), float("inf")))
         if not wanted | held:
             await self._unload(name)
         elif wanted | held != shown or new & wanted or await asyncio.to_thread(self._view.is_outdated, name, whole):
@@ -130,9 +131,6 @@ class TritonLoader:
         self._expiry = {key: until for key, until in self._expiry.items() if key[0] != name or key[1] in held}
         for number in held:
             self._expiry.setdefault((name, number), time.monotonic() + self._retire_after)
-
-    def _is_expired(self, key: VersionKey) -> bool:
-        return self._expiry.get(key, float("inf")) < time.monotonic()
 
     async def _load(self, name: str, new: frozenset[int]) -> None:
         """Have Triton load what was built; if it cannot, what it had before."""

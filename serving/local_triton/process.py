@@ -138,9 +138,9 @@ class TritonProcess:
                 return
             level, message = parse_line(line.decode(errors="replace").rstrip())
             logger.log(level, "%s", message)
-            if found := _parse_unloadable(message):
-                model, number, reason = found
-                self.unloadable[tagger_of(model), number] = f"Triton cannot load {model}: {reason}"
+            if found := _UNLOADABLE.match(message):
+                model, number, reason = found.groups()
+                self.unloadable[tagger_of(model), int(number)] = f"Triton cannot load {model}: {first_line(reason)}"
             if not complained and message:
                 complained = level >= logging.ERROR
                 self.complaint = first_line(message)
@@ -148,12 +148,6 @@ class TritonProcess:
 
 def _scratch_folders() -> set[Path]:
     return set(Path("/tmp").glob("python_env_*"))
-
-
-def _parse_unloadable(message: str) -> tuple[str, int, str] | None:
-    """Returns the model and the version that Triton says it cannot load, and why; None for any other message."""
-    found = _UNLOADABLE.match(message)
-    return (found[1], int(found[2]), first_line(found[3])) if found else None
 
 
 def first_line(message: str) -> str:

@@ -22,6 +22,8 @@ from serving.watching import repeat
 
 logger = logging.getLogger("labelwise.triton")
 
+_HOST = "127.0.0.1"
+_STOP_TIMEOUT = 10.0  # seconds until a Triton that was asked to end is killed
 _ASK_EVERY = 1.0  # seconds
 _SILENT_AT_MOST = 5  # questions in a row, of a second each: what has too much to do may answer one of them late
 
@@ -29,8 +31,9 @@ _SILENT_AT_MOST = 5  # questions in a row, of a second each: what has too much t
 class LocalTriton:
     """Serves the taggers of `repository` with a Triton on this machine.
 
-    gRPC and metrics listen on `host`; HTTP is off. A Triton that dies is started again at once, and after 1, 2, 4 … 30
-    seconds if it keeps dying. One that gives no sign of life for five seconds is killed, and so started again.
+    gRPC and metrics listen on 127.0.0.1; HTTP is off. A Triton that dies is started again at once, and after
+    1, 2, 4 … 30 seconds if it keeps dying. One that gives no sign of life for five seconds is killed, and so started
+    again.
     Every `reload_interval` seconds (0: never) it is told to load what was published. What was replaced or taken out, it
     keeps for `retire_after` seconds more, for requests that began with it.
     `stop` stops it. If this process (or the event loop's thread) ends without that, the kernel kills it.
@@ -40,23 +43,17 @@ class LocalTriton:
         self,
         repository: Path,
         *,
-        host: str = "127.0.0.1",
         grpc_port: int = 8001,
         metrics_port: int = 8002,
         start_timeout: float = 60.0,
-        stop_timeout: float = 10.0,
-        install: TritonInstall | None = None,
         reload_interval: float = 0,
         retire_after: float = 60,
         trace_endpoint: str | None = None,
     ) -> None:
         self._repository = repository.resolve()
-        self._host = host
-        self._grpc_port = grpc_port
-        self._metrics_port = metrics_port
+        self.grpc_url = f"{_HOST}:{grpc_port}"
+        self._grpc_port, self._metrics_port = grpc_port, metrics_port
         self._start_timeout = start_timeout
-        self._stop_timeout = stop_timeout
-        self._install = install
         self._reload_interval, self._retire_after = reload_interval, retire_after
         self._trace_endpoint = trace_endpoint
         self._workspace: TemporaryFolder | None = None  # for the view and the backends
@@ -68,11 +65,6 @@ class LocalTriton:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def grpc_url(self) -> str:
-        """`host:port` for a client on this machine."""
-        return f"{'127.0.0.1' if self._host == '0.0.0.0' else self._host}:{self._grpc_port}"
-
-    @property
     def pid(self) -> int | None:
         """Triton's process id while it runs."""
         return self._process.pid if self._process and self._process.status is None else None
@@ -82,10 +74,10 @@ class LocalTriton:
 
         Versions that it cannot load are left out, as long as one is left.
         """
-        install = self._install or find_triton()
+        install = find_triton()
         install.require_numpy()
-        _require_free(self._host, self._grpc_port, "gRPC")
-        _require_free(self._host, self._metrics_port, "metrics")
+        _require_free(self._grpc_port, "gRPC")
+        _require_free(self._metrics_port, "metrics")
         self._workspace = TemporaryFolder("triton")
         self._workspace.takes_along(SHARED_MEMORY / f"{self._regions}*")
         try:
@@ -138,10 +130,10 @@ class LocalTriton:
         It exits if the ports have been taken in the meantime.
         """
         deadline = time.monotonic() + self._start_timeout
-        while not (await _listens(self._host, self._metrics_port) and await self._control.is_live()):
+        while not (await _listens(self._metrics_port) and await self._control.is_live()):
             if process.unloadable and process.status is None:  # it may hang when it ends by itself
                 process.kill()
-                await process.ended(self._stop_timeout)
+                await process.ended(_STOP_TIMEOUT)
             if process.status is not None:
                 await process.clear_away()  # reads the log to its end
                 raise LabelwiseError(f"Triton did not start: {process.complaint}")
@@ -162,7 +154,7 @@ class LocalTriton:
             self._process.kill()
 
     async def stop(self) -> None:
-        """Stop Triton and everything it started: ask first, kill after `stop_timeout` seconds. Safe to call twice."""
+        """Stop Triton and everything it started: ask first, then kill. Safe to call twice."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -170,7 +162,7 @@ class LocalTriton:
         await self._control.close()
         process, self._process = self._process, None
         if process is not None:
-            await process.stop(self._stop_timeout)
+            await process.stop(_STOP_TIMEOUT)
         if self._workspace is not None:
             self._workspace.cleanup()
             self._workspace = None
@@ -185,11 +177,11 @@ class LocalTriton:
             "--disable-auto-complete-config",
             "--exit-on-error=true",
             "--strict-readiness=false",  # one version that it could not load would make it unready for good
-            f"--exit-timeout-secs={max(1, int(self._stop_timeout / 2))}",
+            f"--exit-timeout-secs={_STOP_TIMEOUT / 2:.0f}",
             "--allow-http=false",
-            f"--grpc-address={self._host}",
+            f"--grpc-address={_HOST}",
             f"--grpc-port={self._grpc_port}",
-            f"--metrics-address={self._host}",
+            f"--metrics-address={_HOST}",
             f"--metrics-port={self._metrics_port}",
             "--backend-config=python,shm-default-byte-size=4194304",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
@@ -245,20 +237,20 @@ class BorrowedTriton:
         """Does nothing: other processes still use the Triton."""
 
 
-def _require_free(host: str, port: int, use: str) -> None:
+def _require_free(port: int, use: str) -> None:
     """Raises LabelwiseError if nothing can listen there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger do not count
         try:
-            probe.bind((host, port))
+            probe.bind((_HOST, port))
         except OSError as error:
-            raise LabelwiseError(f"Triton cannot use {host}:{port} for {use}: {error.strerror}.") from error
+            raise LabelwiseError(f"Triton cannot use {_HOST}:{port} for {use}: {error.strerror}.") from error
 
 
-async def _listens(host: str, port: int) -> bool:
+async def _listens(port: int) -> bool:
     """Returns whether connections are accepted there."""
     try:
-        _, writer = await asyncio.open_connection(host, port)
+        _, writer = await asyncio.open_connection(_HOST, port)
     except OSError:
         return False
     writer.close()

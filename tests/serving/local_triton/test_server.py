@@ -17,6 +17,7 @@ import pytest
 
 from labelwise.errors import LabelwiseError
 from serving.local_triton import install as triton_install
+from serving.local_triton import server as triton_server
 from serving.local_triton.install import TritonInstall, find_triton
 from serving.local_triton.process import parse_line
 from serving.local_triton.server import LocalTriton
@@ -222,11 +223,11 @@ def test_a_start_that_takes_too_long(repository: Path) -> None:
     assert_fails_in_one_line(local_triton(repository, start_timeout=0.1), "not ready within 0.1 s")
 
 
-def test_a_binary_that_does_not_exist(repository: Path, tmp_path: Path) -> None:
+def test_a_binary_that_does_not_exist(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "python").mkdir()
     install = TritonInstall(tmp_path / "tritonserver", tmp_path)
-    triton = LocalTriton(repository, grpc_port=free_port(), metrics_port=free_port(), install=install)
-    assert_fails_in_one_line(triton, "did not start", "tritonserver")
+    monkeypatch.setattr(triton_server, "find_triton", lambda: install)
+    assert_fails_in_one_line(local_triton(repository), "did not start", "tritonserver")
 
 
 @needs_triton
