@@ -81,7 +81,8 @@ class Ledger:
         with self._lock, _explained(self._file):  # one by one: SQLite scans all rows for `IN (VALUES …)`
             known = [self._db.execute(query, (self._part(photo.path), photo.path)).fetchone() for photo in photos]
         found = ((photo, _row(*values)) for photo, values in zip(photos, known, strict=True) if values)
-        return {row.path: row for photo, row in found if _is_of(row, photo) and self._is_final(row)}
+        unchanged = (row for photo, row in found if (row.size, row.mtime_ns) == (photo.size, photo.mtime_ns))
+        return {row.path: row for row in unchanged if self._is_final(row)}
 
     def _is_final(self, row: Row) -> bool:
         if row.error:
@@ -175,10 +176,6 @@ def _row(
 ) -> Row:
     values = None if scores is None else np.frombuffer(scores, "<f4")
     return Row(path, size, mtime_ns, values, error, detail)
-
-
-def _is_of(row: Row, photo: FoundPhoto) -> bool:
-    return (row.size, row.mtime_ns) == (photo.size, photo.mtime_ns)
 
 
 @contextmanager

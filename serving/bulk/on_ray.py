@@ -44,7 +44,8 @@ def score_on_ray(
             if is_stopped():
                 return
             if chunk.photos:
-                pool.submit(_score, [_anywhere(photo) for photo in chunk.photos])
+                photos = [_anywhere(photo) for photo in chunk.photos]
+                pool.submit(lambda actor, photos: actor.score.remote(photos), photos)
         while pool.has_next() and not is_stopped():
             keep(Chunk(rows=pool.get_next_unordered()))
     except ray.exceptions.RayError as error:
@@ -77,10 +78,6 @@ class _TaggingActor:
     def score(self, photos: Sequence[FoundPhoto]) -> list[Row]:
         requests = (photos[at : at + self._batch] for at in range(0, len(photos), self._batch))
         return [row for request in requests for row in self._loop.run_until_complete(self._scorer.score(request))]
-
-
-def _score(actor: Any, photos: Sequence[FoundPhoto]) -> Any:
-    return actor.score.remote(photos)
 
 
 def _anywhere(photo: FoundPhoto) -> FoundPhoto:

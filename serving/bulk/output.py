@@ -121,7 +121,8 @@ class Output:
         aside = file.with_name(_ASIDE.format(file.name))  # always this name, to overwrite what a killed run left
         with replacing(file, aside) as stream:
             self._format.write(stream, pages, spec)
-        _sync_folder(file.parent)
+        with suppress(OSError):  # Windows cannot open a folder
+            sync(file.parent)
 
 
 def _located(name: str) -> Path:
@@ -176,9 +177,3 @@ def _refuse_unless(force: bool, output: Path, made_by: str, identity: Identity) 
             f"{output} was written by {made_by}, and this is {identity}: name another file, or add --force to tag all "
             "of it again."
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename permanent, except on Windows, which cannot open a folder."""
-    with suppress(OSError):
-        sync(folder)

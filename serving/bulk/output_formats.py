@@ -51,7 +51,7 @@ class JsonLines(Format):
                 yield StoredRow.of(json.loads(line), None)
 
 
-def _entries(page: Page, spec: TaggerSpec) -> Iterator[dict[str, object]]:
+def _entries(page: Page, spec: TaggerSpec) -> Iterator[dict[str, Any]]:
     for row, tags, values in zip(page.rows, page.tags, page.scores.tolist(), strict=True):
         told = {label: score for label, score in zip(spec.labels, values, strict=True) if score == score}
         yield {
@@ -74,13 +74,12 @@ class Csv(Format):
     def write(self, stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
         # Lines end in "\r\n", as in RFC 4180. With "\n", Python before 3.13 writes a "\r" in a cell without quotes.
-        writer = csv.writer(text)
-        writer.writerow((*_BEFORE, *(_SCORES + label for label in spec.labels), *_AFTER))
+        writer = csv.DictWriter(text, (*_BEFORE, *(_SCORES + label for label in spec.labels), *_AFTER))
+        writer.writeheader()
         for page in pages:
-            for row, tags, values in zip(page.rows, page.tags, page.scores.tolist(), strict=True):
-                told = ("" if score != score else score for score in values)
-                about = (spec.name, spec.version, weights_of(spec), row.error, row.detail, row.size, row.mtime_ns)
-                writer.writerow((row.path, join_names(tags or ()), *told, *about))
+            for entry in _entries(page, spec):
+                told = {_SCORES + label: score for label, score in (entry.pop("scores") or {}).items()}
+                writer.writerow(entry | told | {"tags": join_names(entry["tags"] or ())})
         text.detach()  # the caller closes the stream
 
     def read(self, file: Path) -> Iterator[StoredRow]:

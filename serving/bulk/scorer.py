@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from labelwise import image as decoder
+from labelwise.image import Photo
 from labelwise.spec import ImageSpec
 from serving.bulk.in_flight import InFlight
 from serving.bulk.rows import Row
 from serving.bulk.sources.found import FoundPhoto
 from serving.bulk.tag_errors import ServerGone
 from serving.client.calls import NOTES
+from serving.client.photos import BadPhoto, decoded
 from serving.client.transport import Transport
 from serving.errors import (
     ClientError,
@@ -37,7 +38,7 @@ _PAUSE = (0.5, 3.0)  # seconds between tries, at random
 _MOST_FAILED = 8  # photos asked alone, one after the other: if all fail, it is the server's fault
 _PASSES = (ServerUnavailable, ServerTimeout)  # ServerBusy is a ServerUnavailable
 
-Prepared = decoder.Photo | bytes
+Prepared = Photo | bytes
 ScoresAndNotes = tuple[NDArray[np.float32], str]  # scores [l], and the decoder's notes or ""
 
 
@@ -129,10 +130,10 @@ class Scorer:
                 outputs = await self._transport.infer_encoded(encoded, _OUTPUTS, self._timeout)
                 notes = [" ".join(str(text).splitlines()) for text in outputs.get(NOTES, [""] * len(encoded))]
             else:
-                decoded = [photo for photo in batch if isinstance(photo, decoder.Photo)]
-                pixels = np.stack([photo.pixels for photo in decoded])
+                photos = [photo for photo in batch if isinstance(photo, Photo)]
+                pixels = np.stack([photo.pixels for photo in photos])
                 outputs = await self._transport.infer(pixels, _OUTPUTS, self._timeout)
-                notes = [" ".join(photo.notes) for photo in decoded]
+                notes = [" ".join(photo.notes) for photo in photos]
         self._heard()
         self._in_flight.answered(len(batch))
         return list(zip(outputs["scores"], notes, strict=True))
@@ -155,11 +156,9 @@ def _prepared(photo: FoundPhoto, image: ImageSpec | None) -> Prepared | PhotoErr
     """The photo's bytes or, if there is an `image` size, its pixels."""
     try:
         data = photo.read()
-        if image is None:
-            return data
-        return decoder.load_photo(data, image.height, image.width, image.resize, image.interpolation)
-    except decoder.ImageError as error:
-        return PhotoError(error.code, str(error))
+        return data if image is None else decoded(data, image)
+    except BadPhoto as error:
+        return error.error
     except FileNotFoundError:
         return PhotoError("file_missing", "There is no such file.")
     except OSError as error:

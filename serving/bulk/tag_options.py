@@ -101,21 +101,16 @@ def check_options(options: TagOptions) -> None:
 class OwnEngine:
     """An engine in this process, or one that it starts, behind the contract that the transports to servers have.
 
-    `engine` on `model` of `repository`, the only one by default, in its newest version; see client.transport."""
+    `engine` on `model` of `repository`, the only one by default, in its newest version; see client.transport.
+    """
 
     takes_pixels = True
+    spec: TaggerSpec  # once it is connected
 
     def __init__(self, engine: str, repository: Path, model: str | None, threads: int | None) -> None:
         settings = load_settings(engine=engine, repository=repository, reload_interval=0, threads=threads)
         self._engine = create_engine(settings)
         self._model = model
-        self._spec: TaggerSpec | None = None
-
-    @property
-    def spec(self) -> TaggerSpec:
-        if self._spec is None:
-            raise ClientError("The engine is not started.")
-        return self._spec
 
     async def connect(self) -> None:
         await self._engine.start()
@@ -126,7 +121,7 @@ class OwnEngine:
         versions = catalogue.get(self._model or next(iter(catalogue)))
         if versions is None:
             raise UnknownModel(f"The repository has no model {self._model!r}; it holds {names}.")
-        self._spec = versions[max(versions)]
+        self.spec = versions[max(versions)]
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
         return await self._engine.infer(self.spec.name, self.spec.version, pixels, outputs, timeout)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from labelwise.errors import SpecError
 from labelwise.spec import TaggerSpec
 from serving.client.calls import NOTES, SEEN_PHOTO, PhotoOutputs, noted
+from serving.client.photos import BadPhoto
 from serving.client.servers import Servers
 from serving.errors import (
     ClientError,
@@ -45,16 +46,11 @@ _BY_STATUS: dict[int, type[ClientError]] = {
 _BY_CODE: dict[str, type[ClientError]] = {"unknown_model": UnknownModel, "output_not_offered": OutputNotOffered}
 
 
-class Refused(ClientError):
-    """The gateway does not take this: it is not a photo, or more than it takes at once."""
-
-    def __init__(self, error: PhotoError) -> None:
-        super().__init__(error.detail)
-        self.error = error
-
-
 class GatewayLink:
-    """Asks the gateway at `url`, with `key` if it wants one. All methods raise ClientErrors."""
+    """Asks the gateway at `url`, with `key` if it wants one. All methods raise ClientErrors.
+
+    Those that send photos raise BadPhoto for what the gateway does not take, or not so much of it at once.
+    """
 
     def __init__(self, url: str, key: str | None) -> None:
         self.url = url
@@ -97,7 +93,7 @@ class GatewayLink:
     async def tag_many(
         self, photos: Sequence[bytes], spec: TaggerSpec, timeout: float
     ) -> list[PhotoOutputs | PhotoError]:
-        """A row or an error per photo. Raises Refused if they are too much at once."""
+        """A row or an error per photo."""
         files = [("files", (str(place), photo, "application/octet-stream")) for place, photo in enumerate(photos)]
         answer = await self._post("/v1/tag:batch", spec, timeout, {"scores": "all"}, files=files)
         with self._understood():
@@ -133,7 +129,7 @@ class GatewayLink:
             return _scores(result, spec)
         problem = result["error"]
         error = _translated(self.url, problem["status"], problem["code"], problem["detail"])
-        if isinstance(error, Refused):
+        if isinstance(error, BadPhoto):
             return error.error
         raise error
 
@@ -186,10 +182,10 @@ def _scores(answer: Mapping[str, Any], spec: TaggerSpec) -> PhotoOutputs:
     return {"scores": scores, NOTES: noted(answer.get("notes", ()))}
 
 
-def _translated(url: str, status: int, code: str, detail: str) -> ClientError:
+def _translated(url: str, status: int, code: str, detail: str) -> ClientError | BadPhoto:
     """Returns our error for a problem of the gateway's, in its own words."""
     if code.startswith(_ABOUT_THE_PHOTOS):
-        return Refused(PhotoError(code, detail))
+        return BadPhoto(code, detail)
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailed)
     return kind(f"{url}: {detail}")
 
@@ -236,7 +232,7 @@ class GatewayTransport(Servers[GatewayLink]):
         spec = self.spec
         try:
             return await self.call(lambda link, within: link.tag_many(photos, spec, within), timeout)
-        except Refused:
+        except BadPhoto:
             middle = len(photos) // 2
             halves = [self._scores(half, timeout) for half in (photos[:middle], photos[middle:])]
             first, second = await asyncio.gather(*halves)
@@ -250,7 +246,7 @@ class GatewayTransport(Servers[GatewayLink]):
             try:
                 async with self._singles:
                     return await self.call(lambda link, within: ask(link, photo, spec, within), timeout)
-            except Refused as refused:
-                return refused.error
+            except BadPhoto as error:
+                return error.error
 
         return list(await asyncio.gather(*map(one, photos)))

@@ -75,7 +75,7 @@ def to_bytes(photo: PhotoLike | BadPhoto, small: bool) -> bytes:
     raise BadPhoto("not_a_photo", f"A photo is a path, bytes, a PIL image or an array, not {type(photo).__name__}.")
 
 
-def decoded(photo: bytes, image: ImageSpec, max_pixels: int) -> decoder.Photo:
+def decoded(photo: bytes, image: ImageSpec, max_pixels: int = decoder.MAX_PIXELS) -> decoder.Photo:
     """At the model's size, by the project's one decoder. Raises BadPhoto."""
     try:
         return decoder.load_photo(photo, image.height, image.width, image.resize, image.interpolation, max_pixels)

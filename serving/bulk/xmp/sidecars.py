@@ -40,7 +40,7 @@ class Sidecars:
 
     def path(self, file: str) -> Path:
         """The sidecar of a photo. An existing one may end in .XMP."""
-        path = _stem(file) if self.stem else Path(file + ".xmp")
+        path = Path(file).with_suffix(".xmp") if self.stem else Path(file + ".xmp")
         upper = path.with_suffix(".XMP")
         return upper if not os.path.lexists(path) and os.path.lexists(upper) else path
 
@@ -145,10 +145,6 @@ def _is_writing(aside: Path) -> bool:
     except (OSError, OverflowError):
         return True
     return process != os.getpid()
-
-
-def _stem(file: str) -> Path:
-    return Path(file).with_suffix(".xmp")
 
 
 def _beside(file: str) -> list[bytes]:
