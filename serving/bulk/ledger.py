@@ -59,7 +59,13 @@ class Ledger:
         """A new journal that begins with `rows`: all of them, or there is no journal."""
         with _explained(file), _connected(file) as db:
             ledger = cls(file, db, identity, parts)
-            ledger._begin(rows)
+            db.execute("BEGIN")
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            ledger._insert(rows)
+            about = (identity.model, identity.version, json.dumps(identity.labels), parts, identity.weights)
+            db.execute("INSERT INTO about VALUES (?, ?, ?, ?, ?)", about)
+            db.execute("COMMIT")
             return ledger
 
     def put(self, rows: Sequence[Row]) -> None:
@@ -126,16 +132,6 @@ class Ledger:
         """Close and delete the journal, because everything is in the output."""
         self.close()
         remove(self._file)
-
-    def _begin(self, rows: Iterable[Row]) -> None:
-        self._db.execute("BEGIN")
-        for statement in _SCHEMA.split(";"):
-            self._db.execute(statement)
-        self._insert(rows)
-        ours = self.identity
-        about = (ours.model, ours.version, json.dumps(ours.labels), self.parts, ours.weights)
-        self._db.execute("INSERT INTO about VALUES (?, ?, ?, ?, ?)", about)
-        self._db.execute("COMMIT")
 
     def _insert(self, rows: Iterable[Row]) -> None:
         values = ((self._part(row.path), *_values(row)) for row in rows)

@@ -108,7 +108,8 @@ class Output:
         if not self.is_folder:
             return [self.path] if self.path.exists() else []
         found = sorted(self.path.glob("part-*.parquet"))
-        if self.path.is_dir() and not found and any(not _is_aside(file.name) for file in self.path.iterdir()):
+        aside = _ASIDE.format("part-*")  # a killed run may have left such files
+        if self.path.is_dir() and not found and any(not fnmatch(file.name, aside) for file in self.path.iterdir()):
             raise OutputError(f"{self.path} is not an output of `labelwise tag`: name another folder, or a file in it.")
         return found
 
@@ -156,11 +157,6 @@ def _checked(stored: Iterable[StoredRow], identity: Identity) -> Iterator[Row]:
             raise _OtherModel(f"a {made_by} with other labels")
         scores = None if told is None else [told.get(label, math.nan) for label in labels]
         yield replace(row, scores=None if scores is None else np.array(scores, np.float32))
-
-
-def _is_aside(name: str) -> bool:
-    """Whether a killed run left it."""
-    return fnmatch(name, _ASIDE.format("part-*"))
 
 
 def _count_in(name: str) -> int:

@@ -14,6 +14,7 @@ from serving.client.calls import (
     EmbedResult,
     ExplainResult,
     TagResult,
+    chosen,
     embedding,
     explaining,
     tagging,
@@ -117,7 +118,7 @@ class AsyncTagger:
         """
         require_many(photos)
         await self.connect()
-        call = tagging(self.spec, labels, exclude, threshold, top_k)
+        call = tagging(chosen(self.spec, labels, exclude, threshold, top_k))
         async with contextlib.aclosing(self._stream(photos, call)) as results:
             async for result in results:
                 yield result
@@ -128,7 +129,7 @@ class AsyncTagger:
         """See Tagger.embed."""
         require_many(photos)
         await self.connect()
-        return [result async for result in self._stream(photos, embedding(self.spec, labels, exclude))]
+        return [result async for result in self._stream(photos, embedding(chosen(self.spec, labels, exclude)))]
 
     async def explain(
         self,
@@ -143,7 +144,7 @@ class AsyncTagger:
         """See Tagger.explain."""
         require_many(photos)
         await self.connect()
-        call = explaining(self.spec, labels, exclude, threshold, top_k, coordinates)
+        call = explaining(chosen(self.spec, labels, exclude, threshold, top_k), coordinates)
         return [result async for result in self._stream(photos, call)]
 
     def _stream(self, photos: ManyPhotos, call: Call[R]) -> AsyncGenerator[R, None]:

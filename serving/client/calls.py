@@ -95,48 +95,14 @@ def notes_of(outputs: PhotoOutputs) -> tuple[str, ...]:
     return tuple(str(outputs[NOTES]).splitlines()) if NOTES in outputs else ()
 
 
-def tagging(
-    spec: TaggerSpec,
-    labels: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
-    threshold: Threshold = None,
-    top_k: int | None = None,
-) -> Call[TagResult]:
-    """Raises ClientError for labels that the model does not have, and for numbers out of range."""
-    return Call(("scores",), functools.partial(_tag_result, _choose(spec, labels, exclude, threshold, top_k)))
-
-
-def embedding(
-    spec: TaggerSpec, labels: Sequence[str] | None = None, exclude: Sequence[str] | None = None
-) -> Call[EmbedResult]:
-    """Raises OutputNotOffered if the model has no embeddings, ClientError as `tagging`."""
-    _require(spec, "embeddings")
-    return Call(("embeddings",), functools.partial(_embed_result, _choose(spec, labels, exclude)))
-
-
-def explaining(
-    spec: TaggerSpec,
-    labels: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
-    threshold: Threshold = None,
-    top_k: int | None = None,
-    coordinates: Coordinates = "upright",
-) -> Call[ExplainResult]:
-    """Raises OutputNotOffered if the model has no attention, ClientError as `tagging`."""
-    _require(spec, "attention")
-    if coordinates not in ("upright", "stored"):
-        raise ClientError(f"coordinates must be 'upright' or 'stored', not {coordinates!r}.")
-    choice = _choose(spec, labels, exclude, threshold, top_k)
-    return Call(("scores", "attention"), functools.partial(_explain_result, choice, coordinates))
-
-
-def _choose(
+def chosen(
     spec: TaggerSpec,
     labels: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     threshold: Threshold = None,
     top_k: int | None = None,
 ) -> Choice:
+    """Raises ClientError for labels that the model does not have, and for numbers out of range."""
     try:
         return choose(spec, _listed(labels), _listed(exclude), threshold, top_k)
     except UnknownLabels as error:
@@ -152,6 +118,24 @@ def _listed(labels: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(labels, str) or not all(isinstance(label, str) for label in listed):
         raise ClientError("labels and exclude must be lists of labels.")
     return listed
+
+
+def tagging(choice: Choice) -> Call[TagResult]:
+    return Call(("scores",), functools.partial(_tag_result, choice))
+
+
+def embedding(choice: Choice) -> Call[EmbedResult]:
+    """Raises OutputNotOffered if the model has no embeddings."""
+    _require(choice.spec, "embeddings")
+    return Call(("embeddings",), functools.partial(_embed_result, choice))
+
+
+def explaining(choice: Choice, coordinates: Coordinates = "upright") -> Call[ExplainResult]:
+    """Raises OutputNotOffered if the model has no attention, ClientError for other coordinates."""
+    _require(choice.spec, "attention")
+    if coordinates not in ("upright", "stored"):
+        raise ClientError(f"coordinates must be 'upright' or 'stored', not {coordinates!r}.")
+    return Call(("scores", "attention"), functools.partial(_explain_result, choice, coordinates))
 
 
 def _tag_result(choice: Choice, photo: str | int, outputs: PhotoOutputs | PhotoError) -> TagResult:

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from labelwise.image import Photo as DecodedPhoto
 from serving.client.calls import NOTES, SEEN_PHOTO, Call, PhotoOutputs, noted
@@ -122,7 +121,8 @@ class PhotoRunner:
         if isinstance(ready, bytes):
             return await self._batcher(outputs).submit(ready)
         row = await self._batcher(outputs).submit(ready.pixels)
-        return row if isinstance(row, PhotoError) else row | {SEEN_PHOTO: _seen(ready), NOTES: noted(ready.notes)}
+        seen = np.array([*ready.size, ready.orientation], np.float32)
+        return row if isinstance(row, PhotoError) else row | {SEEN_PHOTO: seen, NOTES: noted(ready.notes)}
 
     def _pixels_for(self, outputs: tuple[str, ...]) -> bool:
         """Attention needs the photo's size and orientation, which Triton does not tell."""
@@ -161,7 +161,3 @@ class PhotoRunner:
         if self._pixels_for(outputs):
             return await self._transport.infer(np.stack(ready), outputs, timeout)
         return await self._transport.infer_encoded([bytes(photo) for photo in ready], outputs, timeout)
-
-
-def _seen(photo: DecodedPhoto) -> NDArray[np.float32]:
-    return np.array([*photo.size, photo.orientation], np.float32)

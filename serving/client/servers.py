@@ -91,14 +91,10 @@ class Servers(Generic[L]):
 
     async def connect(self) -> None:
         """Reads the contract of the server that answers first. Other servers have to have the same."""
-
-        async def nothing(link: L, within: float) -> None:
-            return None
-
         self._contract, self._closed = None, False
         self._fleet = Fleet([_LookedAt(self.link_to(url)) for url in self._urls], watches_one=False)
         try:
-            await self.call(nothing, self._connect_timeout)
+            await self.call(lambda link, within: asyncio.sleep(0), self._connect_timeout)  # asks for the contract only
         except BaseException:
             await self.close()
             raise

@@ -25,6 +25,7 @@ from serving.client.calls import (
     EmbedResult,
     ExplainResult,
     TagResult,
+    chosen,
     embedding,
     explaining,
     tagging,
@@ -164,7 +165,7 @@ class Tagger:
         the results of the photos before.
         """
         require_many(photos)
-        return self._stream(photos, tagging(self.spec, labels, exclude, threshold, top_k))
+        return self._stream(photos, tagging(chosen(self.spec, labels, exclude, threshold, top_k)))
 
     def embed(
         self, photos: Iterable[PhotoLike], *, labels: Sequence[str] | None = None, exclude: Sequence[str] | None = None
@@ -174,7 +175,7 @@ class Tagger:
         Raises OutputNotOffered if the model has none.
         """
         require_many(photos)
-        return list(self._stream(photos, embedding(self.spec, labels, exclude)))
+        return list(self._stream(photos, embedding(chosen(self.spec, labels, exclude))))
 
     def explain(
         self,
@@ -192,7 +193,8 @@ class Tagger:
         OutputNotOffered if the model has no attention.
         """
         require_many(photos)
-        return list(self._stream(photos, explaining(self.spec, labels, exclude, threshold, top_k, coordinates)))
+        choice = chosen(self.spec, labels, exclude, threshold, top_k)
+        return list(self._stream(photos, explaining(choice, coordinates)))
 
     def _stream(self, photos: Iterable[PhotoLike], call: Call[T]) -> Iterator[T]:
         pending: deque[_Running[T]] = deque()

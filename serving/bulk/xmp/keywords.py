@@ -28,11 +28,6 @@ _TWINS = {",": "，", "|": "｜", "/": "／"}  # the full-width form of each cha
 _CUTS = ",|"  # darktable cuts at both in every list
 
 
-def keyword_of(label: str) -> str:
-    """The label, spelled so that no program cuts it in two."""
-    return _spelled(label, _CUTS)
-
-
 def merge(packet: Packet, labels: Sequence[str], mark: str = MARK) -> bool:
     """Make `labels` our keywords, and return whether that changed anything. Raises PacketError."""
     lists = _Lists.of(packet)
@@ -43,7 +38,7 @@ def merge(packet: Packet, labels: Sequence[str], mark: str = MARK) -> bool:
     removed = {word for word in mine | shared if not lists.shows(word)}
     # Theirs are those that none of our lists has, and those of ours that somebody moved into a hierarchy.
     theirs = ((lists.subjects() | lists.tops()) - mine - shared) | ((lists.parts() & lists.subjects()) - lists.tops())
-    wanted = list(dict.fromkeys(keyword_of(label) for label in labels if label not in theirs))
+    wanted = list(dict.fromkeys(_spelled(label, _CUTS) for label in labels if label not in theirs))
     wanted = [word for word in wanted if word not in theirs]
     lists.remove(mine - {*wanted} - shared - theirs)
     lists.carry_over()
