@@ -14,7 +14,7 @@ from labelwise.image import Photo
 from labelwise.spec import ImageSpec
 from serving.bulk.in_flight import InFlight
 from serving.bulk.rows import Row
-from serving.bulk.sources.found import FoundPhoto
+from serving.bulk.sources.found import FoundPhoto, reason
 from serving.bulk.tag_errors import ServerGone
 from serving.client.calls import NOTES
 from serving.client.photos import BadPhoto, decoded
@@ -162,7 +162,7 @@ def _prepared(photo: FoundPhoto, image: ImageSpec | None) -> Prepared | PhotoErr
     except FileNotFoundError:
         return PhotoError("file_missing", "There is no such file.")
     except OSError as error:
-        return PhotoError("file_unreadable", f"It cannot be read: {error.strerror or error}.")
+        return PhotoError("file_unreadable", reason(error))
 
 
 def _row(photo: FoundPhoto, result: ScoresAndNotes | PhotoError) -> Row:

@@ -13,12 +13,7 @@ from serving.bulk.sources.found import Found, look
 
 LISTS = (".csv", ".tsv", ".parquet")
 _COLUMNS = ("image", "path", "file", "filename")  # as in training's lists
-_TEXT = (
-    "string",
-    "large_string",
-    "dictionary<values=string",
-    "dictionary<values=large_string",
-)  # Arrow's types
+_TEXT = ("string", "large_string", "dictionary<values=string", "dictionary<values=large_string")  # Arrow's types
 _ROWS = 4096
 
 

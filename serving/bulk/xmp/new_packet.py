@@ -59,10 +59,8 @@ _OF_THE_FILE = {
 _NAMES_LEFT_OUT = {qualified(f"{prefix}:{name}") for prefix, names in _OF_THE_FILE.items() for name in names.split()}
 _OURS = f"{{{NAMESPACES['labelwise']}}}"
 _XML = "{http://www.w3.org/XML/1998/namespace}"
-_COLOURS = {
-    qualified("darktable:colorlabels"),
-    qualified("darktable:xmp_version"),
-}  # the second is the version of the first
+# The second is the version of the first.
+_COLOURS = {qualified("darktable:colorlabels"), qualified("darktable:xmp_version")}
 
 
 def packet_of(file: str, others: Sequence[bytes] = ()) -> Packet:

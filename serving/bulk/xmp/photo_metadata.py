@@ -25,15 +25,7 @@ _RAW_PROFILE = b"Raw profile type "
 _GIF_XMP, _GIF_XMP_END = b"\x21\xff\x0bXMP DataXMP", b"\x01\xff\xfe"
 _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP = 700, 33723, 34377
 _IRB_IPTC, _EXIF_IFD = 0x0404, 0x8769
-_EXIF_TEXTS = {
-    0x010E,
-    0x013B,
-    0x8298,
-    0x9286,
-    0x4746,
-    0x4749,
-    *range(0x9C9B, 0x9CA0),
-}  # what `iptc_and_exif` reads
+_EXIF_TEXTS = {0x010E, 0x013B, 0x8298, 0x9286, 0x4746, 0x4749, *range(0x9C9B, 0x9CA0)}  # what `iptc_and_exif` reads
 
 
 @dataclass
