@@ -187,7 +187,7 @@ class ChunkRunner:
 
 
 class _Ahead:
-    """Draws `chunks` in a thread, a few ahead: a daemon, because a source may wait for input for ever."""
+    """Draws `chunks` in a thread, a few ahead: a daemon, because a source may wait for input forever."""
 
     def __init__(self, chunks: Iterator[Chunk], ahead: int) -> None:
         self._chunks = chunks

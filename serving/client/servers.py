@@ -105,7 +105,7 @@ class Servers(Generic[L]):
         rounds = AsyncRetrying(
             retry=retry_if_exception_type(ServerUnavailable),
             wait=_PAUSES,
-            stop=stop_before_delay(timeout - AS_GOOD_AS_OVER),  # a try without time would hide what was the matter
+            stop=stop_before_delay(timeout - AS_GOOD_AS_OVER),  # a try without time would hide the reason
             reraise=True,
         )
         return await rounds(self._round, ask, deadline)
@@ -148,12 +148,14 @@ class Servers(Generic[L]):
         return good
 
     async def _found(self, deadline: float) -> list[_LookedAt[L]]:
-        """If none is good: the first that turns out to be. Raises what is the matter with them."""
+        """Looks at all servers until one is good. Raises why none is."""
         servers = self._fleet.servers
         looks = {self._look_at(server, deadline - time.monotonic()) for server in servers}
         done = looks
         while done and looks and not any(server.is_good for server in servers):
-            left = deadline + AS_GOOD_AS_OVER - time.monotonic()  # so much longer that a look can say what it was
+            left = (
+                deadline + AS_GOOD_AS_OVER - time.monotonic()
+            )  # a little longer, so that a look can say what is wrong
             done, looks = await asyncio.wait(looks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         self._require_open()
         if good := self._good():

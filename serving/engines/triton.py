@@ -142,7 +142,7 @@ class TritonEngine:
             request.cancel()
 
     async def _request(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], deadline: float) -> Outputs:
-        """Asks one Triton after the other. Looks again at what there is if one of them has let go of the version."""
+        """Asks one Triton after the other. If one of them no longer has the version, looks again at what there is."""
         key = (spec.name, spec.version)
         is_gone = False
 

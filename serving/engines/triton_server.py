@@ -1,4 +1,4 @@
-"""One of the Tritons behind the engine and what it was last seen to serve; the wait until one serves enough."""
+"""One Triton behind the engine, with what it was last seen to serve; and the wait until one serves enough."""
 
 import asyncio
 import logging

@@ -164,7 +164,7 @@ class SharedMemory:
                     (_FOLDER / name).unlink(missing_ok=True)
 
     async def _forget(self, name: str) -> bool:
-        """Whether Triton has let go of it: it keeps what it is reading."""
+        """Returns whether Triton has forgotten the region. It keeps one that it is reading."""
         try:
             with our_errors(self._url):
                 await self._client.unregister_system_shared_memory(name, client_timeout=_CLEARING)
