@@ -1,12 +1,14 @@
 /** Repeats a request while the server is busy, cannot be reached or needs a key. */
 
 import { ApiError } from "./api.js";
-import { serverIsBack } from "./connection.js";
-import { sleep } from "./dom.js";
+import { byId, sleep } from "./dom.js";
 import { keyGiven } from "./key.js";
 
 const LONGEST_WAIT = 30; // seconds; if the server asks for more, the page leaves the next try to the person
+const LONGEST_PAUSE = 15; // seconds between two probes of a server that cannot be reached
 const MOST_TRIES = { busy: 8, away: 3, key: Infinity };
+
+let coming = null; // the promise of a server that cannot be reached
 
 /**
  * Resolves to what `ask()` resolves to. Calls `onWait(sentence)` before each wait. Throws the error of `ask` if waiting
@@ -47,4 +49,28 @@ function unlessAborted(promise, signal) {
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
   return Promise.race([promise, aborted]);
+}
+
+/** Resolves when the server answers again. One banner and one probe every few seconds serve all photos. */
+function serverIsBack() {
+  coming ??= lookUntilBack().finally(() => (coming = null));
+  return coming;
+}
+
+async function lookUntilBack() {
+  byId("away").hidden = false;
+  for (let pause = 1; !(await isUp()); pause = Math.min(2 * pause, LONGEST_PAUSE)) {
+    byId("away-next").textContent = `Next check in ${pause} s.`;
+    await Promise.race([sleep(pause), lookNow()]);
+    byId("away-next").textContent = "Checking…";
+  }
+  byId("away").hidden = true;
+}
+
+function isUp() {
+  return fetch("v2/health/live", { cache: "no-store" }).then((response) => response.ok, () => false);
+}
+
+function lookNow() {
+  return new Promise((resolve) => (byId("look-now").onclick = resolve));
 }
