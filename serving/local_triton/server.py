@@ -33,10 +33,9 @@ class LocalTriton:
 
     gRPC and metrics listen on 127.0.0.1; HTTP is off. A Triton that dies is started again at once, and after
     1, 2, 4 … 30 seconds if it keeps dying. One that gives no sign of life for five seconds is killed, and so started
-    again.
-    Every `reload_interval` seconds (0: never) it is told to load what was published. What was replaced or taken out, it
-    keeps for `retire_after` seconds more, for requests that began with it.
-    `stop` stops it. If this process (or the event loop's thread) ends without that, the kernel kills it.
+    again. Every `reload_interval` seconds (0: never) it is told to load what was published. What was replaced or taken
+    out, it keeps for `retire_after` seconds more, for requests that began with it. `stop` stops it. If this process
+    (or the event loop's thread) ends without that, the kernel kills it.
     """
 
     def __init__(
