@@ -10,7 +10,7 @@ Labelled = Annotated[str, typer.Argument(help="Labelled photos, as for train.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="A setting as key=value in YAML, such as epochs=10 or image.mean=[0.5,0.5,0.5]; repeatable."
+        "--set", help="A setting as key=value in YAML, such as lr=0.0003 or image.mean=[0.5,0.5,0.5]; repeatable."
     ),
 ]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")]

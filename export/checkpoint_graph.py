@@ -18,18 +18,21 @@ from training.model import TaggerNetwork
 
 
 class ServingGraph(nn.Module):
-    """The network as it is served: it takes what decoders give, and returns scores instead of logits."""
+    """The network as it is served: it takes what decoders give, and returns the outputs that `spec` names."""
 
-    def __init__(self, tagger: TaggerNetwork) -> None:
+    def __init__(self, tagger: TaggerNetwork, spec: TrainedSpec) -> None:
         super().__init__()
-        self.tagger = tagger
+        self.tagger, self.names = tagger, spec.output_names
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """image uint8 [b, h, w, 3] -> scores [b, l] in 0..1; label-level taggers also give embeddings [b, l, p] and
-        attention [b, l, th, tw]."""
+        """image uint8 [b, h, w, 3] -> scores [b, l] in 0..1, embeddings [b, l, p], attention [b, l, th, tw]."""
         output = self.tagger(image.permute(0, 3, 1, 2))  # b h w c -> b c h w
-        scores = output.logits.sigmoid()
-        return (scores, output.embeddings, output.attention) if self.tagger.label_level else (scores,)
+        served = {
+            "scores": output.logits.sigmoid(),
+            "embeddings": output.embeddings,
+            "attention": output.attention,
+        }
+        return tuple(served[name] for name in self.names)
 
 
 def open_run(run: Path) -> Source:
@@ -48,7 +51,7 @@ def write_onnx(tagger: TaggerNetwork, spec: TrainedSpec, name: str, version: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.onnx uses deprecated functions of its own
         program = torch.onnx.export(
-            ServingGraph(tagger).eval(),
+            ServingGraph(tagger, spec).eval(),
             (example,),
             dynamo=True,
             opset_version=OPSET,
@@ -64,7 +67,7 @@ def write_onnx(tagger: TaggerNetwork, spec: TrainedSpec, name: str, version: int
 
 def checkpoint_runner(tagger: TaggerNetwork, spec: TrainedSpec) -> Runner:
     """The checkpoint as a function of pixels, to compare the exported graph with."""
-    graph = ServingGraph(tagger).eval()
+    graph = ServingGraph(tagger, spec).eval()
 
     def run(pixels: Pixels) -> Outputs:
         with torch.inference_mode():

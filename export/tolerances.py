@@ -12,8 +12,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The limit of a distance. `absolute`: the largest absolute difference of a value; `cosine`: the largest
-    1 - cosine of a vector along the last axis."""
+    """The limit of a distance. `absolute`: the largest absolute difference of a value, relative to the largest value if
+    that is above 1; `cosine`: the largest 1 - cosine of a vector along the last axis."""
 
     measure: Literal["absolute", "cosine"]
     limit: float
@@ -23,13 +23,14 @@ class Tolerance:
         a, b = (values.astype(np.float64) for values in (ours, theirs))
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             if self.measure == "absolute":
-                return np.abs(a - b).reshape(len(a), -1).max(axis=1)
+                return np.abs(a - b).reshape(len(a), -1).max(axis=1) / max(1, np.abs(a).max())
             lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
             return (1 - (a * b).sum(axis=-1) / lengths).reshape(len(a), -1).max(axis=1)
 
 
 _ABSOLUTE_1E4 = Tolerance("absolute", 1e-4)  # more than fp32 arithmetic in another order explains
 
+# Outputs that are not named here have the tolerance of scores.
 TOLERANCES: dict[Precision, dict[str, Tolerance]] = {
     "fp32": {"scores": _ABSOLUTE_1E4, "embeddings": _ABSOLUTE_1E4, "attention": _ABSOLUTE_1E4},
     # 11 bits of mantissa, through some fifty layers.

@@ -42,7 +42,8 @@ def make_spec(
 ) -> TrainedSpec:
     """The contract of what `config` trains.
 
-    `grid` is that of the attention maps, None for a tagger that has nothing but scores.
+    Its outputs are some of those that ServingGraph in export/checkpoint_graph.py can give. `grid` is that of the
+    attention maps, None for a tagger that has nothing but scores.
     """
     image, width = config.image, config.model.projection_dim
     outputs = [TensorSpec(name="scores", dtype="float32", shape=(len(labels),))]

@@ -13,6 +13,7 @@ from .colour import to_rgb
 from .complexity import opening_pixels
 from .opening import MAX_PIXELS, open_header, refused
 from .orientation import load_upright, turned_like
+from .structure import Structure
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 scale, but not below this many times the target. A test bounds what that
 # changes; it is the same in training, in the gateway and in Triton.
@@ -67,9 +68,11 @@ def load_photo(
     interpolation: str = "bicubic",
     max_pixels: int = MAX_PIXELS,
     hold: Hold = nullcontext,
+    structure: Structure | None = None,
 ) -> Photo:
-    """As `load_pixels`, with what else is known of the photo."""
-    with _decoded(data, _DRAFT_MARGIN * max(height, width), max_pixels, hold) as (picture, size, orientation, notes):
+    """As `load_pixels`, with what else is known of the photo. `structure` is that of `data` if it was read before."""
+    side = _DRAFT_MARGIN * max(height, width)
+    with _decoded(data, side, max_pixels, hold, structure) as (picture, size, orientation, notes):
         box = centre_box(picture.size, width / height) if resize == "crop" else None
         pixels = np.asarray(picture.resize((width, height), _RESAMPLING[interpolation], box=box))
         picture.close()  # so that nothing is held after `hold`
@@ -85,23 +88,29 @@ def open_rgb(data: bytes, max_pixels: int = MAX_PIXELS, draft_side: int | None =
         return picture
 
 
-def open_small(data: bytes, side: int, max_pixels: int = MAX_PIXELS, hold: Hold = nullcontext) -> Image.Image:
+def open_small(
+    data: bytes,
+    side: int,
+    max_pixels: int = MAX_PIXELS,
+    hold: Hold = nullcontext,
+    structure: Structure | None = None,
+) -> Image.Image:
     """As `open_rgb`, then scales the image down until no side is above `side`."""
-    with _decoded(data, side, max_pixels, hold) as (picture, *_):
+    with _decoded(data, side, max_pixels, hold, structure) as (picture, *_):
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)
         return picture
 
 
 @contextmanager
 def _decoded(
-    data: bytes, draft_side: int | None, max_pixels: int, hold: Hold
+    data: bytes, draft_side: int | None, max_pixels: int, hold: Hold, structure: Structure | None = None
 ) -> Iterator[tuple[Image.Image, tuple[int, int], int, tuple[str, ...]]]:
     """A picture in sRGB, perhaps at a reduced scale, and the photo's size, orientation and notes as in Photo.
 
     The block runs within `hold`. Raises ImageError for whatever the block raises, too.
     """
     with hold(opening_pixels(data)), refused(data):
-        image = open_header(data, max_pixels)
+        image = open_header(data, max_pixels, structure)
         stored = image.size
         if draft_side is not None:
             image.draft(None, (draft_side, draft_side))

@@ -11,7 +11,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from . import tiff
 from .budget import check_memory
-from .complexity import needed
+from .complexity import read_structure
 from .image_errors import (
     BrokenImageError,
     EmptyImageError,
@@ -22,6 +22,7 @@ from .image_errors import (
 )
 from .jpeg import unsupported_coding
 from .png import MOST_PROFILE
+from .structure import Structure
 from .tiff_tags import HEADS
 
 try:
@@ -56,11 +57,14 @@ def accepted_formats() -> tuple[str, ...]:
     return tuple(name for name in (*FORMATS, "HEIF") if name in Image.OPEN)
 
 
-def open_header(data: bytes, max_pixels: int) -> Image.Image:
-    """Opens `data` and checks its size. Raises ImageError if the size is refused, and whatever Pillow raises."""
+def open_header(data: bytes, max_pixels: int, structure: Structure | None) -> Image.Image:
+    """Opens `data` and checks its size. Raises ImageError if the size is refused, and whatever Pillow raises.
+
+    `structure` is that of `data` if the caller has read it.
+    """
     if not data:
         raise EmptyImageError("There are no bytes; send an image.")
-    data = needed(data)
+    data = (structure or read_structure(data)).needed()
     image = _open_tiff(data) if data.startswith(HEADS) else Image.open(io.BytesIO(data), formats=accepted_formats())
     _check_size(image.size, max_pixels)
     check_memory(image, data, max_pixels)

@@ -22,7 +22,8 @@ def test_every_precision_has_a_tolerance_for_every_output():
 def test_there_is_one_distance_per_picture():
     ours = np.array([[[1, 0], [0, 1]], [[3, 4], [1, 0]]], np.float32)
     theirs = np.array([[[2, 0], [0, 1]], [[3, 4], [0, 1]]], np.float32)
-    assert Tolerance("absolute", 1).distances(ours, theirs).tolist() == [1, 1]
+    assert Tolerance("absolute", 1).distances(ours, theirs).tolist() == [0.25, 0.25]  # of the largest value, 4
+    assert Tolerance("absolute", 1).distances(ours / 8, theirs / 8).tolist() == [0.125, 0.125]
     assert Tolerance("cosine", 1).distances(ours, theirs).tolist() == pytest.approx([0, 1])
     for broken in (np.nan, np.inf):
         for measure in ("absolute", "cosine"):

@@ -9,9 +9,11 @@ from pydantic import BaseModel, Field
 
 from labelwise.attention import Maps, as_stored, locate
 from labelwise.image import Photo
-from labelwise.tagging import DIGITS, Choice, Tag
+from labelwise.tagging import Choice, Tag
 from serving.gateway.answers.tagging import PhotoNotes, require_numbers
 from serving.gateway.requests.query import ThresholdQuery
+
+_DIGITS = 6  # of a value of an attention map
 
 
 class ExplainQuery(ThresholdQuery):
@@ -64,7 +66,7 @@ def make_explanation(
     seen = locate(attention[places], photo.size, choice.spec.image)
     if query.coordinates == "stored":
         seen = as_stored(seen, photo.orientation)
-    maps = np.round(seen.maps.astype(np.float64), DIGITS).tolist()
+    maps = np.round(seen.maps.astype(np.float64), _DIGITS).tolist()
     width, height = seen.size
     return ExplainAnswer(
         model=choice.spec.name,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from labelwise.image import Hold, ImageError, ImageTooComplexError, Photo, is_ordinary, load_photo, open_small
+from labelwise.image import Hold, ImageError, ImageTooComplexError, Photo, load_photo, open_small, ordinary
 from labelwise.spec import TaggerSpec
 from serving.decoding.decoder_process import DecoderEnded
 from serving.decoding.pixel_budget import PixelBudget
@@ -76,8 +76,11 @@ class Decoders:
             "interpolation": image.interpolation,
             "max_pixels": self._max_pixels,
         }
-        if is_ordinary(data):
-            return await self.run(functools.partial(load_photo, data, **asked, hold=self._hold(deadline)), deadline)
+        if structure := ordinary(data):
+            hold = self._hold(deadline)
+            return await self.run(
+                functools.partial(load_photo, data, **asked, hold=hold, structure=structure), deadline
+            )
         said, pixels = await self._processed("photo", data, asked, deadline)
         facts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
         return Photo(pixels=pixels, **facts)
@@ -85,9 +88,9 @@ class Decoders:
     async def small(self, data: bytes, side: int, deadline: Deadline, draw: Callable[[Image.Image], T]) -> T:
         """Returns what `draw` makes, on a thread, of the photo with no side above `side`. Raises as `photo` does."""
         asked = {"side": side, "max_pixels": self._max_pixels}
-        if is_ordinary(data):
+        if structure := ordinary(data):
             hold = self._hold(deadline)
-            return await self.run(lambda: draw(open_small(data, **asked, hold=hold)), deadline)
+            return await self.run(lambda: draw(open_small(data, **asked, hold=hold, structure=structure)), deadline)
         _, pixels = await self._processed("small", data, asked, deadline)
         return await self.run(lambda: draw(Image.fromarray(pixels)), deadline)
 

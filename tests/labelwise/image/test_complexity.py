@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise.image import ImageTooComplexError, is_ordinary, load_photo, load_pixels
-from labelwise.image.complexity import needed, opening_pixels
+from labelwise.image import ImageTooComplexError, load_photo, load_pixels, ordinary
+from labelwise.image.complexity import opening_pixels, read_structure
 from tests.conftest import ROOT
 
 SIDE = 32
@@ -161,7 +161,7 @@ TOO_COMPLEX: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_files_of_too_many_pieces_are_refused_and_are_not_ordinary(case: str) -> None:
     make, reason = TOO_COMPLEX[case]
     data = make()
-    assert not is_ordinary(data)
+    assert not ordinary(data)
     with pytest.raises(ImageTooComplexError, match=reason) as refused:
         load_pixels(data, SIDE, SIDE)
     assert refused.value.code == "image_too_complex"
@@ -254,13 +254,13 @@ def test_turning_a_photo_reads_no_more_of_its_exif_than_the_orientation(monkeypa
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
 def test_every_part_of_a_photo_is_needed(kind: str) -> None:
     data = encoded(kind)
-    assert needed(data) is data
-    assert is_ordinary(data) == (kind in ("JPEG", "PNG", "WEBP"))
+    assert read_structure(data).needed() is data
+    assert bool(ordinary(data)) == (kind in ("JPEG", "PNG", "WEBP"))
 
 
 def test_the_committed_photographs_are_ordinary() -> None:
     for path in sorted((ROOT / "tests/assets/photos").glob("*.jpg")):
-        assert is_ordinary(path.read_bytes())
+        assert ordinary(path.read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_the_committed_photographs_are_ordinary() -> None:
     ],
 )
 def test_unusual_files_are_not_ordinary(make: Callable[[], bytes]) -> None:
-    assert not is_ordinary(make())
+    assert not ordinary(make())
 
 
 def test_the_memory_for_opening_a_file_counts() -> None:

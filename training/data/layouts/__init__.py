@@ -1,4 +1,7 @@
-"""The layouts of labelled photos: a module per layout, each with the names of `Reader`."""
+"""The layouts of labelled photos: a module per layout, which has what the Protocol `Reader` names.
+
+Rows of cells go through `table.read_table`, the annotations of other tools through `entries.entries_to_data`.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,11 +39,11 @@ class Reader(Protocol):
     def read(self, source: Path, seed: int) -> LabelledData: ...
 
 
-_OWN = (csv_list, jsonl_list, shards)
 _TABLES = (image_folder, roboflow_csv, label_studio)  # of other tools; csv_list and coco would accept them, too
-# Asked in this order. Folders of labels are last: any folder of folders looks like them.
+# Asked in this order: our own lists, then other tools' data. Any folder of folders looks like folders of labels.
 READERS: tuple[Reader, ...] = (
-    *(*_OWN, *_TABLES),
+    *(csv_list, jsonl_list, shards),
+    *_TABLES,
     *(coco, voc, cvat_images, yolo, nus_wide, label_folders),
 )
 

@@ -11,7 +11,7 @@ Read `loading` first: it has the steps in order. The other modules by topic:
 - what is shown: `orientation`, `colour`, `icc`, `cicp`, `hdr`
 """
 
-from .complexity import is_ordinary
+from .complexity import ordinary
 from .image_errors import ImageError, ImageTooComplexError
 from .loading import Hold, Photo, centre_box, load_photo, load_pixels, open_rgb, open_small
 from .opening import FORMATS, MAX_PIXELS, SUFFIXES
@@ -25,9 +25,9 @@ __all__ = [
     "ImageTooComplexError",
     "Photo",
     "centre_box",
-    "is_ordinary",
     "load_photo",
     "load_pixels",
     "open_rgb",
     "open_small",
+    "ordinary",
 ]

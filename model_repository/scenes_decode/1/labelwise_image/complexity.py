@@ -24,13 +24,10 @@ _IMAGE, _EXTENSION, _CONTROL = 0x2C, 0x21, 0xF9
 _BMP_RLE = (1, 2)  # compressions
 
 
-def needed(data: bytes) -> bytes:
-    """Returns the part of the file that a decoder needs: all of it, unless it holds much text beside its picture.
-
-    Raises ImageTooComplexError if the file has more pieces than a decoder can read in time.
-    """
+def read_structure(data: bytes) -> Structure:
+    """Raises ImageTooComplexError if the file has more pieces than a decoder can read in time."""
     reader = _reader(data)
-    return data if reader is None else reader(data).needed()
+    return Structure(lambda: data) if reader is None else reader(data)
 
 
 def opening_pixels(data: bytes) -> int:
@@ -38,20 +35,21 @@ def opening_pixels(data: bytes) -> int:
     return max(len(data), _canvas(data))
 
 
-def is_ordinary(data: bytes) -> bool:
-    """Whether the file is a JPEG, PNG or WebP as cameras and editors write them, and of a usual size.
+def ordinary(data: bytes) -> Structure | None:
+    """Returns the file's structure if it is a JPEG, PNG or WebP as cameras and editors write them, of a usual size.
 
     A decoder finishes soon with such a file. The check takes microseconds, or a millisecond per megabyte of a
     progressive JPEG.
     """
     reader = _reader(data)
     if reader is None or reader not in _ORDINARY or len(data) > _MOST_BYTES:
-        return False
+        return None
     try:
         structure = reader(data, _ORDINARY[reader])
     except ImageTooComplexError:
-        return False
-    return structure.plain and structure.metadata <= _MOST_METADATA and structure.work <= _MOST_WORK
+        return None
+    is_ordinary = structure.plain and structure.metadata <= _MOST_METADATA and structure.work <= _MOST_WORK
+    return structure if is_ordinary else None
 
 
 def _webp_structure(data: bytes, most: int = _MOST_WEBP_CHUNKS) -> Structure:

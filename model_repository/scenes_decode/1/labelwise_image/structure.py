@@ -14,7 +14,8 @@ from .image_errors import ImageTooComplexError
 class Structure(NamedTuple):
     """A file whose pieces are not too many.
 
-    `needed` returns the part of the file that the decoder needs. The rest is known of JPEG, PNG and WebP only:
+    `needed` returns the part of the file that the decoder needs: all of it, unless it holds much text beside its
+    picture. The rest is known of JPEG, PNG and WebP only:
     `metadata` counts bytes, `work` is pixels times scans, and a `plain` file uses only what every photo uses.
     """
 

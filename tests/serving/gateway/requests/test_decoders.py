@@ -13,7 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from labelwise.image import is_ordinary
+from labelwise.image import ordinary
 from tests.conftest import ROOT, running_gateway
 from tests.polling import until
 from tests.serving.gateway.routes.test_tag import assert_problem
@@ -35,8 +35,8 @@ BMP, PNG = encoded("BMP"), encoded("PNG")  # the same pixels, in a process and o
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[tuple[str, int]]:
-    assert is_ordinary(PNG)
-    assert not is_ordinary(BMP)
+    assert ordinary(PNG)
+    assert not ordinary(BMP)
     with running_gateway(threads="1") as (url, process):
         yield url, process.pid
 
