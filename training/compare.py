@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TrainedSpec
-from training.backbone import describe_input
+from training.backbone import describe_input, describe_start
 from training.checkpoint import WEIGHTS_FILE, trained_image, write_file
 from training.config import TrainConfig
 from training.config_layers import make_config, setting_names
@@ -115,7 +115,8 @@ def compare(comparison: Comparison, jobs: int = 1) -> list[Run]:
     tasks, threads = comparison.tasks(), threads_of_each(jobs)
     comparison.check_data()
     runs: list[Run] = []
-    print(describe_input(comparison.config(*tasks[0])), flush=True)
+    config = comparison.config(*tasks[0])
+    print(describe_start(config.model), describe_input(config), sep="\n", flush=True)
 
     def keep(run: Run) -> None:
         runs.append(run)

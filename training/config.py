@@ -1,7 +1,7 @@
 """Every setting of a training run, in one frozen model. Presets and the CLI set its fields; checkpoints keep them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -23,8 +23,10 @@ class ModelConfig(_Settings):
     """The network; lengths in channels."""
 
     backbone: str = Field("resnet18d", description="any timm model that supports features_only")
-    feature_level: int = Field(3, ge=0, description="which of the backbone's feature maps becomes the tokens")
-    pretrained: bool = Field(False, description="start from timm's weights; needs access to its hub")
+    feature_level: Annotated[int, Field(ge=0)] | Literal["last"] = Field(
+        3, description="which of the backbone's feature maps becomes the tokens; last: the one its classifier reads"
+    )
+    pretrained: bool = Field(False, description="start from an installed package's weights, or those of timm's hub")
     weights: Path | None = Field(None, description="start from a local .safetensors or .pth, timm or torchvision names")
     drop_path: float = Field(0.05, ge=0, lt=1)
     head: Literal["label-attention", "ml-decoder"] = Field(

@@ -15,7 +15,7 @@ from torch._dynamo.exc import TorchDynamoException
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.files import left_aside, locked_folder
 from labelwise.spec import SPEC_FILE
-from training.backbone import describe_input, feature_shape, first_line, make_backbone
+from training.backbone import describe_input, describe_start, feature_shape, first_line, make_backbone
 from training.checkpoint import REPORT_FILE, STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
 from training.config import TrainConfig
 from training.data.labelled_data import PRESENT, LabelledData, check_case, some
@@ -25,6 +25,7 @@ from training.device import pick_device
 from training.distributed import World, joined_world
 from training.loop import Trainer
 from training.metrics import HEADLINE
+from training.pretrained import pretrained_state
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def train_run(
     with joined_world(config.device) as world, _explained():
         quiet = options.quiet or not world.is_main
         check_config(config, world)
+        _say(describe_start(config.model), quiet)
         _say(describe_input(config), quiet)
         data = read_data(source, config.seed)
         with _own_folder(out, options, world):
@@ -66,6 +68,8 @@ def check_config(config: TrainConfig, world: World = World()) -> None:
             "each: choose a multiple."
         )
     pick_device(config.device, world)
+    if config.model.pretrained:
+        pretrained_state(config.model.backbone)  # a damaged package
     backbone = make_backbone(config.model.model_copy(update={"pretrained": False}))
     feature_shape(backbone, config.image, config.model)
 

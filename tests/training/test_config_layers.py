@@ -67,11 +67,13 @@ def test_a_mapping_sets_its_parts_only():
 
 
 def test_the_presets():
-    assert preset_names() == ["paper", "small", "tiny"]
+    assert preset_names() == ["paper", "pretrained", "small", "tiny"]
     assert make_config([], "small") == TrainConfig()  # the default, said in full
     tiny, paper = make_config([], "tiny"), make_config([], "paper")
     assert (tiny.image.height, tiny.model.backbone) == (64, "resnet10t")
     assert (paper.image.height, paper.model.backbone, paper.model.dim, paper.epochs) == (448, "resnet101", 1024, 25)
+    pretrained = make_config([], "pretrained")
+    assert (pretrained.model.pretrained, pretrained.image.mean, pretrained.image.height) == (True, (0.5, 0.5, 0.5), 192)
     assert (paper.contrastive_optimizer, paper.contrastive_lr, paper.loss.gamma) == ("sgd", 0.01, 0.5)
 
 
@@ -123,7 +125,7 @@ def test_a_wrong_setting_is_named(settings: list[str], words: str):
 
 
 def test_a_wrong_preset_or_file_is_named(tmp_path: Path):
-    with pytest.raises(LabelwiseError, match="no preset 'huge': choose one of paper, small, tiny"):
+    with pytest.raises(LabelwiseError, match="no preset 'huge': choose one of paper, pretrained, small, tiny"):
         make_config([], "huge")
     with pytest.raises(LabelwiseError, match=r"none\.yaml cannot be read"):
         make_config([], file=tmp_path / "none.yaml")
