@@ -43,7 +43,7 @@ def test_all_variants_are_trained_once_and_told_apart(
     layout, labels, _, start, given, *said = capsys.readouterr().out.splitlines()
     assert layout == "Read as a CSV list."  # said once, for all runs, and before the first
     assert labels.startswith("6 labels, with their photos to train on + for val: red circle ")
-    assert start == "Start: resnet10t with random weights."
+    assert start == "Start: test_resnet with random weights."
     assert given.startswith("Input: 32x32 pixels; bicubic; mean 0.485, 0.456, 0.406;")
     assert [line.split(":")[0] for line in said] == [f"{k} of {len(runs)}" for k in range(1, len(runs) + 1)]
     for run in runs:
