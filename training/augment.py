@@ -31,17 +31,18 @@ def make_transform(config: AugmentConfig, image: ImageSpec) -> v2.Transform:
     return v2.Compose(steps)
 
 
-def mixup(pixels: torch.Tensor, targets: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
+def mixup(inputs: torch.Tensor, targets: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Blend each photo with another of the batch (Zhang et al. 2018); a label unknown in either stays unknown.
 
-    pixels uint8 [b, 3, h, w], targets [b, l] -> float pixels and soft targets of the same shapes.
+    inputs: pixels uint8 [b, 3, h, w], or features [b, t, c] (manifold mixup, Verma et al. 2019); targets [b, l].
+    Returns float inputs and soft targets of the same shapes.
     """
     share = float(torch.distributions.Beta(alpha, alpha).sample())
-    order = torch.randperm(len(pixels), device=pixels.device)
-    mixed_pixels = share * pixels.float() + (1 - share) * pixels[order].float()
+    order = torch.randperm(len(inputs), device=inputs.device)
+    mixed_inputs = share * inputs.float() + (1 - share) * inputs[order].float()
     mixed_targets = share * targets + (1 - share) * targets[order]
     unknown = (targets < 0) | (targets[order] < 0)
-    return mixed_pixels, mixed_targets.masked_fill(unknown, -1)
+    return mixed_inputs, mixed_targets.masked_fill(unknown, -1)
 
 
 def draw_views(pixels: NDArray[np.uint8], transform: Transform, count: int, *seed: object) -> torch.Tensor:

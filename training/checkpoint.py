@@ -27,6 +27,7 @@ WEIGHTS_FILE = "model.safetensors"
 STAGE_1_FILE = "stage1.safetensors"
 STATE_FILE = "state.pt"
 _PREVIOUS_FILE = ".previous.safetensors"
+_STATE_FORMAT = 2
 HISTORY_FILE = "history.jsonl"
 REPORT_FILE = "report.html"
 
@@ -70,7 +71,7 @@ def make_spec(
 
 def save_weights(file: Path, state: dict[str, torch.Tensor]) -> str:
     """Write a model's state atomically. Returns the SHA-256 of the file."""
-    content = _serialised(state)
+    content = serialised(state)
     write_file(file, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -81,7 +82,7 @@ def save_checkpoint(run: Path, state: dict[str, torch.Tensor], make: Callable[[s
     `make` returns the contract for the SHA-256 of the weights. The old weights stay, under another name, until the new
     contract is in place; `load_checkpoint` takes those that the contract describes.
     """
-    content = _serialised(state)
+    content = serialised(state)
     file, previous = run / WEIGHTS_FILE, run / _PREVIOUS_FILE
     spec = make(hashlib.sha256(content).hexdigest())
     with explained(file):
@@ -93,7 +94,8 @@ def save_checkpoint(run: Path, state: dict[str, torch.Tensor], make: Callable[[s
         previous.unlink(missing_ok=True)
 
 
-def _serialised(state: dict[str, torch.Tensor]) -> bytes:
+def serialised(state: dict[str, torch.Tensor]) -> bytes:
+    """The content of a .safetensors file."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
 
 
@@ -146,7 +148,7 @@ class _Trained(BaseModel):
 def save_state(run: Path, state: dict[str, Any]) -> None:
     """Write everything that a resumed run needs, atomically. Any failure ends the run."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(state | {"format": _STATE_FORMAT}, buffer)
     write_file(run / STATE_FILE, buffer.getvalue())
 
 
@@ -162,6 +164,26 @@ def load_state(run: Path) -> dict[str, Any] | None:
         state = None
     if not isinstance(state, dict):
         raise LabelwiseError(f"{file} is damaged: restore it, or train again into another --out.")
+    return state
+
+
+def state_to_resume(run: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The state of a run with this `identity` ("settings" and "data"), None if there is no run.
+
+    Raises LabelwiseError for the state of another run, or of a run that has lost its weights.
+    """
+    state = load_state(run)
+    if state is None:
+        return None
+    if not (run / WEIGHTS_FILE).is_file() and state.get("epoch"):
+        raise LabelwiseError(f"{run} has lost its {WEIGHTS_FILE}: restore it, or train into a new --out.")
+    for key, mine, what in (
+        ("format", _STATE_FORMAT, "by another version of labelwise"),
+        ("settings", identity["settings"], "with other settings"),
+        ("data", identity["data"], "on other data"),
+    ):
+        if state.get(key) != mine:
+            raise LabelwiseError(f"{run} was trained {what}: resume with the same, or use a new --out.")
     return state
 
 

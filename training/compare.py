@@ -2,9 +2,10 @@
 
 import io
 import json
+import shutil
 import statistics
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors import safe_open
@@ -16,6 +17,7 @@ from training.checkpoint import WEIGHTS_FILE, trained_image, write_file
 from training.config import TrainConfig
 from training.config_layers import make_config, setting_names
 from training.data.layouts import read_data
+from training.frozen import FEATURES_FOLDER
 from training.metrics import HEADLINE
 from training.processes import run_all, threads_of_each
 from training.run_log import read_history
@@ -66,12 +68,16 @@ class Comparison:
     seeds: int = 3
     preset: str = "tiny"
     settings: tuple[str, ...] = ()
-    background: Path | None = None
     options: RunOptions = RunOptions(resume=True, report=False, quiet=True)
 
     def config(self, method: str, seed: int) -> TrainConfig:
         settings = [*self.settings, *VARIANTS[method], f"seed={seed}"]
         return make_config(settings, self.preset, kept=trained_image(self.folder(method, seed)))
+
+    @property
+    def features(self) -> Path:
+        """Where the runs share what a frozen backbone computes."""
+        return self.out / FEATURES_FOLDER
 
     def folder(self, method: str, seed: int) -> Path:
         return self.out / f"{method}-{seed}"
@@ -95,16 +101,13 @@ class Comparison:
     def check_data(self) -> None:
         """Print how the data is read and what is left out, with the splits of seed 0. Raises DataError."""
         config = self.config(self.methods[0], 0)
-        prepare_data(
-            read_data(self.source, config.seed, self.background),
-            config.model_copy(update={"cache": "none"}),
-            self.options,
-        )
+        prepare_data(read_data(self.source, config.seed), config.model_copy(update={"cache": "none"}), self.options)
 
     def train(self, task: tuple[str, int]) -> Run:
         """Train one of `tasks`, or the rest of it."""
         folder = self.folder(*task)
-        metrics = train_run(self.source, folder, self.config(*task), self.options, self.background)
+        options = replace(self.options, features=self.features)
+        metrics = train_run(self.source, folder, self.config(*task), options)
         seconds = read_history(folder).seconds
         with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
             parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118 - not a mapping
@@ -132,6 +135,7 @@ def compare(comparison: Comparison, jobs: int = 1) -> list[Run]:
         run_all(comparison.train, tasks, jobs, threads, keep)
     except Stopped as stopped:
         raise Stopped("Stopped: run the same command again to continue.") from stopped
+    shutil.rmtree(comparison.features, ignore_errors=True)  # a stopped comparison goes on with them
     runs.sort(key=lambda run: (comparison.methods.index(run.method), run.seed))
     write_results(
         comparison, runs, f"{jobs} run{'s' * (jobs > 1)} at a time, {threads} thread{'s' * (threads > 1)} each"
@@ -159,6 +163,11 @@ def _report(comparison: Comparison, runs: list[Run], cores: str) -> Iterator[str
         f"{comparison.seeds - 1}. Mean ± standard deviation over the seeds, in points of a hundred. For all "
         f"methods, the epoch and the thresholds were chosen on val. {cores}."
     )
+    if config.model.freeze:
+        yield (
+            f"The backbone {config.model.backbone} is frozen: its features of {config.augment.frozen_views} views per "
+            "photo were computed once for all runs, and that time is not in the table."
+        )
     yield ""
     yield from table(runs)
     yield ""

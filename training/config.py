@@ -28,6 +28,7 @@ class ModelConfig(_Settings):
     )
     pretrained: bool = Field(False, description="start from an installed package's weights, or those of timm's hub")
     weights: Path | None = Field(None, description="start from a local .safetensors or .pth, timm or torchvision names")
+    freeze: bool = Field(False, description="keep the pretrained backbone as it is, and train only the head")
     drop_path: float = Field(0.05, ge=0, lt=1)
     head: Literal["label-attention", "ml-decoder"] = Field(
         "label-attention",
@@ -48,6 +49,8 @@ class ModelConfig(_Settings):
             raise ValueError(f"dim {self.dim} cannot be shared by {self.heads} heads")
         if self.pretrained and self.weights:
             raise ValueError("pretrained and weights both name a start: choose one")
+        if self.freeze and not self.starts_pretrained:
+            raise ValueError("freeze keeps the backbone as it starts: also set pretrained=true or weights=FILE")
         return self
 
     @property
@@ -63,6 +66,7 @@ class AugmentConfig(_Settings):
     randaugment_magnitude: int = Field(6, ge=0, le=30)
     erase: float = Field(0.2, ge=0, le=1, description="probability of erasing a rectangle")
     mixup: float = Field(0.4, ge=0, description="alpha of stage 1's mixup; 0 switches it off")
+    frozen_views: int = Field(4, ge=2, description="random views of each photo that a frozen backbone sees, once")
 
 
 class LossConfig(_Settings):

@@ -33,13 +33,16 @@ class Fitted:
 
 
 @torch.inference_mode()
-def run_network(network: nn.Module, batch: NDArray[np.uint8]) -> TaggerOutput:
-    """The output of `network` for photos uint8 [b, h, w, 3], on its own device and in full precision."""
-    device = next(network.parameters()).device
-    return network(torch.as_tensor(batch).to(device).permute(0, 3, 1, 2))  # b h w c -> b c h w
+def run_network(network: nn.Module, batch: NDArray[np.uint8] | NDArray[np.float32]) -> TaggerOutput:
+    """The output of `network` for photos uint8 [b, h, w, 3], or their tokens float32 [b, t, c].
+
+    On the network's own device and in full precision.
+    """
+    inputs = torch.as_tensor(batch).to(next(network.parameters()).device)
+    return network(inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs)  # b h w c -> b c h w
 
 
-def predict(network: nn.Module, batches: Iterable[NDArray[np.uint8]]) -> Logits:
+def predict(network: nn.Module, batches: Iterable[NDArray[np.uint8] | NDArray[np.float32]]) -> Logits:
     """Logits float32 [n, l] of all `batches`; [0, 0] if there are none."""
     network.eval()
     logits = [run_network(network, batch).logits.cpu() for batch in batches]

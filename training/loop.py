@@ -1,5 +1,6 @@
 """The two-stage loop: classification, then also contrast over two views. Scores and saves every epoch."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
@@ -17,12 +18,11 @@ from labelwise.errors import DataError, LabelwiseError
 from training.augment import make_transform, mixup
 from training.checkpoint import (
     STAGE_1_FILE,
-    WEIGHTS_FILE,
-    load_state,
     make_spec,
     save_checkpoint,
     save_state,
     save_weights,
+    state_to_resume,
 )
 from training.config import TrainConfig
 from training.criterion import Criterion, Parts
@@ -33,6 +33,7 @@ from training.data.train_loader import Batch, LoaderSettings, make_train_loader
 from training.device import pick_device, pick_precision
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
 from training.evaluator import EVAL_BATCH, Fitted, fit, predict
+from training.frozen import FEATURES_FOLDER, frozen_batches
 from training.metrics import parse_objective
 from training.model import TaggerNetwork, TaggerOutput
 from training.optim import make_optimizer, make_schedule
@@ -41,7 +42,6 @@ from training.seeding import seed_everything, step_seed
 from training.signals import Stopped, stopping_on_signals
 
 _SAVE_EVERY = 600.0  # seconds
-_STATE_FORMAT = 2
 # May differ when a run is resumed: they change only where and how fast the same numbers are computed.
 _FREE_SETTINGS = {"workers", "device", "cache"}
 
@@ -54,9 +54,16 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, data: LabelledData, out: Path, world: World = World(), quiet: bool = False
+        self,
+        config: TrainConfig,
+        data: LabelledData,
+        out: Path,
+        world: World = World(),
+        quiet: bool = False,
+        features: Path | None = None,
     ) -> None:
-        self.config, self.data, self.out, self.world = config, data, out, world
+        """`features`: a folder where runs share what their frozen backbone computes; otherwise each run has its own."""
+        self.config, self.data, self.out, self.world, self._features = config, data, out, world, features
         self.device = pick_device(config.device, world)
         self.precision = pick_precision(config.precision, self.device)
         seed_everything(config.seed)
@@ -64,6 +71,7 @@ class Trainer:
         if self.device.type == "cuda" and world.size > 1:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.model.to(self.device, memory_format=torch.channels_last)
+        self.model.backbone.requires_grad_(not config.model.freeze)
         width = config.model.projection_dim
         self.criterion = Criterion(config.method, config.loss, len(data.labels), width).to(self.device)
         self._compiled = torch.compile(self.model) if config.compile else self.model
@@ -89,6 +97,9 @@ class Trainer:
     def run(self) -> dict[str, float]:
         """Train the remaining steps. Returns the metrics of the best epoch, which is saved. Raises Stopped."""
         self._resume()
+        folder = self._features or self.out / FEATURES_FOLDER
+        if self.config.model.freeze and self.epoch < self.config.total_epochs:
+            self._loader, self._val = frozen_batches(self.model.eval(), self.config, self.data, folder, self._quiet)
         weights = [self._views(epoch) * len(self._loader) for epoch in range(self.config.total_epochs)]
         with ExitStack() as stack:
             log = RunLog(self.out, sum(weights), self.epoch, self.world.is_main, self._quiet)
@@ -100,6 +111,8 @@ class Trainer:
                 title = f"Epoch {self.epoch + 1}/{self.config.total_epochs} (stage {1 + self._is_stage_2})"
                 self._log.begin_epoch(title, sum(weights[: self.epoch]) + self.step * self._views(self.epoch))
                 self._run_epoch()
+        if self.config.model.freeze and self._features is None:
+            shutil.rmtree(folder, ignore_errors=True)
         return self._best_metrics
 
     # -- one epoch ---------------------------------------------------------------------------------------------------
@@ -146,15 +159,15 @@ class Trainer:
 
     def _step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimizer. Returns the parts of the loss, and their sum as `loss`."""
-        pixels, targets = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+        inputs, targets = (tensor.to(self.device, non_blocking=True) for tensor in batch)
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, float] = {}
         size = -(-len(targets) // self.config.accumulate)
-        micro_batches = list(zip(pixels.split(size), targets.split(size), strict=True))
-        for number, (part_pixels, part_targets) in enumerate(micro_batches, 1):
+        micro_batches = list(zip(inputs.split(size), targets.split(size), strict=True))
+        for number, (part_inputs, part_targets) in enumerate(micro_batches, 1):
             share = len(part_targets) / len(targets)
             with self._synchronising(number == len(micro_batches)):
-                parts = self._losses_of(part_pixels, part_targets)
+                parts = self._losses_of(part_inputs, part_targets)
                 loss = sum(parts.values()) * share
                 self.scaler.scale(loss).backward()
             for name, value in (parts | {"loss": sum(parts.values())}).items():
@@ -164,16 +177,21 @@ class Trainer:
         self._update()
         return totals
 
-    def _losses_of(self, pixels: torch.Tensor, targets: torch.Tensor) -> Parts:
-        """The losses of the joint batch of all processes. pixels uint8 [b, v, 3, h, w], targets [b, l]."""
-        views = pixels.shape[1]
-        pixels = pixels.transpose(0, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # -> (v b) c h w
+    def _losses_of(self, inputs: torch.Tensor, targets: torch.Tensor) -> Parts:
+        """The losses of the joint batch of all processes. targets [b, l].
+
+        inputs: pixels uint8 [b, v, 3, h, w], or features float32 [b, v, t, c] of a frozen backbone.
+        """
+        views = inputs.shape[1]
+        inputs = inputs.transpose(0, 1).flatten(0, 1)  # -> (v b) c h w, or (v b) t c
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         targets = targets.repeat(views, 1)  # b l -> (v b) l
         soft_targets = targets
         if not self._is_stage_2 and self.config.augment.mixup:
-            pixels, soft_targets = mixup(pixels, targets, self.config.augment.mixup)
+            inputs, soft_targets = mixup(inputs, targets, self.config.augment.mixup)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            output = self.network(pixels)
+            output = self.network(inputs)
         joint = TaggerOutput(*(None if x is None else gather(x.float(), self.world) for x in output[:2]), None)
         targets, soft_targets = gather(targets, self.world), gather(soft_targets, self.world)
         return self.criterion(joint, targets, soft_targets, contrast=self._is_stage_2)
@@ -267,27 +285,19 @@ class Trainer:
             return
         state = {name: getattr(self, name) for name in self._PLAIN}
         state |= {name: getattr(self, name).state_dict() for name in self._STATEFUL}
-        state |= {"ema": self.ema.module.state_dict(), "settings": self._settings(), "format": _STATE_FORMAT}
-        save_state(self.out, state | {"data": self.data.describe().fingerprint})
+        save_state(self.out, state | {"ema": self.ema.module.state_dict()} | self._identity())
 
-    def _settings(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
+        """What a state and the run that goes on with it have in common."""
         # The order of a stream depends on its workers.
         free = _FREE_SETTINGS - ({"workers"} if isinstance(self.data.train, ShardedPhotos) else set())
-        return self.config.model_dump(mode="json", exclude=free)
+        settings = self.config.model_dump(mode="json", exclude=free)
+        return {"settings": settings, "data": self.data.describe().fingerprint}
 
     def _resume(self) -> None:
-        state = load_state(self.out)
+        state = state_to_resume(self.out, self._identity())
         if state is None:
             return
-        if not (self.out / WEIGHTS_FILE).is_file() and state.get("epoch"):
-            raise LabelwiseError(f"{self.out} has lost its {WEIGHTS_FILE}: restore it, or train into a new --out.")
-        for key, mine, what in (
-            ("format", _STATE_FORMAT, "by another version of labelwise"),
-            ("settings", self._settings(), "with other settings"),
-            ("data", self.data.describe().fingerprint, "on other data"),
-        ):
-            if state.get(key) != mine:
-                raise LabelwiseError(f"{self.out} was trained {what}: resume with the same, or use a new --out.")
         # Restores the optimizer of the last step; between the stages, `run` then begins stage 2 with a new one.
         self.epoch = state["epoch"] - (state["step"] == 0)
         self._begin_stage()

@@ -37,12 +37,16 @@ class TaggerNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(image.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(image.std).view(1, 3, 1, 1) * 255, persistent=False)
 
-    def forward(self, pixels: torch.Tensor) -> TaggerOutput:
-        """pixels [b, 3, h, w], uint8 or float on the 0..255 scale."""
+    def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The backbone's features: pixels [b, 3, h, w], uint8 or float on the 0..255 scale -> [b, t, c]."""
         features = self.backbone((pixels.float() - self.mean) / self.std)[0]
         if not self.is_channels_last:
             features = features.permute(0, 2, 3, 1)  # b c th tw -> b th tw c
-        logits, embeddings, attention = self.head(features.flatten(1, 2))  # b th tw c -> b (th tw) c
+        return features.flatten(1, 2)  # b th tw c -> b (th tw) c
+
+    def forward(self, inputs: torch.Tensor) -> TaggerOutput:
+        """inputs: pixels [b, 3, h, w], or what `tokens` made of them [b, t, c]; then only the head runs."""
+        logits, embeddings, attention = self.head(self.tokens(inputs) if inputs.ndim == 4 else inputs)
         if attention is not None:
             attention = attention.unflatten(-1, self.grid)  # b l (th tw) -> b l th tw
         return TaggerOutput(logits / self.temperature, embeddings, attention)

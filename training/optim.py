@@ -42,6 +42,8 @@ def _parameter_groups(
     """Groups by rate and weight decay. Norms, biases and other vectors are not decayed."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in (*model.named_parameters(), *criterion.named_parameters()):
+        if not parameter.requires_grad:  # of a frozen backbone
+            continue
         decays = parameter.ndim >= 2 and not any(word in name for word in _UNDECAYED)
         groups.setdefault((_rate_scale(name, config, contrastive), decays), []).append(parameter)
     return [

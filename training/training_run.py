@@ -30,40 +30,37 @@ from training.pretrained import pretrained_state
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run does besides training. No option changes what is learned from a photo."""
+    """What a run does besides training. No option changes what is learned from a photo.
+
+    `features` is the folder in which runs share the features of their frozen backbone.
+    """
 
     resume: bool = False
     skip_broken: bool = False
     drop_absent: bool = False
     report: bool = True
     quiet: bool = False
+    features: Path | None = None
 
 
 def train_run(
-    source: str | Path,
-    out: Path,
-    config: TrainConfig,
-    options: RunOptions = RunOptions(),
-    background: Path | None = None,
+    source: str | Path, out: Path, config: TrainConfig, options: RunOptions = RunOptions()
 ) -> dict[str, float]:
-    """Train on `source` and the photos of `background`, which have none of its labels, into the folder `out`.
-
-    Returns the val metrics of the best epoch. Raises LabelwiseError.
-    """
+    """Train on `source` into the folder `out`. Returns the val metrics of the best epoch. Raises LabelwiseError."""
     with joined_world(config.device) as world, _explained():
         quiet = options.quiet or not world.is_main
         check_config(config, world)
         _say(describe_start(config.model), quiet)
         _say(describe_input(config), quiet)
-        data = read_data(source, config.seed, background)
+        data = read_data(source, config.seed)
         with _own_folder(out, options, world):
             data = prepare_data(data, config, options, quiet, world.size)
             _say(f"{len(data.train)} photos to train on, {len(data.val)} for val, {len(data.labels)} labels.", quiet)
-            metrics = Trainer(config, data, out, world, quiet=options.quiet).run()
+            metrics = Trainer(config, data, out, world, options.quiet, options.features).run()
             headline = ", ".join(f"{name} {metrics[name]:.4f}" for name in HEADLINE if name in metrics)
             _say(f"Best epoch: {headline}. Saved in {out}.", quiet)
             if world.is_main and options.report:
-                _report(out, data, f"{source} --background {background}" if background else str(source))
+                _report(out, data, source)
     return metrics
 
 
@@ -74,6 +71,8 @@ def check_config(config: TrainConfig, world: World = World()) -> None:
             f"batch_size {config.batch_size} cannot be shared by {world.size} processes in {config.accumulate} parts "
             "each: choose a multiple."
         )
+    if config.model.freeze and world.size > 1:
+        raise LabelwiseError("model.freeze trains in one process: leave out torchrun, or set model.freeze=false.")
     pick_device(config.device, world)
     if config.model.pretrained:
         pretrained_state(config.model.backbone)  # a damaged package
@@ -81,7 +80,7 @@ def check_config(config: TrainConfig, world: World = World()) -> None:
     feature_shape(backbone, config.image, config.model)
 
 
-def _report(out: Path, data: LabelledData, source: str) -> None:
+def _report(out: Path, data: LabelledData, source: str | Path) -> None:
     """The run is complete by now. An error here must not suggest otherwise."""
     from training.report.page import write_report  # its plotting libraries take a second to import
 

@@ -144,6 +144,51 @@ class ShardLoader(IterableDataset[Batch | DataError]):
         return draw_views(pixels, settings.transform, self._views, settings.seed, self._number, sample.row)
 
 
+class _OrderedViews(IterableDataset[torch.Tensor | DataError]):
+    """Random views of every photo, in the order of the photos."""
+
+    def __init__(self, photos: LabelledPhotos | ShardedPhotos, views: int, settings: LoaderSettings) -> None:
+        self._photos, self._views, self._settings = photos, views, settings
+
+    def __iter__(self) -> Iterator[torch.Tensor | DataError]:
+        """All batches; in one of n workers, every n-th of them, which is how torch puts them in order again."""
+        worker = get_worker_info()
+        workers, place = (worker.num_workers, worker.id) if worker else (1, 0)
+        size, count = self._settings.batch_size, len(self._photos)
+        starts = range(place * size, count, workers * size)
+        drawn = self._draw([row for start in starts for row in range(start, min(start + size, count))])
+        try:
+            while batch := list(islice(drawn, size)):
+                yield torch.stack(batch)
+        except DataError as error:
+            yield error  # raised in a worker, it would arrive with a traceback in its text
+
+    def _draw(self, rows: list[int]) -> Iterator[torch.Tensor]:
+        settings = self._settings
+        for row, pixels in self._decoded(rows):
+            yield draw_views(pixels, settings.transform, self._views, settings.seed, row)
+
+    def _decoded(self, rows: list[int]) -> Iterator[tuple[int, Pixels]]:
+        if isinstance(self._photos, LabelledPhotos) and self._photos.pixels is not None:
+            yield from ((row, self._photos.pixels[row]) for row in rows)
+            return
+        for photo in self._photos.encoded(rows):
+            try:
+                yield photo.row, decode(photo.read(), self._settings.image, OVERSIZE)
+            except (ImageError, OSError) as error:
+                raise DataError(f"{photo.place} cannot be decoded ({fault(error)}).") from error
+
+
+def views_in_order(
+    photos: LabelledPhotos | ShardedPhotos, views: int, settings: LoaderSettings
+) -> Iterator[torch.Tensor]:
+    """Random views of every photo, once and in order: uint8 [b, views, 3, h, w]; the last batch may be smaller.
+
+    The draws depend only on the seed and the photo's row. Raises DataError if a photo cannot be decoded.
+    """
+    return _batches_of(_data_loader(_OrderedViews(photos, views, settings), settings))
+
+
 def make_train_loader(photos: LabelledPhotos | ShardedPhotos, settings: LoaderSettings) -> FileLoader | ShardLoader:
     return ShardLoader(photos, settings) if isinstance(photos, ShardedPhotos) else FileLoader(photos, settings)
 

@@ -1,5 +1,6 @@
 """Streamed batches: every photo once per epoch, on any rank and worker; resumed in the middle; over HTTP."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from training.config import AugmentConfig
 from training.data.labelled_data import LabelledData
 from training.data.layouts import read_data
 from training.data.shard_writer import write_shards
-from training.data.train_loader import Batch, LoaderSettings, ShardLoader, make_train_loader
+from training.data.train_loader import Batch, LoaderSettings, ShardLoader, make_train_loader, views_in_order
 
 IMAGE = ImageSpec(height=16, width=24)
 
@@ -167,3 +168,20 @@ def test_the_buffer_shuffles_but_loses_nothing(monkeypatch):
     assert sorted(out) == list(range(100))
     assert out != list(range(100))
     assert all(np.array(out) <= np.arange(100) + 10)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_views_in_order_are_those_of_every_photo(
+    workers: int, labelled: LabelledData, shards: Path, originals: dict[bytes, list[float]]
+):
+    """Of files and shards, for any number of workers."""
+    plain = LoaderSettings(IMAGE, lambda photo: photo, batch_size=3, workers=workers, seed=3)
+    drawn = replace(plain, transform=make_transform(AugmentConfig(), IMAGE))
+    for photos in (labelled.train, read_data(shards).train):
+        batches = list(views_in_order(photos, 2, plain))
+        assert [len(batch) for batch in batches] == [3, 3, 3, 3, 3, 1]
+        seen = pictures([(views, torch.empty(0)) for views in batches])
+        assert [originals[picture] for picture in seen] == photos.targets.tolist()
+        views, alone = (list(views_in_order(photos, 2, replace(drawn, workers=n))) for n in (workers, 0))
+        assert torch.equal(torch.cat(views), torch.cat(alone))
+        assert not torch.equal(views[0][:, 0], views[0][:, 1])
