@@ -30,9 +30,9 @@ export async function tagPhoto(file, model, signal) {
   return answer;
 }
 
-/** Returns where the version that tagged the file looked for each label; a threshold of 0 asks for all labels. */
-export async function explainPhoto(file, { model, version }, signal) {
-  const { response, answer } = await send(file, "v1/explain", { model, version, threshold: 0 }, signal);
+/** Returns where the version that tagged the file looked for the labels that `which`, a part of the query, asks for. */
+export async function explainPhoto(file, { model, version }, which, signal) {
+  const { response, answer } = await send(file, "v1/explain", { model, version, ...which }, signal);
   if (!Array.isArray(answer.labels) || !Array.isArray(answer.grid?.box)) throw notUnderstood(response);
   return answer;
 }

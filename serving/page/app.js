@@ -1,5 +1,6 @@
 /** The page: photos in, tags out. This module connects its parts. */
 
+import { BARS_SHOWN } from "./card.js";
 import { copyOnClick, download } from "./clipboard.js";
 import { showCommand } from "./command.js";
 import { byId, oncePerFrame } from "./dom.js";
@@ -8,28 +9,57 @@ import { listenForFiles } from "./intake.js";
 import { listenForKey } from "./key.js";
 import { chosenModel, listenForModels, loadModels, noticeVersion } from "./models.js";
 import { listenForPointing } from "./pointing.js";
-import { listenForSliding, showCounts, showOnlySliders, showSliders } from "./sliders.js";
+import { listenForSliding, showCounts, showRows, showSliders } from "./sliders.js";
 import { asCsv, asJson } from "./tables.js";
 
-const FEW_LABELS = 12; // a person finds one of these without a search field
+const FEW_LABELS = 12; // a person finds one of these without a search field, and each has a slider
 
 let model = null; // the model shown, as /v1/models describes it
 
 const tagged = () => inState("done");
 
-/** Returns a function that says whether a label matches the search field. */
+const searched = () => byId("find").value.toLocaleLowerCase().trim();
+
+/** Returns a function that picks the labels that match the search field: first the label that is exactly that. */
 function finder() {
-  const words = byId("find").value.toLocaleLowerCase().trim();
-  return (label) => label.toLocaleLowerCase().includes(words);
+  const words = searched();
+  const isExact = (label) => label.toLocaleLowerCase() === words;
+  return (items, labelOf = (label) => label) => {
+    const found = items.filter((item) => labelOf(item).toLocaleLowerCase().includes(words));
+    return found.sort((one, other) => isExact(labelOf(other)) - isExact(labelOf(one)));
+  };
 }
 
-function countTags() {
+/** Maps each label to the number of photos for which `pick` returns it. */
+function count(pick) {
   const counts = new Map();
   for (const { judged } of tagged()) {
     if (judged.model !== model?.name) continue;
-    for (const { label } of judged.tags) counts.set(label, (counts.get(label) ?? 0) + 1);
+    for (const { label } of pick(judged)) counts.set(label, (counts.get(label) ?? 0) + 1);
   }
-  showCounts(counts);
+  return counts;
+}
+
+function countTags() {
+  showCounts(count(({ tags }) => tags));
+}
+
+/** Returns the labels that photos have as a tag or nearly have as one, the most frequent first. */
+function shownLabels() {
+  const tags = count(({ tags }) => tags);
+  const bars = count(({ scores }) => scores.slice(0, BARS_SHOWN));
+  const times = (counts, label) => counts.get(label) ?? 0;
+  return [...new Set([...tags.keys(), ...bars.keys()])].sort(
+    (one, other) => times(tags, other) - times(tags, one) || times(bars, other) - times(bars, one),
+  );
+}
+
+/** Shows a slider for each label that is searched for or, without a search, for each label that is shown. */
+function chooseSliders() {
+  if (!model) return;
+  const isAll = searched() !== "" || model.labels.length <= FEW_LABELS;
+  showRows(isAll ? finder()(model.labels) : shownLabels());
+  countTags();
 }
 
 listenForModels((chosen) => {
@@ -37,14 +67,14 @@ listenForModels((chosen) => {
   showSliders(model);
   byId("finder").hidden = model.labels.length <= FEW_LABELS;
   byId("find").value = "";
-  countTags();
+  chooseSliders();
   showCommand(model, chosenModel() === null);
 });
 
 listenForPhotos(() => {
   for (const id of ["copy-json", "copy-csv", "save-json", "save-csv"]) byId(id).disabled = tagged().length === 0;
   if (tagged().length) noticeVersion(tagged()[0].answer);
-  countTags();
+  chooseSliders();
 });
 
 listenForSliding(() => {
@@ -54,7 +84,7 @@ listenForSliding(() => {
 });
 
 const find = oncePerFrame(() => {
-  showOnlySliders(finder());
+  chooseSliders();
   for (const photo of tagged()) photo.showLabels(finder());
 });
 

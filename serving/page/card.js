@@ -1,20 +1,22 @@
 /** Shows one photo with its tags and scores. */
 
-import { byId, foldedList, make } from "./dom.js";
+import { byId, counted, foldedList, make } from "./dom.js";
 import { forgetNearness, watchNearness } from "./nearby.js";
 import { isTag } from "./thresholds.js";
 import { Thumbnail } from "./thumbnail.js";
 import { drawWhere } from "./where.js";
 
-const BARS_SHOWN = 8;
-const TAGS_SHOWN = 12; // as bars; all tags are shown as chips
+export const BARS_SHOWN = 8; // at least
+const TAGS_SHOWN = 12; // as bars, with the few below them
+const NEXT_SHOWN = 4;
+const CHIPS_SHOWN = 40;
 
 export class Card {
   constructor(file) {
     this.node = byId("card").content.cloneNode(true).firstElementChild;
     this.image = this.find("img");
     this.judged = null;
-    this.matches = () => true;
+    this.search = (tags) => tags;
     this.pinned = null;
     this.isNear = false;
     this.find(".name").textContent = file.name;
@@ -57,10 +59,10 @@ export class Card {
     this.find(".status").append(make("small", "detail", text));
   }
 
-  /** Shows chips for the tags, and a bar for each label that `matches`. Bars beyond the first few are folded away. */
-  showLabels(judged, matches) {
+  /** Shows chips for the tags, and bars for what `search` finds among the scores. Most bars are folded away. */
+  showLabels(judged, search) {
     this.judged = judged;
-    this.matches = matches;
+    this.search = search;
     if (this.isNear) this.drawLabels();
   }
 
@@ -71,9 +73,9 @@ export class Card {
   }
 
   drawLabels() {
-    const found = this.judged.scores.filter(({ label }) => this.matches(label));
+    const found = this.search(this.judged.scores, ({ label }) => label);
     const lastTag = found.findLastIndex(isTag);
-    const shown = Math.max(BARS_SHOWN, Math.min(TAGS_SHOWN, lastTag + 1));
+    const shown = Math.max(BARS_SHOWN, Math.min(TAGS_SHOWN, lastTag + 1) + NEXT_SHOWN);
     const bars = foldedList(found, shown, "bars", makeBar, () => this.refresh());
     this.find(".scores").replaceChildren(...(found.length ? bars : [make("p", "none-found", "No such label.")]));
     this.showTags();
@@ -86,11 +88,13 @@ export class Card {
   }
 
   showTags() {
-    const labels = this.judged.tags.map(({ label }) => label);
+    const labels = this.judged.tags.slice(0, CHIPS_SHOWN).map(({ label }) => label);
     const shown = [...this.node.querySelectorAll(".chip")].map((chip) => chip.dataset.label);
     if (shown.join("\n") !== labels.join("\n")) {
       this.find(".tags").replaceChildren(...labels.map((label) => make("li", "", makeChip(label))));
     }
+    const more = this.judged.tags.length - labels.length;
+    this.find(".more-tags").textContent = more ? `and ${counted(more, "more tag")}` : "";
     this.press(this.pinned);
   }
 

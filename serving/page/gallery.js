@@ -25,12 +25,12 @@ export function listenForPhotos(then) {
   byId("clear").addEventListener("click", clear);
 }
 
-/** Queues `files` for `model` (null: the server's default). `matches()` returns the filter for the labels to show. */
-export function addFiles(files, model, matches) {
+/** Queues `files` for `model` (null: the server's default). `search()` returns the search for the labels to show. */
+export function addFiles(files, model, search) {
   const added = files.map((file) => new Photo(file));
   for (const photo of added) {
     photoOfCard.set(photo.card.node, photo);
-    photo.submit = () => enqueue(async () => settle(await photo.run(model, matches())));
+    photo.submit = () => enqueue(async () => settle(await photo.run(model, search())));
     photo.card.find(".retry").addEventListener("click", () => (photo.card.node.focus(), submit(photo)));
     photo.card.find(".remove").addEventListener("click", () => remove(photo));
     photo.submit();

@@ -6,12 +6,15 @@ import { patiently } from "./patience.js";
 import { judge } from "./thresholds.js";
 import { sayWhere } from "./where.js";
 
+const EXPLAINED_AT_ONCE = { threshold: 0, top_k: 24 }; // the highest scores; of 1,000 labels all would be a megabyte
+const TAGS_SPOKEN = 12;
+
 export class Photo {
   constructor(file) {
     this.file = file;
     this.answer = null;
     this.judged = null; // the answer with the current thresholds
-    this.explanation = null; // a promise, once a person has pointed at a label
+    this.explanations = new Map(); // by what was asked for: a promise, once a person has pointed at such a label
     this.pointed = null;
     this.pinned = null;
     this.aborter = new AbortController();
@@ -25,23 +28,25 @@ export class Photo {
   }
 
   /** Sends the photo and shows the answer; never throws. Resolves to a sentence to announce, or null if removed. */
-  async run(model, matches) {
+  async run(model, search) {
     const { signal } = this.aborter;
     if (signal.aborted) return null;
     const ask = () => (this.show("sending", "Tagging…"), tagPhoto(this.file, model, signal));
     try {
       this.answer = await patiently(ask, { signal, onWait: (sentence) => this.show("waiting", sentence) });
-      return this.showAnswer(matches);
+      return this.showAnswer(search);
     } catch (error) {
       return signal.aborted ? null : this.showError(error);
     }
   }
 
-  showAnswer(matches) {
+  showAnswer(search) {
     this.judge();
-    this.card.showLabels(this.judged, matches);
-    const names = this.judged.tags.map(({ label, score }) => `${label} ${score.toFixed(2)}`).join(", ");
-    return `${this.file.name}: ${names || "no label reaches its threshold"}.`;
+    this.card.showLabels(this.judged, search);
+    const { tags } = this.judged;
+    const names = tags.slice(0, TAGS_SPOKEN).map(({ label, score }) => `${label} ${score.toFixed(2)}`);
+    if (tags.length > TAGS_SPOKEN) names.push(`and ${tags.length - TAGS_SPOKEN} more`);
+    return `${this.file.name}: ${names.join(", ") || "no label reaches its threshold"}.`;
   }
 
   judge() {
@@ -51,8 +56,8 @@ export class Photo {
     if (this.judged.notes) this.card.showDetail(this.judged.notes.join(" "));
   }
 
-  showLabels(matches) {
-    this.card.showLabels(this.judged, matches);
+  showLabels(search) {
+    this.card.showLabels(this.judged, search);
   }
 
   showThresholds() {
@@ -87,9 +92,9 @@ export class Photo {
     const isWanted = () => label === (this.pointed ?? this.pinned) && !this.aborter.signal.aborted;
     if (label === null) return this.card.say("");
     try {
-      const explained = await this.explain();
+      const explained = await this.explain(label);
       if (!isWanted()) return null;
-      const { attention } = explained.labels.find((explained) => explained.label === label);
+      const { attention } = entryOf(explained, label);
       const where = sayWhere(explained, attention);
       this.card.showWhere(explained, attention, `${label}: ${where}`); // brief, because it covers part of the photo
       return `${label}: the model looked ${where}.`;
@@ -98,22 +103,36 @@ export class Photo {
     }
   }
 
-  /** Asks once. Asks again only if that failed for a reason other than the photo or the model. */
-  explain() {
-    if (this.explanation === null) {
+  /** Asks once for the labels with the highest scores, and once for each other label. */
+  async explain(label) {
+    const highest = this.answer.scores.slice(0, EXPLAINED_AT_ONCE.top_k);
+    const explained = highest.some((tag) => tag.label === label) ? await this.ask(EXPLAINED_AT_ONCE) : null;
+    // A score may differ in its last digit from that of the first answer, and then another label may be the 24th.
+    return explained && entryOf(explained, label) ? explained : this.ask({ labels: label });
+  }
+
+  /** Asks again for the same only if that failed for a reason other than the photo or the model. */
+  ask(which) {
+    const key = JSON.stringify(which);
+    if (!this.explanations.has(key)) {
       const { signal } = this.aborter;
       const onWait = (sentence) => this.card.say(sentence);
       onWait("Finding where the model looked…");
-      this.explanation = patiently(() => explainPhoto(this.file, this.answer, signal), { signal, onWait });
-      this.explanation.catch(({ status }) => {
-        if (!(status >= 400 && status < 500)) this.explanation = null;
+      const asked = patiently(() => explainPhoto(this.file, this.answer, which, signal), { signal, onWait });
+      this.explanations.set(key, asked);
+      asked.catch(({ status }) => {
+        if (!(status >= 400 && status < 500)) this.explanations.delete(key);
       });
     }
-    return this.explanation;
+    return this.explanations.get(key);
   }
 
   remove() {
     this.aborter.abort();
     this.card.remove();
   }
+}
+
+function entryOf({ labels }, label) {
+  return labels.find((entry) => entry.label === label);
 }

@@ -1,9 +1,12 @@
-/** The panel of threshold sliders: one per label of the model, and one for all labels. */
+/** The panel of threshold sliders: one for all labels of the model, and one for each label that is shown. */
 
 import { byId, counted, make, oncePerFrame } from "./dom.js";
 import { resetThresholds, slideThreshold, slidThresholds } from "./thresholds.js";
 
-const rows = new Map(); // label -> its row
+const MOST_ROWS = 40; // a person finds a label among these by eye, and any other with the search field
+
+const rows = new Map(); // label -> its row, once it was shown
+let placeOf = new Map(); // label -> its place among the model's labels
 let model = null;
 let onSlide = () => {};
 
@@ -11,7 +14,9 @@ let onSlide = () => {};
 export function listenForSliding(then) {
   onSlide = oncePerFrame(then);
   byId("all-labels").addEventListener("input", (event) => {
-    for (const label of rows.keys()) slide(label, event.target.valueAsNumber);
+    for (const label of model.labels) slideThreshold(model.name, label, event.target.valueAsNumber);
+    showThresholds();
+    onSlide();
   });
   byId("reset-thresholds").addEventListener("click", () => {
     resetThresholds(model.name);
@@ -20,15 +25,28 @@ export function listenForSliding(then) {
   });
 }
 
-/** Shows the rows of another model, as /v1/models describes it. */
+/** Shows another model, as /v1/models describes it, without rows. */
 export function showSliders(described) {
   model = described;
+  placeOf = new Map(model.labels.map((label, place) => [label, place]));
   rows.clear();
-  for (const label of model.labels) rows.set(label, makeRow(label));
-  byId("sliders").replaceChildren(...rows.values());
-  byId("all-labels").closest("label").hidden = rows.size < 2;
+  byId("sliders").replaceChildren();
+  byId("all-labels").closest("label").hidden = model.labels.length < 2;
   byId("thresholds").hidden = false;
-  showThresholds();
+  byId("reset-thresholds").disabled = slidThresholds(model.name).size === 0;
+}
+
+/**
+ * Shows the rows of the first of `labels`, most important first, in the model's order. Rows are hidden, not removed or
+ * moved, so that the slider that a person holds stays. That row is always shown, too.
+ */
+export function showRows(labels) {
+  const shown = new Set(labels.slice(0, MOST_ROWS));
+  for (const label of shown) if (!rows.has(label)) addRow(label);
+  for (const [label, row] of rows) row.hidden = !shown.has(label) && !row.contains(document.activeElement);
+  const left = model.labels.length - shown.size;
+  byId("sliders-hint").hidden = left === 0;
+  byId("sliders-hint").textContent = `${counted(left, "more label")}: find a label to see its threshold.`;
 }
 
 /** Shows how many photos have each label as a tag; `counts` maps a label to its count. */
@@ -40,8 +58,12 @@ export function showCounts(counts) {
   }
 }
 
-export function showOnlySliders(matches) {
-  for (const [label, row] of rows) row.hidden = !matches(label);
+function addRow(label) {
+  const row = makeRow(label);
+  const isAfter = (other) => placeOf.get(other.dataset.label) > placeOf.get(label);
+  byId("sliders").insertBefore(row, [...byId("sliders").children].find(isAfter) ?? null);
+  rows.set(label, row);
+  showThreshold(label);
 }
 
 function makeRow(label) {
@@ -50,6 +72,7 @@ function makeRow(label) {
   slider.addEventListener("input", () => slide(label, slider.valueAsNumber));
   const name = make("label", "slider", make("span", "slider-name", label), slider);
   const row = make("li", "slider-row", name, make("span", "slider-value"), make("span", "count"));
+  row.dataset.label = label;
   row.style.setProperty("--own", model.thresholds[label]);
   return row;
 }
@@ -57,11 +80,13 @@ function makeRow(label) {
 function slide(label, threshold) {
   slideThreshold(model.name, label, threshold);
   showThreshold(label);
+  byId("reset-thresholds").disabled = false;
   onSlide();
 }
 
 function showThresholds() {
   for (const label of rows.keys()) showThreshold(label);
+  byId("reset-thresholds").disabled = slidThresholds(model.name).size === 0;
 }
 
 function showThreshold(label) {
@@ -72,5 +97,4 @@ function showThreshold(label) {
   row.querySelector("input").ariaValueText = threshold.toFixed(2);
   row.querySelector(".slider-value").textContent = threshold.toFixed(2);
   row.classList.toggle("slid", slid.has(label));
-  byId("reset-thresholds").disabled = slid.size === 0;
 }

@@ -19,9 +19,10 @@ export function isTag({ score, threshold }) {
   return score >= threshold;
 }
 
-/** Returns the server's answer as it would be with the current thresholds. */
+/** Returns the server's answer as it would be with the current thresholds. Copies only scores whose threshold differs. */
 export function judge(answer) {
   const ours = slidThresholds(answer.model);
-  const scores = answer.scores.map((tag) => ({ ...tag, threshold: ours.get(tag.label) ?? tag.threshold }));
+  const slid = (tag) => (ours.has(tag.label) ? { ...tag, threshold: ours.get(tag.label) } : tag);
+  const scores = ours.size ? answer.scores.map(slid) : answer.scores;
   return { ...answer, scores, tags: scores.filter(isTag) };
 }
