@@ -14,6 +14,7 @@ Settings = Annotated[
     ),
 ]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out missing and broken photos.")]
+Background = Annotated[Path | None, typer.Option(help="A folder of photos that have none of the labels.")]
 DropAbsent = Annotated[bool, typer.Option("--drop-absent", help="Leave out labels that no training photo has.")]
 
 
@@ -39,6 +40,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     skip_broken: SkipBroken = False,
     drop_absent: DropAbsent = False,
+    background: Background = None,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
 ) -> None:
     """Train a tagger: classification first, then the label-level contrastive loss. Ctrl-C saves; --resume continues."""
@@ -53,7 +55,7 @@ def train(
     settings = [*(set_ or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
     preset = preset or ("pretrained" if config is None else None)
     made = make_config(settings, preset, config, trained_image(out) if resume else None)
-    train_run(data, out, made, RunOptions(resume, skip_broken, drop_absent, report))
+    train_run(data, out, made, RunOptions(resume, skip_broken, drop_absent, report), background)
 
 
 def evaluate(
@@ -66,13 +68,14 @@ def evaluate(
     write: Annotated[bool, typer.Option("--write", help="Store the new thresholds in the run's tagger.json.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
     skip_broken: SkipBroken = False,
+    background: Background = None,
 ) -> None:
     """Measure a run or an exported tagger on labelled photos, per label and overall."""
     from rich.console import Console
 
     from training.evaluate import evaluate_tagger, headline, label_table, metric_table, write_json
 
-    evaluation = evaluate_tagger(source, data, split, thresholds, write, skip_broken)
+    evaluation = evaluate_tagger(source, data, split, thresholds, write, skip_broken, background)
     Console().print(label_table(evaluation), metric_table(evaluation), headline(evaluation))
     if json_:
         write_json(evaluation, json_)
@@ -93,6 +96,7 @@ def compare(
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time; they share the cores.")] = 1,
     skip_broken: SkipBroken = False,
     drop_absent: DropAbsent = False,
+    background: Background = None,
 ) -> None:
     """Train several methods with one preset and several seeds, and show what each step of the paper's method adds."""
     from training.compare import Comparison, claims, table
@@ -101,7 +105,7 @@ def compare(
 
     options = RunOptions(resume=True, skip_broken=skip_broken, drop_absent=drop_absent, report=False, quiet=True)
     names = tuple(name.strip() for name in methods.split(",") if name.strip())
-    comparison = Comparison(data, out, names, seeds, preset, tuple(set_ or ()), options)
+    comparison = Comparison(data, out, names, seeds, preset, tuple(set_ or ()), background, options)
     runs = compare_methods(comparison, jobs)
     typer.echo("\n".join([*table(runs), *claims(runs), f"Written to {out}: results.md, results.json, results.svg."]))
 
@@ -111,22 +115,24 @@ def shards(
     to: Annotated[Path, typer.Option(help="New folder for the shards and their dataset.json.")],
     shard_mb: Annotated[int, typer.Option(min=1, help="Approximate size of a shard in megabytes.")] = 256,
     skip_broken: SkipBroken = False,
+    background: Background = None,
 ) -> None:
     """Write labelled photos as WebDataset shards, which train can stream when the data does not fit on a disk."""
     from training.data.shard_writer import make_shards
 
-    make_shards(data, to, shard_mb * 1_000_000, skip_broken)
+    make_shards(data, to, shard_mb * 1_000_000, skip_broken, background)
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     data: Annotated[str, typer.Argument(help="The labelled photos that it was trained on.")],
     skip_broken: SkipBroken = False,
+    background: Background = None,
 ) -> None:
     """Write a run's report.html: curves, labels, the worst mistakes as pictures, and a map of the embeddings."""
     from training.report.page import report_run
 
-    typer.echo(f"Wrote {report_run(run, data, skip_broken)}.")
+    typer.echo(f"Wrote {report_run(run, data, skip_broken, background)}.")
 
 
 def synth(

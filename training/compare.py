@@ -68,6 +68,7 @@ class Comparison:
     seeds: int = 3
     preset: str = "tiny"
     settings: tuple[str, ...] = ()
+    background: Path | None = None
     options: RunOptions = RunOptions(resume=True, report=False, quiet=True)
 
     def config(self, method: str, seed: int) -> TrainConfig:
@@ -101,13 +102,17 @@ class Comparison:
     def check_data(self) -> None:
         """Print how the data is read and what is left out, with the splits of seed 0. Raises DataError."""
         config = self.config(self.methods[0], 0)
-        prepare_data(read_data(self.source, config.seed), config.model_copy(update={"cache": "none"}), self.options)
+        prepare_data(
+            read_data(self.source, config.seed, self.background),
+            config.model_copy(update={"cache": "none"}),
+            self.options,
+        )
 
     def train(self, task: tuple[str, int]) -> Run:
         """Train one of `tasks`, or the rest of it."""
         folder = self.folder(*task)
         options = replace(self.options, features=self.features)
-        metrics = train_run(self.source, folder, self.config(*task), options)
+        metrics = train_run(self.source, folder, self.config(*task), options, self.background)
         seconds = read_history(folder).seconds
         with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
             parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118 - not a mapping

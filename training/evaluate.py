@@ -68,9 +68,11 @@ def evaluate_tagger(
     thresholds: str | None = None,
     write: bool = False,
     skip_broken: bool = False,
+    background: Path | None = None,
 ) -> Evaluation:
     """Score a run or a repository's only tagger on `split` (train, val or all) of `data`. Raises LabelwiseError.
 
+    The photos of `background`, which have none of the labels, join `data` and its splits, as for training.
     Uses the tagger's own thresholds. If `thresholds` names an objective, fits new ones on these photos; `write` then
     stores them, and the metrics at them, in the run's tagger.json.
     """
@@ -79,7 +81,7 @@ def evaluate_tagger(
     if write:
         _check_writable(is_run, objective, source)
     spec, score = (_open_run if is_run else _open_repository)(source)
-    labelled = check_photos(read_as_trained(data, spec), skip_broken=skip_broken)
+    labelled = check_photos(read_as_trained(data, spec, background), skip_broken=skip_broken)
     if surplus := [label for label in labelled.labels if label not in spec.labels]:
         print(f"Left out, because the tagger does not know them: the labels {some(surplus)}.", flush=True)
     parts = _choose(labelled, split, spec.labels, data)

@@ -44,15 +44,22 @@ class RunOptions:
 
 
 def train_run(
-    source: str | Path, out: Path, config: TrainConfig, options: RunOptions = RunOptions()
+    source: str | Path,
+    out: Path,
+    config: TrainConfig,
+    options: RunOptions = RunOptions(),
+    background: Path | None = None,
 ) -> dict[str, float]:
-    """Train on `source` into the folder `out`. Returns the val metrics of the best epoch. Raises LabelwiseError."""
+    """Train on `source` and the photos of `background`, which have none of its labels, into the folder `out`.
+
+    Returns the val metrics of the best epoch. Raises LabelwiseError.
+    """
     with joined_world(config.device) as world, _explained():
         quiet = options.quiet or not world.is_main
         check_config(config, world)
         _say(describe_start(config.model), quiet)
         _say(describe_input(config), quiet)
-        data = read_data(source, config.seed)
+        data = read_data(source, config.seed, background)
         with _own_folder(out, options, world):
             data = prepare_data(data, config, options, quiet, world.size)
             _say(f"{len(data.train)} photos to train on, {len(data.val)} for val, {len(data.labels)} labels.", quiet)
@@ -60,7 +67,7 @@ def train_run(
             headline = ", ".join(f"{name} {metrics[name]:.4f}" for name in HEADLINE if name in metrics)
             _say(f"Best epoch: {headline}. Saved in {out}.", quiet)
             if world.is_main and options.report:
-                _report(out, data, source)
+                _report(out, data, f"{source} --background {background}" if background else str(source))
     return metrics
 
 
@@ -80,7 +87,7 @@ def check_config(config: TrainConfig, world: World = World()) -> None:
     feature_shape(backbone, config.image, config.model)
 
 
-def _report(out: Path, data: LabelledData, source: str | Path) -> None:
+def _report(out: Path, data: LabelledData, source: str) -> None:
     """The run is complete by now. An error here must not suggest otherwise."""
     from training.report.page import write_report  # its plotting libraries take a second to import
 

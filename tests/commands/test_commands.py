@@ -18,6 +18,7 @@ REPOSITORY = ROOT / "model_repository"
 GRAPH = REPOSITORY / "scenes_model/1/model.onnx"
 SPEC = REPOSITORY / "scenes/tagger.json"
 TINY = [
+    "model.pretrained=false",
     "model.backbone=test_resnet",
     "model.feature_level=2",
     "model.dim=16",
@@ -111,6 +112,23 @@ def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
     assert written["thresholds"] == [label["threshold"] for label in after["labels"]]
     assert_refused(run("evaluate", out, data, "--write"), "--thresholds")
     assert_refused(run("evaluate", out, data, "--thresholds", "best"), "'best' is not f1")
+
+
+def test_photos_without_labels_join_every_step_of_a_run(run, tmp_path: Path):
+    data, out, nothing = tmp_path / "data", tmp_path / "run", ("--background", tmp_path / "other/images")
+    run("synth", data, "--count", 20)
+    run("synth", tmp_path / "other", "--count", 10, "--seed", 1)
+    train = ("train", data, "--out", out, *(part for setting in TINY for part in ("--set", setting)))
+    code, printed, error = run(*train, *nothing)
+    assert (code, error) == (0, "")
+    assert "24 photos to train on, 6 for val, 24 labels" in printed
+    assert_refused(run(*train, "--resume"), "other data")
+    assert run(*train, *nothing, "--resume")[0] == 0
+    assert "6 photos (val)" in run("evaluate", out, data, *nothing)[1]
+    assert "4 photos (val)" in run("evaluate", out, data)[1]  # the same split of what is labelled
+    for verb in (("evaluate", out, data), ("report", out, data), ("shards", data, "--to", tmp_path / "shards")):
+        assert_refused(run(*verb, "--background", "nowhere"), "--background needs a folder")
+    assert_refused(run("compare", data, "--out", tmp_path / "compare", "--background", "nowhere"), "--background needs")
 
 
 @pytest.mark.parametrize(

@@ -124,9 +124,7 @@ def assemble(
     _check_files(files, source)
     notes: tuple[str, ...] = ()
     if splits is None:
-        order = np.random.default_rng(seed).permutation(len(files)).tolist()
-        count = max(1, round(len(files) * _VAL_SHARE))
-        train, val = sorted(order[count:]), sorted(order[:count])
+        train, val = draw_val(len(files), seed)
     else:
         scored, notes = _choose_val(splits)
         train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", scored))
@@ -135,6 +133,13 @@ def assemble(
     data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes, listed=photos.files)
     _check_split(data, source)
     return data
+
+
+def draw_val(count: int, seed: int) -> tuple[list[int], list[int]]:
+    """The places, of `count` photos, of those to train on and of a fifth, drawn with `seed`, for val. Both ascend."""
+    order = np.random.default_rng(seed).permutation(count).tolist()
+    val = max(1, round(count * _VAL_SHARE))
+    return sorted(order[val:]), sorted(order[:val])
 
 
 def targets_of_names(

@@ -33,9 +33,14 @@ from training.seeding import derive_seed
 _ANY_NUMBER = 2**62  # photos per shard: only its size is limited
 
 
-def make_shards(source: Path, to: Path, max_bytes: int, skip_broken: bool = False) -> None:
-    """Read and check the photos of `source` and write them into shards of about `max_bytes` each. Raises DataError."""
-    data = read_data(source)
+def make_shards(
+    source: Path, to: Path, max_bytes: int, skip_broken: bool = False, background: Path | None = None
+) -> None:
+    """Read and check the photos of `source` and write them into shards of about `max_bytes` each. Raises DataError.
+
+    The photos of `background`, which have none of the labels, are written, too.
+    """
+    data = read_data(source, background=background)
     _check_target(data, to)
     check_case(data)
     data = check_photos(data, skip_broken=skip_broken, progress=_bar("Checking photos"))

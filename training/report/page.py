@@ -32,10 +32,10 @@ _COUNTED = {"thresholds": "", "0.5": AT_HALF, "top 3": AT_TOP_3}
 _WORST_CURVES, _BEST_CURVES = 12, 4
 
 
-def report_run(run: Path, source: str | Path, skip_broken: bool = False) -> Path:
-    """`write_report` with the data at `source`, split as for the run. Raises LabelwiseError."""
+def report_run(run: Path, source: str | Path, skip_broken: bool = False, background: Path | None = None) -> Path:
+    """`write_report` with the data at `source` and of `background`, split as for the run. Raises LabelwiseError."""
     _, spec = load_checkpoint(run)
-    data = read_as_trained(source, spec).select(spec.labels)
+    data = read_as_trained(source, spec, background).select(spec.labels)
     return write_report(run, check_photos(data, skip_broken=skip_broken))
 
 

@@ -24,6 +24,7 @@ from training.data.layouts import (
     voc,
     yolo,
 )
+from training.data.layouts.background import with_background
 from training.data.layouts.folders import describe_contents, subfolders, unlisted
 from training.data.shard_reader import is_url, open_sharded
 
@@ -48,19 +49,22 @@ READERS: tuple[Reader, ...] = (
 )
 
 
-def read_data(source: Path | str, seed: int = 0) -> LabelledData:
+def read_data(source: Path | str, seed: int = 0, background: Path | None = None) -> LabelledData:
     """Read labelled photos in any layout of READERS, recognised by the files at `source`, or shards at a URL.
 
     Reads only the lists; `check_photos` finds missing and broken photos. If the layout has no splits, a fifth of the
-    photos, drawn with `seed`, becomes val. Raises DataError.
+    photos, drawn with `seed`, becomes val. The photos below the folder `background` join as photos without a label.
+    Raises DataError.
     """
     if isinstance(source, str) and is_url(source):
-        return replace(open_sharded(source), layout=shards.NAME)
-    path = Path(source)
-    reader = _reader_of(path)
-    data = reader.read(path, seed)
-    notes = (*data.notes, *unlisted(path, data.listed))
-    return replace(data, layout=data.layout or reader.NAME, notes=notes)
+        data: LabelledData = replace(open_sharded(source), layout=shards.NAME)
+    else:
+        reader = _reader_of(Path(source))
+        data = reader.read(Path(source), seed)
+        data = replace(data, layout=data.layout or reader.NAME)
+    if background is not None:
+        data = with_background(data, background, seed)
+    return replace(data, notes=(*data.notes, *unlisted(Path(source), data.listed)))
 
 
 def require_data(source: Path | str) -> None:
@@ -78,9 +82,9 @@ def _reader_of(path: Path) -> Reader:
     raise DataError(f"There is no labelled data at {path}{_found(path)}. Give one of these: {layouts}.")
 
 
-def read_as_trained(source: Path | str, spec: TrainedSpec) -> LabelledData:
+def read_as_trained(source: Path | str, spec: TrainedSpec, background: Path | None = None) -> LabelledData:
     """`read_data`, split as for the training of `spec`, so that no photo of val was trained on. Raises DataError."""
-    return read_data(source, spec.training.get("seed", 0))
+    return read_data(source, spec.training.get("seed", 0), background)
 
 
 def _found(path: Path) -> str:

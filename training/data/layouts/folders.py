@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from labelwise.errors import DataError
+from labelwise.files import sha256_of
 from labelwise.image import SUFFIXES
 from labelwise.program_folders import program_in
 from training.data.labelled_data import SPLITS, counted, some
@@ -153,3 +154,30 @@ def unlisted(source: Path, listed: Collection[Path]) -> Iterator[str]:
         yield f"Left out, because nothing here labels them: {counted(count, 'photo')}, in {where}."
     if hidden_photos:
         yield f"Left out: {counted(hidden_photos, 'photo')} in folders that are hidden or of other programs."
+
+
+def same_photos(folders: Mapping[str, Iterable[Path]]) -> Iterator[list[tuple[str, Path]]]:
+    """The files by photo, each with its key. Only files that share name and size are read and compared."""
+    namesakes: dict[tuple[str, int], list[tuple[str, Path]]] = defaultdict(list)
+    for key, files in folders.items():
+        for file in files:
+            namesakes[file.name, _size(file)].append((key, file))
+    for copies in namesakes.values():
+        by_content: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+        for key, file in copies:
+            by_content[_content(file) if len(copies) > 1 else ""].append((key, file))
+        yield from by_content.values()
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
+
+
+def _content(file: Path) -> str:
+    try:
+        return sha256_of(file)
+    except OSError:  # counts as a photo, which `check_photos` reports
+        return str(file)

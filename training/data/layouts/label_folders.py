@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from labelwise.errors import DataError
-from labelwise.files import sha256_of
 from labelwise.label_names import clean_name
 from training.data.labelled_data import LabelledData, counted, some
 from training.data.layouts.entries import Entry, entries_to_data
@@ -16,6 +15,7 @@ from training.data.layouts.folders import (
     files_below,
     is_photo,
     is_unlabelled,
+    same_photos,
     split_of,
     subfolders,
 )
@@ -194,38 +194,11 @@ def _notes(found: _Labels) -> Iterator[str]:
 
 def _merge(folders: Mapping[str, Iterable[Path]]) -> dict[Path, set[str]]:
     """Each photo once, under the first of its paths, with all its labels."""
-    return {copies[0][1]: {label for label, _ in copies} for copies in _same_photos(folders)}
+    return {copies[0][1]: {label for label, _ in copies} for copies in same_photos(folders)}
 
 
 def _check_apart(splits: Mapping[str, Iterable[Path]], source: Path) -> None:
     """A photo in both train and val would be scored on what the network has memorised."""
-    same = [copies for copies in _same_photos(splits) if len(copies) > 1]
+    same = [copies for copies in same_photos(splits) if len(copies) > 1]
     if twice := sorted(str(file.relative_to(source)) for copies in same for _, file in copies):
         raise DataError(f"{source} has photos in more than one split: {some(twice)}. Remove the duplicates.")
-
-
-def _same_photos(folders: Mapping[str, Iterable[Path]]) -> Iterator[list[tuple[str, Path]]]:
-    """The files by photo, each with its key. Only files that share name and size are read and compared."""
-    namesakes: dict[tuple[str, int], list[tuple[str, Path]]] = defaultdict(list)
-    for key, files in folders.items():
-        for file in files:
-            namesakes[file.name, _size(file)].append((key, file))
-    for copies in namesakes.values():
-        by_content: dict[str, list[tuple[str, Path]]] = defaultdict(list)
-        for key, file in copies:
-            by_content[_content(file) if len(copies) > 1 else ""].append((key, file))
-        yield from by_content.values()
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return -1
-
-
-def _content(file: Path) -> str:
-    try:
-        return sha256_of(file)
-    except OSError:  # counts as a photo, which `check_photos` reports
-        return str(file)
