@@ -25,6 +25,8 @@ from training.evaluator import EVAL_BATCH, expected_calibration_error, predict, 
 from training.metrics import (
     AT_HALF,
     AT_TOP_3,
+    FALSE_ALARM_SHARE,
+    PHOTOS_WITHOUT_LABELS,
     TAG_METRICS,
     Objective,
     average_precisions,
@@ -34,6 +36,8 @@ from training.metrics import (
     label_counts,
     parse_objective,
 )
+
+_OF_NO_THRESHOLD = ("temperature", "ECE_uncalibrated")  # metrics that only training measures
 
 Scoring = Callable[[LabelledPhotos], NDArray[np.float32]]  # n photos -> scores [n, l]
 
@@ -94,7 +98,8 @@ def evaluate_tagger(
         spec = spec.changed(thresholds=tuple(map(float, fitted)))
     evaluation = _measure(spec, scores, targets, split)
     if write:
-        spec.changed(metrics=spec.metrics | evaluation.metrics).write(source)
+        kept = {name: spec.metrics[name] for name in _OF_NO_THRESHOLD if name in spec.metrics}
+        spec.changed(metrics=kept | evaluation.metrics).write(source)
     return evaluation
 
 
@@ -194,7 +199,11 @@ def headline(evaluation: Evaluation) -> str:
     """The number of photos, and the metrics that are not in `metric_table`."""
     others = {name: value for name, value in evaluation.metrics.items() if name.partition("@")[0] not in TAG_METRICS}
     photos = f"{evaluation.photos} photos ({evaluation.split})"
-    return "  ".join([photos, *(f"{name} {value:.4f}" for name, value in others.items())])
+    without = others.pop(PHOTOS_WITHOUT_LABELS, None)
+    shown = {name: f"{name} {value:.4f}" for name, value in others.items()}
+    if without is not None:
+        shown[FALSE_ALARM_SHARE] += f" (of {without:.0f} photos with none of the labels)"
+    return "  ".join([photos, *shown.values()])
 
 
 def _number(value: float | None) -> str:

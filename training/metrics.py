@@ -21,6 +21,7 @@ Targets = NDArray[np.float32]  # [n, l], 1 present, 0 absent, below 0 unknown
 HEADLINE = ("mAP", "CF1", "OF1", "LRAP")
 TAG_METRICS = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 AT_HALF, AT_TOP_3 = "@0.5", "@top3"
+FALSE_ALARM_SHARE, PHOTOS_WITHOUT_LABELS = "false_alarm_share", "photos_without_labels"
 
 _DEFAULT_THRESHOLD = 0.5
 
@@ -51,7 +52,7 @@ def parse_objective(text: str) -> Objective:
 
 
 def evaluate(scores: ScoreMatrix, targets: Targets, thresholds: NDArray[np.float64]) -> dict[str, float]:
-    """The metrics of the field, each 0..1 except coverage. Leaves out what the data does not define, so none is NaN.
+    """The metrics of the field, each 0..1 except coverage and a count. Leaves out what the data does not define.
 
     mAP: the mean of `average_precisions`.
     CP, CR, CF1: the means over labels of precision and of recall, and the F1 of these two means.
@@ -61,6 +62,8 @@ def evaluate(scores: ScoreMatrix, targets: Targets, thresholds: NDArray[np.float
     equal scores the first label wins; unknown labels have no rank). Unlike in that code, a label that is never
     predicted adds nothing to OP's denominator.
     hamming: the share of decisions at `thresholds` that are wrong.
+    false_alarm_share: of the images that are known to have none of the labels, the share with a tag at `thresholds`;
+    photos_without_labels: the number of these images.
     LRAP, coverage: label-ranking average precision, and the rank of an image's lowest present label (Tsoumakas et al.
     2010; scikit-learn's definitions, in which an image without a label counts 1 and 0). Both are means over the images
     whose labels are all known.
@@ -73,6 +76,7 @@ def evaluate(scores: ScoreMatrix, targets: Targets, thresholds: NDArray[np.float
         **_tag_metrics(predicted, targets, ""),
         **_ranking_metrics(scores[known.all(axis=1)], targets[known.all(axis=1)]),
         "hamming": _mean_defined((predicted != (targets == 1))[known]),
+        **_false_alarms(predicted, targets),
         **_tag_metrics(at_half, targets, AT_HALF),
         **_tag_metrics(_top_3(values, known) & at_half, targets, AT_TOP_3),
     }
@@ -132,6 +136,14 @@ def _tag_metrics(predicted: NDArray[np.bool_], targets: Targets, suffix: str) ->
         *(pooled_precision, pooled_recall, f1_score(pooled_precision, pooled_recall)),
     )
     return {name + suffix: float(value) for name, value in zip(TAG_METRICS, values, strict=True)}
+
+
+def _false_alarms(predicted: NDArray[np.bool_], targets: Targets) -> dict[str, float]:
+    without = (targets == 0).all(axis=1)
+    if not without.any():
+        return {}
+    share = predicted[without].any(axis=1).mean()
+    return {FALSE_ALARM_SHARE: float(share), PHOTOS_WITHOUT_LABELS: float(without.sum())}
 
 
 def _top_3(scores: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.bool_]:

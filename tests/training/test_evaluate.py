@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,6 +163,23 @@ def test_written_thresholds_are_in_the_contract_with_their_metrics(run: Path, da
     assert evaluate_tagger(run, dataset) == evaluation
 
 
+def test_tags_on_photos_without_labels_are_told_and_what_was_measured_before_is_not_kept(
+    run: Path, dataset: Path, tmp_path: Path
+):
+    photo = next(dataset.glob("images/*.jpg")).read_bytes()
+    (tmp_path / "nothing").mkdir()
+    for number in range(5):
+        (tmp_path / "nothing" / f"{number}.jpg").write_bytes(photo)
+    options = {"thresholds": "recall=1", "write": True}
+    evaluation = evaluate_tagger(run, dataset, **options, background=tmp_path / "nothing")
+    said = " ".join(shown(headline(evaluation)).split())
+    assert re.search(r" false_alarm_share [01]\.\d{4} \(of \d photos with none of the labels\) ", said)
+    assert "photos_without_labels" in TrainedSpec.read(run).metrics
+    rows = [{**row, read_data(dataset).labels[0]: "1"} for row in rows_of(dataset)]
+    evaluate_tagger(run, write_rows(tmp_path / "labelled.csv", [*rows[0]], rows), **options)
+    assert "photos_without_labels" not in TrainedSpec.read(run).metrics
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -216,7 +234,7 @@ def evaluation(run: Path, dataset: Path) -> Evaluation:
 def test_the_tables_show_every_metric_and_label(evaluation: Evaluation):
     text = shown(label_table(evaluation), metric_table(evaluation), headline(evaluation))
     assert "4 photos (val)" in text
-    for name in {name.partition("@")[0] for name in evaluation.metrics}:
+    for name in {name.partition("@")[0] for name in evaluation.metrics} - {"photos_without_labels"}:
         assert name in text
     first = next(line for line in text.splitlines() if evaluation.labels[0].label in line)
     assert [cell.strip() for cell in first.split("│")[2:7]] == [

@@ -100,8 +100,11 @@ def test_without_ties_the_metrics_are_the_authors(seed: int):
 def test_the_names_that_tagger_json_keeps():
     scores, targets = random_case(0)
     six = ["CP", "CR", "CF1", "OP", "OR", "OF1"]
-    expected = ["mAP", *six, "LRAP", "coverage", "hamming", *(f"{n}@0.5" for n in six), *(f"{n}@top3" for n in six)]
-    assert list(evaluate(scores, targets, np.full(5, 0.5))) == expected
+    alarms = ["false_alarm_share", "photos_without_labels"]
+    counted = (*(f"{n}@0.5" for n in six), *(f"{n}@top3" for n in six))
+    assert list(evaluate(scores, targets, np.full(5, 0.5))) == [
+        *("mAP", *six, "LRAP", "coverage", "hamming", *alarms, *counted)
+    ]
 
 
 def test_f1_by_hand():
@@ -159,6 +162,17 @@ def test_top_3_by_hand():
     assert (metrics["OP@top3"], metrics["OR@top3"]) == pytest.approx((4 / 4, 4 / 6))
     equal = evaluate(np.full((1, 5), 0.8, np.float32), np.array([[1, 1, 1, 0, 0]], np.float32), np.full(5, 0.5))
     assert equal["OP@top3"] == 1  # the first labels win
+
+
+def test_false_alarms_by_hand():
+    scores = np.array([[0.9, 0.1], [0.1, 0.3], [0.1, 0.1], [0.9, 0.9], [0.9, 0.9]], np.float32)
+    targets = np.array([[0, 0], [0, 0], [0, 0], [0, -1], [1, 0]], np.float32)
+    for thresholds, share in (([0.5, 0.5], 1 / 3), ([0.5, 0.3], 2 / 3), ([0.95, 0.95], 0)):
+        metrics = evaluate(scores, targets, np.array(thresholds))
+        # The fourth image may have the second label, the fifth has the first.
+        assert (metrics["false_alarm_share"], metrics["photos_without_labels"]) == (pytest.approx(share), 3)
+    without = evaluate(scores[3:], targets[3:], np.array([0.5, 0.5]))
+    assert not {"false_alarm_share", "photos_without_labels"} & without.keys()
 
 
 @pytest.mark.parametrize("labels", [1, 2])

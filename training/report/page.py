@@ -17,7 +17,7 @@ from training.data.labelled_data import LabelledData
 from training.data.layouts import read_as_trained
 from training.data.photo_check import check_photos
 from training.device import pick_device
-from training.metrics import AT_HALF, AT_TOP_3, TAG_METRICS, evaluate
+from training.metrics import AT_HALF, AT_TOP_3, FALSE_ALARM_SHARE, PHOTOS_WITHOUT_LABELS, TAG_METRICS, evaluate
 from training.model import TaggerNetwork
 from training.report import figures
 from training.report.embeddings import embedding_panel, sample_places
@@ -73,6 +73,8 @@ def _render(run: Path, model: TaggerNetwork, spec: TrainedSpec, data: LabelledDa
         is_other_data=data.describe().fingerprint != spec.data.fingerprint,
         headlines={name: metrics[name] for name in _HEADLINES if name in metrics},
         other_metrics={name: metrics[name] for name in _OTHERS if name in metrics},
+        photos_without_labels=metrics.get(PHOTOS_WITHOUT_LABELS, 0),
+        false_alarm_share=metrics.get(FALSE_ALARM_SHARE),
         tag_metrics=TAG_METRICS,
         tag_counts={
             title: [metrics.get(name + suffix, math.nan) for name in TAG_METRICS] for title, suffix in _COUNTED.items()

@@ -149,6 +149,13 @@ def test_a_label_without_photos_has_dashes_and_no_curve(config: TrainConfig, dat
     assert "no curve: nowhere." in text(section(page, "precision-recall"))
 
 
+def test_tags_on_photos_without_labels_are_told(config: TrainConfig, data: LabelledData, tmp_path: Path):
+    others = relabelled(data, ("cat", "dog"))
+    others.val.targets[1:] = ABSENT
+    page = parse(write_report(untrained_run(tmp_path / "run", config, others, threshold=0.0), others))
+    assert "False alarms a tag on 1.000 of the 3 val photos with none of the labels" in text(section(page, "summary"))
+
+
 def test_what_does_not_fit_is_refused_in_a_line(run: Path, data: LabelledData, tmp_path: Path):
     with pytest.raises(DataError, match="other"):
         write_report(run, relabelled(data, ["other"]))
