@@ -22,7 +22,10 @@ ALLOWED = {
 # modules that no other name covers. Two names in one layer do not import each other.
 LAYERS = {
     "labelwise": ("errors image no_telemetry", "*"),
-    "training": ("metrics seeding yaml_values", "config", "augment", "data", "*", "report", "training_run", "compare"),
+    "training": (
+        *("memory metrics seeding yaml_values", "config", "augment", "data", "*", "report"),
+        *("training_run", "compare"),
+    ),
     "export": (
         *("* onnx_file tolerances", "source simplify half_arithmetic metadata pictures tensorrt"),
         *("parity labelled precision foreign checkpoint_graph triton_config", "check", "preflight", "publish"),

@@ -24,6 +24,7 @@ from training.data.photo_check import check_photos
 from training.device import pick_device
 from training.distributed import World, joined_world
 from training.loop import Trainer
+from training.memory import keep_freed_memory
 from training.metrics import HEADLINE
 from training.pretrained import pretrained_state
 
@@ -57,6 +58,8 @@ def train_run(
     with joined_world(config.device) as world, _explained():
         quiet = options.quiet or not world.is_main
         check_config(config, world)
+        if pick_device(config.device, world).type == "cpu":
+            keep_freed_memory()
         _say(describe_start(config.model), quiet)
         _say(describe_input(config), quiet)
         data = read_data(source, config.seed, background)

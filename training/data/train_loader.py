@@ -24,6 +24,7 @@ from training.augment import OVERSIZE, Transform, draw_views
 from training.data.decode import Pixels, decode, fault
 from training.data.labelled_data import LabelledPhotos, counted, targets_of_names
 from training.data.shard_reader import Sample, ShardedPhotos, read_rows
+from training.memory import return_freed_memory
 from training.seeding import derive_seed
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 [b, v, 3, h, w], float32 targets [b, l]
@@ -99,6 +100,8 @@ class ShardLoader(IterableDataset[Batch | DataError]):
     def epoch(self, number: int, views: int, skip: int = 0) -> Iterator[Batch]:
         """As `FileLoader.epoch`, but reads what is skipped. Raises DataError if a shard or photo cannot be read."""
         self._number, self._views, self._skip = number, views, skip
+        if self._settings.workers:  # they are forked for each epoch
+            return_freed_memory()
         yield from _batches_of(_data_loader(self, self._settings))
 
     def __iter__(self) -> Iterator[Batch | DataError]:
