@@ -16,6 +16,8 @@ NOTES_HEADER = "X-Labelwise-Notes"
 
 Embeddings = NDArray[np.float32]  # [l, p]
 
+_POWERS = np.array([float(10**power) for power in range(23)])  # those that a double holds exactly
+
 
 class LabelEmbedding(BaseModel):
     label: str
@@ -41,8 +43,8 @@ def make_embed_answer(choice: Choice, embeddings: Embeddings, notes: Sequence[st
         version=spec.version,
         dimension=embeddings.shape[1],
         embeddings=[
-            LabelEmbedding(label=label, values=_shortest(vector))
-            for label, vector in zip(choice.labels, embeddings[choice.places], strict=True)
+            LabelEmbedding(label=label, values=values)
+            for label, values in zip(choice.labels, _shortest(embeddings[choice.places]), strict=True)
         ],
         notes=list(notes) or None,
         request_id=request_id,
@@ -68,6 +70,18 @@ def _joined(texts: Iterable[str]) -> str:
     return ",".join(quote(text, safe="") for text in texts)
 
 
-def _shortest(vector: NDArray[np.float32]) -> list[float]:
-    """The numbers with as many digits as a float32 has, instead of the seventeen of a double."""
-    return [float(str(value)) for value in vector]
+def _shortest(vectors: Embeddings) -> list[list[float]]:
+    """The numbers with as few digits as tell them from other float32, at most nine, instead of a double's seventeen.
+
+    For all at once, because `str` of each would take 40 ms for 1,000 labels with 64 numbers each.
+    """
+    exact = vectors.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        before = np.nan_to_num(np.floor(np.log10(np.abs(exact))))  # places of the first digit before the point
+    shortest = exact
+    for digits in (9, 8, 7, 6):
+        scale = _POWERS[np.clip(digits - 1 - before, 0, len(_POWERS) - 1).astype(np.intp)]
+        rounded = np.rint(exact * scale) / scale
+        shortest = np.where(rounded.astype(np.float32) == vectors, rounded, shortest)
+    values: list[list[float]] = shortest.tolist()
+    return values

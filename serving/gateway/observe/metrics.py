@@ -6,16 +6,18 @@ into that folder, and each of them answers for all.
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import prometheus_client.values
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, mmap_dict
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, mmap_dict
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from labelwise.spec import TaggerSpec
+from serving.inference import Catalogue
 
 logger = logging.getLogger("labelwise.metrics")
 
@@ -76,19 +78,43 @@ class Metrics:
             found = self._models[spec.name, spec.version] = ModelMetrics(self, spec)
         return found
 
-    def exposition(self) -> bytes:
-        """Returns the text that Prometheus reads, for all processes of this gateway."""
-        if FOLDER_VARIABLE not in os.environ:
-            return generate_latest(self.registry)
-        every = CollectorRegistry()
-        MultiProcessCollector(every)  # type: ignore[no-untyped-call]
-        return generate_latest(every)
+    def exposition(self, served: Catalogue) -> bytes:
+        """Returns the text that Prometheus reads, for all processes of this gateway.
+
+        Leaves out versions that are no longer `served`, or a gateway that runs for months would have ever more series.
+        """
+        every = self.registry
+        if FOLDER_VARIABLE in os.environ:
+            every = CollectorRegistry()
+            MultiProcessCollector(every)  # type: ignore[no-untyped-call]
+        shown = CollectorRegistry()
+        shown.register(_Served(every, served))
+        return generate_latest(shown)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"labelwise_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
         return Histogram(f"labelwise_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+class _Served(Collector):
+    """The series of `every`, of versions of models only those in `served`."""
+
+    def __init__(self, every: CollectorRegistry, served: Catalogue) -> None:
+        self._every = every
+        self._versions = {(name, str(version)) for name, versions in served.items() for version in versions}
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._every.collect():
+            metric.samples = [sample for sample in metric.samples if self._is_shown(sample.labels)]
+            yield metric
+
+    def _is_shown(self, labels: Mapping[str, str]) -> bool:
+        return "version" not in labels or (labels["model"], labels["version"]) in self._versions
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing else is in this registry
 
 
 class ModelMetrics:

@@ -44,4 +44,5 @@ async def ready(request: Request) -> Ready:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_METRICS)
 async def metrics(request: Request) -> Response:
-    return Response(service_of(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    service = service_of(request)
+    return Response(service.metrics.exposition(service.engine.catalogue), media_type=CONTENT_TYPE_LATEST)
