@@ -61,7 +61,10 @@ def train(
 def evaluate(
     source: Annotated[Path, typer.Argument(help="Folder of a trained run, or a model repository.")],
     data: Labelled,
-    split: Annotated[Literal["train", "val", "all"], typer.Option(help="Which part of the data to use.")] = "val",
+    split: Annotated[
+        Literal["train", "val", "all"] | None,
+        typer.Option(help="Which part of the data to use. [default: val, or train if there is no val]"),
+    ] = None,
     thresholds: Annotated[
         str | None, typer.Option(help="Fit the thresholds again on these photos: f1, precision=0.9 or recall=0.9.")
     ] = None,

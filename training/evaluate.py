@@ -68,7 +68,7 @@ class Evaluation:
 def evaluate_tagger(
     source: Path,
     data: str | Path,
-    split: str = "val",
+    split: str | None = None,
     thresholds: str | None = None,
     write: bool = False,
     skip_broken: bool = False,
@@ -76,7 +76,8 @@ def evaluate_tagger(
 ) -> Evaluation:
     """Score a run or a repository's only tagger on `split` (train, val or all) of `data`. Raises LabelwiseError.
 
-    The photos of `background`, which have none of the labels, join `data` and its splits, as for training.
+    Without `split` it is val, or train if there is no val. The photos of `background`, which have none of the labels,
+    join `data` and its splits, as for training.
     Uses the tagger's own thresholds. If `thresholds` names an objective, fits new ones on these photos; `write` then
     stores them, and the metrics at them, in the run's tagger.json.
     """
@@ -88,6 +89,7 @@ def evaluate_tagger(
     labelled = check_photos(read_as_trained(data, spec, background), skip_broken=skip_broken)
     if surplus := [label for label in labelled.labels if label not in spec.labels]:
         print(f"Left out, because the tagger does not know them: the labels {some(surplus)}.", flush=True)
+    split = split or ("val" if len(labelled.val) else "train")
     parts = _choose(labelled, split, spec.labels, data)
     if write and split != "val" and labelled.describe().fingerprint == spec.data.fingerprint:
         raise LabelwiseError(f"{source} was trained on {split} of this data: thresholds to write are fitted on val.")
@@ -131,6 +133,9 @@ def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str
         raise DataError(f"{source} has no column for what the tagger knows as {', '.join(missing)}: add one.")
     data = data.select(labels)
     parts = {"train": [data.train], "val": [data.val], "all": [data.train, data.val]}[split]
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        raise DataError(f"{source} has no photo of {split}: leave out --split to measure all that it has.")
     if not any((part.targets == PRESENT).any() for part in parts):
         raise DataError(f"{source} has no label of the tagger present in {split}, so nothing can be scored.")
     return parts

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from training.evaluate import Evaluation, evaluate_tagger, headline, label_table
 from training.evaluator import expected_calibration_error, predict, sigmoid
 from training.metrics import evaluate, fit_thresholds, parse_objective
 from training.model import TaggerNetwork
+from training.report.page import report_run
 
 THRESHOLDS = [0.1, 0.3, 0.4, 0.5, 0.6, 0.9]
 
@@ -89,6 +91,22 @@ def test_a_run_is_measured_at_its_own_thresholds(run: Path, dataset: Path):
 def test_every_part_of_the_data_can_be_measured(run: Path, dataset: Path, split: str, photos: int):
     evaluation = evaluate_tagger(run, dataset, split)
     assert (evaluation.split, evaluation.photos) == (split, photos)
+
+
+@pytest.mark.parametrize("only", ["train", "val", "test"])
+def test_a_list_with_one_split_is_measured_but_not_trained_on(run: Path, dataset: Path, tmp_path: Path, only: str):
+    rows = [{**row, "split": only} for row in rows_of(dataset)]
+    listed = write_rows(tmp_path / "listed.csv", [*rows[0]], rows)
+    split = "train" if only == "train" else "val"
+    evaluation = evaluate_tagger(run, listed)
+    assert (evaluation.split, evaluation.photos) == (split, 20)
+    assert evaluate_tagger(run, listed, "all").metrics == evaluation.metrics
+    other = {"train": "val", "val": "train"}[split]
+    with pytest.raises(DataError, match=rf"listed\.csv has no photo of {other}: leave out --split"):
+        evaluate_tagger(run, listed, other)
+    for refusing in (read_data, partial(report_run, run)):
+        with pytest.raises(DataError, match=r"listed\.csv needs photos in both splits: "):
+            refusing(listed)
 
 
 def test_data_with_more_labels_in_another_order_is_aligned(

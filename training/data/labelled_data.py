@@ -114,7 +114,7 @@ def assemble(
     seed: int,
     source: Path,
 ) -> LabelledData:
-    """The last step of every reader: checks labels and files, and makes both splits.
+    """The last step of every reader: checks labels and files, and makes the splits. One may be empty.
 
     `splits` holds "train", "val" or "test" for each file; without it a fifth of the photos, drawn with `seed`, becomes
     val. Test is left out, or serves as val if there is no val. Errors call the data `source`. Raises DataError.
@@ -130,9 +130,7 @@ def assemble(
         train, val = ([row for row, split in enumerate(splits) if split == wanted] for wanted in ("train", scored))
     photos = LabelledPhotos(tuple(files), targets)
     notes = (*notes, *_warnings(labels))
-    data = LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes, listed=photos.files)
-    _check_split(data, source)
-    return data
+    return LabelledData(tuple(labels), photos.subset(train), photos.subset(val), notes=notes, listed=photos.files)
 
 
 def draw_val(count: int, seed: int) -> tuple[list[int], list[int]]:
@@ -232,6 +230,8 @@ def _choose_val(splits: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     if not (count := splits.count("test")):
         return "val", ()
     test = counted(count, "photo")
+    if count == len(splits):
+        return "test", (f"There is no val: test ({test}) serves as val.",)
     if "val" not in splits:
         return "test", (f"There is no val: test ({test}) serves as val, and chooses the epoch and the thresholds.",)
     return "val", (
@@ -239,8 +239,8 @@ def _choose_val(splits: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def _check_split(data: LabelledData, source: Path) -> None:
-    """Both splits need photos, and val needs a present label to measure anything."""
+def require_splits(data: LabelledData, source: Path | str) -> None:
+    """For training, both splits need photos, and val a present label to measure anything. Raises DataError."""
     if not len(data.train) or not len(data.val):
         raise DataError(f"{source} needs photos in both splits: {len(data.train)} are train, {len(data.val)} are val.")
     if not (data.val.targets == PRESENT).any():

@@ -60,7 +60,7 @@ def check_photos(
         say(f"Left out: {found}")
     if noted:
         say(f"Of {counted(len(noted), 'photo')} the colours had to be assumed: {some(noted)}")
-    if not len(train) or not len(val):
+    if any(len(listed) and not len(left) for listed, left in ((data.train, train), (data.val, val))):
         raise DataError("No photo of train or none of val can be decoded: look at the files.")
     return replace(data, train=train, val=val)
 

@@ -13,7 +13,7 @@ from labelwise.errors import DataError
 from labelwise.spec import TrainedSpec
 from training.checkpoint import REPORT_FILE, STAGE_1_FILE, load_checkpoint, write_file
 from training.config_layers import flattened
-from training.data.labelled_data import LabelledData
+from training.data.labelled_data import LabelledData, require_splits
 from training.data.layouts import read_as_trained
 from training.data.photo_check import check_photos
 from training.device import pick_device
@@ -35,7 +35,9 @@ _WORST_CURVES, _BEST_CURVES = 12, 4
 def report_run(run: Path, source: str | Path, skip_broken: bool = False, background: Path | None = None) -> Path:
     """`write_report` with the data at `source` and of `background`, split as for the run. Raises LabelwiseError."""
     _, spec = load_checkpoint(run)
-    data = read_as_trained(source, spec, background).select(spec.labels)
+    data = read_as_trained(source, spec, background)
+    require_splits(data, source)
+    data = data.select(spec.labels)
     return write_report(run, check_photos(data, skip_broken=skip_broken))
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from labelwise.errors import DataError
 from labelwise.spec import TrainedSpec
-from training.data.labelled_data import LabelledData, some
+from training.data.labelled_data import LabelledData, require_splits, some
 from training.data.layouts import (
     coco,
     csv_list,
@@ -26,7 +26,7 @@ from training.data.layouts import (
 )
 from training.data.layouts.background import with_background
 from training.data.layouts.folders import describe_contents, subfolders, unlisted
-from training.data.shard_reader import is_url, open_sharded
+from training.data.shard_reader import ShardedData, is_url, open_sharded
 
 
 class Reader(Protocol):
@@ -54,17 +54,20 @@ def read_data(source: Path | str, seed: int = 0, background: Path | None = None)
 
     Reads only the lists; `check_photos` finds missing and broken photos. If the layout has no splits, a fifth of the
     photos, drawn with `seed`, becomes val. The photos below the folder `background` join as photos without a label.
-    Raises DataError.
+    Raises DataError, also if there is nothing to train on or nothing for val.
     """
-    if isinstance(source, str) and is_url(source):
-        data: LabelledData = replace(open_sharded(source), layout=shards.NAME)
-    else:
-        reader = _reader_of(Path(source))
-        data = reader.read(Path(source), seed)
-        data = replace(data, layout=data.layout or reader.NAME)
-    if background is not None:
-        data = with_background(data, background, seed)
-    return replace(data, notes=(*data.notes, *unlisted(Path(source), data.listed)))
+    data = _read(source, seed, background)
+    if not isinstance(data, ShardedData):  # they were checked when they were written
+        require_splits(data, source)
+    return data
+
+
+def read_as_trained(source: Path | str, spec: TrainedSpec, background: Path | None = None) -> LabelledData:
+    """Like `read_data`, split as for the training of `spec`, so that no photo of val was trained on.
+
+    To measure with: one of the splits may be empty. Raises DataError.
+    """
+    return _read(source, spec.training.get("seed", 0), background)
 
 
 def require_data(source: Path | str) -> None:
@@ -82,9 +85,16 @@ def _reader_of(path: Path) -> Reader:
     raise DataError(f"There is no labelled data at {path}{_found(path)}. Give one of these: {layouts}.")
 
 
-def read_as_trained(source: Path | str, spec: TrainedSpec, background: Path | None = None) -> LabelledData:
-    """`read_data`, split as for the training of `spec`, so that no photo of val was trained on. Raises DataError."""
-    return read_data(source, spec.training.get("seed", 0), background)
+def _read(source: Path | str, seed: int, background: Path | None) -> LabelledData:
+    if isinstance(source, str) and is_url(source):
+        data: LabelledData = replace(open_sharded(source), layout=shards.NAME)
+    else:
+        reader = _reader_of(Path(source))
+        data = reader.read(Path(source), seed)
+        data = replace(data, layout=data.layout or reader.NAME)
+    if background is not None:
+        data = with_background(data, background, seed)
+    return replace(data, notes=(*data.notes, *unlisted(Path(source), data.listed)))
 
 
 def _found(path: Path) -> str:

@@ -15,7 +15,8 @@ from training.data.shard_reader import ShardedData
 def with_background(data: LabelledData, folder: Path, seed: int) -> LabelledData:
     """`data` with the photos below `folder`, for which all its labels are absent.
 
-    They are split as photos without splits are: a fifth of them, drawn with `seed`, joins val. Raises DataError.
+    They are split as photos without splits are: a fifth of them, drawn with `seed`, joins val. If `data` has only one
+    split, all join it. Raises DataError.
     """
     if isinstance(data, ShardedData):
         raise DataError("No --background can be added to shards: give it to `labelwise shards`, which writes it, too.")
@@ -23,10 +24,15 @@ def with_background(data: LabelledData, folder: Path, seed: int) -> LabelledData
     if len(files) < 2:
         raise DataError(f"--background needs a folder with two photos or more. {folder}: {describe_contents(folder)}.")
     _check_unlabelled(files, data.listed, folder)
-    train, val = ([files[row] for row in rows] for rows in draw_val(len(files), seed))
+    everything, nothing = [*range(len(files))], list[int]()
+    if not len(data.train) or not len(data.val):
+        rows = (everything, nothing) if len(data.train) else (nothing, everything)
+    else:
+        rows = draw_val(len(files), seed)
+    train, val = ([files[row] for row in split] for split in rows)
     note = (
         f"Background from {folder}, with none of the labels: {counted(len(train), 'photo')} to train on + {len(val)} "
-        "for val, drawn with the seed."
+        "for val."
     )
     return replace(
         data,

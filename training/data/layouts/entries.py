@@ -86,5 +86,7 @@ def _splits(entries: Sequence[Entry], source: Path) -> tuple[list[str] | None, l
             "every photo a split, or none of them."
         )
     if len(counts := Counter(splits)) == 1:
-        return None, [f"Every photo is of {next(iter(counts))}: a fifth of them, drawn with the seed, is val."]
+        (split,) = counts
+        all_of_them = "" if split == "train" else "; `labelwise evaluate --split all` scores all"
+        return None, [f"Every photo is of {split}: a fifth of them, drawn with the seed, is val{all_of_them}."]
     return splits, []

@@ -85,10 +85,14 @@ def _read_splits(source: Path) -> tuple[dict[str, _Labels], list[str]]:
             place = _descend(folder)
             inside[split] += _label_folders(place)
             notes += _without_photos(place)
-    if len({folder.name for folder in inside.get("train", ())}) < 2:  # one label alone leaves nothing to choose
+    leading = next((split for split in ("train", "val", "test") if split in inside), "train")
+    # Where there is no train, a folder beside val may as well be a label, and val another one.
+    is_clear = leading == "train" or all(split_of(folder.name) for folder in folders)
+    names = {folder.name for folder in inside.get(leading, ())}
+    if not is_clear or len(names) < 2:  # one label alone leaves nothing to choose
         raise DataError(_refusal(source, folders))
     splits = {split: _read_labels(found) for split, found in inside.items() if found and split != OTHER}
-    return _with_known_labels(splits, notes)
+    return _with_known_labels(splits, leading, notes)
 
 
 def _without_photos(place: Path) -> list[str]:
@@ -101,13 +105,17 @@ def _without_photos(place: Path) -> list[str]:
     return [f"Left out, because no photo is in them: the folders {some(found)}."] if found else []
 
 
-def _with_known_labels(splits: dict[str, _Labels], notes: list[str]) -> tuple[dict[str, _Labels], list[str]]:
-    """Drops splits without any label of train: their folders do not say what is on the photos."""
-    known = {label.casefold() for label in splits["train"].photos}  # Cat beside cat is a mistake, not another label
+def _with_known_labels(
+    splits: dict[str, _Labels], leading: str, notes: list[str]
+) -> tuple[dict[str, _Labels], list[str]]:
+    """Drops splits without any label of the `leading` one: their folders do not say what is on the photos."""
+    known = {label.casefold() for label in splits[leading].photos}  # Cat beside cat is a mistake, not another label
     for split in [*splits]:
-        if split != "train" and not {label.casefold() for label in splits[split].photos} & known:
+        if split != leading and not {label.casefold() for label in splits[split].photos} & known:
             names = some(sorted(splits.pop(split).photos))
-            notes.append(f"{split} has none of the labels of train but {names}, so its photos are of unknown labels.")
+            notes.append(
+                f"{split} has none of the labels of {leading} but {names}, so its photos are of unknown labels."
+            )
     return splits, notes
 
 

@@ -1,12 +1,14 @@
 """Photos with none of the labels, from a folder: split, counted, and never labelled at the same time."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from labelwise.errors import DataError
 from training.data.layouts import read_data
+from training.data.layouts.background import with_background
 from training.data.photo_check import check_photos
 from training.data.shard_writer import make_shards
 
@@ -29,7 +31,7 @@ def test_a_fifth_of_them_joins_val_and_no_labelled_photo_moves(dataset: Path, ba
         assert (after.targets[: len(before)] == before.targets).all()
         assert (after.targets[len(before) :] == 0).all()
     assert data.notes[-1] == (
-        f"Background from {background}, with none of the labels: 8 photos to train on + 2 for val, drawn with the seed."
+        f"Background from {background}, with none of the labels: 8 photos to train on + 2 for val."
     )
     assert {*data.train.files, *data.val.files} == {*alone.train.files, *alone.val.files, *background.rglob("*.jpg")}
 
@@ -42,6 +44,15 @@ def test_the_fingerprint_is_of_them_too_but_not_of_their_place(dataset: Path, ba
     assert read_data(dataset, background=moved).describe() == data
     next(moved.rglob("*.jpg")).unlink()
     assert read_data(dataset, background=moved).describe() != data
+
+
+def test_all_of_them_join_the_only_split(dataset: Path, background: Path):
+    alone = read_data(dataset)
+    for split in ("train", "val"):
+        empty = replace(alone, **{split: alone.train.subset([])})
+        data = with_background(empty, background, 3)
+        counts = {name: len(getattr(data, name)) - len(getattr(empty, name)) for name in ("train", "val")}
+        assert counts == {"train": 10, "val": 10} | {split: 0}
 
 
 def test_a_folder_beside_the_labels_is_not_said_to_be_left_out(dataset: Path, tmp_path: Path):

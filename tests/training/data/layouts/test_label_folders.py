@@ -144,6 +144,24 @@ def test_a_test_whose_only_folder_is_no_label_is_left_out(tmp_path: Path):
     assert data.notes[-1] == "Left out, because nothing here labels them: 2 photos, in test/ (2)."
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_labels_in_one_split_alone_are_read(split: str, tmp_path: Path):
+    write(tmp_path, **{f"{split}_{label}_{number}": f"{label} {number}" for label in "ab" for number in range(5)})
+    data = read_data(tmp_path)
+    assert (data.labels, len(data.train), len(data.val)) == (("a", "b"), 8, 2)
+    assert data.notes == (
+        f"Every photo is of {split}: a fifth of them, drawn with the seed, is val; `labelwise evaluate --split all` "
+        "scores all.",
+    )
+    with pytest.raises(DataError, match="A folder named like a split"):
+        read_data(write(tmp_path, cat_1="cat"))  # a label beside another label?
+
+
+def test_a_sample_alone_is_not_labelled_data(tmp_path: Path):
+    with pytest.raises(DataError, match=r"A folder named like a split \(sample\) is never a label"):
+        read_data(write(tmp_path, sample_cat_1="a", sample_dog_2="b"))
+
+
 def test_a_label_in_another_case_does_not_hide_its_photos(tmp_path: Path):
     write(tmp_path, train_Cat_1="a", train_Dog_2="b", val_cat_3="c", val_dog_4="d")
     data = read_data(tmp_path)
