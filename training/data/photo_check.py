@@ -125,6 +125,8 @@ def _collect(
         good.append(row)
     kept = photos.subset(good) if bad else photos
     # Names relative to the common folder are short, and still tell cat/1.jpg from dog/1.jpg.
-    root = os.path.commonpath([file.parent for file in photos.files]) if bad or odd else ""
-    faults, notes = ([f"{file.relative_to(root)} ({why})" for file, why in found.items()] for found in (bad, odd))
+    root = os.path.commonpath([file.parent.absolute() for file in photos.files]) if bad or odd else ""
+    faults, notes = (
+        [f"{file.absolute().relative_to(root)} ({why})" for file, why in found.items()] for found in (bad, odd)
+    )
     return replace(kept, pixels=None if store is None else store[: len(good)]), faults, notes
