@@ -32,6 +32,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "mulcon": ("method=mulcon",),
     "ml-decoder": ("method=label-bce", "model.head=ml-decoder"),
     "asymmetric": ("method=label-bce", "loss.classification=asymmetric"),
+    "mulcon+queries": ("method=mulcon", "model.queries=classifier"),
     "mulcon+negatives": ("method=mulcon", "loss.absent_negatives=64"),
     "mulcon+memory": ("method=mulcon", "loss.memory=32", "loss.prototype_weight=0.1"),
 }
@@ -44,6 +45,7 @@ _CLAIMS = (
     ("an embedding per label", "label-bce", "bce"),
     ("contrast on an embedding per label", "mulcon", "label-bce"),
     ("the whole method", "mulcon", "bce"),
+    ("queries from the pretrained classifier", "mulcon+queries", "mulcon"),
 )
 
 

@@ -30,9 +30,16 @@ class ModelConfig(_Settings):
     weights: Path | None = Field(None, description="start from a local .safetensors or .pth, timm or torchvision names")
     freeze: bool = Field(False, description="keep the pretrained backbone as it is, and train only the head")
     drop_path: float = Field(0.05, ge=0, lt=1)
-    head: Literal["label-attention", "ml-decoder"] = Field(
+    head: Literal["label-attention", "ml-decoder", "class-evidence"] = Field(
         "label-attention",
-        description="of the label-level methods; ml-decoder is the rival, and takes thousands of labels",
+        description="of the label-level methods; ml-decoder is the rival, and takes thousands of labels; "
+        "class-evidence is a pretrained classifier at every position, fitted to the labels in seconds",
+    )
+    queries: Literal["random", "classifier"] = Field(
+        "random", description="label-attention: start queries of labels that the pretrained classifier knows from it"
+    )
+    label_groups: Path | None = Field(
+        None, description="a YAML file of labels as groups of ImageNet's classes; without it, labelwise's own"
     )
     dim: int = Field(192, ge=8, description="width of tokens, label queries and label-level embeddings")
     heads: int = Field(4, ge=1)
@@ -51,7 +58,16 @@ class ModelConfig(_Settings):
             raise ValueError("pretrained and weights both name a start: choose one")
         if self.freeze and not self.starts_pretrained:
             raise ValueError("freeze keeps the backbone as it starts: also set pretrained=true or weights=FILE")
+        if self.uses_classifier and not (self.pretrained and self.feature_level == "last"):
+            raise ValueError("the classifier's classes need pretrained=true and feature_level=last")
+        if self.queries == "classifier" and self.head != "label-attention":
+            raise ValueError("only the head label-attention has queries to start from the classifier")
         return self
+
+    @property
+    def uses_classifier(self) -> bool:
+        """Whether the head starts from the rows of the pretrained network's own classifier."""
+        return self.head == "class-evidence" or self.queries == "classifier"
 
     @property
     def starts_pretrained(self) -> bool:
@@ -128,6 +144,8 @@ class TrainConfig(_Settings):
             raise ValueError("epochs and contrastive_epochs cannot both be 0")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} cannot be computed in {self.accumulate} equal parts")
+        if self.model.head == "class-evidence" and self.method != "label-bce":
+            raise ValueError("the head class-evidence is fitted, not contrasted: also set method=label-bce")
         return self
 
     @field_validator("thresholds")

@@ -24,6 +24,7 @@ from training.checkpoint import (
     save_weights,
     state_to_resume,
 )
+from training.classifier_queries import start_queries
 from training.config import TrainConfig
 from training.criterion import Criterion, Parts
 from training.data.eval_batches import EvalBatches
@@ -35,7 +36,7 @@ from training.distributed import World, any_of, broadcast_state, gather, gather_
 from training.evaluator import EVAL_BATCH, Fitted, fit, predict
 from training.frozen import FEATURES_FOLDER, frozen_batches
 from training.metrics import parse_objective
-from training.model import TaggerNetwork, TaggerOutput
+from training.model import LabelAttention, TaggerNetwork, TaggerOutput
 from training.optim import make_optimizer, make_schedule
 from training.run_log import RunLog
 from training.seeding import seed_everything, step_seed
@@ -68,6 +69,8 @@ class Trainer:
         self.precision = pick_precision(config.precision, self.device)
         seed_everything(config.seed)
         self.model = TaggerNetwork(len(data.labels), config.image, config.model, config.method)
+        if config.model.queries == "classifier" and isinstance(self.model.head, LabelAttention):
+            start_queries(self.model.head, data.labels, config.model)
         if self.device.type == "cuda" and world.size > 1:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.model.to(self.device, memory_format=torch.channels_last)

@@ -24,6 +24,7 @@ AT_HALF, AT_TOP_3 = "@0.5", "@top3"
 FALSE_ALARM_SHARE, PHOTOS_WITHOUT_LABELS = "false_alarm_share", "photos_without_labels"
 
 _DEFAULT_THRESHOLD = 0.5
+_ENOUGH = 10  # known positives for a threshold of a label's own
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,24 @@ def label_counts(predicted: NDArray[np.bool_], targets: Targets) -> tuple[Counts
 
 
 def fit_thresholds(scores: ScoreMatrix, targets: Targets, objective: Objective = BEST_F1) -> NDArray[np.float64]:
-    """Per label [l] the threshold with the best `objective` on these images; 0.5 for a label without a known positive.
+    """Per label [l] the threshold with the best `objective` on these images.
 
     f1: the highest F1. precision=p: the lowest threshold with precision of at least p, so with the highest recall; if
     there is none, that with the highest precision. recall=r: the highest threshold with recall of at least r. Each lies
     midway between the two scores it separates, as serving rounds them.
+
+    A label with fewer than 10 known positives takes the threshold with the best objective over the decisions of all
+    labels, since its own would fit these images and no others. This is 0.5 if nothing is known to be present.
     """
-    columns = zip(judge(scores, _DEFAULT_THRESHOLD)[0].T, targets.T, strict=True)
-    return np.array([_fit_threshold(column, known, objective) for column, known in columns])
+    values = judge(scores, _DEFAULT_THRESHOLD)[0]
+    shared = _fit_threshold(values.ravel(), targets.ravel(), objective)
+    columns = zip(values.T, targets.T, strict=True)
+    return np.array(
+        [
+            _fit_threshold(column, known, objective) if (known == 1).sum() >= _ENOUGH else shared
+            for column, known in columns
+        ]
+    )
 
 
 def f1_score(precision: float, recall: float) -> float:

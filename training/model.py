@@ -1,6 +1,6 @@
 """The tagger: pixels -> backbone -> tokens -> head -> logits, embeddings, attention.
 
-The heads: label attention, ML-Decoder's group decoding, or plain pooling.
+The heads: label attention, ML-Decoder's group decoding, a pretrained classifier's evidence, or plain pooling.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from labelwise.errors import LabelwiseError
 from labelwise.spec import ImageSpec
 from training.backbone import feature_shape, make_backbone
+from training.class_evidence import ClassEvidence
 from training.config import Method, ModelConfig
+from training.pretrained import CLASSES
 
 
 class TaggerOutput(NamedTuple):
@@ -59,6 +61,8 @@ def make_head(method: Method, channels: int, tokens: int, labels: int, config: M
     """
     if method in ("bce", "supcon"):
         return PooledHead(channels, labels, config, project=method == "supcon")
+    if config.head == "class-evidence":
+        return ClassEvidence(channels, labels, CLASSES, config)
     if config.head == "ml-decoder":
         if method == "mulcon" and 0 < config.groups < labels:
             raise LabelwiseError(

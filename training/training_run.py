@@ -23,6 +23,7 @@ from training.data.layouts import read_data
 from training.data.photo_check import check_photos
 from training.device import pick_device
 from training.distributed import World, joined_world
+from training.evidence_fit import fit_run, photos_needed, with_class_labels
 from training.loop import Trainer
 from training.memory import keep_freed_memory
 from training.metrics import HEADLINE
@@ -66,7 +67,10 @@ def train_run(
         with _own_folder(out, options, world):
             data = prepare_data(data, config, options, quiet, world.size)
             _say(f"{len(data.train)} photos to train on, {len(data.val)} for val, {len(data.labels)} labels.", quiet)
-            metrics = Trainer(config, data, out, world, options.quiet, options.features).run()
+            if config.model.head == "class-evidence":
+                metrics = fit_run(config, data, out, quiet)
+            else:
+                metrics = Trainer(config, data, out, world, options.quiet, options.features).run()
             headline = ", ".join(f"{name} {metrics[name]:.4f}" for name in HEADLINE if name in metrics)
             _say(f"Best epoch: {headline}. Saved in {out}.", quiet)
             if world.is_main and options.report:
@@ -81,8 +85,8 @@ def check_config(config: TrainConfig, world: World = World()) -> None:
             f"batch_size {config.batch_size} cannot be shared by {world.size} processes in {config.accumulate} parts "
             "each: choose a multiple."
         )
-    if config.model.freeze and world.size > 1:
-        raise LabelwiseError("model.freeze trains in one process: leave out torchrun, or set model.freeze=false.")
+    if world.size > 1 and (config.model.freeze or config.model.head == "class-evidence"):
+        raise LabelwiseError("model.freeze and class-evidence train in one process: leave out torchrun.")
     pick_device(config.device, world)
     if config.model.pretrained:
         pretrained_state(config.model.backbone)  # a damaged package
@@ -116,22 +120,25 @@ def prepare_data(
         processes=processes,
         say=partial(_say, quiet=quiet),
     )
-    present = (data.train.targets == PRESENT).any(axis=0)
-    absent = [label for label, is_present in zip(data.labels, present, strict=True) if not is_present]
-    if absent and not options.drop_absent:
+    data = with_class_labels(data, config.model)
+    needed = photos_needed(config.model, data.labels)
+    enough = (data.train.targets == PRESENT).sum(axis=0) >= needed
+    lacking = [label for label, is_enough in zip(data.labels, enough, strict=True) if not is_enough]
+    too_few = "no photo to train on has" if needed.max() == 1 else f"fewer than {needed.max()} photos to train on have"
+    if lacking and not options.drop_absent:
         raise DataError(
-            f"No photo to train on has the label {some(absent)}: add some, take the label out, or leave out all such "
+            f"{too_few.capitalize()} the label {some(lacking)}: add some, take the label out, or leave out all such "
             "labels with --drop-absent."
         )
-    if absent:
-        _say(f"Left out, because no photo to train on has them: {', '.join(absent)}.", quiet)
-        data = data.select(tuple(np.array(data.labels)[present]))
+    if lacking:
+        _say(f"Left out, because {too_few} them: {', '.join(lacking)}.", quiet)
+        data = data.select(tuple(np.array(data.labels)[enough]))
     in_val = (data.val.targets == PRESENT).any(axis=0)
     if not in_val.any():
         raise DataError("No photo of val has any of the labels, so nothing can be scored: add photos that have some.")
     if not in_val.all():
         unseen = [label for label, is_there in zip(data.labels, in_val, strict=True) if not is_there]
-        _say(f"Not measured, threshold stays 0.5, because no photo of val has them: {', '.join(unseen)}.", quiet)
+        _say(f"Not measured, because no photo of val has them: {some(unseen)}.", quiet)
     return data
 
 

@@ -38,7 +38,8 @@ SMALL = (
 def test_all_variants_are_trained_once_and_told_apart(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    comparison = Comparison(str(dataset), tmp_path, tuple(VARIANTS), seeds=1, settings=SMALL)
+    from_scratch = tuple(name for name in VARIANTS if name != "mulcon+queries")
+    comparison = Comparison(str(dataset), tmp_path, from_scratch, seeds=1, settings=SMALL)
     runs = compare(comparison, jobs=2)
     layout, labels, _, start, given, *said = capsys.readouterr().out.splitlines()
     assert layout == "Read as a CSV list."  # said once, for all runs, and before the first
@@ -49,7 +50,7 @@ def test_all_variants_are_trained_once_and_told_apart(
     for run in runs:
         line = f"{run.method}, seed {run.seed}: mAP {run.metrics['mAP']:.4f} after {run.seconds / 60:.1f} min"
         assert sum(line in each for each in said) == 1
-    assert [(run.method, run.seed) for run in runs] == [(name, 0) for name in VARIANTS]
+    assert [(run.method, run.seed) for run in runs] == [(name, 0) for name in from_scratch]
     results = json.loads((tmp_path / "results.json").read_text())
     for run, entry in zip(runs, results, strict=True):
         spec = TrainedSpec.read(comparison.folder(run.method, run.seed))
@@ -57,7 +58,7 @@ def test_all_variants_are_trained_once_and_told_apart(
         assert run.parameters > 1000
     sizes = {run.method: run.parameters for run in runs}
     assert sizes["bce"] < sizes["supcon"] < sizes["mulcon"] == sizes["label-bce"] == sizes["mulcon+memory"]
-    assert (tmp_path / "results.svg").read_text().count("<use") >= len(VARIANTS)
+    assert (tmp_path / "results.svg").read_text().count("<use") >= len(from_scratch)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/model.safetensors")}
     with (comparison.folder("bce", 0) / "history.jsonl").open("a") as history:
         history.write('{"epoch": 3, "sec')  # a machine that lost its power

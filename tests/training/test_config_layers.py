@@ -67,7 +67,7 @@ def test_a_mapping_sets_its_parts_only():
 
 
 def test_the_presets():
-    assert preset_names() == ["paper", "pretrained", "small", "tiny"]
+    assert preset_names() == ["everyday", "paper", "pretrained", "small", "tiny"]
     assert make_config([], "small") == TrainConfig()  # the default, said in full
     tiny, paper = make_config([], "tiny"), make_config([], "paper")
     assert (tiny.image.height, tiny.model.backbone) == (64, "resnet10t")
@@ -125,7 +125,9 @@ def test_a_wrong_setting_is_named(settings: list[str], words: str):
 
 
 def test_a_wrong_preset_or_file_is_named(tmp_path: Path):
-    with pytest.raises(LabelwiseError, match="no preset 'huge': choose one of paper, pretrained, small, tiny"):
+    with pytest.raises(
+        LabelwiseError, match="no preset 'huge': choose one of everyday, paper, pretrained, small, tiny"
+    ):
         make_config([], "huge")
     with pytest.raises(LabelwiseError, match=r"none\.yaml cannot be read"):
         make_config([], file=tmp_path / "none.yaml")

@@ -134,10 +134,27 @@ def test_a_run_of_an_old_release_is_measured_and_may_get_other_thresholds(run: P
     assert [*json.loads((run / "tagger.json").read_text("utf-8"))] == [*trained]
 
 
-def test_data_without_a_label_of_the_tagger_is_refused_by_name(run: Path, dataset: Path, tmp_path: Path):
+def test_a_label_that_the_data_does_not_have_is_not_measured(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     missing, *kept = read_data(dataset).labels
     other = write_rows(tmp_path / "other.csv", ["image", *kept, "split"], rows_of(dataset))
-    with pytest.raises(DataError, match=rf"other\.csv has no column for what the tagger knows as {missing}: add one"):
+    whole, part = evaluate_tagger(run, dataset), evaluate_tagger(run, other)
+    said = f"Not measured, because the data does not have them: the labels {missing}."
+    assert said in capsys.readouterr().out.splitlines()
+    assert [row.average_precision for row in part.labels] == [
+        None,
+        *(row.average_precision for row in whole.labels[1:]),
+    ]
+
+
+def test_data_with_none_of_the_labels_is_refused(run: Path, dataset: Path, tmp_path: Path):
+    rows = [{"image": row["image"], "split": row["split"], "other": "1"} for row in rows_of(dataset)]
+    other = write_rows(tmp_path / "other.csv", ["image", "other", "split"], rows)
+    with pytest.raises(
+        DataError,
+        match=r"other\.csv has none of the tagger's labels, such as red circle, .*: name its columns like them",
+    ):
         evaluate_tagger(run, other)
 
 

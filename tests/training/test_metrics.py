@@ -19,9 +19,9 @@ from tests.labelwise.tagging_cases import Case, every_case
 from training.metrics import Objective, average_precisions, evaluate, fit_thresholds, parse_objective
 
 
-def random_case(seed: int, unknown: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def random_case(seed: int, unknown: float = 0.0, images: int = 40) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
-    targets = (random.random((40, 5)) < 0.3).astype(np.float32)
+    targets = (random.random((images, 5)) < 0.3).astype(np.float32)
     targets[:2] = [[1], [0]]
     scores = (0.3 * targets + 0.7 * random.random(targets.shape)).astype(np.float32)
     targets[random.random(targets.shape) < unknown] = -1
@@ -218,17 +218,26 @@ def test_where_nothing_is_present_only_what_can_be_told_is_told(value: int):
     assert all(map(math.isfinite, metrics.values()))
 
 
-def test_a_label_never_present_has_no_average_precision_and_the_usual_threshold():
+def test_a_label_never_present_has_no_average_precision():
     scores, targets = random_case(3)
     targets[:, 2] = 0
     assert np.isnan(average_precisions(scores, targets)).tolist() == [False, False, True, False, False]
-    assert fit_thresholds(scores, targets)[2] == 0.5
+
+
+def test_a_label_with_few_positives_takes_the_threshold_of_all():
+    scores, targets = random_case(3, images=100)
+    targets[:, 2] = 0
+    targets[np.flatnonzero(targets[:, 3])[9:], 3] = -1  # nine are left
+    thresholds = fit_thresholds(scores, targets)
+    shared = fit_thresholds(scores.reshape(-1, 1), targets.reshape(-1, 1))[0]
+    assert (thresholds == shared).tolist() == [False, False, True, True, False]
+    assert fit_thresholds(scores, np.zeros_like(targets)) == pytest.approx([0.5] * 5)
 
 
 @pytest.mark.parametrize("scale", [1, 1e-2, 1e-4])  # a rare label's scores are tiny
 @pytest.mark.parametrize("seed", range(4))
 def test_no_other_threshold_has_a_better_f1(seed: int, scale: float):
-    scores, targets = random_case(seed, unknown=0.2)
+    scores, targets = random_case(seed, unknown=0.2, images=100)
     scores = np.round(scores, 2 if seed % 2 else 7) * np.float32(scale)  # with ties and without
     scores, _ = judge(scores, 0.5)  # serving tells no others apart
     thresholds = fit_thresholds(scores, targets)
@@ -261,7 +270,7 @@ def test_a_threshold_does_not_separate_scores_that_serving_rounds_to_the_same():
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.8, 1.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_precision_and_recall_that_were_asked_for(seed: int, share: float):
-    scores, targets = random_case(seed, unknown=0.2)
+    scores, targets = random_case(seed, unknown=0.2, images=100)
     scores = np.round(scores, 2 if seed % 2 else 7)  # with ties and without
     precise = fit_thresholds(scores, targets, Objective("precision", share))
     complete = fit_thresholds(scores, targets, Objective("recall", share))

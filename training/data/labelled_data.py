@@ -86,6 +86,24 @@ class LabelledData:
         train, val = (replace(photos, targets=photos.targets[:, columns]) for photos in (self.train, self.val))
         return replace(self, labels=tuple(labels), train=train, val=val)
 
+    def with_labels(self, labels: Sequence[str]) -> "LabelledData":
+        """Exactly these labels, in this order; one that the data does not have is unknown for every photo.
+
+        Raises DataError for shards without one of them: their labels are fixed.
+        """
+        if not set(labels) - set(self.labels):
+            return self.select(labels)
+        if not all(isinstance(photos, LabelledPhotos) for photos in (self.train, self.val)):
+            missing = [label for label in labels if label not in self.labels]
+            raise DataError(f"The shards do not have the label {some(missing)}: write them again with it.")
+        split = []
+        for photos in (self.train, self.val):
+            column = dict(zip(self.labels, photos.targets.T, strict=True))
+            nowhere = np.full(len(photos), UNKNOWN, np.float32)
+            targets = np.stack([column.get(label, nowhere) for label in labels], axis=1)
+            split.append(replace(photos, targets=targets))
+        return replace(self, labels=tuple(labels), train=split[0], val=split[1])
+
     def describe(self) -> DataSpec:
         return self._description
 
