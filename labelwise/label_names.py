@@ -1,9 +1,11 @@
-"""Label names as text: several names in one cell, and names that are too similar."""
+"""Label names as text: several names in one cell or sentence, and names that are too similar."""
 
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+
+_NAMED_AT_MOST = 10
 
 _PLAIN = re.compile(r"[^,;|\r\n]*")
 _QUOTED = re.compile(r'\s*"([^"]*(?:""[^"]*)*)"\s*(?=[,;|\r\n]|\Z)')
@@ -40,6 +42,17 @@ def split_names(cell: str) -> list[str]:
 def join_names(names: Iterable[str]) -> str:
     """A cell that `split_names` reads as `names`: separated by semicolons, with quotes if a name needs them."""
     return ";".join('"' + name.replace('"', '""') + '"' if _NEEDS_QUOTES.search(name) else name for name in names)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first ten names and the number of others. Escapes what a terminal cannot print."""
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(map(printable, names[:_NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")
+
+
+def printable(name: str) -> str:
+    """`name`, escaped if a terminal cannot print it."""
+    return name if name.isprintable() else ascii(name)
 
 
 def same_but_for_case(labels: Sequence[str]) -> list[list[str]]:

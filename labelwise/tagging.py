@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from labelwise.errors import LabelwiseError
+from labelwise.label_names import some
 from labelwise.spec import TaggerSpec
 
 DIGITS = 6  # engines and batch sizes differ only in what lies further back
 _SCALE = 10.0**DIGITS
 
 Threshold = float | Mapping[str, float] | None  # one for all labels, one for each of some, or the model's own
-
-_NAMED_AT_MOST = 5  # of unknown labels, however many there are
 
 
 class ChoiceError(LabelwiseError):
@@ -133,7 +132,7 @@ def choose(
 
 def _require_known(spec: TaggerSpec, field: str, names: Collection[str]) -> None:
     if names and (unknown := sorted(set(names).difference(spec.labels))):
-        raise UnknownLabels(f"{field}: {spec.name} has no such label: {', '.join(unknown[:_NAMED_AT_MOST])}")
+        raise UnknownLabels(f"{field}: {spec.name} has no such label: {some(unknown)}")
 
 
 def _thresholds(spec: TaggerSpec, threshold: Threshold) -> NDArray[np.float64]:

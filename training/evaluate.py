@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from labelwise.errors import DataError, LabelwiseError
+from labelwise.label_names import some
 from labelwise.repository import Repository
 from labelwise.spec import SPEC_FILE, TrainedSpec
 from labelwise.tagging import judge
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, write_file
 from training.data.eval_batches import EvalBatches
-from training.data.labelled_data import PRESENT, LabelledData, LabelledPhotos, some
+from training.data.labelled_data import PRESENT, LabelledData, LabelledPhotos
 from training.data.layouts import read_as_trained
 from training.data.photo_check import check_photos
 from training.device import pick_device

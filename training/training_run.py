@@ -14,11 +14,12 @@ from torch._dynamo.exc import TorchDynamoException
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.files import left_aside, locked_folder
+from labelwise.label_names import some
 from labelwise.spec import SPEC_FILE
 from training.backbone import describe_input, describe_start, feature_shape, first_line, make_backbone
 from training.checkpoint import REPORT_FILE, STAGE_1_FILE, STATE_FILE, WEIGHTS_FILE
 from training.config import TrainConfig
-from training.data.labelled_data import PRESENT, LabelledData, check_case, some
+from training.data.labelled_data import PRESENT, LabelledData, check_case
 from training.data.layouts import read_data
 from training.data.photo_check import check_photos
 from training.device import pick_device

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from labelwise.label_names import some
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Threshold
 from serving.client.calls import (
@@ -167,7 +168,7 @@ class AsyncTagger:
         expected, found = self._options.expect_labels, self.spec.labels
         if expected is not None and tuple(expected) != found:
             raise WrongContract(
-                f"{self.spec.name} there has other labels than expected: {', '.join(found)}, not {', '.join(expected)}."
+                f"{self.spec.name} there has other labels than expected: {some(found)}, not {some(tuple(expected))}."
             )
 
 

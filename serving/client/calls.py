@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.attention import as_stored, locate
+from labelwise.label_names import some
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice, ChoiceError, Tag, Threshold, UnknownLabels, choose
 from serving.errors import ClientError, OutputNotOffered, PhotoError
@@ -106,7 +107,7 @@ def chosen(
     try:
         return choose(spec, _listed(labels), _listed(exclude), threshold, top_k)
     except UnknownLabels as error:
-        raise ClientError(f"{error}; it has {', '.join(spec.labels)}.") from error
+        raise ClientError(f"{error}; it has {some(spec.labels)}.") from error
     except ChoiceError as error:
         raise ClientError(f"{error}.") from error
 

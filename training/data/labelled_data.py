@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError
-from labelwise.label_names import alike, case_fault, shown_groups
+from labelwise.label_names import alike, case_fault, printable, shown_groups, some
 from labelwise.spec import DataSpec
 
 PRESENT, ABSENT, UNKNOWN = 1.0, 0.0, -1.0
@@ -25,9 +25,8 @@ SPLITS = {
 }
 
 _VAL_SHARE = 0.2
-_NAMED_AT_MOST = 10
 _TARGET_NAMES = {PRESENT: "1", ABSENT: "0", UNKNOWN: "-1"}
-_LABELS_AT_MOST = 200
+_LABELS_AT_MOST = 30  # in one line; of more, those at both ends of the counts
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def count_present(labels: Sequence[str], targets: NDArray[np.float32]) -> dict[s
 def label_columns(labels: Sequence[str], wanted: Sequence[str]) -> list[int]:
     """The positions of the `wanted` labels in `labels`. Raises DataError for those that are missing."""
     if missing := [label for label in wanted if label not in labels]:
-        raise DataError(f"The data has no label {some(missing)}; its labels are {', '.join(labels)}.")
+        raise DataError(f"The data has no label {some(missing)}; its labels are {some(labels)}.")
     if not wanted or len(set(wanted)) < len(wanted):
         raise DataError("Choose at least one label, and each only once.")
     return [labels.index(label) for label in wanted]
@@ -192,17 +191,6 @@ def check_case(data: LabelledData) -> None:
     present = (data.train.targets == PRESENT).any(axis=0)
     if fault := case_fault([label for label, is_present in zip(data.labels, present, strict=True) if is_present]):
         raise DataError(f"In this data {fault}: give both one spelling, or rename one of them.")
-
-
-def some(names: Sequence[str]) -> str:
-    """The first ten names and the number of others. Escapes what a terminal cannot print."""
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(map(printable, names[:_NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")
-
-
-def printable(name: str) -> str:
-    """`name`, escaped if a terminal cannot print it."""
-    return name if name.isprintable() else ascii(name)
 
 
 def counted(number: int, noun: str) -> str:
@@ -276,7 +264,12 @@ def summary(data: LabelledData) -> Iterator[str]:
 def _label_line(data: LabelledData) -> str:
     """The counts of val come from the targets, which are fetched for shards."""
     train, val = data.describe().train_counts, count_present(data.labels, data.val.targets)
-    counts = [f"{printable(label)} {train[label]} + {val[label]}" for label in data.labels[:_LABELS_AT_MOST]]
-    if more := len(data.labels) - len(counts):
-        counts.append(f"and {more} more")
-    return f"{counted(len(data.labels), 'label')}, with their photos to train on + for val: {', '.join(counts)}."
+
+    def listed(labels: Sequence[str]) -> str:
+        return ", ".join(f"{printable(label)} {train[label]} + {val[label]}" for label in labels)
+
+    start = f"{counted(len(data.labels), 'label')}, with their photos to train on + for val"
+    if len(data.labels) <= _LABELS_AT_MOST:
+        return f"{start}: {listed(data.labels)}."
+    ranked, half = sorted(data.labels, key=lambda label: -train[label]), _LABELS_AT_MOST // 2
+    return f"{start}, the most frequent: {listed(ranked[:half])}; the rarest: {listed(ranked[-half:])}."

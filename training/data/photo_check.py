@@ -12,11 +12,12 @@ import numpy as np
 
 from labelwise.errors import DataError
 from labelwise.image import ImageError, Photo, load_photo
+from labelwise.label_names import some
 from labelwise.spec import ImageSpec
 from training.augment import OVERSIZE
 from training.config import Cache
 from training.data.decode import Pixels, fault, keeps, ordered_map, scaled
-from training.data.labelled_data import LabelledData, LabelledPhotos, counted, some, summary
+from training.data.labelled_data import LabelledData, LabelledPhotos, counted, summary
 from training.data.shard_reader import ShardedData, check_shards
 
 ProgressBar = Callable[[Iterable[Any]], Iterable[Any]]

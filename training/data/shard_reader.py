@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from labelwise.errors import DataError
+from labelwise.label_names import some
 from labelwise.spec import DataSpec
 from training.data.decode import ordered_map
-from training.data.labelled_data import EncodedPhoto, LabelledData, counted, label_columns, some
+from training.data.labelled_data import EncodedPhoto, LabelledData, counted, label_columns
 
 INDEX_FILE = "dataset.json"
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError
+from labelwise.label_names import some
 from labelwise.spec import TrainedSpec
 from training.checkpoint import REPORT_FILE, STAGE_1_FILE, load_checkpoint, write_file
 from training.config_layers import flattened
@@ -49,7 +50,7 @@ def write_report(run: Path, data: LabelledData) -> Path:
     """
     model, spec = load_checkpoint(run)
     if spec.labels != data.labels:
-        raise DataError(f"The data has the labels {', '.join(data.labels)}; the run {', '.join(spec.labels)}.")
+        raise DataError(f"The data has the labels {some(data.labels)}; the run {some(spec.labels)}.")
     # A photo's name may hold bytes that are not text, which UTF-8 would refuse.
     page = _render(run, model, spec, data).encode("utf-8", errors="backslashreplace")
     write_file(run / REPORT_FILE, page, "make room, or make it writable")

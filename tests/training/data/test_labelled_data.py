@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from labelwise.errors import DataError
-from training.data.labelled_data import LabelledData, LabelledPhotos, assemble, check_case, summary
+from training.data.labelled_data import ABSENT, LabelledData, LabelledPhotos, assemble, check_case, summary
 from training.data.layouts import read_data
 from training.data.photo_check import check_photos
 
@@ -133,8 +133,12 @@ def test_of_shards_too(shards: Path):
 
 def test_thousands_of_labels_are_counted_and_odd_names_escaped():
     labels = ("a\u200b", *(f"label {number}" for number in range(999)))
-    one = LabelledPhotos((Path("1.jpg"),), np.ones((1, 1000), np.float32))
-    (line,) = summary(LabelledData(labels, one, one))
-    assert line.startswith("1000 labels, ")
-    assert "'a\\u200b' 1 + 1, label 0 1 + 1" in line
-    assert line.endswith("label 198 1 + 1, and 800 more.")
+    photos = tuple(Path(f"{number}.jpg") for number in range(2))
+    targets = np.ones((2, 1000), np.float32)
+    targets[1, [0, 999]] = ABSENT
+    (line,) = summary(LabelledData(labels, LabelledPhotos(photos, targets), LabelledPhotos(photos[:1], targets[:1])))
+    assert line.startswith(
+        "1000 labels, with their photos to train on + for val, the most frequent: label 0 2 + 1, label 1 2 + 1, "
+    )
+    assert "label 14 2 + 1; the rarest: label 985 2 + 1, " in line
+    assert line.endswith("label 997 2 + 1, 'a\\u200b' 1 + 1, label 998 1 + 1.")

@@ -149,6 +149,15 @@ def test_a_label_without_photos_has_dashes_and_no_curve(config: TrainConfig, dat
     assert "no curve: nowhere." in text(section(page, "precision-recall"))
 
 
+def test_many_labels_without_photos_are_folded_away(config: TrainConfig, data: LabelledData, tmp_path: Path):
+    changed = relabelled(data, ["here", *(f"nowhere {number}" for number in range(21))])
+    changed.val.targets[:, 1:] = ABSENT
+    page = parse(write_report(untrained_run(tmp_path, config, changed), changed))
+    (folded,) = section(page, "precision-recall").iter(f"{XHTML}details")
+    assert text(folded).startswith("21 labels have no photo in val, and so no curve")
+    assert text(folded).rstrip().endswith("nowhere 20.")
+
+
 def test_tags_on_photos_without_labels_are_told(config: TrainConfig, data: LabelledData, tmp_path: Path):
     others = relabelled(data, ("cat", "dog"))
     others.val.targets[1:] = ABSENT

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from labelwise.errors import DataError
+from labelwise.label_names import some
 from labelwise.spec import TrainedSpec
-from training.data.labelled_data import LabelledData, require_splits, some
+from training.data.labelled_data import LabelledData, require_splits
 from training.data.layouts import (
     coco,
     csv_list,

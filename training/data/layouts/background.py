@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.errors import DataError
-from training.data.labelled_data import ABSENT, LabelledData, LabelledPhotos, counted, draw_val, some
+from labelwise.label_names import some
+from training.data.labelled_data import ABSENT, LabelledData, LabelledPhotos, counted, draw_val
 from training.data.layouts.folders import describe_contents, photos_below, same_photos
 from training.data.shard_reader import ShardedData
 

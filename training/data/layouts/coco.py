@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import DataError
-from labelwise.label_names import clean_name
-from training.data.labelled_data import LabelledData, some
+from labelwise.label_names import clean_name, some
+from training.data.labelled_data import LabelledData
 from training.data.layouts.entries import Entry, entries_to_data, name_files
 from training.data.layouts.folders import find_parts, split_of, subfolders
 from training.data.layouts.layout_files import locate, parse_json, read_head, read_text

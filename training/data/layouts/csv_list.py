@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labelwise.errors import DataError
-from labelwise.label_names import clean_name
+from labelwise.label_names import clean_name, some
 from labelwise.spreadsheet import read_cells
-from training.data.labelled_data import LabelledData, some
+from training.data.labelled_data import LabelledData
 from training.data.layouts.layout_files import read_head, read_text
 from training.data.layouts.table import PATH_COLUMNS, TableRow, read_table
 

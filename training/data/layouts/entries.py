@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labelwise.errors import DataError
-from training.data.labelled_data import LabelledData, assemble, counted, some, targets_of_names
+from labelwise.label_names import some
+from training.data.labelled_data import LabelledData, assemble, counted, targets_of_names
 from training.data.layouts.folders import OTHER, split_of
 
 

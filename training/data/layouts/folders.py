@@ -11,8 +11,9 @@ from typing import Generic, TypeVar
 from labelwise.errors import DataError
 from labelwise.files import sha256_of
 from labelwise.image import SUFFIXES
+from labelwise.label_names import some
 from labelwise.program_folders import program_in
-from training.data.labelled_data import SPLITS, counted, some
+from training.data.labelled_data import SPLITS, counted
 
 T = TypeVar("T")
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import DataError
-from training.data.labelled_data import UNKNOWN, LabelledData, some
+from labelwise.label_names import some
+from training.data.labelled_data import UNKNOWN, LabelledData
 from training.data.layouts import csv_list, jsonl_list
 from training.data.layouts.entries import Entry, entries_to_data, name_files
 from training.data.layouts.folders import Part, find_parts

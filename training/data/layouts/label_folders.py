@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from labelwise.errors import DataError
-from labelwise.label_names import clean_name
-from training.data.labelled_data import LabelledData, counted, some
+from labelwise.label_names import clean_name, some
+from training.data.labelled_data import LabelledData, counted
 from training.data.layouts.entries import Entry, entries_to_data
 from training.data.layouts.folders import (
     OTHER,

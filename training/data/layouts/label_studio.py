@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from labelwise.errors import DataError
-from labelwise.label_names import clean_name
-from training.data.labelled_data import LabelledData, counted, some
+from labelwise.label_names import clean_name, some
+from training.data.labelled_data import LabelledData, counted
 from training.data.layouts.csv_list import read_rows
 from training.data.layouts.entries import Entry, entries_to_data
 from training.data.layouts.folders import is_photo, photos_below

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from labelwise.errors import DataError
+from labelwise.label_names import some
 from labelwise.spreadsheet import HEAD_BYTES, encoding_of
-from training.data.labelled_data import some
 from training.data.layouts.folders import files_below, is_photo
 
 _HEAD = 65_536  # bytes, enough to recognise a file

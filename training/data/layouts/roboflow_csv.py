@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from labelwise.errors import DataError
-from training.data.labelled_data import LabelledData, some
+from labelwise.label_names import some
+from training.data.labelled_data import LabelledData
 from training.data.layouts.csv_list import read_rows
 from training.data.layouts.entries import Entry, entries_to_data, name_files
 from training.data.layouts.folders import find_parts

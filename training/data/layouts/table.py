@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError
-from labelwise.label_names import clean_name, split_names
-from training.data.labelled_data import ABSENT, PRESENT, SPLITS, UNKNOWN, LabelledData, assemble, some, targets_of_names
+from labelwise.label_names import clean_name, some, split_names
+from training.data.labelled_data import ABSENT, PRESENT, SPLITS, UNKNOWN, LabelledData, assemble, targets_of_names
 from training.data.layouts.layout_files import locate
 
 PATH_COLUMNS = ("image", "path", "file", "filename")

@@ -11,8 +11,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from labelwise.errors import DataError
-from labelwise.label_names import clean_name
-from training.data.labelled_data import LabelledData, counted, some
+from labelwise.label_names import clean_name, some
+from training.data.labelled_data import LabelledData, counted
 from training.data.layouts.entries import Entry, entries_to_data
 from training.data.layouts.folders import find_parts, is_hidden, is_photo, split_of
 from training.data.layouts.layout_files import Finder, read_head, read_lines

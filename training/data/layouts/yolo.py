@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import DataError
-from labelwise.label_names import clean_name
-from training.data.labelled_data import SPLITS, LabelledData, counted, some
+from labelwise.label_names import clean_name, some
+from training.data.labelled_data import SPLITS, LabelledData, counted
 from training.data.layouts.entries import Entry, entries_to_data
 from training.data.layouts.folders import OTHER, photos_below, split_of, subfolders
 from training.data.layouts.layout_files import Finder, read_head, read_lines, read_text
