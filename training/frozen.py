@@ -31,6 +31,7 @@ from training.seeding import derive_seed
 FEATURES_FOLDER = "frozen-features"
 # All seeds share the views, so that runs which differ only by their seed share the features, too.
 _SEED_OF_VIEWS = 0
+_AT_ONCE = 32  # views; with more, a processor's caches no longer hold the feature maps
 
 
 class FrozenLoader:
@@ -149,7 +150,7 @@ class _FeatureFiles:
     def _tokens(self, pixels: torch.Tensor) -> NDArray[np.float32]:
         """uint8 [b, v, 3, h, w] -> [b, v, t, c], in full precision, as evaluation computes them."""
         device = next(self.network.parameters()).device
-        parts = [self.network.tokens(part.to(device)).cpu() for part in pixels.flatten(0, 1).split(EVAL_BATCH)]
+        parts = [self.network.tokens(part.to(device)).cpu() for part in pixels.flatten(0, 1).split(_AT_ONCE)]
         return torch.cat(parts).unflatten(0, pixels.shape[:2]).numpy()  # (b v) t c -> b v t c
 
     def _fingerprint(self, photos: LabelledPhotos | ShardedPhotos, drawing: str) -> str:
