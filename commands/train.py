@@ -29,7 +29,7 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="pretrained; from scratch small or tiny (CPU); paper (GPUs). [default: pretrained, without --config]"
+            help="pretrained; everyday (few photos); small or tiny (from scratch); paper (GPUs). [default: pretrained, without --config]"
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings, which override the preset's.")] = None,
