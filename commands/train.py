@@ -29,7 +29,8 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="pretrained; everyday (few photos); small or tiny (from scratch); paper (GPUs). [default: pretrained, without --config]"
+            help="pretrained; everyday (few photos); small or tiny (from scratch); paper (GPUs). "
+            "[default: pretrained, without --config]"
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings, which override the preset's.")] = None,
