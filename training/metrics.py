@@ -109,17 +109,17 @@ def fit_thresholds(scores: ScoreMatrix, targets: Targets, objective: Objective =
     midway between the two scores it separates, as serving rounds them.
 
     A label with fewer than 10 known positives takes the threshold with the best objective over the decisions of all
-    labels, since its own would fit these images and no others. This is 0.5 if nothing is known to be present.
+    labels, since its own would fit these images and no others. A label without any takes 0.5.
     """
     values = judge(scores, _DEFAULT_THRESHOLD)[0]
     shared = _fit_threshold(values.ravel(), targets.ravel(), objective)
-    columns = zip(values.T, targets.T, strict=True)
-    return np.array(
-        [
-            _fit_threshold(column, known, objective) if (known == 1).sum() >= _ENOUGH else shared
-            for column, known in columns
-        ]
-    )
+    thresholds = np.full(values.shape[1], shared)
+    for label, positives in enumerate((targets == 1).sum(axis=0)):
+        if not positives:
+            thresholds[label] = _DEFAULT_THRESHOLD
+        elif positives >= _ENOUGH:
+            thresholds[label] = _fit_threshold(values[:, label], targets[:, label], objective)
+    return thresholds
 
 
 def f1_score(precision: float, recall: float) -> float:

@@ -139,7 +139,7 @@ def prepare_data(
         raise DataError("No photo of val has any of the labels, so nothing can be scored: add photos that have some.")
     if not in_val.all():
         unseen = [label for label, is_there in zip(data.labels, in_val, strict=True) if not is_there]
-        _say(f"Not measured, because no photo of val has them: {some(unseen)}.", quiet)
+        _say(f"Not measured, threshold stays 0.5, because no photo of val has them: {some(unseen)}.", quiet)
     return data
 
 
