@@ -102,6 +102,13 @@ def scores(client: grpc.InferenceServerClient, model: str, tensor: grpc.InferInp
     return client.infer(model, [tensor], version, outputs=[grpc.InferRequestedOutput("scores")]).as_numpy("scores")
 
 
+def best(client: grpc.InferenceServerClient, model: str, tensor: grpc.InferInput, count: int) -> list[str]:
+    """The labels that Triton's own extension for classification names."""
+    asked = grpc.InferRequestedOutput("scores", class_count=count)
+    (entries,) = client.infer(model, [tensor], outputs=[asked]).as_numpy("scores")
+    return [entry.decode().split(":", 2)[2] for entry in entries]
+
+
 def hits(port: int) -> int:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         found = re.search(r'nv_cache_num_hits_per_model{model="pets_model",version="1"} (\d+)', answer.read().decode())
@@ -130,6 +137,7 @@ def test_every_setting_loads_and_each_version_answers_for_itself(
         answer = client.infer("pets", [photo], outputs=rest)
         assert [answer.as_numpy(name).shape for name in ("embeddings", "attention")] == [(1, 3, 8), (1, 3, 4, 6)]
         assert hits(metrics) == 2
+        assert best(client, "pets", photo, 2) == [spec.labels[place] for place in first[0].argsort()[::-1][:2]]
 
         add(repository, graph, spec, 2, shift=1)
         client.load_model("pets")  # also reloads the other two
