@@ -187,10 +187,9 @@ def _own_folder(out: Path, options: RunOptions, world: World) -> Iterator[None]:
 
 
 def _claim(out: Path, options: RunOptions) -> None:
-    has_run = (out / STATE_FILE).exists()
-    if has_run and not options.resume:
+    if any((out / name).exists() for name in (STATE_FILE, SPEC_FILE)) and not options.resume:
         raise LabelwiseError(f"{out} already holds a run: add --resume to go on with it, or choose another --out.")
-    if options.resume and not has_run:
+    if options.resume and not (out / STATE_FILE).exists():
         _say(f"{out} holds no run to go on with: this one starts from the beginning.", options.quiet)
     for name in (WEIGHTS_FILE, STAGE_1_FILE, STATE_FILE, SPEC_FILE, REPORT_FILE):
         for aside in left_aside(out / name):  # left by a process that was killed while saving; no other one runs here
