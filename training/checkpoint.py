@@ -27,7 +27,7 @@ WEIGHTS_FILE = "model.safetensors"
 STAGE_1_FILE = "stage1.safetensors"
 STATE_FILE = "state.pt"
 _PREVIOUS_FILE = ".previous.safetensors"
-_STATE_FORMAT = 2
+_STATE_FORMAT = 3
 HISTORY_FILE = "history.jsonl"
 REPORT_FILE = "report.html"
 

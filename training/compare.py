@@ -16,12 +16,14 @@ from training.backbone import describe_input, describe_start
 from training.checkpoint import WEIGHTS_FILE, trained_image, write_file
 from training.config import TrainConfig
 from training.config_layers import make_config, setting_names
+from training.data.labelled_data import LabelledData
 from training.data.layouts import read_data
 from training.frozen import FEATURES_FOLDER
 from training.metrics import HEADLINE
 from training.processes import run_all, threads_of_each
 from training.run_log import read_history
 from training.signals import Stopped
+from training.speed import settle
 from training.training_run import RunOptions, prepare_data, train_run
 
 # All methods have the same epochs, views, batches and schedule. Only head and loss differ.
@@ -101,14 +103,21 @@ class Comparison:
             self.config(method, seed)
         return tasks
 
-    def check_data(self) -> None:
+    def check_data(self) -> LabelledData:
         """Print how the data is read and what is left out, with the splits of seed 0. Raises DataError."""
         config = self.config(self.methods[0], 0)
-        prepare_data(
+        return prepare_data(
             read_data(self.source, config.seed, self.background),
             config.model_copy(update={"cache": "none"}),
             self.options,
         )
+
+    def settled(self, labels: int) -> tuple["Comparison", str]:
+        """With one precision and memory format for all runs, and a line for the user; see `training.speed.settle`."""
+        tasks = self.tasks()
+        config, said = settle(self.config(*tasks[0]), labels, [self.folder(*task) for task in tasks])
+        chosen = (f"precision={config.precision}", f"memory_format={config.memory_format}")
+        return replace(self, settings=(*self.settings, *chosen)), said
 
     def train(self, task: tuple[str, int]) -> Run:
         """Train one of `tasks`, or the rest of it."""
@@ -128,10 +137,12 @@ def compare(comparison: Comparison, jobs: int = 1) -> list[Run]:
     Raises Stopped on Ctrl-C and SIGTERM, and LabelwiseError.
     """
     tasks, threads = comparison.tasks(), threads_of_each(jobs)
-    comparison.check_data()
+    labels = comparison.check_data().labels
     runs: list[Run] = []
     config = comparison.config(*tasks[0])
     print(describe_start(config.model), describe_input(config), sep="\n", flush=True)
+    comparison, computing = comparison.settled(len(labels))
+    print(computing, flush=True)
 
     def keep(run: Run) -> None:
         runs.append(run)

@@ -132,7 +132,12 @@ class TrainConfig(_Settings):
 
     thresholds: str = Field("f1", description="objective of each label's threshold: f1, precision=0.9 or recall=0.9")
     seed: int = Field(0, ge=0, lt=2**63)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of the network; auto: the faster of fp32 and bf16, measured on CPUs when the run begins"
+    )
+    memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
+        "auto", description="of images and weights; auto: measured as above"
+    )
     compile: bool = Field(False, description="torch.compile the model")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     workers: int = Field(1, ge=0, description="processes that augment photos, per training process")

@@ -1,4 +1,4 @@
-"""The device and the precision of a run."""
+"""The device of a run, and the precision and memory format of its network."""
 
 import torch
 
@@ -17,13 +17,19 @@ def pick_device(name: str, world: World = World()) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 if the processor computes it natively; otherwise it would be slower than float32."""
+    """`auto` is bfloat16 if `has_bf16`. On a CPU, training.speed measures instead."""
     if name == "auto":
-        name = "bf16" if _has_bf16(device) else "fp32"
+        name = "bf16" if has_bf16(device) else "fp32"
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
 
 
-def _has_bf16(device: torch.device) -> bool:
+def pick_memory_format(name: str) -> torch.memory_format:
+    """`auto` is channels last. On a CPU, training.speed measures instead."""
+    return torch.contiguous_format if name == "contiguous" else torch.channels_last
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes bfloat16 natively; otherwise it would be slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     features = torch.cpu.get_capabilities()

@@ -31,7 +31,7 @@ from training.data.eval_batches import EvalBatches
 from training.data.labelled_data import LabelledData
 from training.data.shard_reader import ShardedPhotos
 from training.data.train_loader import Batch, LoaderSettings, make_train_loader
-from training.device import pick_device, pick_precision
+from training.device import pick_device, pick_memory_format, pick_precision
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
 from training.evaluator import EVAL_BATCH, Fitted, fit, predict
 from training.frozen import FEATURES_FOLDER, frozen_batches
@@ -67,13 +67,14 @@ class Trainer:
         self.config, self.data, self.out, self.world, self._features = config, data, out, world, features
         self.device = pick_device(config.device, world)
         self.precision = pick_precision(config.precision, self.device)
+        self._memory_format = pick_memory_format(config.memory_format)
         seed_everything(config.seed)
         self.model = TaggerNetwork(len(data.labels), config.image, config.model, config.method)
         if config.model.queries == "classifier" and isinstance(self.model.head, LabelAttention):
             start_queries(self.model.head, data.labels, config.model)
         if self.device.type == "cuda" and world.size > 1:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        self.model.to(self.device, memory_format=torch.channels_last)
+        self.model.to(self.device, memory_format=self._memory_format)
         self.model.backbone.requires_grad_(not config.model.freeze)
         width = config.model.projection_dim
         self.criterion = Criterion(config.method, config.loss, len(data.labels), width).to(self.device)
@@ -128,6 +129,7 @@ class Trainer:
         parts = {name: total / len(self._loader) for name, total in self._losses.items()}
         lr = self.scheduler.get_last_lr()[-1]
         entry = {"epoch": self.epoch + 1, "stage": 1 + self._is_stage_2, **parts, "lr": lr}
+        entry |= {"precision": self.config.precision, "memory_format": self.config.memory_format}
         self.epoch, self.step, self._losses = self.epoch + 1, 0, {}
         self._log.epoch(entry | {"seconds": time.monotonic() - started, "images_per_second": rate} | metrics)
         self._save_state()
@@ -188,7 +190,7 @@ class Trainer:
         views = inputs.shape[1]
         inputs = inputs.transpose(0, 1).flatten(0, 1)  # -> (v b) c h w, or (v b) t c
         if inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            inputs = inputs.contiguous(memory_format=self._memory_format)
         targets = targets.repeat(views, 1)  # b l -> (v b) l
         soft_targets = targets
         if not self._is_stage_2 and self.config.augment.mixup:

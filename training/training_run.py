@@ -29,6 +29,7 @@ from training.loop import Trainer
 from training.memory import keep_freed_memory
 from training.metrics import HEADLINE
 from training.pretrained import pretrained_state
+from training.speed import settle
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def train_run(
             if config.model.head == "class-evidence":
                 metrics = fit_run(config, data, out, quiet)
             else:
+                config, computing = settle(config, len(data.labels), [out], world)
+                _say(computing, quiet)
                 metrics = Trainer(config, data, out, world, options.quiet, options.features).run()
             headline = ", ".join(f"{name} {metrics[name]:.4f}" for name in HEADLINE if name in metrics)
             _say(f"Best epoch: {headline}. Saved in {out}.", quiet)

@@ -39,6 +39,7 @@ def config() -> TrainConfig:
         batch_size=8,
         seed=7,
         precision="fp32",
+        memory_format="channels_last",
         device="cpu",
         workers=0,
     )

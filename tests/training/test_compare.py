@@ -41,11 +41,14 @@ def test_all_variants_are_trained_once_and_told_apart(
     from_scratch = tuple(name for name in VARIANTS if name != "mulcon+queries")
     comparison = Comparison(str(dataset), tmp_path, from_scratch, seeds=1, settings=SMALL)
     runs = compare(comparison, jobs=2)
-    layout, labels, _, start, given, *said = capsys.readouterr().out.splitlines()
+    layout, labels, _, start, given, computing, *said = capsys.readouterr().out.splitlines()
     assert layout == "Read as a CSV list."  # said once, for all runs, and before the first
     assert labels.startswith("6 labels, with their photos to train on + for val: red circle ")
     assert start == "Start: test_resnet with random weights."
     assert given.startswith("Input: 32x32 pixels; bicubic; mean 0.485, 0.456, 0.406;")
+    assert computing.startswith("Computes in float32, c")  # measured once, for all runs
+    specs = [TrainedSpec.read(comparison.folder(run.method, run.seed)) for run in runs]
+    assert len({spec.training["memory_format"] for spec in specs}) == 1
     assert [line.split(":")[0] for line in said] == [f"{k} of {len(runs)}" for k in range(1, len(runs) + 1)]
     for run in runs:
         line = f"{run.method}, seed {run.seed}: mAP {run.metrics['mAP']:.4f} after {run.seconds / 60:.1f} min"

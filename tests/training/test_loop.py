@@ -161,7 +161,9 @@ def uninterrupted(
 ) -> tuple[TrainConfig, Path]:
     """A whole run with everything that a stopped one has to remember."""
     loss = {"memory": 4, "memory_confidence": 0, "prototype_weight": 0.1, "absent_negatives": 2}
-    config = TrainConfig.model_validate(config.model_dump() | {"method": request.param, "loss": loss})
+    memory_format = {"mulcon": "channels_last", "supcon": "contiguous"}[request.param]
+    changes = {"method": request.param, "loss": loss, "memory_format": memory_format}
+    config = TrainConfig.model_validate(config.model_dump() | changes)
     run = tmp_path_factory.mktemp("uninterrupted")
     Trainer(config, data, run).run()
     return config, run
