@@ -19,6 +19,12 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
+[ANSWER] = map(json.loads, blocks("json"))
+needs_its_tagger = pytest.mark.skipif(
+    not (ROOT / "model_repository" / ANSWER["model"]).is_dir(), reason="the tagger that README shows is not bundled"
+)
+
+
 def run(command: list[str], folder: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path}
@@ -27,16 +33,24 @@ def run(command: list[str], folder: Path) -> str:
     return result.stdout
 
 
+@needs_its_tagger
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_curl_answers_as_printed(gateway_url: str) -> None:
     (command,) = [block for block in blocks("bash") if block.startswith("curl")]
     answer = json.loads(run(["bash", "-c", command.replace("http://127.0.0.1:8000", gateway_url)], ROOT))
-    (printed,) = map(json.loads, blocks("json"))
-    assert [tag["label"] for tag in answer["tags"]] == [tag["label"] for tag in printed["tags"]]
-    for found, shown in zip(answer["tags"], printed["tags"], strict=True):
+    assert answer["model"] == ANSWER["model"]
+    assert [tag["label"] for tag in answer["tags"]] == [tag["label"] for tag in ANSWER["tags"]]
+    for found, shown in zip(answer["tags"], ANSWER["tags"], strict=True):
         assert found["score"] == pytest.approx(shown["score"], abs=1e-3)
         assert found["threshold"] == shown["threshold"]
-    assert answer.keys() == printed.keys()
+    assert answer.keys() == ANSWER.keys()
+
+
+def test_the_table_beside_the_photo_shows_the_answer() -> None:
+    rows = re.findall(r"<tr><td>(.+)</td><td>(.+)</td></tr>", README)
+    assert rows == [(tag["label"], f"{tag['score']:.2f}") for tag in ANSWER["tags"]]
+    [pictured] = re.findall(r'<img src="([^"]+)"', README)
+    assert f"@{pictured} " in README
 
 
 def test_the_way_from_labels_to_a_repository(tmp_path: Path) -> None:
@@ -49,15 +63,16 @@ def test_the_way_from_labels_to_a_repository(tmp_path: Path) -> None:
 
 def test_tagging_many_photos(tmp_path: Path) -> None:
     (command,) = [block for block in blocks("bash") if block.startswith("labelwise tag ")]
-    shutil.copytree(ROOT / "tests/assets/photos", tmp_path / "tests/assets/photos")
+    shutil.copytree(ROOT / "tests/assets/photos-everyday", tmp_path / "tests/assets/photos-everyday")
     (tmp_path / "model_repository").symlink_to(ROOT / "model_repository")
-    assert "8 rows" in run(["bash", "-ec", command + " 2>&1"], tmp_path)
+    assert "5 rows" in run(["bash", "-ec", command + " 2>&1"], tmp_path)
 
 
+@needs_its_tagger
 def test_the_python_client(triton_gateway_url: str, triton_arguments: dict[str, str]) -> None:
     (program,) = blocks("python")
     program = program.replace("127.0.0.1:8001", f"127.0.0.1:{triton_arguments['triton_grpc_port']}")
-    assert "('sunset', 0.98" in run([sys.executable, "-c", program], ROOT)
+    assert f"[('{ANSWER['tags'][0]['label']}', 0." in run([sys.executable, "-c", program], ROOT)
 
 
 def test_every_file_it_links_to_is_there() -> None:
