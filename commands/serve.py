@@ -18,7 +18,7 @@ def serve(
         typer.Option(help="gRPC host:port of running Tritons: a:8001,b:8001. Without it, a local Triton is started."),
     ] = None,
     default_model: Annotated[
-        str | None, typer.Option(help="Model for requests that name none. [default: the only one]")
+        str | None, typer.Option(help="Model for requests that name none. [default: the only one, or everyday]")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. [default: 8000]")] = None,

@@ -23,7 +23,7 @@ Engine = Annotated[Literal["embedded", "triton"], typer.Option(help="What runs t
 Servers = Annotated[
     str | None, typer.Option(help="Servers to use instead, as a,b: grpc://HOST:8001 (Triton) or http://HOST:8000.")
 ]
-Model = Annotated[str | None, typer.Option(help="Which model to use, if there is more than one.")]
+Model = Annotated[str | None, typer.Option(help="Which model to use. [default: the only one, or everyday]")]
 Key = Annotated[str | None, typer.Option(envvar="LABELWISE_KEY", help="The gateway's API key.")]
 Send = Annotated[
     Literal["auto", "pixels", "bytes"],

@@ -73,13 +73,16 @@ def evaluate(
     json_: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
     skip_broken: SkipBroken = False,
     background: Background = None,
+    model: Annotated[
+        str | None, typer.Option(help="Which tagger of a repository. [default: the only one, or everyday]")
+    ] = None,
 ) -> None:
     """Measure a run or an exported tagger on labelled photos, per label and overall."""
     from rich.console import Console
 
     from training.evaluate import evaluate_tagger, headline, label_table, metric_table, write_json
 
-    evaluation = evaluate_tagger(source, data, split, thresholds, write, skip_broken, background)
+    evaluation = evaluate_tagger(source, data, split, thresholds, write, skip_broken, background, model)
     Console().print(label_table(evaluation), metric_table(evaluation), headline(evaluation))
     if json_:
         write_json(evaluation, json_)

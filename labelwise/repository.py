@@ -10,7 +10,7 @@ tagger.json in the numbered folder belongs to that version; the one above it is 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from labelwise.spec import SPEC_FILE, TaggerSpec
 
 WEIGHTS_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"
+DEFAULT_TAGGER = "everyday"  # the bundled tagger for ordinary photos
 CONTRACT_PARAMETER = "tagger"  # in the ensemble's config.pbtxt: holds tagger.json, for clients that see only Triton
 
 _VERSION = re.compile("[1-9][0-9]{0,14}")  # up to LAST_VERSION, as Triton writes numbers
@@ -48,6 +49,18 @@ def model_names(tagger: str) -> ModelNames:
 def tagger_of(model: str) -> str:
     """The tagger that the Triton model `model` belongs to."""
     return re.sub(r"_(decode|model)\Z", "", model)
+
+
+def default_tagger(names: Collection[str], chosen: str | None = None) -> str | None:
+    """The one of `names` for requests and commands that name no tagger.
+
+    It is the `chosen` one of a setting or an option. Without a choice it is the only one, or DEFAULT_TAGGER. None if
+    that one is not among `names`.
+    """
+    if chosen is None and len(names) == 1:
+        return next(iter(names))
+    wanted = chosen or DEFAULT_TAGGER
+    return wanted if wanted in names else None
 
 
 @dataclass(frozen=True)

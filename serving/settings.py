@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     repository: Given[Path] = Path("model_repository")
     engine: Literal["embedded", "triton"] = "embedded"
     default_model: Model | None = Field(
-        None, description="for requests that name none; needed only where there are more"
+        None, description="for requests that name none; by default the only one, or everyday"
     )
     host: Given[str] = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

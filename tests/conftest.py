@@ -1,5 +1,6 @@
 """Fixtures for all tests: real photographs, the bundled repository, and a real gateway process that serves it."""
 
+import atexit
 import importlib.util
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from labelwise.repository import model_names
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -66,9 +70,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+@cache
+def scenes_only() -> Path:
+    """A copy of the bundled repository with `scenes` as its only tagger, whose five labels the tests know."""
+    folder = Path(tempfile.mkdtemp(prefix="labelwise-scenes-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in model_names("scenes"):
+        shutil.copytree(ROOT / "model_repository" / name, folder / name)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    return ROOT / "model_repository"
+    return scenes_only()
 
 
 @pytest.fixture(scope="session")
@@ -89,9 +103,10 @@ def scenes() -> Path:
 
 @contextmanager
 def running_gateway(*arguments: str, **settings: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Runs a real `labelwise serve` process on a free port. Yields its URL and the process."""
+    """Runs a real `labelwise serve` process on a free port, by default on `scenes_only`. Yields its URL and process."""
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", *arguments]
-    environment = os.environ | {f"LABELWISE_{key.upper()}": value for key, value in settings.items()}
+    chosen = {f"LABELWISE_{key.upper()}": value for key, value in settings.items()}
+    environment = os.environ | {"LABELWISE_REPOSITORY": str(scenes_only())} | chosen
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
     assert process.stdout is not None
     try:
@@ -110,8 +125,15 @@ def running_gateway(*arguments: str, **settings: str) -> Iterator[tuple[str, sub
 
 @pytest.fixture(scope="session")
 def gateway_url() -> Iterator[str]:
-    """A gateway as a user starts it, with the bundled model and the embedded engine."""
+    """A gateway as a user starts it, with the embedded engine and one bundled tagger, `scenes`."""
     with running_gateway() as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def bundled_gateway_url() -> Iterator[str]:
+    """A gateway with everything that is bundled, as `make serve` starts it."""
+    with running_gateway(repository=str(ROOT / "model_repository")) as (url, _):
         yield url
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.label_names import some
-from labelwise.repository import Repository
+from labelwise.repository import Repository, default_tagger
 from labelwise.spec import SPEC_FILE, TrainedSpec
 from labelwise.tagging import judge
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, write_file
@@ -74,11 +74,12 @@ def evaluate_tagger(
     write: bool = False,
     skip_broken: bool = False,
     background: Path | None = None,
+    model: str | None = None,
 ) -> Evaluation:
-    """Score a run or a repository's only tagger on `split` (train, val or all) of `data`. Raises LabelwiseError.
+    """Score a run, or a tagger of a repository, on `split` (train, val or all) of `data`. Raises LabelwiseError.
 
-    Without `split` it is val, or train if there is no val. The photos of `background`, which have none of the labels,
-    join `data` and its splits, as for training.
+    The tagger is `model`, or that of `default_tagger`. Without `split` it is val, or train if there is no val. The
+    photos of `background`, which have none of the labels, join `data` and its splits, as for training.
     Uses the tagger's own thresholds. If `thresholds` names an objective, fits new ones on these photos; `write` then
     stores them, and the metrics at them, in the run's tagger.json.
     """
@@ -86,7 +87,7 @@ def evaluate_tagger(
     objective = _objective(thresholds)
     if write:
         _check_writable(is_run, objective, source)
-    spec, score = (_open_run if is_run else _open_repository)(source)
+    spec, score = _open_run(source, model) if is_run else _open_repository(source, model)
     labelled = check_photos(read_as_trained(data, spec, background), skip_broken=skip_broken)
     if surplus := [label for label in labelled.labels if label not in spec.labels]:
         print(f"Left out, because the tagger does not know them: the labels {some(surplus)}.", flush=True)
@@ -146,17 +147,20 @@ def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str
     return parts
 
 
-def _open_run(run: Path) -> tuple[TrainedSpec, Scoring]:
+def _open_run(run: Path, model: str | None) -> tuple[TrainedSpec, Scoring]:
+    if model is not None:
+        raise LabelwiseError(f"{run} is a run, which is one tagger: leave out --model, or give a model repository.")
     tagger, spec = load_checkpoint(run)
     tagger = tagger.to(pick_device("auto"))
     return spec, lambda photos: sigmoid(predict(tagger, EvalBatches(photos, spec.image, EVAL_BATCH, cache="none")))
 
 
-def _open_repository(path: Path) -> tuple[TrainedSpec, Scoring]:
+def _open_repository(path: Path, model: str | None) -> tuple[TrainedSpec, Scoring]:
     taggers = Repository.open(path).taggers
-    if len(taggers) > 1:
-        raise LabelwiseError(f"{path} holds several taggers ({', '.join(taggers)}): give a repository with one.")
-    (versions,) = taggers.values()
+    name = default_tagger(taggers, model)
+    if name is None:
+        raise LabelwiseError(f"{path} holds the taggers {', '.join(taggers)}: choose one with --model.")
+    versions = taggers[name]
     version = versions[max(versions)]
     session = ort.InferenceSession(version.weights, providers=["CPUExecutionProvider"])
     size = min(EVAL_BATCH, version.spec.max_batch)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from labelwise.repository import default_tagger
 from labelwise.spec import TaggerSpec
 from serving.bulk.in_flight import InFlight
 from serving.bulk.scorer import Scorer
@@ -101,7 +102,7 @@ def check_options(options: TagOptions) -> None:
 class OwnEngine:
     """An engine in this process, or one that it starts, behind the contract that the transports to servers have.
 
-    `engine` on `model` of `repository`, the only one by default, in its newest version; see client.transport.
+    `engine` on `model` of `repository`, by default its `default_tagger`, in the newest version; see client.transport.
     """
 
     takes_pixels = True
@@ -116,11 +117,12 @@ class OwnEngine:
         await self._engine.start()
         catalogue = self._engine.catalogue
         names = ", ".join(catalogue)
-        if self._model is None and len(catalogue) > 1:
+        name = default_tagger(catalogue, self._model)
+        if name is None and self._model is None:
             raise UnknownModel(f"The repository holds {names}: choose one with --model.")
-        versions = catalogue.get(self._model or next(iter(catalogue)))
-        if versions is None:
+        if name is None:
             raise UnknownModel(f"The repository has no model {self._model!r}; it holds {names}.")
+        versions = catalogue[name]
         self.spec = versions[max(versions)]
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:

@@ -11,6 +11,7 @@ from fastapi import Request
 
 from labelwise.attention import locate
 from labelwise.image import ImageError, Photo
+from labelwise.repository import default_tagger
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice
 from serving.gateway.answers.embedding import Embeddings
@@ -111,11 +112,8 @@ class TaggingService:
 
     @property
     def default_model(self) -> str | None:
-        """The model for requests that name none: that of the settings if it is served, or the only one served."""
-        name, catalogue = self.settings.default_model, self.engine.catalogue
-        if name is None and len(catalogue) == 1:
-            return next(iter(catalogue))
-        return name if name in catalogue else None
+        """The model for requests that name none, or None if each has to name one: see default_tagger."""
+        return default_tagger(self.engine.catalogue, self.settings.default_model)
 
     def find(self, model: str | None, version: int | None) -> TaggerSpec:
         """Returns the contract of a model, by default `default_model`, in a version, by default the newest."""

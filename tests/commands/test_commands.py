@@ -12,9 +12,10 @@ import torch
 
 from commands import main
 from labelwise import __version__
+from tests.conftest import scenes_only
 
 ROOT = Path(__file__).parent.parent.parent
-REPOSITORY = ROOT / "model_repository"
+REPOSITORY = scenes_only()
 GRAPH = REPOSITORY / "scenes_model/1/model.onnx"
 SPEC = REPOSITORY / "scenes/tagger.json"
 TINY = [

@@ -8,7 +8,7 @@ import pytest
 from export.publish import publish, staging
 from labelwise.errors import RepositoryError, SpecError
 from labelwise.files import sha256_of
-from labelwise.repository import WEIGHTS_FILE, Repository, version_folders
+from labelwise.repository import WEIGHTS_FILE, Repository, default_tagger, version_folders
 from labelwise.spec import SPEC_FILE, TaggerSpec
 
 
@@ -137,3 +137,20 @@ def test_broken_versions_are_left_out_where_that_is_asked_for(pets: Path, spec: 
     shutil.rmtree(pets / "pets_model")
     with pytest.raises(RepositoryError, match="is missing"):
         Repository.open(pets, skip_broken=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen", "default"),
+    [
+        (["pets"], None, "pets"),
+        (["everyday", "pets"], None, "everyday"),
+        (["everyday", "pets"], "pets", "pets"),
+        (["everyday", "pets"], "nope", None),
+        (["pets", "scenes"], None, None),
+        ([], None, None),
+    ],
+)
+def test_who_names_no_tagger_gets_the_chosen_the_only_one_or_everyday(
+    names: list[str], chosen: str | None, default: str | None
+):
+    assert default_tagger(names, chosen) == default

@@ -15,6 +15,7 @@ from rich.console import Console
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TaggerSpec, TrainedSpec
 from tests.conftest import ROOT
+from tests.serving.publishing import copy_to_change, publish_next
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, make_spec, save_weights
 from training.config import TrainConfig
 from training.data.eval_batches import EvalBatches
@@ -249,6 +250,16 @@ def test_a_repository_is_measured_by_its_exported_graph(photographs: Path, repos
     assert evaluation.photos == 7
     assert evaluation.metrics["mAP"] > 0.8  # it was trained for such photographs
     assert evaluate_tagger(repository, photographs, thresholds="f1").metrics["CF1"] >= evaluation.metrics["CF1"]
+
+
+def test_of_several_taggers_one_is_chosen(photographs: Path, repository: Path, run: Path, tmp_path: Path):
+    two = copy_to_change(repository, tmp_path / "repository")
+    publish_next(two, name="other")
+    with pytest.raises(LabelwiseError, match="holds the taggers other, scenes: choose one with --model"):
+        evaluate_tagger(two, photographs)
+    assert evaluate_tagger(two, photographs, model="scenes") == evaluate_tagger(repository, photographs)
+    with pytest.raises(LabelwiseError, match="leave out --model"):
+        evaluate_tagger(run, photographs, model="scenes")
 
 
 def test_nothing_is_written_into_a_repository(photographs: Path, repository: Path):

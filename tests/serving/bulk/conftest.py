@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from commands import main
+from tests.conftest import scenes_only
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +29,7 @@ def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:
-        repository = () if {"--repository", "--server"} & {*arguments} else ("--repository", ROOT / "model_repository")
+        repository = () if {"--repository", "--server"} & {*arguments} else ("--repository", scenes_only())
         command = tag_command(*arguments, *repository)
         if how:
             environment = os.environ | {"PYTHONPATH": str(ROOT)}

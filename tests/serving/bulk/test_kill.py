@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from serving.bulk.output_formats import format_of
+from tests.conftest import scenes_only
 from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_command
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads processes' times from /proc")
@@ -32,7 +33,7 @@ FORKS = """if True:
         os.waitpid(run, 0)
         print(flush=True)
 """
-REPOSITORY = ("--repository", ROOT / "model_repository")
+REPOSITORY = ("--repository", scenes_only())
 
 
 def start(folder: Path, out: str, source: str = "photos") -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import scenes_only
 from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_command
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="the `ray` extra is not installed")
@@ -23,9 +24,7 @@ def test_two_workers_of_which_one_is_killed(
     shutil.make_archive(str(tmp_path / "more"), "zip", committed[0].parent)
     tag("photos", "more.zip", "--out", "alone.parquet")
     run = subprocess.Popen(
-        tag_command(
-            "photos", "more.zip", "--out", "parts/", "--ray", "--workers", 2, "--repository", ROOT / "model_repository"
-        ),
+        tag_command("photos", "more.zip", "--out", "parts/", "--ray", "--workers", 2, "--repository", scenes_only()),
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": "/tmp"},  # a socket's path may not be long
         stdout=subprocess.PIPE,

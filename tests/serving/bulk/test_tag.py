@@ -16,13 +16,14 @@ import pytest
 
 from labelwise.image import load_pixels
 from labelwise.repository import Repository
+from tests.conftest import scenes_only
 from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
-from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of
+from tests.serving.bulk.conftest import Tag, assert_same, rows_of
 
 
 def bare_scores(photos: list[Path]) -> dict[str, list[float]]:
     """Decode and session.run, one photo at a time: what the command must agree with."""
-    (versions,) = Repository.open(ROOT / "model_repository").taggers.values()
+    (versions,) = Repository.open(scenes_only()).taggers.values()
     tagger = versions[max(versions)]
     image = tagger.spec.image
     session = ort.InferenceSession(tagger.weights, providers=["CPUExecutionProvider"])
@@ -85,7 +86,7 @@ def test_notes_of_a_gateway_are_details_too(tag: Tag, gateway_url: str, tmp_path
 
 
 def spec_labels() -> tuple[tuple[str, ...], tuple[float, ...]]:
-    (versions,) = Repository.open(ROOT / "model_repository").taggers.values()
+    (versions,) = Repository.open(scenes_only()).taggers.values()
     spec = versions[max(versions)].spec
     return spec.labels, spec.thresholds
 
@@ -156,7 +157,7 @@ def test_overlapping_sources_give_each_photo_once(tag: Tag, photos: Path, tmp_pa
 @pytest.fixture
 def version_2(tmp_path: Path) -> Path:
     """The bundled model again, as its version 2."""
-    repository = shutil.copytree(ROOT / "model_repository", tmp_path / "repository")
+    repository = shutil.copytree(scenes_only(), tmp_path / "repository")
     for part in ("scenes", "scenes_decode", "scenes_model"):
         (repository / part / "1").rename(repository / part / "2")
     for file in (repository / "scenes/2/tagger.json", repository / "scenes/tagger.json"):

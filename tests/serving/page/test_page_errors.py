@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT, free_port, running_gateway
+from tests.conftest import free_port, running_gateway, scenes_only
 from tests.serving import chromium
 from tests.serving.chromium import ask_api, card, expect, opened_page, pick, pick_done, take_screenshot
 from tests.serving.publishing import publish_next
@@ -157,7 +157,7 @@ def test_retries_all_failed_photos_with_one_click(page: Any, photos: list[Path])
 
 def test_notices_a_version_published_in_the_meantime(browser: Any, photos: list[Path], tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    shutil.copytree(ROOT / "model_repository", repository)
+    shutil.copytree(scenes_only(), repository)
     with (
         running_gateway("--repository", str(repository), reload_interval="0.2") as (url, _),
         opened_page(browser, url) as page,
