@@ -155,3 +155,12 @@ def triton_arguments() -> dict[str, str]:
 def triton_gateway_url(triton_arguments: dict[str, str]) -> Iterator[str]:
     with running_gateway(**triton_arguments) as (url, _):
         yield url
+
+
+@pytest.fixture(scope="module")
+def bundled_triton(triton_arguments: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """A gateway and its Triton with everything that is bundled. Yields the gateway's URL and the Triton's gRPC port."""
+    ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
+    settings = triton_arguments | ports | {"repository": str(ROOT / "model_repository")}
+    with running_gateway(**settings) as (url, _):
+        yield url, ports["triton_grpc_port"]

@@ -35,9 +35,9 @@ def run(command: list[str], folder: Path) -> str:
 
 @needs_its_tagger
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_curl_answers_as_printed(gateway_url: str) -> None:
+def test_curl_answers_as_printed(bundled_gateway_url: str) -> None:
     (command,) = [block for block in blocks("bash") if block.startswith("curl")]
-    answer = json.loads(run(["bash", "-c", command.replace("http://127.0.0.1:8000", gateway_url)], ROOT))
+    answer = json.loads(run(["bash", "-c", command.replace("http://127.0.0.1:8000", bundled_gateway_url)], ROOT))
     assert answer["model"] == ANSWER["model"]
     assert [tag["label"] for tag in answer["tags"]] == [tag["label"] for tag in ANSWER["tags"]]
     for found, shown in zip(answer["tags"], ANSWER["tags"], strict=True):
@@ -69,9 +69,9 @@ def test_tagging_many_photos(tmp_path: Path) -> None:
 
 
 @needs_its_tagger
-def test_the_python_client(triton_gateway_url: str, triton_arguments: dict[str, str]) -> None:
+def test_the_python_client(bundled_triton: tuple[str, str]) -> None:
     (program,) = blocks("python")
-    program = program.replace("127.0.0.1:8001", f"127.0.0.1:{triton_arguments['triton_grpc_port']}")
+    program = program.replace("127.0.0.1:8001", f"127.0.0.1:{bundled_triton[1]}")
     assert f"[('{ANSWER['tags'][0]['label']}', 0." in run([sys.executable, "-c", program], ROOT)
 
 
