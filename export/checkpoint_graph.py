@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from export.half_storage import in_halves
 from export.metadata import describe
 from export.onnx_file import OPSET, Outputs, Pixels, Runner, save_model
 from export.simplify import simplify
@@ -44,14 +45,17 @@ def open_run(run: Path) -> Source:
 def write_onnx(tagger: TaggerNetwork, spec: TrainedSpec, name: str, version: int, file: Path) -> None:
     """Exports with a dynamic batch and the contract's tensor names; the contract goes into the metadata.
 
+    Weights that training rounded to float16 are stored so.
+
     `name` and `version` are those that it is published under. Raises GraphError, and OSError if the disk is full.
     """
+    served = ServingGraph(tagger, spec).eval()
     example = torch.zeros(2, *spec.input.shape, dtype=torch.uint8)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns about every node that it does not fold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.onnx uses deprecated functions of its own
         program = torch.onnx.export(
-            ServingGraph(tagger, spec).eval(),
+            served,
             (example,),
             dynamo=True,
             opset_version=OPSET,
@@ -60,7 +64,8 @@ def write_onnx(tagger: TaggerNetwork, spec: TrainedSpec, name: str, version: int
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=max(spec.max_batch, 2))},),
             verbose=False,
         )
-    model = simplify(program.model_proto)
+    weights = {name: tensor.numpy() for name, tensor in served.state_dict().items()}
+    model = in_halves(simplify(program.model_proto), weights)
     describe(model, spec, name, version, {"torch": torch.__version__.partition("+")[0]})
     save_model(model, file)
 

@@ -114,10 +114,11 @@ def export_tagger(path: Path, spec_file: Path | None, target: Target, evidence: 
 
 
 def _build_plan(weights: Path, spec: TrainedSpec, precision: Precision, photos: Pictures | None) -> Plan:
-    graph = weights
+    model = load_model(weights)  # TensorRT gets weights as constants, not as the results of Casts
     if precision == "int8":
-        graph = weights.with_name("symmetric.onnx")
-        save_model(quantize(load_model(weights), spec, photos, symmetric=True)[0], graph)
+        model = quantize(model, spec, photos, symmetric=True)[0]
+    graph = weights.with_name("plan.onnx")
+    save_model(model, graph)
     return build_plan(graph, spec, weights.parent, precision)
 
 

@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from export.half_storage import restored
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TensorSpec, TrainedSpec
 
@@ -35,7 +36,7 @@ class GraphError(LabelwiseError):
 
 
 def load_model(file: Path) -> onnx.ModelProto:
-    """Reads `file` with its weights, also those in other files. Raises GraphError."""
+    """Reads `file` with its weights, also those in other files or stored as float16 (half_storage.py). GraphError."""
     model = load_structure(file)
     for name in external_files(model):
         if not (file.parent / name).is_file():
@@ -45,7 +46,7 @@ def load_model(file: Path) -> onnx.ModelProto:
     except Exception as error:  # onnx raises different exceptions for paths and for sizes
         raise GraphError(f"{file} keeps weights in other files that cannot be read: {one_line(error)}") from error
     _check_size(model)
-    return model
+    return restored(model)
 
 
 def load_structure(file: Path) -> onnx.ModelProto:

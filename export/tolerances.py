@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from export.half_storage import is_stored
+
 Precision = Literal["fp32", "fp16", "int8"]
 
 
@@ -54,7 +56,8 @@ def precision_of(model: onnx.ModelProto) -> Precision:
         return "int8"
     constants = [attribute.t for node in model.graph.node for attribute in node.attribute if node.op_type == "Constant"]
     halves = onnx.TensorProto.FLOAT16
-    is_half = any(tensor.data_type == halves for tensor in (*model.graph.initializer, *constants))
+    tensors = (*(tensor for tensor in model.graph.initializer if not is_stored(tensor.name)), *constants)
+    is_half = any(tensor.data_type == halves for tensor in tensors)
     return "fp16" if is_half else "fp32"
 
 

@@ -27,7 +27,7 @@ LAYERS = {
         *("training_run", "compare"),
     ),
     "export": (
-        *("* onnx_file tolerances", "source simplify half_arithmetic metadata pictures tensorrt"),
+        *("half_storage", "* onnx_file tolerances", "source simplify half_arithmetic metadata pictures tensorrt"),
         *("parity labelled precision foreign checkpoint_graph triton_config", "check", "preflight", "publish"),
         "exporting bench",
     ),

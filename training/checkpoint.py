@@ -95,8 +95,30 @@ def save_checkpoint(run: Path, state: dict[str, torch.Tensor], make: Callable[[s
 
 
 def serialised(state: dict[str, torch.Tensor]) -> bytes:
-    """The content of a .safetensors file."""
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    """The content of a .safetensors file. Weights that `rounded_to_half` leaves as they are take half the bytes."""
+    stored = {}
+    for name, tensor in state.items():
+        half = _as_half(tensor)
+        stored[name] = half if half is not None and torch.equal(half.to(tensor.dtype), tensor) else tensor
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in stored.items()})
+
+
+def rounded_to_half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rounds each weight to the nearest float16 value; the types stay. So files may hold it in half the bytes.
+
+    A weight is a floating tensor of two or more dimensions. Vectors (norms, biases, batch statistics) stay whole, and
+    so does a weight with a value that float16 does not reach.
+    """
+    halves = {name: _as_half(tensor) for name, tensor in state.items()}
+    return {name: tensor if (half := halves[name]) is None else half.to(tensor.dtype) for name, tensor in state.items()}
+
+
+def _as_half(tensor: torch.Tensor) -> torch.Tensor | None:
+    """A weight as float16; None for another tensor, and for values beyond float16's range."""
+    if not tensor.is_floating_point() or tensor.ndim < 2:
+        return None
+    half = tensor.detach().half()
+    return half if half.isfinite().all() else None
 
 
 def load_checkpoint(run: Path, weights: str = WEIGHTS_FILE) -> tuple[TaggerNetwork, TrainedSpec]:

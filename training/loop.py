@@ -1,5 +1,6 @@
 """The two-stage loop: classification, then also contrast over two views. Scores and saves every epoch."""
 
+import copy
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from training.augment import make_transform, mixup
 from training.checkpoint import (
     STAGE_1_FILE,
     make_spec,
+    rounded_to_half,
     save_checkpoint,
     save_state,
     save_weights,
@@ -75,7 +77,9 @@ class Trainer:
         if self.device.type == "cuda" and world.size > 1:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.model.to(self.device, memory_format=self._memory_format)
-        self.model.backbone.requires_grad_(not config.model.freeze)
+        if config.model.freeze:  # then the features of val are those of the backbone that is saved
+            self.model.backbone.load_state_dict(rounded_to_half(self.model.backbone.state_dict()))
+            self.model.backbone.requires_grad_(False)
         width = config.model.projection_dim
         self.criterion = Criterion(config.method, config.loss, len(data.labels), width).to(self.device)
         self._compiled = torch.compile(self.model) if config.compile else self.model
@@ -248,9 +252,14 @@ class Trainer:
     # -- evaluation and keeping --------------------------------------------------------------------------------------
 
     def _evaluate_and_keep(self) -> dict[str, float]:
-        """Score the calibrated EMA weights on val. Save exactly these if they have the best mAP so far."""
+        """Score the calibrated EMA weights, rounded to half, on val. Save exactly these if their mAP is the best.
+
+        Training goes on with weights that are not rounded.
+        """
         broadcast_state(self.ema.module, self.world)  # each process has its own batch statistics
-        parts = gather_objects(predict(self.ema.module, self._val), self.world)
+        scored = copy.deepcopy(self.ema.module)
+        scored.load_state_dict(rounded_to_half(scored.state_dict()))
+        parts = gather_objects(predict(scored, self._val), self.world)
         logits = np.concatenate([part for part in parts if len(part)])  # a process may have no photo
         if not np.isfinite(logits).all():
             raise self._diverged("weights became useless")
@@ -258,11 +267,11 @@ class Trainer:
         if fitted.metrics["mAP"] > self.best:
             self.best, self._best_metrics = fitted.metrics["mAP"], fitted.metrics
             if self.world.is_main:
-                self._save_best(fitted)
+                self._save_best(scored, fitted)
         return fitted.metrics
 
-    def _save_best(self, fitted: Fitted) -> None:
-        state = self.ema.module.state_dict() | {"temperature": torch.tensor(fitted.temperature)}
+    def _save_best(self, scored: TaggerNetwork, fitted: Fitted) -> None:
+        state = scored.state_dict() | {"temperature": torch.tensor(fitted.temperature)}
         grid = self.model.grid if self.model.label_level else None
         facts = (self.data.describe(), list(fitted.thresholds), fitted.metrics)
         make = partial(make_spec, self.config, self.data.labels, grid, *facts)

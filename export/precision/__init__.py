@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from export.half_storage import halves_of, in_halves
 from export.metadata import carry_over
-from export.onnx_file import load_model, save_model
+from export.onnx_file import load_model, load_structure, save_model
 from export.pictures import Pictures
 from export.precision.half import to_half
 from export.precision.int8 import Quantization, quantize
@@ -26,5 +27,7 @@ def convert(file: Path, spec: TrainedSpec, precision: Precision, photos: Picture
     else:
         converted, report = quantize(model, spec, photos)
     carry_over(model, converted, {"precision": precision, **(report.facts() if report else {})})
+    if halves := halves_of(load_structure(file)):  # a run's graph; layers that stay in fp32 may be stored so, too
+        converted = in_halves(converted, halves)
     save_model(converted, file)
     return report

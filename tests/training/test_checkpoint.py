@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import training.checkpoint
 from labelwise.errors import LabelwiseError
-from labelwise.files import write_atomically
+from labelwise.files import sha256_of, write_atomically
 from labelwise.spec import SPEC_FILE, DataSpec, TrainedSpec
 from training.checkpoint import (
     WEIGHTS_FILE,
     load_checkpoint,
     load_state,
     make_spec,
+    rounded_to_half,
     save_checkpoint,
     save_state,
     save_weights,
@@ -49,6 +51,46 @@ def test_the_same_model_comes_back(pretrained: bool, config: TrainConfig, tmp_pa
             assert torch.equal(ours, theirs)
             assert ours.shape[1:] == tensor.shape
     assert {file.name for file in tmp_path.iterdir()} == {WEIGHTS_FILE, SPEC_FILE}
+
+
+def test_rounded_weights_take_half_the_bytes_and_come_back(config: TrainConfig, tmp_path: Path):
+    state = write_run(tmp_path, config).state_dict()
+    rounded = rounded_to_half(state)
+    bytes_of = {
+        save_weights(tmp_path / WEIGHTS_FILE, each): (tmp_path / WEIGHTS_FILE).stat().st_size
+        for each in (state, rounded)
+    }
+    matrices = sum(tensor.nbytes for tensor in state.values() if tensor.ndim > 1)
+    whole, half = bytes_of.values()
+    assert whole - half == pytest.approx(matrices / 2, rel=0.02)
+    TrainedSpec.read(tmp_path).changed(weights_sha256=[*bytes_of][1]).write(tmp_path)
+    loaded = load_checkpoint(tmp_path)[0].state_dict()
+    for name, tensor in state.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert torch.equal(loaded[name], tensor.half().float() if tensor.ndim > 1 else tensor)
+
+
+def test_a_checkpoint_with_weights_in_full_is_read(config: TrainConfig, tmp_path: Path):
+    state = rounded_to_half(write_run(tmp_path, config).state_dict())
+    save_file(state, tmp_path / WEIGHTS_FILE)  # as older releases save it
+    TrainedSpec.read(tmp_path).changed(weights_sha256=sha256_of(tmp_path / WEIGHTS_FILE)).write(tmp_path)
+    loaded = load_checkpoint(tmp_path)[0].state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+
+def test_a_weight_beyond_float16_stays_whole(tmp_path: Path):
+    state = {"far": torch.tensor([[0.1, 70_000.0]]), "near": torch.tensor([[0.1, 7.0]]), "vector": torch.tensor([0.1])}
+    rounded = rounded_to_half(state)
+    assert torch.equal(rounded["far"], state["far"])
+    assert torch.equal(rounded["vector"], state["vector"])
+    assert torch.equal(rounded["near"], torch.tensor([[0.0999755859375, 7.0]]))
+    save_weights(tmp_path / "weights", rounded)
+    stored = load_file(tmp_path / "weights")
+    assert {name: tensor.dtype for name, tensor in stored.items()} == {
+        "far": torch.float32,
+        "near": torch.float16,
+        "vector": torch.float32,
+    }
 
 
 @pytest.mark.parametrize("gone", [WEIGHTS_FILE, SPEC_FILE])

@@ -23,6 +23,7 @@ from training.checkpoint import (
     WEIGHTS_FILE,
     load_checkpoint,
     load_state,
+    rounded_to_half,
 )
 from training.config import TrainConfig
 from training.data.eval_batches import EvalBatches
@@ -101,6 +102,7 @@ def test_a_run_leaves_exactly_what_was_scored(finished: Path, data: LabelledData
     metrics = evaluate(scores, data.val.targets, thresholds)
     assert {name: spec.metrics[name] for name in metrics} == pytest.approx(metrics)
     assert spec.metrics["mAP"] == pytest.approx(max(entry["mAP"] for entry in entries), abs=1e-4)
+    assert_same(tagger.state_dict(), rounded_to_half(tagger.state_dict()))
     assert tagger.temperature.item() == pytest.approx(spec.metrics["temperature"])
     assert (spec.labels, spec.data, spec.max_batch) == (data.labels, data.describe(), config.max_batch)
 
