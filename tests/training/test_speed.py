@@ -1,6 +1,9 @@
 """A run's precision and memory format: measured when it begins unless given, and kept when it is resumed."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +105,18 @@ def test_a_resumed_run_keeps_what_it_began_with(
     logged = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
     for settings in (state["settings"], TrainedSpec.read(tmp_path / "run").training, *logged):
         assert {name: settings[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
+def test_threads_that_wait_soon_let_others_work(given: dict[str, str], expected: str):
+    inherited = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    shown = subprocess.run(
+        [sys.executable, "-c", "import training.device"],
+        env=inherited | {"OMP_DISPLAY_ENV": "verbose"} | given,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stderr
+    if "GOMP_SPINCOUNT" not in shown:
+        pytest.skip("torch has another OpenMP here than GNU's")
+    assert f"GOMP_SPINCOUNT = '{expected}'" in shown
