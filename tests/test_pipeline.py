@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
     labelwise("synth", folder / "data", "--count", 200, "--labels", 6, "--seed", 1)
     settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    labelwise("train", folder / "data", "--out", folder / "run", "--no-report", *settings)
+    labelwise("train", folder / "data", "--out", folder / "run", "--preset", "small", "--no-report", *settings)
     labelwise("export", folder / "run", "--to", folder / "repository", "--name", "shapes")
     return folder
 

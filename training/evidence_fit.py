@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from training.checkpoint import make_spec, save_checkpoint
+from training.checkpoint import make_spec, rounded_to_half, save_checkpoint
 from training.class_evidence import ClassEvidence, Evidence
 from training.config import ModelConfig, TrainConfig
 from training.data.eval_batches import EvalBatches
@@ -58,9 +58,11 @@ def fit_run(config: TrainConfig, data: LabelledData, out: Path, quiet: bool = Fa
     seed_everything(config.seed)
     model = TaggerNetwork(len(data.labels), config.image, config.model, config.method)
     start_head(model.head, data.labels, config.model)
+    model.load_state_dict(rounded_to_half(model.state_dict()))  # so the fit is to what is saved
     model.to(pick_device(config.device)).eval()
     evidence = _evidence_of_all(model, EvalBatches(data.train, config.image, EVAL_BATCH, cache=config.cache))
     solve(model.head, evidence, torch.from_numpy(data.train.targets))
+    model.load_state_dict(rounded_to_half(model.state_dict()))
     val = EvalBatches(data.val, config.image, EVAL_BATCH, cache=config.cache)
     fitted = fit(predict(model, val), data.val.targets, parse_objective(config.thresholds))
     state = model.state_dict() | {"temperature": torch.tensor(fitted.temperature)}
