@@ -119,6 +119,25 @@ def test_integers_are_per_channel_and_leave_room_for_cpus_that_saturate(
     assert (report.left_out, report.calibrated, report.measured) == ({}, 24, 8)
 
 
+def test_the_output_of_a_layer_is_quantized_behind_its_activation(
+    fp32: Path, quantized: tuple[onnx.ModelProto, Quantization]
+):
+    before, after = load_model(fp32), quantized[0]
+    relus = [sum(node.op_type == "Relu" for node in model.graph.node) for model in (before, after)]
+    behind = export.precision.int8._activations(before)
+    assert len(behind) > 5
+    assert relus[1] == relus[0] - len(behind)
+
+
+def test_probabilities_are_not_quantized():
+    graph = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 18]>
+        agraph (float[n, 4] x) => (float[n, 2] y) <float[4, 4] classes = {0}, float[4, 2] groups = {0}>
+        { logits = MatMul (x, classes)  p = Softmax (logits)  y = MatMul (p, groups) }""")
+    for number, node in enumerate(graph.graph.node):
+        node.name = f"node_{number}"
+    assert export.precision.int8._layers(graph) == ["node_0"]
+
+
 def test_the_reported_error_is_that_of_photos_not_calibrated_with(
     fp32: Path, bundled: TaggerSpec, pictures: Pictures, quantized: tuple[onnx.ModelProto, Quantization]
 ):
