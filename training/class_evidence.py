@@ -16,6 +16,7 @@ from training.config import ModelConfig
 
 _LEAST = 1e-6  # of an evidence, so that its logarithm is finite
 _LEAST_CLASS = 1e-5  # of a class's probability
+_VISIBLE = 1e-3  # probabilities below it do not steer attention: they are noise, which 8 bits would change
 _POWER = 1.5  # of the mean over positions: between the mean (1) and the best position (infinite)
 
 
@@ -86,9 +87,7 @@ class ClassEvidence(nn.Module):
 
         here [b, t, k], length [b, 1] of the standardised classes -> [b, l, t].
         """
-        classes = here.shape[-1]
-        mean, scale = self.class_mean[:classes], self.class_scale[:classes]
-        at_position = ((here + _LEAST_CLASS).log() - mean) * scale / length[:, None]  # b t k
-        weights = self.weight[:, :classes] + self.weight[:, classes:]  # l k
-        logits = self.scale * (here @ self.groups + _LEAST).log() + at_position @ weights.T  # b t l
+        seen = (here + _VISIBLE).log() * self.class_scale[: here.shape[-1]] / length[:, None]  # b t k
+        weights = self.weight[:, : here.shape[-1]] + self.weight[:, here.shape[-1] :]  # l k
+        logits = self.scale * (here @ self.groups + _VISIBLE).log() + seen @ weights.T  # b t l
         return logits.transpose(1, 2).softmax(dim=-1)
