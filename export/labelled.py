@@ -55,7 +55,7 @@ def labelled_map(data: str, spec: TrainedSpec, graph: Runner) -> tuple[float, in
 
 def _score(data: str, spec: TrainedSpec, runners: tuple[Runner, ...]) -> list[Scores]:
     """The scores of each runner, then the targets, each [n, l]; every photo is decoded once."""
-    photos = read_as_trained(data, spec).select(spec.labels).val
+    photos = read_as_trained(data, spec).with_labels(spec.labels).val
     if not (photos.targets == 1).any():
         raise DataError(f"{data} has no label of the tagger in val, so there is no mAP.")
     batches = EvalBatches(photos, spec.image, min(_BATCH, spec.max_batch), cache="none")

@@ -131,13 +131,9 @@ def _check_writable(is_run: bool, objective: Objective | None, source: Path) -> 
 def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str | Path) -> list[LabelledPhotos]:
     """The photos of `split` with targets for `labels`, in this order. Leaves out other labels of the data."""
     missing = [label for label in labels if label not in data.labels]
-    if len(missing) == len(labels):
-        raise DataError(
-            f"{source} has none of the tagger's labels, such as {some(missing)}: name its columns like them."
-        )
+    data = data.with_labels(labels)
     if missing:
         print(f"Not measured, because the data does not have them: the labels {some(missing)}.", flush=True)
-    data = data.with_labels(labels)
     parts = {"train": [data.train], "val": [data.val], "all": [data.train, data.val]}[split]
     parts = [part for part in parts if len(part)]
     if not parts:

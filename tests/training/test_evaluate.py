@@ -154,7 +154,7 @@ def test_data_with_none_of_the_labels_is_refused(run: Path, dataset: Path, tmp_p
     other = write_rows(tmp_path / "other.csv", ["image", "other", "split"], rows)
     with pytest.raises(
         DataError,
-        match=r"other\.csv has none of the tagger's labels, such as red circle, .*: name its columns like them",
+        match=r"The data has none of the labels red circle, .*: name its labels like them",
     ):
         evaluate_tagger(run, other)
 

@@ -88,8 +88,10 @@ class LabelledData:
     def with_labels(self, labels: Sequence[str]) -> "LabelledData":
         """Exactly these labels, in this order; one that the data does not have is unknown for every photo.
 
-        Raises DataError for shards without one of them: their labels are fixed.
+        Raises DataError if the data has none of them, and for shards without one: their labels are fixed.
         """
+        if not set(labels) & set(self.labels):
+            raise DataError(f"The data has none of the labels {some(labels)}: name its labels like them.")
         if not set(labels) - set(self.labels):
             return self.select(labels)
         if not all(isinstance(photos, LabelledPhotos) for photos in (self.train, self.val)):
