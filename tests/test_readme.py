@@ -20,9 +20,6 @@ def blocks(language: str) -> list[str]:
 
 
 [ANSWER] = map(json.loads, blocks("json"))
-needs_its_tagger = pytest.mark.skipif(
-    not (ROOT / "model_repository" / ANSWER["model"]).is_dir(), reason="the tagger that README shows is not bundled"
-)
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -33,7 +30,6 @@ def run(command: list[str], folder: Path) -> str:
     return result.stdout
 
 
-@needs_its_tagger
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_curl_answers_as_printed(bundled_gateway_url: str) -> None:
     (command,) = [block for block in blocks("bash") if block.startswith("curl")]
@@ -68,7 +64,6 @@ def test_tagging_many_photos(tmp_path: Path) -> None:
     assert "5 rows" in run(["bash", "-ec", command + " 2>&1"], tmp_path)
 
 
-@needs_its_tagger
 def test_the_python_client(bundled_triton: tuple[str, str]) -> None:
     (program,) = blocks("python")
     program = program.replace("127.0.0.1:8001", f"127.0.0.1:{bundled_triton[1]}")

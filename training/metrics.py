@@ -24,6 +24,7 @@ AT_HALF, AT_TOP_3 = "@0.5", "@top3"
 FALSE_ALARM_SHARE, PHOTOS_WITHOUT_LABELS = "false_alarm_share", "photos_without_labels"
 
 _DEFAULT_THRESHOLD = 0.5
+_DIGITS = 7  # of a threshold: one more than serving's scores have, as it lies between two of them
 _ENOUGH = 10  # known positives for a threshold of a label's own
 
 
@@ -185,7 +186,7 @@ def _fit_threshold(scores: NDArray[np.float64], targets: Targets, objective: Obj
     precision, recall, cuts = precision_recall_curve(targets[known], scores[known])
     best = _best_cut(precision[:-1], recall[:-1], objective)  # without the end of the curve, where nothing is predicted
     below = cuts[best - 1] if best else 0.0
-    return float((cuts[best] + below) / 2)
+    return round(float(cuts[best] + below) / 2, _DIGITS)
 
 
 def _best_cut(precision: NDArray[np.float64], recall: NDArray[np.float64], objective: Objective) -> int:
