@@ -107,7 +107,7 @@ def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
 
     assert run("evaluate", out, data, "--thresholds", "recall=0.9", "--write", "--json", file)[0] == 0
     after = json.loads(file.read_text())
-    assert after["metrics"]["CR"] >= 0.9
+    assert after["metrics"]["OR"] >= 0.9
     assert after["metrics"]["mAP"] == before["metrics"]["mAP"]
     written = json.loads((out / "tagger.json").read_text())
     assert written["thresholds"] == [label["threshold"] for label in after["labels"]]

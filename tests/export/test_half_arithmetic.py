@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from export.half_arithmetic import in_single, open_as_computed
-from export.onnx_file import open_session, session_runner
+from export.onnx_file import load_model, open_session, session_runner
 from export.parity import ParityError, check_parity
 from export.pictures import drawn_pictures
 from export.precision.half import to_half
@@ -66,7 +66,7 @@ def test_graphs_in_other_precisions_run_as_they_are(graph: Path, spec: TaggerSpe
 
 
 def test_parity_sees_what_a_gpu_would_lose(graph: Path, spec: TaggerSpec, tmp_path: Path):
-    model = onnx.load(graph)
+    model = load_model(graph)
     (pixels,) = (node for node in model.graph.node if node.op_type == "Cast" and _reads(model, node, spec.input.name))
     name, place = pixels.output[0], list(model.graph.node).index(pixels) + 1
     for node in model.graph.node:
