@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from labelwise.spec import SPEC_FILE, DataSpec, ImageSpec, TensorSpec, TrainedSp
 from labelwise.validation import first_refusal
 from labelwise.version import VERSION
 from training.config import Method, ModelConfig, TrainConfig
+from training.data.labelled_data import LabelledData
+from training.evaluator import Fitted
 from training.model import TaggerNetwork
 
 WEIGHTS_FILE = "model.safetensors"
@@ -92,6 +95,14 @@ def save_checkpoint(run: Path, state: dict[str, torch.Tensor], make: Callable[[s
         write_atomically(file, content)
         write_atomically(run / SPEC_FILE, spec.to_json().encode())
         previous.unlink(missing_ok=True)
+
+
+def save_fitted(run: Path, model: TaggerNetwork, fitted: Fitted, config: TrainConfig, data: LabelledData) -> None:
+    """Save `model` and its contract, with the temperature, thresholds and metrics that val gave it."""
+    state = model.state_dict() | {"temperature": torch.tensor(fitted.temperature)}
+    grid = model.grid if model.label_level else None
+    facts = (data.describe(), list(fitted.thresholds), fitted.metrics)
+    save_checkpoint(run, state, partial(make_spec, config, data.labels, grid, *facts))
 
 
 def serialised(state: dict[str, torch.Tensor]) -> bytes:

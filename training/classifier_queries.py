@@ -12,7 +12,7 @@ from torch import nn
 from training.config import ModelConfig
 from training.label_groups import groups_of, own_groups
 from training.model import LabelAttention
-from training.pretrained import classifier_of
+from training.pretrained import classifier_of, principal_directions
 
 
 @torch.no_grad()
@@ -24,9 +24,8 @@ def start_queries(head: LabelAttention, labels: Sequence[str], config: ModelConf
     Raises LabelwiseError if there is no such classifier.
     """
     rows, _ = classifier_of(config.backbone)
+    directions = principal_directions(rows, config.dim)  # d c
     rows = rows - rows.mean(dim=0)  # k c
-    _, _, directions = torch.linalg.svd(rows, full_matrices=False)
-    directions = directions[: config.dim]  # d c
     head.embed.weight.copy_(directions)
     head.embed.bias.zero_()
     for projection in (head.cross.attention.query, head.cross.attention.key_value):

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from training.checkpoint import make_spec, rounded_to_half, save_checkpoint
+from training.checkpoint import rounded_to_half, save_fitted
 from training.class_evidence import ClassEvidence, Evidence
 from training.config import ModelConfig, TrainConfig
 from training.data.eval_batches import EvalBatches
@@ -21,7 +20,7 @@ from training.evaluator import EVAL_BATCH, fit, predict
 from training.label_groups import groups_of, own_groups
 from training.metrics import parse_objective
 from training.model import TaggerNetwork
-from training.pretrained import classifier_of
+from training.pretrained import classifier_of, principal_directions
 from training.run_log import RunLog
 from training.seeding import seed_everything
 
@@ -59,15 +58,15 @@ def fit_run(config: TrainConfig, data: LabelledData, out: Path, quiet: bool = Fa
     model = TaggerNetwork(len(data.labels), config.image, config.model, config.method)
     start_head(model.head, data.labels, config.model)
     model.load_state_dict(rounded_to_half(model.state_dict()))  # so the fit is to what is saved
-    model.to(pick_device(config.device)).eval()
+    device = pick_device(config.device)
+    model.to(device).eval()
     evidence = _evidence_of_all(model, EvalBatches(data.train, config.image, EVAL_BATCH, cache=config.cache))
-    solve(model.head, evidence, torch.from_numpy(data.train.targets))
+    solve(model.cpu().head, evidence, torch.from_numpy(data.train.targets))
     model.load_state_dict(rounded_to_half(model.state_dict()))
+    model.to(device)
     val = EvalBatches(data.val, config.image, EVAL_BATCH, cache=config.cache)
     fitted = fit(predict(model, val), data.val.targets, parse_objective(config.thresholds))
-    state = model.state_dict() | {"temperature": torch.tensor(fitted.temperature)}
-    facts = (data.describe(), list(fitted.thresholds), fitted.metrics)
-    save_checkpoint(out, state, partial(make_spec, config, data.labels, model.grid, *facts))
+    save_fitted(out, model, fitted, config, data)
     seconds = time.monotonic() - started
     rate = (len(data.train) + len(data.val)) / seconds
     with RunLog(out, 1, quiet=quiet) as log:
@@ -82,9 +81,7 @@ def start_head(head: ClassEvidence, labels: tuple[str, ...], config: ModelConfig
     head.class_bias.copy_(bias)
     for place, classes in enumerate(groups_of(labels, own_groups(config))):
         head.groups[list(classes), place] = 1
-    # The directions in which the classes differ most: the first principal components of the classifier's rows.
-    _, _, directions = torch.linalg.svd(weight - weight.mean(dim=0), full_matrices=False)
-    head.embed.copy_(directions[: head.embed.shape[1]].T)
+    head.embed.copy_(principal_directions(weight, head.embed.shape[1]).T)
 
 
 def solve(head: ClassEvidence, evidence: Evidence, targets: torch.Tensor) -> None:

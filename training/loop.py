@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from labelwise.errors import DataError, LabelwiseError
 from training.augment import make_transform, mixup
 from training.checkpoint import (
     STAGE_1_FILE,
-    make_spec,
     rounded_to_half,
-    save_checkpoint,
+    save_fitted,
     save_state,
     save_weights,
     state_to_resume,
@@ -35,7 +33,7 @@ from training.data.shard_reader import ShardedPhotos
 from training.data.train_loader import Batch, LoaderSettings, make_train_loader
 from training.device import pick_device, pick_memory_format, pick_precision
 from training.distributed import World, any_of, broadcast_state, gather, gather_objects
-from training.evaluator import EVAL_BATCH, Fitted, fit, predict
+from training.evaluator import EVAL_BATCH, fit, predict
 from training.frozen import FEATURES_FOLDER, frozen_batches
 from training.metrics import parse_objective
 from training.model import LabelAttention, TaggerNetwork, TaggerOutput
@@ -267,15 +265,8 @@ class Trainer:
         if fitted.metrics["mAP"] > self.best:
             self.best, self._best_metrics = fitted.metrics["mAP"], fitted.metrics
             if self.world.is_main:
-                self._save_best(scored, fitted)
+                save_fitted(self.out, scored, fitted, self.config, self.data)
         return fitted.metrics
-
-    def _save_best(self, scored: TaggerNetwork, fitted: Fitted) -> None:
-        state = scored.state_dict() | {"temperature": torch.tensor(fitted.temperature)}
-        grid = self.model.grid if self.model.label_level else None
-        facts = (self.data.describe(), list(fitted.thresholds), fitted.metrics)
-        make = partial(make_spec, self.config, self.data.labels, grid, *facts)
-        save_checkpoint(self.out, state, make)
 
     def _diverged(self, what: str) -> LabelwiseError:
         batch = min(self.step + 1, len(self._loader))

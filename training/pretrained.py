@@ -66,6 +66,12 @@ def classifier_of(backbone: str) -> tuple[torch.Tensor, torch.Tensor]:
     return classifier.weight.detach(), classifier.bias.detach()
 
 
+def principal_directions(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """The `count` orthogonal directions [count, c] in which the rows [k, c] differ most."""
+    _, _, directions = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
+    return directions[:count]
+
+
 def _weights_file(installed: Distribution) -> Path:
     found = [file for file in installed.files or () if file.suffix == ".pth"]
     if len(found) != 1 or not (file := Path(str(installed.locate_file(found[0])))).is_file():

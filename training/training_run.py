@@ -28,7 +28,6 @@ from training.evidence_fit import fit_run, photos_needed, with_class_labels
 from training.loop import Trainer
 from training.memory import keep_freed_memory
 from training.metrics import HEADLINE
-from training.pretrained import pretrained_state
 from training.speed import settle
 
 
@@ -63,7 +62,7 @@ def train_run(
         check_config(config, world)
         if pick_device(config.device, world).type == "cpu":
             keep_freed_memory()
-        _say(describe_start(config.model), quiet)
+        _say(describe_start(config.model), quiet)  # reads the weights, so a damaged package is named before the data
         _say(describe_input(config), quiet)
         data = read_data(source, config.seed, background)
         with _own_folder(out, options, world):
@@ -92,8 +91,6 @@ def check_config(config: TrainConfig, world: World = World()) -> None:
     if world.size > 1 and (config.model.freeze or config.model.head == "class-evidence"):
         raise LabelwiseError("model.freeze and class-evidence train in one process: leave out torchrun.")
     pick_device(config.device, world)
-    if config.model.pretrained:
-        pretrained_state(config.model.backbone)  # a damaged package
     backbone = make_backbone(config.model.model_copy(update={"pretrained": False}))
     feature_shape(backbone, config.image, config.model)
 
