@@ -52,7 +52,8 @@ export class Photo {
   judge() {
     this.judged = judge(this.answer);
     const { model, version, tags } = this.judged;
-    this.show("done", tags.length ? `Tagged by ${model}, version ${version}` : "No label reaches its threshold.");
+    const remark = tags.length ? "" : ": no label reaches its threshold.";
+    this.show("done", `Tagged by ${model}, version ${version}${remark}`);
     if (this.judged.notes) this.card.showDetail(this.judged.notes.join(" "));
   }
 
