@@ -40,7 +40,7 @@ from tests.polling import until
 from tests.serving.publishing import copy_to_change, publish_next
 from tests.test_imports import STAGES
 
-PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
+PHOTO = (ROOT / "tests/assets/photos/sea-narwhals.jpg").read_bytes()
 PROJECT = (ROOT / "pyproject.toml").read_text()
 END = Settings.model_fields["shutdown_timeout"].default + _CLOSE_WITHIN
 IMAGES = ("gateway.Dockerfile", "triton.Dockerfile")
@@ -339,7 +339,7 @@ def test_the_gateway_of_kubernetes_serves_through_the_tritons_that_are_there(tri
     with running_gateway(**{name.lower(): value for name, value in settings.items()}) as (url, _):
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200
         answer = httpx.post(f"{url}/v1/tag", content=PHOTO)
-        assert [tag["label"] for tag in answer.json()["tags"]] == ["sunset"]
+        assert [tag["label"] for tag in answer.json()["tags"]] == ["sea"]
     metrics = httpx.get(f"http://127.0.0.1:{triton_ports['metrics']}/metrics").text
     for name in re.findall(r"nv_\w+", queries()["autoscaler"]):
         assert re.search(rf'^{name}{{model="scenes_model",version="1"}} [1-9]', metrics, flags=re.MULTILINE)

@@ -1,5 +1,6 @@
 """The program that runs a graph in Triton's Python backend."""
 
+import json
 import os
 import statistics
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from labelwise.spec import TaggerSpec
 from tests.conftest import ROOT
 
 # Milliseconds of CPU that the process takes in a fifth of a second after each run.
@@ -34,7 +36,7 @@ for _ in range(7):
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one core, ONNX Runtime has no threads of its own")
 def test_onnx_runtimes_threads_rest_between_runs(repository: Path) -> None:
     """By default they spin for some 40 ms after each run, and take the cores from decoding."""
-    arguments = (str(repository / "scenes_model"), "[128, 128, 3]")
+    arguments = (str(repository / "scenes_model"), json.dumps(TaggerSpec.read(repository / "scenes").input.shape))
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert statistics.median(map(float, done.stdout.split())) < 10

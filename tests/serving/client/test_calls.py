@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from labelwise.spec import ImageSpec, TaggerSpec
+from labelwise.tagging import DIGITS
 from serving.client.calls import SEEN_PHOTO, PhotoOutputs, chosen, embedding, explaining, tagging
 from serving.errors import ClientError, OutputNotOffered, PhotoError
 from tests.conftest import ROOT
@@ -29,10 +30,13 @@ def test_the_one_rule_from_scores_to_tags(case: Case) -> None:
 
 
 def test_a_score_at_its_threshold_is_a_tag(spec: TaggerSpec) -> None:
-    scores = np.array(spec.thresholds, np.float32)
-    result = tagging(chosen(spec)).result("it", {"scores": scores})
+    """At a threshold of as many digits as scores have; no score is exactly at one with more."""
+    thresholds = tuple(round(threshold, DIGITS) for threshold in spec.thresholds)
+    exact = spec.model_copy(update={"thresholds": thresholds})
+    scores = np.array(thresholds, np.float32)
+    result = tagging(chosen(exact)).result("it", {"scores": scores})
     assert {tag.label for tag in result.tags} == set(spec.labels)
-    below = tagging(chosen(spec)).result("it", {"scores": scores - np.float32(1e-5)})
+    below = tagging(chosen(exact)).result("it", {"scores": scores - np.float32(1e-5)})
     assert below.tags == ()
     assert [*below.scores.values()] == sorted(below.scores.values(), reverse=True)
 

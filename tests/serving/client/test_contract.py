@@ -75,15 +75,15 @@ def test_notes_come_from_whatever_decodes(way: str, arguments: Arguments, photos
 
 
 def test_a_bad_photo_fails_no_other(tagger: Tagger, photos: list[Path], asked: list[dict], tmp_path: Path) -> None:
-    broken = photos[0].read_bytes()[:2000]
+    broken = photos[0].read_bytes()[:2000]  # the others that are sent all have a tag
     nothing = tmp_path / "nothing.jpg"
-    results = tagger.tag([photos[0], broken, photos[1], b"", tmp_path, nothing, b"text", None, photos[2]])  # type: ignore[list-item]
+    results = tagger.tag([photos[1], broken, photos[2], b"", tmp_path, nothing, b"text", None, photos[3]])  # type: ignore[list-item]
     assert [result.error and result.error.code for result in results] == [
         *(None, "image_broken", None, "image_empty", "file_unreadable", "file_missing"),
         *("image_format_unsupported", "not_a_photo", None),
     ]
     assert [result.tags == () for result in results] == [bool(result.error) for result in results]
-    for place, answer in ((0, asked[0]), (2, asked[1]), (8, asked[2])):
+    for place, answer in ((0, asked[1]), (2, asked[2]), (8, asked[3])):
         same(results[place], answer)
     assert results[4].error == PhotoError("file_unreadable", f"{tmp_path} is a folder: name the photos in it.")
 

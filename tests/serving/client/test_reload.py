@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tritonclient.grpc import InferenceServerClient
 
 from serving.client import Tagger, TagResult, WrongContract
 from tests.conftest import free_port, running_gateway
@@ -15,6 +16,12 @@ from tests.serving.publishing import publish_next
 def versions(url: str) -> list[int]:
     answer = httpx.get(f"{url}/v1/models/scenes")
     return list(answer.json()["versions"]) if answer.is_success else []
+
+
+def ensemble_is_ready(triton: str, version: str) -> bool:
+    """Triton loads the ensemble after the models in it, so later than the gateway can serve the version."""
+    with InferenceServerClient(triton.removeprefix("grpc://")) as client:
+        return bool(client.is_model_ready("scenes", version))
 
 
 def test_results_stay_those_of_one_version(
@@ -33,7 +40,7 @@ def test_results_stay_those_of_one_version(
             before = http.tag(photos[:2])
             assert [tags(before), tags(before)] == [tags(pixels.tag(photos[:2])), tags(encoded.tag(photos[:2]))]
             publish_next(copy)
-            until(lambda: 2 in versions(gateway))
+            until(lambda: 2 in versions(gateway) and ensemble_is_ready(triton, "2"))
             for tagger in (http, pixels):
                 assert tags(tagger.tag(photos[:2])) == tags(before)
             with pytest.raises(WrongContract, match="serves scenes version 2, not 1 as at first"):

@@ -9,10 +9,13 @@ import pytest
 
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
+from labelwise.spec import TaggerSpec
 from serving.engines.embedded import EmbeddedEngine
 from serving.errors import UnknownModel
 from tests.polling import until_async
-from tests.serving.publishing import publish_next
+from tests.serving.publishing import BUNDLED, publish_next
+
+SHAPE = TaggerSpec.read(BUNDLED / "scenes").input.shape  # publish_next publishes the same for every name
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +37,7 @@ async def started(repository: Path, retire_after: float = 60) -> EmbeddedEngine:
 
 
 async def scores(engine: EmbeddedEngine, name: str, version: int) -> np.ndarray:
-    pixels = np.zeros((1, 128, 128, 3), np.uint8)
+    pixels = np.zeros((1, *SHAPE), np.uint8)
     return (await engine.infer(name, version, pixels, ["scores"], 60))["scores"]
 
 

@@ -5,12 +5,11 @@ from urllib.parse import unquote
 
 import httpx
 import numpy as np
-import onnxruntime as ort
 import pytest
 
-from labelwise.image import load_pixels
 from tests.conftest import ROOT
 from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE
+from tests.serving.bare_model import run_bare
 from tests.serving.gateway.routes.test_tag import assert_problem
 
 PHOTO = ROOT / "tests/assets/photos/sea-narwhals.jpg"
@@ -21,15 +20,12 @@ BYTES = {"Accept": "application/octet-stream"}
 @pytest.fixture(scope="module")
 def embeddings(repository: Path) -> np.ndarray:
     """float32 [l, p] of PHOTO, from the model itself."""
-    session = ort.InferenceSession(repository / "scenes_model/1/model.onnx", providers=["CPUExecutionProvider"])
-    pixels = load_pixels(PHOTO.read_bytes(), 128, 128)[np.newaxis]
-    vectors: np.ndarray = session.run(["embeddings"], {"image": pixels})[0][0]
-    return vectors
+    return run_bare(repository, PHOTO.read_bytes(), "embeddings")
 
 
 def test_the_vectors_are_the_models_own(client: httpx.Client, embeddings: np.ndarray) -> None:
     answer = client.post("/v1/embed", content=PHOTO.read_bytes()).json()
-    assert (answer["model"], answer["version"], answer["dimension"]) == ("scenes", 1, 128)
+    assert (answer["model"], answer["version"], answer["dimension"]) == ("scenes", 1, embeddings.shape[1])
     assert [entry["label"] for entry in answer["embeddings"]] == LABELS
     vectors = np.array([entry["values"] for entry in answer["embeddings"]])
     assert np.allclose(vectors, embeddings, atol=1e-4)
@@ -48,10 +44,10 @@ def test_bytes_are_the_same_numbers(client: httpx.Client) -> None:
     assert np.allclose(vectors, [entry["values"] for entry in answer["embeddings"]], atol=1e-6)
 
 
-def test_labels_that_are_left_out(client: httpx.Client) -> None:
+def test_labels_that_are_left_out(client: httpx.Client, embeddings: np.ndarray) -> None:
     raw = client.post("/v1/embed", content=PHOTO.read_bytes(), params={"exclude": "sea,desert"}, headers=BYTES)
     assert raw.headers["x-labelwise-labels"] == "mountains,sunset,trees"
-    assert len(raw.content) == 3 * 128 * 4
+    assert len(raw.content) == 3 * embeddings.shape[1] * 4
 
 
 def test_notes_about_the_photo(client: httpx.Client) -> None:

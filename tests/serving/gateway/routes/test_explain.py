@@ -6,17 +6,16 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import onnxruntime as ort
 import pytest
 from PIL import Image
 
 from labelwise.attention import Located
-from labelwise.image import load_pixels
 from labelwise.tagging import Tag
 from serving.gateway.answers.overlay import COLOURS, draw_overlay
 from tests.conftest import ROOT
 from tests.labelwise.test_attention import stored_file
 from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE, REFUSED
+from tests.serving.bare_model import run_bare
 from tests.serving.gateway.routes.test_tag import assert_problem
 
 PHOTO = ROOT / "tests/assets/photos/sea-narwhals.jpg"
@@ -37,10 +36,7 @@ def explain(client: httpx.Client) -> Explain:
 @pytest.fixture(scope="module")
 def attention(repository: Path) -> np.ndarray:
     """float32 [l, rows, columns] of PHOTO, from the model itself."""
-    session = ort.InferenceSession(repository / "scenes_model/1/model.onnx", providers=["CPUExecutionProvider"])
-    pixels = load_pixels(PHOTO.read_bytes(), 128, 128)[np.newaxis]
-    maps: np.ndarray = session.run(["attention"], {"image": pixels})[0][0]
-    return maps
+    return run_bare(repository, PHOTO.read_bytes(), "attention")
 
 
 def test_the_grid_is_the_models_own(explain: Explain, client: httpx.Client, attention: np.ndarray) -> None:
@@ -52,7 +48,8 @@ def test_the_grid_is_the_models_own(explain: Explain, client: httpx.Client, atte
         assert np.allclose(entry["attention"], grid / grid.sum(), atol=1e-4)
     with Image.open(PHOTO) as image:
         assert answer["image"] == {"width": image.width, "height": image.height, "orientation": 1}
-        assert answer["grid"] == {"height": 8, "width": 8, "box": [0, 0, image.width, image.height]}
+        rows, columns = attention.shape[1:]
+        assert answer["grid"] == {"height": rows, "width": columns, "box": [0, 0, image.width, image.height]}
 
 
 def test_what_was_assumed_about_a_photo_is_noted(explain: Explain) -> None:
