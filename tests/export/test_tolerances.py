@@ -25,6 +25,8 @@ def test_there_is_one_distance_per_picture():
     assert Tolerance("absolute", 1).distances(ours, theirs).tolist() == [0.25, 0.25]  # of the largest value, 4
     assert Tolerance("absolute", 1).distances(ours / 8, theirs / 8).tolist() == [0.125, 0.125]
     assert Tolerance("cosine", 1).distances(ours, theirs).tolist() == pytest.approx([0, 1])
+    assert Tolerance("absolute", 1, mean_of_labels=True).distances(ours, theirs).tolist() == [0.125, 0.125]
+    assert Tolerance("cosine", 1, mean_of_labels=True).distances(ours, theirs).tolist() == pytest.approx([0, 0.5])
     for broken in (np.nan, np.inf):
         for measure in ("absolute", "cosine"):
             (distance, _) = Tolerance(measure, 1).distances(ours, np.where(theirs == 2, np.float32(broken), theirs))
