@@ -1,8 +1,8 @@
 """fp32 -> 8-bit integers for CPUs: static, per channel, calibrated on photos; too sensitive layers stay in fp32.
 
 Q/DQ pairs stand around the layers with weights, and ONNX Runtime turns them into integer kernels. Activations are
-uint8, which x86 multiplies fastest. Weights use 7 of their 8 bits: CPUs without VNNI add two products in 16 bits, which
-would saturate.
+uint8, which x86 multiplies fastest. CPUs without VNNI add the products of two neighbouring weights in 16 bits, which
+saturate: so no two neighbours may add up to more than 128. A channel with two large neighbours gets a wider scale.
 """
 
 import contextlib
@@ -120,13 +120,14 @@ class _Calibrated:
         self._model = onnx.shape_inference.infer_shapes(model).SerializeToString()
         self._ranges = ranges
         self._symmetric = symmetric
+        self._weights = {} if symmetric else _weight_ranges(model, self.layers)
 
     def quantized(self, layers: Sequence[str]) -> onnx.ModelProto:
         symmetric = self._symmetric
         quantizer = QDQQuantizer(
             onnx.ModelProto.FromString(self._model),
             per_channel=True,
-            reduce_range=not symmetric,
+            reduce_range=False,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             tensors_range=self._ranges,
@@ -137,6 +138,7 @@ class _Calibrated:
                 "MatMulConstBOnly": True,  # products of two activations, as in attention, win no time and lose most
                 "ActivationSymmetric": symmetric,
                 "AddQDQPairToWeight": symmetric,
+                "TensorQuantOverrides": self._weights,
             },
         )
         quantizer.quantize_model()
@@ -217,6 +219,41 @@ def _layers(model: onnx.ModelProto) -> list[str]:
     if not layers:
         raise GraphError("It has no layer with weights that could compute in 8 bits.")
     return layers
+
+
+def _weight_ranges(model: onnx.ModelProto, layers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The range of each channel of the layers' weights, as the quantizer takes it, so that no products saturate.
+
+    A channel's range, which -127..127 stands for, is the largest sum of two neighbours of one sign, in the order in
+    which ONNX Runtime multiplies them: input channels fastest. So two neighbours add up to 127, or to 128 once rounded.
+    Depthwise layers are multiplied in 32 bits; there the range is the largest weight.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    ranges = {}
+    for node in model.graph.node:
+        if node.name not in layers:
+            continue
+        weights = onnx.numpy_helper.to_array(tensors[node.input[1]])
+        axis = _channel_axis(node, weights.ndim)
+        rows = np.moveaxis(weights, axis, 0)  # o i h w, or o i
+        is_depthwise = weights.ndim > 2 and rows.shape[1] == 1
+        rows = np.moveaxis(rows, 1, -1).reshape(len(rows), -1)  # o i h w -> o (h w i)
+        most = np.abs(rows).max(axis=1)
+        if not is_depthwise:
+            pairs = [signed[:, 1:] + signed[:, :-1] for signed in (rows.clip(min=0), -rows.clip(max=0))]
+            most = np.concatenate([most[:, None], *pairs], axis=1).max(axis=1)
+        ranges[node.input[1]] = [
+            {"quant_type": QuantType.QInt8, "axis": axis, "symmetric": True, "rmin": -limit, "rmax": limit}
+            for limit in most
+        ]
+    return ranges
+
+
+def _channel_axis(node: onnx.NodeProto, dimensions: int) -> int:
+    """Which axis of a layer's weights has its output channels."""
+    if node.op_type == "Conv" or any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
+        return 0
+    return dimensions - 1
 
 
 def _activations(model: onnx.ModelProto) -> dict[str, str]:

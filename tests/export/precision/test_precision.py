@@ -60,12 +60,22 @@ def quantized(fp32: Path, bundled: TaggerSpec, pictures: Pictures) -> tuple[onnx
     return quantize(load_model(fp32), bundled, pictures)
 
 
+@pytest.fixture
+def allow(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
+    """Sets the budget of the scores and that of the embeddings."""
+
+    def set_budget(scores: float, embeddings: float) -> None:
+        monkeypatch.setattr(export.precision.int8, "BUDGET", {"scores": scores, "embeddings": embeddings})
+
+    return set_budget
+
+
 def bytes_as_float32(model: onnx.ModelProto) -> int:
     """The size of the weights. A graph of fp32 may store them as float16, so its file says nothing about it."""
     return 4 * sum(math.prod(weights.dims) for weights in model.graph.initializer)
 
 
-@pytest.mark.parametrize(("precision", "times_smaller"), [("fp16", 1.9), ("int8", 3.0)])  # int8 leaves layers out
+@pytest.mark.parametrize(("precision", "times_smaller"), [("fp16", 1.9), ("int8", 2.5)])  # int8 leaves layers out
 def test_a_converted_graph_keeps_its_contract_and_is_smaller(
     precision: Precision,
     times_smaller: float,
@@ -73,9 +83,11 @@ def test_a_converted_graph_keeps_its_contract_and_is_smaller(
     bundled: TaggerSpec,
     pictures: Pictures,
     upright: Pictures,
+    allow: Callable[[float, float], None],
     tmp_path: Path,
 ):
     file = Path(shutil.copy(fp32, tmp_path / "model.onnx"))
+    allow(0.003, 0.01)  # pictures of eight photos calibrate and measure so roughly that one could be far off
     convert(file, bundled, precision, pictures)
     model = load_model(file)
     assert precision_of(model) == facts_of(model)["precision"] == precision
@@ -140,15 +152,55 @@ def test_integers_are_per_channel_and_leave_room_for_cpus_that_saturate(
     tensors = {weights.name: onnx.numpy_helper.to_array(weights) for weights in model.graph.initializer}
     layers = [tensors[name] for name in tensors if name.endswith("_quantized") and tensors[name].ndim > 1]
     assert len(layers) == report.layers
-    assert all(weights.dtype == np.int8 and np.abs(weights).max() <= 64 for weights in layers)
+    assert {weights.dtype for weights in layers} == {np.dtype(np.int8)}
     scales = [tensors[name] for name in tensors if name.endswith("weight_scale")]
     assert scales
     assert all(scale.ndim == 1 and len(scale) > 1 for scale in scales)
     activations = {tensors[node.input[2]].dtype for node in model.graph.node if node.op_type == "QuantizeLinear"}
     assert activations == {np.dtype(np.uint8)}
-    assert report.error <= export.precision.int8.BUDGET
+    assert report.error <= export.precision.int8.BUDGET["scores"]
     assert len(report.left_out) < report.layers / 2
     assert (report.calibrated, report.measured) == (24, 8)
+
+
+def test_neighbours_that_are_multiplied_together_do_not_saturate(quantized: tuple[onnx.ModelProto, Quantization]):
+    """255 * 128 is the most that two neighbours may make in the 16 bits of a CPU without VNNI."""
+    pointwise = [
+        onnx.numpy_helper.to_array(weights).astype(int)[:, :, 0, 0]  # o i 1 1 -> o i
+        for weights in quantized[0].graph.initializer
+        if weights.name.endswith("_quantized") and weights.dims[2:] == [1, 1]
+    ]
+    assert len(pointwise) > 10
+    for signed in (part for weights in pointwise for part in (weights.clip(min=0), -weights.clip(max=0))):
+        assert (signed[:, 1:] + signed[:, :-1]).max() <= 128
+    assert np.mean([np.abs(weights).max(axis=1).mean() for weights in pointwise]) > 80  # more than 6 of their 7 bits
+
+
+def test_each_kind_of_weights_has_its_range():
+    """Neighbours are those of the input channels, in the order in which ONNX Runtime multiplies them."""
+    graph = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 18]>
+        agraph (float[n, 2, 4, 4] x) => (float[n, 2] y) {
+          a = Conv (x, full)  b = Conv <group = 2> (a, depthwise)  c = Flatten (b)
+          d = MatMul (c, right)  y = Gemm <transB = 1> (d, left) }""")
+    full = np.array([[[[1]], [[2]]], [[[3]], [[-4]]]], np.float32)  # o i 1 1
+    values = {
+        "full": full,
+        "depthwise": np.array([[[[1, 2]]], [[[5, -4]]]], np.float32),
+        "right": np.array([[1, -1], [2, -2], [0, -5]], np.float32),  # i o
+        "left": np.array([[1, 2], [-3, -3]], np.float32),  # o i
+    }
+    graph.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    for node in graph.graph.node:
+        node.name = node.op_type + node.output[0]
+    ranges = export.precision.int8._weight_ranges(graph, ["Conva", "Convb", "MatMuld", "Gemmy"])
+    limits = {name: [channel["rmax"] for channel in channels] for name, channels in ranges.items()}
+    assert limits == {"full": [3, 4], "depthwise": [2, 5], "right": [3, 7], "left": [3, 6]}
+    assert {name: channels[0]["axis"] for name, channels in ranges.items()} == {
+        "full": 0,
+        "depthwise": 0,
+        "right": 1,
+        "left": 0,
+    }
 
 
 def test_the_output_of_a_layer_is_quantized_behind_its_activation(
@@ -181,16 +233,6 @@ def test_the_reported_error_is_that_of_photos_not_calibrated_with(
     theirs = session_runner(open_session(model.SerializeToString()), bundled)(held)["scores"]
     assert report.error == pytest.approx(float(np.abs(ours - theirs).mean()), rel=1e-3)
     assert 0 < report.error < 0.02
-
-
-@pytest.fixture
-def allow(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
-    """Sets the budget of the scores and that of the embeddings."""
-
-    def set_budget(scores: float, embeddings: float) -> None:
-        monkeypatch.setattr(export.precision.int8, "BUDGET", {"scores": scores, "embeddings": embeddings})
-
-    return set_budget
 
 
 def test_the_most_sensitive_layers_are_left_out_until_the_error_is_within_the_budget(
