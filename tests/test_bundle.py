@@ -1,4 +1,4 @@
-"""The bundled repository, as `make serve` serves it: `everyday`, the default, and `scenes`."""
+"""The bundled repository, as `make serve` serves it: `everyday`, the default, and `scenes`, each in fp32 and int8."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 BUNDLED = ROOT / "model_repository"
 MOST_BYTES = 40 * 2**20
-NAMES = ("everyday", "scenes")
+NAMES = ("everyday", "everyday_int8", "scenes", "scenes_int8")
 COCO = """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
 parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
 handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard,
@@ -42,6 +42,17 @@ def test_everyday_knows_most_of_cocos_words_and_more(newest: dict[str, TaggerVer
     assert len(labels) >= 150
     assert "person" in labels
     assert len(set(labels) & set(COCO.replace("\n", " ").split(", "))) >= 65
+
+
+def test_int8_gives_much_the_same_tags_as_fp32(bundled_gateway_url: str, photos: list[Path]) -> None:
+    same = []
+    for photo in photos:
+        for name in ("everyday", "scenes"):
+            models = [f"{bundled_gateway_url}/v1/tag?model={name}{precision}" for precision in ("", "_int8")]
+            answers = [httpx.post(model, content=photo.read_bytes(), timeout=60).json() for model in models]
+            ours, theirs = ({tag["label"] for tag in answer["tags"]} for answer in answers)
+            same.append(len(ours & theirs) / max(1, len(ours | theirs)))
+    assert sum(same) / len(same) > 0.5
 
 
 def test_who_names_no_model_gets_everyday(url: str, photos: list[Path]) -> None:
