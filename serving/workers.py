@@ -21,14 +21,14 @@ class WorkersClosed(Exception):
 
 class _Job(NamedTuple):
     work: Callable[[], Any]
-    answer: "asyncio.Future[Any]"
+    answer: "asyncio.Future[Any] | None"  # None: the work answers by itself
     queued: float
 
 
 class Workers:
     """`threads` threads, started with the first job. Calls `on_wait` with the seconds that each job waited for one.
 
-    `run` and `close` are called on one event loop, `on_wait` on the threads.
+    `run`, `submit` and `close` are called on one event loop, `on_wait` on the threads.
     """
 
     def __init__(self, threads: int, name: str, on_wait: Callable[[float], None] | None = None) -> None:
@@ -37,7 +37,21 @@ class Workers:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle: set[int] = set()  # numbers of the threads that wait for a job
         self._closed = False
+
+    @property
+    def idle(self) -> int:
+        """How many threads wait for a job. Another thread may change it at any moment."""
+        return len(self._idle)
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Queues work that answers its callers itself and raises nothing. Raises WorkersClosed."""
+        if self._closed:
+            raise WorkersClosed
+        if self._loop is None:
+            self._start()
+        self._jobs.put(_Job(work, None, time.perf_counter()))
 
     async def run(self, work: Callable[[], T], timeout: float) -> T:
         """Returns or raises what `work` does on a thread. Raises asyncio.TimeoutError after `timeout` seconds.
@@ -59,7 +73,7 @@ class Workers:
         """Finishes the work that has begun. Callers that wait for a thread, or come later, get WorkersClosed."""
         self._closed = True
         while not self._jobs.empty():
-            if (job := self._jobs.get()) is not None:
+            if (job := self._jobs.get()) is not None and job.answer is not None:
                 settle(job.answer, error=WorkersClosed())
         threads, self._threads = self._threads, []
         for _ in threads:
@@ -71,27 +85,42 @@ class Workers:
         self._loop = asyncio.get_running_loop()
         for number in range(self._count):
             # Daemons: a process that must end at once does not wait for a picture.
-            thread = Thread(target=self._work, args=(self._loop,), name=f"{self._name}-{number}", daemon=True)
+            thread = Thread(target=self._work, args=(self._loop, number), name=f"{self._name}-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
         return self._loop
 
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        while (job := self._jobs.get()) is not None:
-            if not job.answer.done():
-                self._do(job, loop)
+    def _work(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
+        while (job := self._next(number)) is not None:
+            if job.answer is None:
+                job.work()
+            elif not job.answer.done():
+                self._do(job.work, job.answer, job.queued, loop)
             del job  # an idle thread holds no photo
 
-    def _do(self, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
+    def _next(self, number: int) -> _Job | None:
+        self._idle.add(number)
+        try:
+            return self._jobs.get()
+        finally:
+            self._idle.discard(number)
+
+    def _do(
+        self,
+        work: Callable[[], Any],
+        answer: "asyncio.Future[Any]",
+        queued: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         if self._on_wait is not None:
-            self._on_wait(time.perf_counter() - job.queued)
+            self._on_wait(time.perf_counter() - queued)
         result, error = None, None
         try:
-            result = job.work()
+            result = work()
         except BaseException as raised:
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop is closed, so the result is not needed
-            loop.call_soon_threadsafe(settle, job.answer, result, error)
+            loop.call_soon_threadsafe(settle, answer, result, error)
 
 
 def settle(answer: "asyncio.Future[Any]", result: Any = None, error: BaseException | None = None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from labelwise.repository import Repository
+from labelwise.repository import Repository, VersionKey
 from serving.inference import Engine
 from serving.settings import Settings
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 def create_engine(
     settings: Settings,
     on_wait: Callable[[float], None] | None = None,
+    on_run: Callable[[VersionKey, int], None] | None = None,
     borrowed: "BorrowedTriton | None" = None,
 ) -> Engine:
     """Returns the engine that `settings` names, on the repository it names, not started. Raises LabelwiseError.
 
-    `on_wait` is told how many seconds each batch waited for a thread of this process. With `borrowed`, the engine does
-    not start a Triton.
+    `on_wait` gets the seconds that each request waited for a thread of this process, `on_run` a version's key and the
+    photos of each run. Both may be called on any thread. With `borrowed`, the engine does not start a Triton.
     """
     repository = Repository.open(settings.repository, skip_broken=True)
     if settings.engine == "embedded":
@@ -32,6 +33,7 @@ def create_engine(
             reload_interval=settings.reload_interval,
             retire_after=_oldest_request(settings),
             on_wait=on_wait,
+            on_run=on_run,
         )
     from serving.engines.triton import TritonEngine
 
@@ -42,6 +44,7 @@ def create_engine(
         start_timeout=settings.start_timeout,
         reload_interval=settings.reload_interval,
         load=settings.triton_load,
+        on_run=on_run,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import onnxruntime as ort
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
+from serving.engines.batching import Batches
 from serving.errors import ServerTimeout, ServerUnavailable, UnknownModel
 from serving.inference import Catalogue, Outputs, Pixels, catalogue_of, require_fitting
 from serving.onnx_session import load_session, run_session
@@ -19,14 +21,19 @@ from serving.workers import Workers, WorkersClosed
 
 logger = logging.getLogger("labelwise.engine")
 
+_MOST_ON_CPU = 8  # photos: more are not faster, and the last waits for all
+
 
 class _Loaded(NamedTuple):
     spec: TaggerSpec
-    session: ort.InferenceSession
+    batches: Batches
 
 
 class EmbeddedEngine:
     """One ONNX Runtime session per version; `threads` inferences at once, each on `session_threads` cores.
+
+    Requests that wait for a thread are run together where that is faster. `on_wait` gets the seconds that each waited,
+    `on_run` a version's key and the photos of each run.
 
     It looks at the repository every `reload_interval` seconds (0: never). A version that is taken out leaves the
     catalogue at once, and memory `retire_after` seconds later, when no request is left that began with it.
@@ -41,10 +48,12 @@ class EmbeddedEngine:
         reload_interval: float = 0,
         retire_after: float = 60,
         on_wait: Callable[[float], None] | None = None,
+        on_run: Callable[[VersionKey, int], None] | None = None,
     ) -> None:
         self._repository = repository
         self._session_threads = session_threads
-        self._workers = Workers(threads, "infer", on_wait)
+        self._workers = Workers(threads, "infer")
+        self._on_wait, self._on_run = on_wait, on_run
         self._reload_interval, self._retire_after = reload_interval, retire_after
         self._watch = RepositoryWatch(repository.path, {*repository.keys, *repository.broken})
         self._watching: asyncio.Task[None] | None = None
@@ -74,6 +83,8 @@ class EmbeddedEngine:
         self._closed = True
         if self._watching:
             self._watching.cancel()
+        for loaded in self._loaded.values():
+            loaded.batches.close()
         await self._workers.close()
 
     async def is_ready(self) -> bool:
@@ -98,11 +109,9 @@ class EmbeddedEngine:
         loaded = self._loaded.get((model, version))
         if loaded is None:
             raise UnknownModel(f"{model} version {version} is not loaded.")
-        spec, session = loaded
-        require_fitting(pixels, spec)
-        run = functools.partial(run_session, session, spec, pixels, outputs)
+        require_fitting(pixels, loaded.spec)
         try:
-            return await self._workers.run(run, timeout)
+            return await loaded.batches.infer(pixels, outputs, timeout)
         except asyncio.TimeoutError as error:
             raise ServerTimeout(f"{model} did not answer within {timeout:.3g} s.") from error
         except WorkersClosed:
@@ -112,9 +121,22 @@ class EmbeddedEngine:
         """Loads a version and warms it up, on a thread that serves no request."""
         session = await asyncio.to_thread(load_session, version, self._session_threads)
         spec = version.spec
-        self._loaded[version.key] = _Loaded(spec, session)
+        self._loaded[version.key] = _Loaded(spec, self._batches(version.key, spec, session))
         self._served.add(version.key)
         logger.info("loaded %s version %d on %s", spec.name, spec.version, session.get_providers()[0])
+
+    def _batches(self, key: VersionKey, spec: TaggerSpec, session: ort.InferenceSession) -> Batches:
+        # Where the thread itself computes, its processor time says what a run costs whatever else the machine does.
+        computes_itself = self._session_threads == 1 and session.get_providers() == ["CPUExecutionProvider"]
+        most = min(spec.max_batch, _MOST_ON_CPU) if computes_itself else spec.max_batch
+        return Batches(
+            functools.partial(run_session, session, spec),
+            self._workers,
+            most,
+            on_wait=self._on_wait,
+            on_run=functools.partial(self._on_run, key) if self._on_run else None,
+            clock=time.thread_time if computes_itself else time.perf_counter,
+        )
 
     def _serve(self, keys: set[VersionKey]) -> None:
         self._served = keys

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class TritonEngine:
         start_timeout: float = 60.0,
         reload_interval: float = 0,
         load: bool = False,
+        on_run: Callable[[VersionKey, int], None] | None = None,
     ) -> None:
         self._known = {
             version.key: version.spec for versions in repository.taggers.values() for version in versions.values()
@@ -58,7 +59,7 @@ class TritonEngine:
         self._fleet: Fleet[TritonServer] = Fleet((), watches_one=True)
         self._max_in_flight = max_in_flight
         self._permits = asyncio.Semaphore(max_in_flight)
-        self._start_timeout = start_timeout
+        self._start_timeout, self._on_run = start_timeout, on_run
         self._reload_interval, self._load = reload_interval, load
         self._broken = {} if self._local else repository.broken  # a Triton of our own logs this itself
         known = {*repository.keys, *repository.broken}
@@ -137,9 +138,12 @@ class TritonEngine:
             await asyncio.wait([request], timeout=timeout)
             if not request.done():
                 raise ServerTimeout(f"{self._where} did not answer within {timeout:g} s.")
-            return request.result()
+            answer = request.result()
         finally:
             request.cancel()
+        if self._on_run is not None:
+            self._on_run((model, version), len(pixels))
+        return answer
 
     async def _request(self, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str], deadline: float) -> Outputs:
         """Asks one Triton after the other. If one of them no longer has the version, looks again at what there is."""

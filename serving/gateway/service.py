@@ -198,7 +198,7 @@ class TaggingService:
         metrics = self.metrics.of(spec)
         with Stage("engine", metrics.engine_seconds.observe):
             answer = await self.engine.infer(spec.name, spec.version, pixels, outputs, deadline.left())
-        metrics.count_batch(len(pixels))
+        metrics.count_images(len(pixels))
         for row in answer.get("scores", ()):
             metrics.count_scores(row)
         return answer

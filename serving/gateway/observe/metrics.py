@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
 from serving.inference import Catalogue
 
@@ -49,7 +50,9 @@ class Metrics:
         self.engine_seconds = self._histogram(
             "engine_seconds", "The engine's answer to one batch, waiting included.", _SECONDS, model
         )
-        self.batch_images = self._histogram("batch_images", "Photos given to the engine at once.", _IMAGES, model)
+        self.batch_images = self._histogram(
+            "batch_images", "Photos that the engine ran, or sent to Triton, at once.", _IMAGES, model
+        )
         self.images = self._counter("images", "Photos answered by the engine.", model)
         self.label_score = self._histogram("label_score", "Scores of a sample.", _SCORES, (*model, "label"))
         self.in_flight = Gauge(
@@ -77,6 +80,11 @@ class Metrics:
         if found is None:
             found = self._models[spec.name, spec.version] = ModelMetrics(self, spec)
         return found
+
+    def count_run(self, key: VersionKey, images: int) -> None:
+        """Counts one run of a graph. May be called on any thread."""
+        name, version = key
+        self.batch_images.labels(name, str(version)).observe(images)
 
     def exposition(self, served: Catalogue) -> bytes:
         """Returns the text that Prometheus reads, for all processes of this gateway.
@@ -124,15 +132,13 @@ class ModelMetrics:
         labels = (spec.name, str(spec.version))
         self.engine_seconds = metrics.engine_seconds.labels(*labels)
         self._images = metrics.images.labels(*labels)
-        self._batch_images = metrics.batch_images.labels(*labels)
         counted = spec.labels if len(spec.labels) <= _MOST_LABELS else ()
         self._scores = [metrics.label_score.labels(*labels, label) for label in counted]
         self._photos = count()
 
-    def count_batch(self, images: int) -> None:
-        """Counts a batch that the engine answered."""
+    def count_images(self, images: int) -> None:
+        """Counts photos that the engine answered."""
         self._images.inc(images)
-        self._batch_images.observe(images)
 
     def count_scores(self, scores: Any) -> None:
         """Counts the scores [l] of every l-th photo: enough to see a drift, and no more work with many labels."""
