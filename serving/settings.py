@@ -109,9 +109,9 @@ class Settings(BaseSettings):
         default_factory=usable_cores, description="decoding at once, and embedded inferences at once"
     )
     session_threads: Threads = Field(1, description="threads within one embedded inference")
-    max_requests: int = Field(64, ge=1, description="complete requests, working or waiting; beyond it 429")
+    max_requests: int = Field(1000, ge=1, description="complete requests, working or waiting; beyond it 429")
     max_images: int = Field(64, ge=1, description="photos in one request; beyond it 413")
-    max_pending_images: int = Field(256, ge=1, description="photos of all complete requests; beyond it 429")
+    max_pending_images: int = Field(1024, ge=1, description="photos of all complete requests; beyond it 429")
     max_body: int = Field(20 * 2**20, ge=1, description="a photo, or what it comes in; beyond it 413")
     max_batch_body: int = Field(64 * 2**20, ge=1, description="the photos of one request; beyond it 413")
     max_pending_bytes: int = Field(512 * 2**20, ge=1, description="all uploads together; beyond it 429")

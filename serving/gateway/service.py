@@ -28,9 +28,10 @@ from serving.gateway.answers.tagging import (
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Admission, Place
-from serving.gateway.requests.deadline import Deadline, ended_by_hang_up, requested_timeout
+from serving.gateway.requests.deadline import Deadline, deadline_exceeded, ended_by_hang_up, requested_timeout
 from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.forms import Item
+from serving.gateway.requests.pace import Gate
 from serving.gateway.requests.query import LabelQuery, TagQuery, choose, refuse_repeats
 from serving.gateway.requests.upload import Uploads
 from serving.inference import Engine, Outputs, Pixels
@@ -39,6 +40,8 @@ from serving.stages import Stage
 
 # Larger batches are hardly faster on a CPU, and the next request waits for a whole one.
 _MOST_AT_ONCE = 16
+# Photos that are decoded and run, or sent to Triton: enough for full batches. Others wait as files, which are small.
+_MOST_AT_WORK = 64
 
 T = TypeVar("T")
 
@@ -62,6 +65,7 @@ class TaggingService:
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
         self.settings, self.engine, self.metrics = settings, engine, metrics
         self.admission = Admission(settings.max_requests, settings.max_pending_images, settings.max_pending_bytes)
+        self._gate = Gate(max(_MOST_AT_WORK, 2 * _MOST_AT_ONCE * settings.threads))
         on_wait = metrics.queue_seconds.labels("decode").observe
         self.decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels, on_wait)
         self.uploads = Uploads(settings, self.decoders)
@@ -145,7 +149,7 @@ class TaggingService:
         """Yields the request's share and the seconds for the work. Refuses what it can before it reads the body."""
         refuse_repeats(request)
         timeout = requested_timeout(request, self.settings.request_timeout)
-        with self.admission.place() as place:
+        with self.admission.place(timeout) as place:
             yield place, timeout
 
     @asynccontextmanager
@@ -157,9 +161,13 @@ class TaggingService:
                 data = await self.uploads.photo(request, place)
             deadline = Deadline(timeout)
             with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
-                photo = await self._decode(data, spec, deadline)
+                await self._begin_work(1, deadline)
+                try:
+                    photo = await self._decode(data, spec, deadline)
+                    answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
+                finally:
+                    self._gate.leave(1)
                 _log_notes(request, photo.notes)
-                answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
                 yield _PhotoRun(data, photo, answer, deadline)
 
     async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[PhotoResult]:
@@ -177,6 +185,13 @@ class TaggingService:
                     return error
 
         async def run(chunk: Sequence[Item]) -> list[PhotoResult]:
+            await self._begin_work(len(chunk), deadline)
+            try:
+                return await run_at_once(chunk)
+            finally:
+                self._gate.leave(len(chunk))
+
+        async def run_at_once(chunk: Sequence[Item]) -> list[PhotoResult]:
             results: list[Any] = await _all(map(decoded, chunk))
             good = [place for place, result in enumerate(results) if not isinstance(result, Exception)]
             if good:
@@ -188,6 +203,16 @@ class TaggingService:
 
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         return [result for results in await _all(map(run, chunks)) for result in results]
+
+    async def _begin_work(self, images: int, deadline: Deadline) -> None:
+        """Waits until so many photos may be decoded and run. Raises GatewayError `deadline_exceeded`."""
+        if self._gate.enter_now(images):
+            return
+        try:
+            with Stage("wait", self.metrics.queue_seconds.labels("turn").observe):
+                await self._gate.enter(images, deadline.left())
+        except asyncio.TimeoutError:
+            raise deadline_exceeded() from None
 
     async def _decode(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
         with Stage("decode", self.metrics.decode_seconds.observe):

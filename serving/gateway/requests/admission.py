@@ -1,4 +1,6 @@
-"""Limits how much is worked on at once. A request beyond a limit is refused at once, so that no queue grows.
+"""Limits how much is worked on at once. What would wait too long, or not fit into memory, is refused at once.
+
+How long a request would wait is measured: see `Pace`.
 
 A request takes a place only after its upload, so slow uploads block no other request. Uploads count by their bytes.
 If there is no room for more bytes, an upload that has stalled is given up.
@@ -12,9 +14,11 @@ from contextlib import contextmanager
 
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.deadline import EarlyEnd
+from serving.gateway.requests.pace import Pace
 
 _PROGRESS = 64 * 2**10  # bytes; an upload that takes more than _STALLED seconds for these has stalled
 _STALLED = 1.0  # seconds
+_ROOM = 0.8  # of a request's time that it may be expected to take: the rest is for what the estimate misses
 
 
 class _Budget:
@@ -39,8 +43,8 @@ class _Budget:
 class Place:
     """What one request holds; it grows while the request is read."""
 
-    def __init__(self, admission: "Admission") -> None:
-        self._admission = admission
+    def __init__(self, admission: "Admission", seconds: float) -> None:
+        self._admission, self._seconds = admission, seconds
         self._held: Counter[_Budget] = Counter()
         self._upload: EarlyEnd | None = None
         self._since_mark = 0
@@ -73,8 +77,12 @@ class Place:
         self.take_images(images)
 
     def take_images(self, count: int) -> None:
-        """Raises GatewayError `overloaded` if there is no room for these photos."""
-        self._take(self._admission.images, count)
+        """Raises GatewayError `overloaded` if there is no room for these photos, or not enough time."""
+        if count:
+            self._admission.require_time(count, self._seconds)
+            if not self._admission.images.taken:
+                self._admission.pace.begin()
+            self._take(self._admission.images, count)
 
     def take_bytes(self, count: int) -> None:
         """Raises GatewayError `overloaded` if there is no room for these bytes of an upload."""
@@ -92,6 +100,8 @@ class Place:
         self.give_back()
 
     def give_back(self) -> None:
+        if images := self._held[self._admission.images]:
+            self._admission.pace.answered(images)
         for budget, amount in self._held.items():
             budget.taken -= amount
         self._held.clear()
@@ -112,16 +122,27 @@ class Admission:
         self.images = _Budget(images, "As many photos are being worked on as this server takes; try again shortly.")
         self.upload_bytes = _Budget(upload_bytes, "As much is being uploaded as this server takes; try again shortly.")
         self.uploads: set[Place] = set()
+        self.pace = Pace()
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
-        """Holds a request's share during the block. Raises GatewayError `overloaded` if every place is taken."""
+    def place(self, seconds: float) -> Iterator[Place]:
+        """Holds a request's share during the block.
+
+        Raises GatewayError `overloaded` if every place is taken, or if its `seconds` would not be enough.
+        """
         self.requests.require(1)  # refuse before the upload rather than after it
-        place = Place(self)
+        self.require_time(1, seconds)
+        place = Place(self, seconds)
         try:
             yield place
         finally:
             place.give_back()
+
+    def require_time(self, images: int, seconds: float) -> None:
+        """Raises GatewayError `overloaded` if so many more photos are not expected to be answered within `seconds`."""
+        ahead = self.images.taken
+        if ahead and self.pace.wait(ahead + images) > seconds * _ROOM:
+            raise GatewayError("overloaded", "More photos wait than this server can answer in time; try again shortly.")
 
     def make_room(self, count: int, place: Place) -> None:
         """Gives up uploads that have stalled, the longest first, until there is room for `count` bytes."""

@@ -207,7 +207,7 @@ def test_a_name_is_resolved_only_once(port: int) -> None:
 
 def test_fetched_bytes_count_as_uploaded_bytes(fetcher: Fetcher, port: int) -> None:
     admission = Admission(1, 1, len(PHOTO) - 1)
-    with admission.place() as place, pytest.raises(GatewayError, match="As much is being uploaded"):
+    with admission.place(60) as place, pytest.raises(GatewayError, match="As much is being uploaded"):
         asyncio.run(fetcher.fetch(f"http://localhost:{port}/photo", place.take_bytes))
 
 
