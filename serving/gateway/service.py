@@ -56,6 +56,28 @@ class _PhotoRun:
     deadline: Deadline
 
 
+class _Work:
+    """`async with`: waits until so many photos may be decoded and run. Raises GatewayError `deadline_exceeded`."""
+
+    def __init__(self, service: "TaggingService", images: int, deadline: Deadline) -> None:
+        self._service, self._images, self._deadline = service, images, deadline
+
+    async def __aenter__(self) -> None:
+        gate = self._service.gate
+        if gate.enter_now(self._images):
+            return
+        try:
+            with Stage("wait", self._service.metrics.queue_seconds.labels("turn").observe):
+                await gate.enter(self._images, self._deadline.left())
+        except asyncio.TimeoutError:
+            raise deadline_exceeded() from None
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._service.gate.leave(self._images)
+        if kind is None or issubclass(kind, ImageError):
+            self._service.admission.pace.answered(self._images)
+
+
 class TaggingService:
     """Answers requests for the routes; holds the engine, the decoders and the places for requests.
 
@@ -65,7 +87,7 @@ class TaggingService:
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
         self.settings, self.engine, self.metrics = settings, engine, metrics
         self.admission = Admission(settings.max_requests, settings.max_pending_images, settings.max_pending_bytes)
-        self._gate = Gate(max(_MOST_AT_WORK, 2 * _MOST_AT_ONCE * settings.threads))
+        self.gate = Gate(max(_MOST_AT_WORK, 2 * _MOST_AT_ONCE * settings.threads))
         on_wait = metrics.queue_seconds.labels("decode").observe
         self.decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels, on_wait)
         self.uploads = Uploads(settings, self.decoders)
@@ -161,12 +183,9 @@ class TaggingService:
                 data = await self.uploads.photo(request, place)
             deadline = Deadline(timeout)
             with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
-                await self._begin_work(1, deadline)
-                try:
+                async with _Work(self, 1, deadline):
                     photo = await self._decode(data, spec, deadline)
                     answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
-                finally:
-                    self._gate.leave(1)
                 _log_notes(request, photo.notes)
                 yield _PhotoRun(data, photo, answer, deadline)
 
@@ -185,11 +204,8 @@ class TaggingService:
                     return error
 
         async def run(chunk: Sequence[Item]) -> list[PhotoResult]:
-            await self._begin_work(len(chunk), deadline)
-            try:
+            async with _Work(self, len(chunk), deadline):
                 return await run_at_once(chunk)
-            finally:
-                self._gate.leave(len(chunk))
 
         async def run_at_once(chunk: Sequence[Item]) -> list[PhotoResult]:
             results: list[Any] = await _all(map(decoded, chunk))
@@ -203,16 +219,6 @@ class TaggingService:
 
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         return [result for results in await _all(map(run, chunks)) for result in results]
-
-    async def _begin_work(self, images: int, deadline: Deadline) -> None:
-        """Waits until so many photos may be decoded and run. Raises GatewayError `deadline_exceeded`."""
-        if self._gate.enter_now(images):
-            return
-        try:
-            with Stage("wait", self.metrics.queue_seconds.labels("turn").observe):
-                await self._gate.enter(images, deadline.left())
-        except asyncio.TimeoutError:
-            raise deadline_exceeded() from None
 
     async def _decode(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
         with Stage("decode", self.metrics.decode_seconds.observe):

@@ -100,8 +100,6 @@ class Place:
         self.give_back()
 
     def give_back(self) -> None:
-        if images := self._held[self._admission.images]:
-            self._admission.pace.answered(images)
         for budget, amount in self._held.items():
             budget.taken -= amount
         self._held.clear()

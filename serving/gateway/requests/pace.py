@@ -24,7 +24,9 @@ class Pace:
         self._since = self._clock()
 
     def answered(self, images: int) -> None:
-        """A request of so many photos has ended, whatever its answer was."""
+        """So many photos were worked on to the end. Photos that were given up do not count, or a server whose requests
+        all come too late would seem to be fast.
+        """
         now = self._clock()
         seconds = (now - self._since) / images
         self._since = now
