@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING
 
 from prometheus_client.multiprocess import mark_process_dead
 
@@ -24,11 +25,13 @@ from labelwise.errors import LabelwiseError
 from serving.engines import create_local_triton
 from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import FOLDER_VARIABLE
-from serving.gateway.worker import cancelled_by, serve_alone
-from serving.local_triton.server import BorrowedTriton, LocalTriton
+from serving.gateway.signals import cancelled_by
 from serving.processes import Backoff
 from serving.settings import Settings
 from serving.temporary import TemporaryFolder
+
+if TYPE_CHECKING:
+    from serving.local_triton.server import BorrowedTriton, LocalTriton
 
 logger = logging.getLogger("labelwise.workers")
 
@@ -61,7 +64,7 @@ async def _keep_workers(
     listener: socket.socket,
     on_ready: Callable[[], None],
     folder: str,
-    triton: LocalTriton | None,
+    triton: "LocalTriton | None",
 ) -> None:
     workers = [_KeptWorker(settings_of_each(settings), listener, folder, triton) for _ in range(settings.workers)]
     tasks = [asyncio.create_task(worker.keep()) for worker in workers]
@@ -84,7 +87,7 @@ async def _keep_workers(
 class _KeptWorker:
     """A worker that is kept alive: `keep` starts a process, and another one when it has died."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, folder: str, triton: LocalTriton | None) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, folder: str, triton: "LocalTriton | None") -> None:
         self._settings, self._listener, self._folder, self._triton = settings, listener, folder, triton
         self._process: SpawnProcess | None = None
         self._link: Connection | None = None
@@ -160,15 +163,23 @@ class _KeptWorker:
 
 def _work(settings: Settings, listener: socket.socket, parent: Connection, triton_url: str | None) -> None:
     """Runs in the worker's process, from its start to its end."""
+    from serving.gateway.worker import serve_alone  # the process that supervises needs no gateway
+
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal signals every process; the parent ends this one
     configure_logging(settings)
-    triton = None if triton_url is None else BorrowedTriton(triton_url, lambda: parent.send((_RESTART_TRITON, "")))
+    triton = None if triton_url is None else _borrowed(triton_url, parent)
     try:
         with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
             serve_alone(settings, listener, lambda: parent.send((_READY, "")), parent, triton)
     except LabelwiseError as error:
         parent.send((_FAILED, str(error)))
         sys.exit(1)
+
+
+def _borrowed(triton_url: str, parent: Connection) -> "BorrowedTriton":
+    from serving.local_triton.server import BorrowedTriton
+
+    return BorrowedTriton(triton_url, lambda: parent.send((_RESTART_TRITON, "")))
 
 
 @contextlib.contextmanager

@@ -1,13 +1,11 @@
 """One process that serves: the engine starts first, then the gateway answers; at the end, the same in reverse."""
 
 import asyncio
-import contextlib
 import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -17,26 +15,28 @@ import uvloop
 from labelwise.errors import LabelwiseError
 from serving.engines import create_engine
 from serving.gateway.app import create_app
+from serving.gateway.listener import BACKLOG
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.requests.connections import connection_options
 from serving.gateway.service import TaggingService
+from serving.gateway.signals import cancelled_by, signals_ignored
 from serving.inference import Engine
-from serving.local_triton.server import BorrowedTriton
 from serving.processes import return_large_blocks
 from serving.settings import Settings
 
-if TYPE_CHECKING:
-    from serving.tracing import Traces
+if TYPE_CHECKING:  # without a Triton, gRPC is not loaded
+    from multiprocessing.connection import Connection
 
-BACKLOG = 2048  # connections that the kernel holds until they are accepted
+    from serving.local_triton.server import BorrowedTriton
+    from serving.tracing import Traces
 
 
 def serve_alone(
     settings: Settings,
     listener: socket.socket,
     on_ready: Callable[[], None],
-    parent: Connection | None = None,
-    triton: BorrowedTriton | None = None,
+    parent: "Connection | None" = None,
+    triton: "BorrowedTriton | None" = None,
 ) -> None:
     """Serves on `listener` until a signal, or until `parent` ends. Raises LabelwiseError if it cannot start."""
     return_large_blocks()
@@ -65,8 +65,8 @@ async def _serve(
     settings: Settings,
     listener: socket.socket,
     on_ready: Callable[[], None],
-    parent: Connection | None,
-    triton: BorrowedTriton | None,
+    parent: "Connection | None",
+    triton: "BorrowedTriton | None",
 ) -> None:
     if parent is not None:
         asyncio.get_running_loop().add_reader(parent.fileno(), _end_after, parent)
@@ -91,14 +91,14 @@ async def _serve(
         )
         await AnnouncingServer(config, on_ready).serve([listener])
     finally:
-        with _signals_ignored():
+        with signals_ignored():
             await service.decoders.close()
             await engine.close()
             if traces is not None:
                 await asyncio.to_thread(traces.close)
 
 
-def _end_after(parent: Connection) -> None:
+def _end_after(parent: "Connection") -> None:
     """The parent never writes, so the pipe becomes readable only when the parent ends."""
     asyncio.get_running_loop().remove_reader(parent.fileno())
     os.kill(os.getpid(), signal.SIGTERM)
@@ -119,34 +119,3 @@ def _traces(settings: Settings) -> "Traces | None":
         return Traces(settings.trace_endpoint, settings.trace_ratio)
     except ValueError as error:  # OpenTelemetry reads environment variables of its own
         raise LabelwiseError(f"A variable OTEL_* of the environment is wrong: {error}") from error
-
-
-@contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """A second SIGTERM or SIGINT must not cut the clean-up short; the clean-up has time limits of its own."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def cancelled_by(*signals: signal.Signals) -> Iterator[None]:
-    """The first of `signals` cancels this task. The next ones are ignored: they must not cut its clean-up short."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-
-    def cancel() -> None:
-        for number in signals:
-            loop.add_signal_handler(number, lambda: None)
-        task.cancel()
-
-    for number in signals:
-        loop.add_signal_handler(number, cancel)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)

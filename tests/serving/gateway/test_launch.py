@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.gateway.launch import announce, bind
+from serving.gateway.listener import announce, bind
 from tests.conftest import ROOT, free_port, running_gateway
 
 
