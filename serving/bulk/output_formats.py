@@ -7,10 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from labelwise.label_names import case_fault, join_names
 from labelwise.spec import TaggerSpec
 from serving.bulk.rows import Page, StoredRow, weights_of
@@ -20,7 +16,6 @@ _SCORES = "scores."  # before a label, in the name of a column of CSV
 _BEFORE, _AFTER = ("path", "tags"), ("model", "version", "weights", "error", "detail", "size", "mtime_ns")
 _NEEDED = {*_BEFORE, *_AFTER} - {"weights"}  # older outputs lack it
 _LONGEST = 2**31 - 1  # characters of a cell with all tags; the most that Python takes on Windows
-_READ_ROWS = 4096  # of Parquet at once
 
 
 class Format(Protocol):
@@ -116,53 +111,14 @@ class Parquet(Format):
             raise UsageError(f"{file} cannot be Parquet: {fault}. Write .csv or .jsonl, or rename one of the labels.")
 
     def write(self, stream: IO[bytes], pages: Iterable[Page], spec: TaggerSpec) -> None:
-        with pq.ParquetWriter(stream, _schema_of(spec)) as writer:
-            for page in pages:
-                writer.write_table(_to_table(page, spec))
+        from serving.bulk.parquet_file import write_pages
+
+        write_pages(stream, pages, spec)
 
     def read(self, file: Path) -> Iterator[StoredRow]:
-        with pq.ParquetFile(file) as parquet:
-            labels = tuple(field.name for field in parquet.schema_arrow.field("scores").type)
-            for batch in parquet.iter_batches(_READ_ROWS):
-                for entry in batch.to_pylist():
-                    if told := entry["scores"]:
-                        entry["scores"] = {label: score for label, score in told.items() if score is not None}
-                    yield StoredRow.of(entry, labels)
+        from serving.bulk.parquet_file import read_rows
 
-
-def _schema_of(spec: TaggerSpec) -> pa.Schema:
-    return pa.schema(
-        [
-            ("path", pa.string()),
-            ("tags", pa.list_(pa.string())),
-            ("scores", pa.struct([(label, pa.float32()) for label in spec.labels])),
-            ("model", pa.string()),
-            ("version", pa.int32()),
-            ("weights", pa.string()),
-            ("error", pa.string()),
-            ("detail", pa.string()),
-            ("size", pa.int64()),
-            ("mtime_ns", pa.int64()),
-        ]
-    )
-
-
-def _to_table(page: Page, spec: TaggerSpec) -> pa.Table:
-    missing = np.isnan(page.scores)
-    columns = [pa.array(page.scores[:, at], pa.float32(), mask=missing[:, at]) for at in range(len(spec.labels))]
-    schema, count = _schema_of(spec), len(page.rows)
-    broken = pa.array([tags is None for tags in page.tags])
-    return pa.table(
-        {name: [getattr(row, name) for row in page.rows] for name in ("path", "error", "detail", "size", "mtime_ns")}
-        | {
-            "tags": page.tags,
-            "scores": pa.StructArray.from_arrays(columns, fields=list(schema.field("scores").type), mask=broken),
-            "model": [spec.name] * count,
-            "version": [spec.version] * count,
-            "weights": [weights_of(spec)] * count,
-        },
-        schema=schema,
-    )
+        yield from read_rows(file)
 
 
 FORMATS: dict[str, Format] = {".jsonl": JsonLines(), ".csv": Csv(), ".parquet": Parquet()}
