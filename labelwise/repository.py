@@ -91,18 +91,18 @@ class Repository:
         return {version.key for versions in self.taggers.values() for version in versions.values()}
 
     @classmethod
-    def open(cls, path: Path, *, skip_broken: bool = False) -> "Repository":
-        """Read and verify every tagger under `path`.
+    def open(cls, path: Path, *, skip_broken: bool = False, only: str | None = None) -> "Repository":
+        """Read and verify every tagger under `path`, or `only` the one of that name.
 
         Raises RepositoryError or SpecError for what is missing or wrong. With `skip_broken` it leaves broken versions
         out, and raises only if no version is whole.
         """
         try:
-            taggers, broken = _read_taggers(path)
+            taggers, broken = _read_taggers(path, only)
             if broken and not skip_broken:
                 raise next(iter(broken.values()))
         except OSError as error:
-            raise RepositoryError(f"{error.filename} cannot be read: {error.strerror}.") from error
+            raise _unreadable(error) from error
         return cls(path, taggers, {key: str(fault) for key, fault in broken.items()})
 
 
@@ -115,6 +115,14 @@ def version_folders(model: Path) -> dict[int, Path]:
         if numbered:
             return dict(sorted((int(child.name), child) for child in numbered))
     return {}
+
+
+def published_names(repository: Path) -> list[str]:
+    """The taggers that have a version, whole or not. Raises RepositoryError if a folder cannot be read."""
+    try:
+        return [name for name in tagger_names(repository) if version_folders(repository / name)]
+    except OSError as error:
+        raise _unreadable(error) from error
 
 
 def tagger_names(repository: Path) -> list[str]:
@@ -158,11 +166,13 @@ def _mark(path: Path, name: str, number: int) -> VersionMark:
     return whole, *((state.st_mtime_ns, state.st_size) if state else None for state in states)
 
 
-def _read_taggers(path: Path) -> tuple[dict[str, dict[int, TaggerVersion]], dict[VersionKey, Exception]]:
+def _read_taggers(
+    path: Path, only: str | None
+) -> tuple[dict[str, dict[int, TaggerVersion]], dict[VersionKey, Exception]]:
     """The whole versions, and what is wrong with the others. Raises an error if no version is whole."""
     if not path.is_dir():
         raise RepositoryError(f"There is no model repository at {path}; export a model there with `labelwise export`.")
-    found = tagger_names(path)
+    found = [name for name in tagger_names(path) if only in (None, name)]
     if not found:
         raise RepositoryError(f"{path} holds no tagger; export one with `labelwise export RUN --to {path}`.")
     taggers: dict[str, dict[int, TaggerVersion]] = {}
@@ -224,6 +234,10 @@ def _read_version(repository: Path, name: str, number: int) -> TaggerVersion:
             _incomplete(name, f"{WEIGHTS_FILE} of version {number} is not the file that was exported")
         )
     return TaggerVersion(spec, weights)
+
+
+def _unreadable(error: OSError) -> RepositoryError:
+    return RepositoryError(f"{error.filename} cannot be read: {error.strerror}.")
 
 
 def _incomplete(name: str, what: str) -> str:

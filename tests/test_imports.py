@@ -189,6 +189,46 @@ print(*{"torch", "timm", "torchvision", "sklearn", "onnx", "training", "export"}
     assert answer.stdout.split() == []
 
 
+def loaded_by(arguments: list[str], folder: Path) -> set[str]:
+    """The modules that `labelwise` has loaded when it ends, also those inside packages, by their first two names."""
+    code = f"""
+import sys
+from commands import main
+sys.argv[1:] = {arguments!r}
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(*{{".".join(name.split(".")[:2]) for name in sys.modules}})
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ROOT}
+    )
+    assert answer.returncode == 0, answer.stderr
+    return set(answer.stdout.splitlines()[-1].split())
+
+
+HEAVY = {"numpy", "PIL", "pydantic", "onnxruntime", "fastapi", "grpc", "pyarrow", "pandas", "lxml", "torch", "asyncio"}
+
+
+def test_help_loads_nothing_but_the_command_line(tmp_path: Path):
+    assert loaded_by(["--help"], tmp_path) & {*HEAVY, "serving", "labelwise.spec"} == set()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_tagging_here_loads_nothing_for_servers_or_other_formats(suffix: str, repository: Path, tmp_path: Path):
+    photo = ROOT / "tests/assets/photos/coffee-cup.jpg"
+    arguments = ["tag", str(photo), "--repository", str(repository), "--out", f"t.{suffix}"]
+    used = {"numpy", "PIL", "pydantic", "onnxruntime", "asyncio", *(["pyarrow"] if suffix == "parquet" else [])}
+    assert loaded_by(arguments, tmp_path) & {*HEAVY, "uvicorn", "tritonclient", "httpx"} == used
+
+
+def test_the_gateway_loads_no_grpc_without_a_triton():
+    code = "import sys, serving.gateway.launch, serving.gateway.worker; print('grpc' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["False"]
+
+
 def test_checking_and_foreign_graphs_load_no_training_stack():
     code = """
 import sys, export.check, export.foreign, export.exporting

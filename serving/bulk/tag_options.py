@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from labelwise.repository import default_tagger
+from labelwise.repository import default_tagger, published_names
 from labelwise.spec import TaggerSpec
 from serving.bulk.in_flight import InFlight
 from serving.bulk.scorer import Scorer
@@ -110,7 +110,9 @@ class OwnEngine:
 
     def __init__(self, engine: str, repository: Path, model: str | None, threads: int | None) -> None:
         settings = load_settings(engine=engine, repository=repository, reload_interval=0, threads=threads)
-        self._engine = create_engine(settings)
+        # A Triton loads the whole repository in any case.
+        only = default_tagger(published_names(repository), model) if engine == "embedded" else None
+        self._engine = create_engine(settings, only=only)
         self._model = model
 
     async def connect(self) -> None:

@@ -16,13 +16,15 @@ def create_engine(
     on_wait: Callable[[float], None] | None = None,
     on_run: Callable[[VersionKey, int], None] | None = None,
     borrowed: "BorrowedTriton | None" = None,
+    only: str | None = None,
 ) -> Engine:
     """Returns the engine that `settings` names, on the repository it names, not started. Raises LabelwiseError.
 
     `on_wait` gets the seconds that each request waited for a thread of this process, `on_run` a version's key and the
-    photos of each run. Both may be called on any thread. With `borrowed`, the engine does not start a Triton.
+    photos of each run. Both may be called on any thread. With `borrowed`, the engine does not start a Triton. With
+    `only`, it serves no other tagger.
     """
-    repository = Repository.open(settings.repository, skip_broken=True)
+    repository = Repository.open(settings.repository, skip_broken=True, only=only)
     if settings.engine == "embedded":
         from serving.engines.embedded import EmbeddedEngine
 
