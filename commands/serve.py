@@ -34,8 +34,11 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model repository over HTTP, with a web page to try it. Environment variables LABELWISE_* set more."""
-    from serving.gateway.launch import serve as launch
-    from serving.settings import load_settings
+    from serving.processes import importing
+
+    with importing():
+        from serving.gateway.launch import serve as launch
+        from serving.settings import load_settings
 
     models = {"repository": repository, "engine": engine, "triton_url": triton_url, "default_model": default_model}
     exposure = {"host": host, "port": port, "keys": keys, "insecure_no_keys": insecure_no_keys}

@@ -67,7 +67,11 @@ def tag(
     patience: Patience = 300,
 ) -> None:
     """Tag any number of photos into one table. Run it again to resume, or to add new and changed photos."""
-    from serving.bulk.tag_options import TagOptions
+    from serving.processes import importing
+
+    with importing():
+        from serving.bulk import tag_files  # noqa: F401 - `_run` uses it
+        from serving.bulk.tag_options import TagOptions
 
     options = TagOptions(
         out=out,

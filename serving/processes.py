@@ -4,12 +4,15 @@ As a program, this becomes another one that ends with its parent: python process
 would do the same, and run Python in a fork of a threaded process.
 """
 
+import contextlib
 import ctypes
+import gc
 import logging
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import TextIO
 
 _PR_SET_PDEATHSIG = 1
@@ -29,6 +32,16 @@ def end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the line above
             sys.exit()
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """For a block that imports much: the garbage collector would take a tenth of its time and find nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def return_large_blocks() -> None:

@@ -9,6 +9,7 @@ import signal
 from serving.gateway.access.exposure import check_exposure
 from serving.gateway.listener import announce, bind
 from serving.gateway.observe.logs import configure_logging
+from serving.processes import importing
 from serving.settings import Settings, unknown_variables
 
 logger = logging.getLogger("labelwise.gateway")
@@ -27,7 +28,8 @@ def serve(settings: Settings) -> None:
 
             asyncio.run(supervise(settings, listener, lambda: announce(listener)))
         else:
-            from serving.gateway.worker import serve_alone
+            with importing():
+                from serving.gateway.worker import serve_alone
 
             serve_alone(settings, listener, lambda: announce(listener))
 

@@ -26,7 +26,7 @@ from serving.engines import create_local_triton
 from serving.gateway.observe.logs import configure_logging
 from serving.gateway.observe.metrics import FOLDER_VARIABLE
 from serving.gateway.signals import cancelled_by
-from serving.processes import Backoff
+from serving.processes import Backoff, importing
 from serving.settings import Settings
 from serving.temporary import TemporaryFolder
 
@@ -163,7 +163,8 @@ class _KeptWorker:
 
 def _work(settings: Settings, listener: socket.socket, parent: Connection, triton_url: str | None) -> None:
     """Runs in the worker's process, from its start to its end."""
-    from serving.gateway.worker import serve_alone  # the process that supervises needs no gateway
+    with importing():
+        from serving.gateway.worker import serve_alone  # the process that supervises needs no gateway
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal signals every process; the parent ends this one
     configure_logging(settings)
