@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 ENGINE ?= embedded
+BENCH ?=
 # Twice the two cores of a small machine: many tests wait for a Triton to start or to end.
 JOBS ?= 4
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 LOCK_IMAGE := $(BIN)/uv pip compile --universal --generate-hashes --no-annotate --no-header --constraint constraints.txt
 
-.PHONY: serve test check lock clean
+.PHONY: serve test check bench lock clean
 
 serve: $(if $(filter triton,$(ENGINE)),$(VENV)/.triton,$(VENV)/.base)  ## serve the bundled model: PORT=8000 ENGINE=embedded|triton
 	$(BIN)/labelwise serve --engine $(ENGINE) --port $(PORT)
@@ -21,6 +22,9 @@ check: $(VENV)/.dev  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.triton  ## compare with other servers, BENCH="--only labelwise fastapi"
+	$(BIN)/python -m benchmarks.peers $(BENCH)
 
 lock: $(VENV)/.dev  ## choose new versions for constraints.txt and write their hashes for the images
 	$(PIP) uv

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import tritonclient.grpc as grpcclient
+from process_tree import cpu_of
 from tritonclient.utils import InferenceServerException
 
 from serving.client import Tagger
@@ -80,30 +81,17 @@ def ready(client: grpcclient.InferenceServerClient) -> bool:
         return False
 
 
-def cpu_of_group(leader: int) -> float:
-    """Returns the CPU seconds of a process and of all that it started, including Triton's Python processes."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        if int(fields[2]) == leader:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def tag(way: str, photos: list[Path], seconds: float, server: int) -> Row:
     """Returns images per second, and CPU milliseconds per image in the client and in Triton."""
     with Tagger(f"grpc://127.0.0.1:{GRPC_PORT}", "scenes", batch=BATCH, **WAYS[way]) as tagger:
         tagger.tag(photos)
-        here, there, started = time.process_time(), cpu_of_group(server), time.perf_counter()
+        here, there, started = time.process_time(), cpu_of(server), time.perf_counter()
         results = tagger.tag_stream(cycle(photos))
         count = 0
         while (elapsed := time.perf_counter() - started) < seconds:
             assert next(results).error is None
             count += 1
-    client, triton = time.process_time() - here, cpu_of_group(server) - there
+    client, triton = time.process_time() - here, cpu_of(server) - there
     return {"rate": count / elapsed, "client": 1000 * client / count, "triton": 1000 * triton / count}
 
 

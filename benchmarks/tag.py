@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from process_tree import cpu_of
 
 from labelwise.image import load_pixels
 from labelwise.repository import Repository
@@ -99,24 +100,6 @@ def triton() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-
-
-def cpu_of(root: int) -> float:
-    """Returns the processor time, in seconds, of a process and all below it."""
-    children: dict[int, list[int]] = {}
-    used: dict[int, float] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            process = int(stat.parent.name)
-            children.setdefault(int(fields[1]), []).append(process)
-            used[process] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    below, total = [root], 0.0
-    while below:
-        process = below.pop()
-        total += used.get(process, 0.0)
-        below += children.get(process, [])
-    return total
 
 
 def measure(work: Callable[[], None], count: int) -> tuple[float, float]:
