@@ -1,21 +1,19 @@
 """The gateway: create_app(settings, engine) builds the whole HTTP side, which does not know what engine it has."""
 
-import asyncio
-import functools
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fastapi_swagger
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, Router
-from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.version import VERSION
 from serving.gateway.access.auth import RequireKey, needs_key
@@ -32,7 +30,7 @@ from serving.gateway.observe.metrics import Metrics
 from serving.gateway.problems import AnswerErrors
 from serving.gateway.routes import ROUTES
 from serving.gateway.routes.api_route import ApiRoute
-from serving.gateway.routes.openapi import make_document
+from serving.gateway.routes.openapi import complete
 from serving.gateway.service import TaggingService
 from serving.inference import Engine
 from serving.settings import Settings
@@ -41,13 +39,13 @@ if TYPE_CHECKING:
     from serving.tracing import Traces
 
 _PAGE = Path(__file__).parent.parent / "page"
-_SUMMARY = "Tags photos with the labels a team trained."
 _DESCRIPTION = """
 Every answer has an `X-Request-ID`: yours, if you send one. `X-Request-Timeout: 2.5` allows 2.5 seconds for the work
 after the complete upload; the server's own limit is the default and the maximum. Errors are
 `application/problem+json` (RFC 9457) with a stable `code`. After a 429 or 503, `Retry-After` says in how many seconds
 to try again.
 """
+_SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
 
 
 class _PageFiles(StaticFiles):
@@ -60,27 +58,48 @@ class _PageFiles(StaticFiles):
         return response
 
 
-class _Gateway(Starlette):
-    """A request passes the middleware, starlette's router and its route."""
+class _Gateway(FastAPI):
+    """FastAPI registers and describes the routes; a request passes the middleware, starlette's router and its route."""
+
+    needs_key: Callable[[str], bool] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Skips FastAPI's own `__call__`, which reads the environment for its telemetry in every request."""
+        await Starlette.__call__(self, scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Leaves out starlette's exception handlers: AnswerErrors answers every error."""
+        """Leaves out FastAPI's exception handlers and exit stacks: AnswerErrors answers every error."""
         app: ASGIApp = Router(self.routes, redirect_slashes=False)  # a redirect would make clients send photos twice
         for middleware in reversed(self.user_middleware):
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
         return app
 
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = complete(super().openapi(), self.needs_key)
+        return self.openapi_schema
+
 
 def create_app(
     settings: Settings, engine: Engine, metrics: Metrics | None = None, traces: "Traces | None" = None
-) -> Starlette:
+) -> FastAPI:
     """Returns the ASGI app. The caller starts and closes the engine. Raises LabelwiseError for a bad key file."""
     metrics = metrics or Metrics()
-    needs = None if settings.keys is None else partial(needs_key, public_metrics=settings.public_metrics)
     app = _Gateway(
-        routes=[_document(needs), *ROUTES, *_pages()], middleware=list(_middleware(settings, metrics, traces))
+        title="labelwise",
+        version=VERSION,
+        summary="Tags photos with the labels a team trained.",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        servers=[{"url": "."}],  # relative to the document: a proxy may serve it under a path
+        routes=list(ROUTES),
+        middleware=list(_middleware(settings, metrics, traces)),
     )
     app.state.service = TaggingService(settings, engine, metrics)
+    if settings.keys is not None:
+        app.needs_key = partial(needs_key, public_metrics=settings.public_metrics)
+    _add_pages(app)
     return app
 
 
@@ -98,37 +117,18 @@ def _middleware(settings: Settings, metrics: Metrics, traces: "Traces | None") -
         yield Middleware(RequireKey, keys=KeyRing(settings.keys), public_metrics=settings.public_metrics)
 
 
-def _document(needs_key: Callable[[str], bool] | None) -> Route:
-    """The OpenAPI document, which is made when somebody asks for it."""
-
-    @functools.cache
-    def document() -> dict[str, Any]:
-        servers = [{"url": "."}]  # relative to the document: a proxy may serve it under a path
-        facts = {"title": "labelwise", "version": VERSION, "summary": _SUMMARY, "description": _DESCRIPTION}
-        return make_document(ROUTES, needs_key, servers=servers, **facts)
-
-    async def openapi(request: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(document))
-
-    return Route("/openapi.json", openapi)
-
-
-def _pages() -> list[BaseRoute]:
+def _add_pages(app: FastAPI) -> None:
     """The page and the API's documentation; neither loads anything from another server."""
     files = _PageFiles(directory=_PAGE)
-    swagger = find_spec("fastapi_swagger")  # not imported, because it would import FastAPI
-    assert swagger is not None
-    assert swagger.origin is not None
+    app.router.route_class = ApiRoute
 
+    @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
+    @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         return await files.get_response("docs.html", request.scope)
 
-    return [
-        ApiRoute("/", page),
-        ApiRoute("/docs", docs),
-        Mount("/page", files),
-        Mount("/docs/assets", _PageFiles(directory=Path(swagger.origin).parent / "resources")),
-    ]
+    app.mount("/page", files, "page")
+    app.mount("/docs/assets", _PageFiles(directory=_SWAGGER), "docs-assets")

@@ -5,12 +5,12 @@ import time
 from random import getrandbits
 from typing import TYPE_CHECKING
 
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.gateway.access.exposure import HEADERS_OF_ALL
 from serving.gateway.observe.logs import log_request
 from serving.gateway.observe.metrics import Metrics
-from serving.gateway.routes.api_route import ApiRoute
 from serving.stages import current_trace
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Observe:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's template, not the path: clients invent paths, and each would be a new series.
         matched, state = scope.get("route"), scope["state"]
-        route = matched.path if isinstance(matched, ApiRoute) else "other"
+        route = matched.path if isinstance(matched, APIRoute) else "other"
         self._metrics.count_answer(route, status, seconds)
         problem = state.get("problem")
         if problem is not None:
@@ -71,7 +71,7 @@ class Observe:
 
 
 class AnswerHead:
-    """Answers HEAD as GET, because probes send it and the routes refuse it. The server leaves the body out.
+    """Answers HEAD as GET, because probes send it and FastAPI's routes refuse it. The server leaves the body out.
 
     Range is ignored, as RFC 9110, section 14.2, allows: starlette answers a malformed one with plain text.
     """

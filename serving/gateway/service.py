@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from starlette.requests import Request
+from fastapi import Request
 
 from labelwise.attention import locate
 from labelwise.image import ImageError, Photo

@@ -1,8 +1,7 @@
-"""The API's routes, declared as in FastAPI: a request costs one match, one parse and one call.
+"""The API's routes: FastAPI registers and describes them, and a request costs one match, one parse and one call.
 
 FastAPI's own way from the match to the endpoint (injection, exit stacks, exception wrappers, a second validation of the
-answer) takes more processor time than everything else that the gateway adds to decoding and inference. So starlette
-serves the routes, and FastAPI is loaded when somebody asks for the OpenAPI document.
+answer) takes more processor time than everything else that the gateway adds to decoding and inference.
 """
 
 import functools
@@ -13,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from labelwise.validation import first_refusal
@@ -33,28 +32,23 @@ _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 Endpoint = Callable[..., Any]
 
 
-class ApiRoute(Route):
+class ApiRoute(APIRoute):
     """Answers with what `endpoint(request)` returns: a Response, or a model, which becomes JSON.
 
-    An endpoint with the parameter `query`, a model, also gets the query string as that model. Nothing else is injected:
-    path parameters are in `request.path_params`. What the endpoint raises is left to AnswerErrors. `described` are the
-    arguments of a route in FastAPI, for the OpenAPI document; without any, the route is not in it.
+    An endpoint with the parameter `query: Annotated[Model, Query()]` also gets the query string as that model. Nothing
+    else is injected: path parameters are in `request.path_params`. What the endpoint raises is left to AnswerErrors.
     """
 
-    def __init__(self, path: str, endpoint: Endpoint, method: str = "GET", **described: Any) -> None:
+    def __init__(self, path: str, endpoint: Endpoint, **described: Any) -> None:
         if inspect.signature(endpoint).parameters.keys() - {"request", "query"}:
             raise TypeError(f"{path}: an endpoint takes `request` and `query`, and nothing else is injected here")
-        super().__init__(path, endpoint, include_in_schema=bool(described))
-        self.methods = {method}  # without HEAD, which starlette adds: AnswerHead answers it
-        self.described = described
-        self._leaves_none_out = described.get("response_model_exclude_none", False)
+        super().__init__(path, endpoint, **described)
         self._call = _with_query(endpoint)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Compares a path without parameters as text, which costs less than a regular expression."""
         if self.param_convertors:
-            match, found = super().matches(scope)
-            return match, {**found, "route": self} if found else found
+            return super().matches(scope)
         if scope["path"] != self.path:
             return Match.NONE, {}
         answers = self.methods is None or scope["method"] in self.methods
@@ -65,27 +59,9 @@ class ApiRoute(Route):
             raise HTTPException(405, headers={"Allow": ", ".join(self.methods)})
         answer = await self._call(Request(scope, receive))
         if not isinstance(answer, Response):
-            text = answer.model_dump_json(exclude_none=self._leaves_none_out)
+            text = answer.model_dump_json(exclude_none=self.response_model_exclude_none)
             answer = Response(text, media_type=JSON_TYPE)
         await answer(scope, receive, send)
-
-
-class ApiRouter:
-    """The routes of one part of the API, which the document shows under `tag`. Its methods decorate endpoints."""
-
-    def __init__(self, tag: str) -> None:
-        self._tag = tag
-        self.routes: list[ApiRoute] = []
-
-    def get(self, path: str, **described: Any) -> Callable[[Endpoint], Endpoint]:
-        return functools.partial(self._add, path, "GET", described)
-
-    def post(self, path: str, **described: Any) -> Callable[[Endpoint], Endpoint]:
-        return functools.partial(self._add, path, "POST", described)
-
-    def _add(self, path: str, method: str, described: dict[str, Any], endpoint: Endpoint) -> Endpoint:
-        self.routes.append(ApiRoute(path, endpoint, method, tags=[self._tag], **described))
-        return endpoint
 
 
 def _with_query(endpoint: Endpoint) -> Endpoint:

@@ -2,16 +2,15 @@
 
 from typing import Any
 
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
-from starlette.requests import Request
-from starlette.responses import Response
 
 from serving.gateway.problems import GatewayError
-from serving.gateway.routes.api_route import ApiRouter, service_of
+from serving.gateway.routes.api_route import ApiRoute, service_of
 from serving.gateway.routes.openapi import done, problems
 
-router = ApiRouter("health")
+router = APIRouter(tags=["health"], route_class=ApiRoute)
 
 
 _METRICS: dict[int | str, dict[str, Any]] = {

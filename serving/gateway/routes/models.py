@@ -1,18 +1,19 @@
 """What is served here."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
-from starlette.requests import Request
 
 from labelwise.spec import TaggerSpec
 from serving.gateway.routes import examples
-from serving.gateway.routes.api_route import ApiRouter, service_of
+from serving.gateway.routes.api_route import ApiRoute, service_of
 from serving.gateway.routes.openapi import done, problems
 
-router = ApiRouter("models")
+router = APIRouter(tags=["models"], route_class=ApiRoute)
 
-# Described here, because an endpoint takes no path parameters, in whose place FastAPI would add a 422 of its own.
+# Described here, because FastAPI would add a 422 of its own for a path parameter in the signature; none occurs.
 _NAME = {
     "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "title": "Name"}}]
 }
@@ -90,5 +91,5 @@ async def model(request: Request) -> ModelInfo:
     responses=done(examples.CONTRACT) | problems("unknown_model", "invalid_request"),
     openapi_extra=_NAME,
 )
-async def contract(request: Request, query: ContractQuery) -> TaggerSpec:
+async def contract(request: Request, query: Annotated[ContractQuery, Query()]) -> TaggerSpec:
     return service_of(request).find(request.path_params["name"], query.version)

@@ -1,8 +1,7 @@
 """The OpenAPI document: FastAPI builds it from the routes and their models, and this is what those cannot say."""
 
-import types
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -10,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 from serving.gateway.problems import PROBLEM_TYPE, PROBLEMS, Problem
 from serving.gateway.requests.forms import JsonBatch
 from serving.gateway.requests.upload import BATCH_FIELD, FORM_FIELD
-from serving.gateway.routes.api_route import JSON_TYPE, ApiRoute, Endpoint
+from serving.gateway.routes.api_route import JSON_TYPE
 from serving.gateway.routes.examples import DETAILS, REQUEST_ID
 
 _KEYS = {
@@ -94,29 +93,7 @@ MANY_PHOTOS = {
 }
 
 
-def make_document(routes: Iterable[ApiRoute], needs_key: Callable[[str], bool] | None, **facts: Any) -> dict[str, Any]:
-    """The document of `routes`, for which FastAPI is loaded. `facts` are arguments of FastAPI, such as the title."""
-    from fastapi import FastAPI
-
-    app = FastAPI(**facts)
-    for route in routes:
-        app.add_api_route(route.path, _declared(route.endpoint), methods=list(route.methods or ()), **route.described)
-    return _complete(app.openapi(), needs_key)
-
-
-def _declared(endpoint: Endpoint) -> Endpoint:
-    """A copy of `endpoint` whose `query` is declared as FastAPI asks for it."""
-    from fastapi import Query
-
-    assert isinstance(endpoint, types.FunctionType)
-    copy = types.FunctionType(endpoint.__code__, endpoint.__globals__, endpoint.__name__)
-    copy.__doc__, copy.__annotations__ = endpoint.__doc__, dict(endpoint.__annotations__)
-    if model := copy.__annotations__.get("query"):
-        copy.__annotations__["query"] = Annotated[model, Query()]
-    return copy
-
-
-def _complete(document: dict[str, Any], needs_key: Callable[[str], bool] | None) -> dict[str, Any]:
+def complete(document: dict[str, Any], needs_key: Callable[[str], bool] | None) -> dict[str, Any]:
     """Adds what no route can declare: problems, photos as JSON, and the keys of every address that needs one."""
     components = document["components"]
     _, schemas = models_json_schema([(Problem, "validation"), (JsonBatch, "validation")], ref_template=_SCHEMAS)

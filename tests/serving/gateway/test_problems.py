@@ -6,11 +6,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.requests import Request
+from fastapi import Request
 
 from serving.engines import create_engine
 from serving.gateway.app import create_app
-from serving.gateway.routes.api_route import ApiRoute
 from serving.settings import Settings
 from tests.conftest import running_gateway
 from tests.serving.raw_http import PHOTO, connect, read_what_comes
@@ -20,10 +19,9 @@ def test_an_internal_error_has_a_request_id_and_is_counted(repository: Path, cap
     settings = Settings(repository=repository)
     app = create_app(settings, create_engine(settings))
 
+    @app.get("/fault")
     async def fault(request: Request) -> None:
         raise ZeroDivisionError("a secret")
-
-    app.routes.append(ApiRoute("/fault", fault))
 
     async def ask() -> tuple[httpx.Response, httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
+from fastapi import FastAPI
 
 from serving.gateway.access.auth import RequireKey
 from serving.gateway.access.keys import KeyRing, add_key, revoke_key
@@ -121,7 +121,7 @@ def test_the_openapi_document_tells(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(("public", "status"), [(True, 404), (False, 401)])
 def test_public_metrics(file: Path, key: str, public: bool, status: int) -> None:
-    app = Starlette()  # which has no such address: a 404 was let through
+    app = FastAPI()  # which has no such address: a 404 was let through
     app.add_middleware(RequireKey, keys=KeyRing(file), public_metrics=public)
     app.add_middleware(AnswerErrors)
 

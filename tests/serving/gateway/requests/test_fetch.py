@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
+from fastapi import FastAPI
 
 from serving.engines import create_engine
 from serving.gateway.app import create_app
@@ -212,7 +212,7 @@ def test_fetched_bytes_count_as_uploaded_bytes(fetcher: Fetcher, port: int) -> N
 
 
 @contextlib.asynccontextmanager
-async def gateway(repository: Path, fetch_hosts: str) -> AsyncIterator[tuple[Starlette, httpx.AsyncClient]]:
+async def gateway(repository: Path, fetch_hosts: str) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """A gateway in this process, since only here a test may allow addresses of the inside."""
     settings = load_settings(repository=repository, fetch_hosts=fetch_hosts)
     engine = create_engine(settings)

@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI, Query
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.testclient import TestClient
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
 
 from serving.gateway.problems import AnswerErrors
 from serving.gateway.requests.query import TagQuery
@@ -34,54 +33,41 @@ LONG = ("labels=" + "a," * 400, "x" * 600)
 EVERY = (*READ, *READ_TOO, *REFUSED, *REPEATED, *LONG)
 
 
-async def tag(request: Request, query: TagQuery) -> TagQuery:
-    return query
-
-
-async def contract(request: Request, query: ContractQuery) -> ContractQuery:
-    return query
-
-
-def ours() -> TestClient:
+def client_of(route_class: type[APIRoute]) -> TestClient:
     """Endpoints that answer with the query that they are given."""
-    app = Starlette(routes=[ApiRoute("/tag", tag), ApiRoute("/contract", contract)])
+    router = APIRouter(route_class=route_class)
+
+    @router.get("/tag")
+    async def tag(request: Request, query: Annotated[TagQuery, Query()]) -> TagQuery:
+        return query
+
+    @router.get("/contract")
+    async def contract(request: Request, query: Annotated[ContractQuery, Query()]) -> ContractQuery:
+        return query
+
+    app = FastAPI(routes=list(router.routes))
     app.add_middleware(AnswerErrors)
-    return TestClient(app)
-
-
-def fastapis() -> TestClient:
-    """The same endpoints, in the way of FastAPI."""
-    app = FastAPI()
-
-    @app.get("/tag")
-    async def tag(query: Annotated[TagQuery, Query()]) -> TagQuery:
-        return query
-
-    @app.get("/contract")
-    async def contract(query: Annotated[ContractQuery, Query()]) -> ContractQuery:
-        return query
-
     return TestClient(app)
 
 
 @pytest.fixture(scope="module")
 def clients() -> Iterator[tuple[TestClient, TestClient]]:
-    with ours() as our_client, fastapis() as their_client:
-        yield our_client, their_client
+    with client_of(ApiRoute) as ours, client_of(APIRoute) as fastapis:
+        yield ours, fastapis
 
 
 @pytest.mark.parametrize("path", ["/tag", "/contract"])
 @pytest.mark.parametrize("query", EVERY, ids=lambda query: query[:40])
 def test_a_query_is_read_as_fastapi_reads_it(clients: tuple[TestClient, TestClient], path: str, query: str) -> None:
-    our, their = (client.get(f"{path}?{query}") for client in clients)
-    assert our.status_code == their.status_code
-    if our.status_code == 200:
-        assert our.content == their.content
+    ours, fastapis = (client.get(f"{path}?{query}") for client in clients)
+    assert ours.status_code == fastapis.status_code
+    if ours.status_code == 200:
+        assert ours.content == fastapis.content
         return
-    first = their.json()["detail"][0]
+    first = fastapis.json()["detail"][0]
     wrong = "there is no such parameter" if first["type"] == "extra_forbidden" else first["msg"]
-    assert our.json()["detail"] == f"{'.'.join(first['loc'][1:])}: {wrong}."
-    assert our.json()["code"] == "invalid_request"
+    assert ours.json()["detail"] == f"{'.'.join(first['loc'][1:])}: {wrong}."
+    assert ours.json()["code"] == "invalid_request"
 
 
 def test_some_are_read_and_some_are_refused(clients: tuple[TestClient, TestClient]) -> None:
