@@ -26,7 +26,7 @@ from labelwise.image import load_pixels
 from labelwise.repository import Repository, TaggerVersion
 
 ROOT = Path(__file__).parent.parent
-REPOSITORY = ROOT / "model_repository"
+REPOSITORY, NAME = ROOT / "model_repository", "scenes"
 SERVER_CORE, CLIENT_CORE = 0, 1
 CONNECTIONS = 4
 
@@ -57,7 +57,7 @@ async def load(url: str, photos: list[bytes], seconds: float) -> tuple[float, li
             started = time.perf_counter()
             if started >= end:
                 return
-            response = await client.post(f"{url}/v1/tag", content=photo)
+            response = await client.post(f"{url}/v1/tag?model={NAME}", content=photo)
             response.raise_for_status()
             latencies.append(time.perf_counter() - started)
 
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--beside", action="append", type=Path, default=[], metavar="CHECKOUT")
     arguments = parser.parse_args()
     photos = [photo.read_bytes() for photo in arguments.photos]
-    (versions,) = Repository.open(REPOSITORY).taggers.values()
+    versions = Repository.open(REPOSITORY).taggers[NAME]
     tagger = versions[max(versions)]
     bare: list[dict[str, float]] = []
     gateways: dict[str, list[dict[str, float]]] = {}

@@ -18,7 +18,7 @@ from itertools import cycle
 from pathlib import Path
 
 import httpx
-from gateway import CLIENT_CORE, ROOT, load, start_gateway
+from gateway import CLIENT_CORE, NAME, ROOT, load, start_gateway
 
 
 @dataclass
@@ -35,12 +35,13 @@ class Outcome:
 async def open_loop(url: str, photos: list[bytes], rate: float, seconds: float) -> Outcome:
     """Sends `rate` requests per second on average, each at its own time."""
     outcome, tasks, pace = Outcome(), set(), random.Random(0)
+    address = f"{url}/v1/tag?model={NAME}"
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
 
     async def one(client: httpx.AsyncClient, photo: bytes, request_id: str) -> None:
         started = time.perf_counter()
         try:
-            answer = await client.post(f"{url}/v1/tag", content=photo, headers={"X-Request-ID": request_id})
+            answer = await client.post(address, content=photo, headers={"X-Request-ID": request_id})
         except httpx.HTTPError:
             outcome.statuses[0] += 1
             return
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     arguments = parser.parse_args()
     photos = [photo.read_bytes() for photo in arguments.photos]
-    gateway, url = start_gateway()
+    gateway, url = start_gateway(ROOT)
     try:
         os.sched_setaffinity(0, {CLIENT_CORE})
         capacity = statistics.median(asyncio.run(load(url, photos, arguments.seconds / 2))[0] for _ in range(3))

@@ -36,7 +36,7 @@ from serving.bulk.tag_options import TagOptions
 from serving.client import Tagger
 
 ROOT = Path(__file__).parent.parent
-REPOSITORY = ROOT / "model_repository"
+REPOSITORY, NAME = ROOT / "model_repository", "scenes"
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -54,7 +54,7 @@ def link_photos(photos: list[Path], count: int, folder: Path) -> Path:
 
 def bare_loop(folder: Path) -> None:
     """Runs the bare loop, one photo at a time on each core."""
-    (versions,) = Repository.open(REPOSITORY).taggers.values()
+    versions = Repository.open(REPOSITORY).taggers[NAME]
     tagger = versions[max(versions)]
     image, name = tagger.spec.image, tagger.spec.input.name
     options = ort.SessionOptions()
@@ -71,14 +71,15 @@ def bare_loop(folder: Path) -> None:
 
 def one_at_a_time(folder: Path, server: str) -> None:
     """Sends one photo per request, and the next one only after the answer."""
-    with Tagger(server, model="scenes") as tagger:
+    with Tagger(server, model=NAME) as tagger:
         for photo in folder.rglob("*.*"):
             tagger.tag([photo])
 
 
 def bulk(folder: Path, **options: object) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        tag_files([str(folder)], TagOptions(out=f"{scratch}/t.parquet", repository=REPOSITORY, **options))  # type: ignore[arg-type]
+        places = {"out": f"{scratch}/t.parquet", "repository": REPOSITORY, "model": NAME}
+        tag_files([str(folder)], TagOptions(**places, **options))  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -117,14 +118,15 @@ def ways(folder: Path, server: str | None) -> dict[str, Callable[[], None]]:
         "embedded engine": functools.partial(bulk, folder),
     }
     if server:
-        to = {"servers": server, "model": "scenes"}
         found |= {
-            "Triton, pixels": functools.partial(bulk, folder, **to),
-            "Triton, bytes": functools.partial(bulk, folder, **to, send="bytes"),
+            "Triton, pixels": functools.partial(bulk, folder, servers=server),
+            "Triton, bytes": functools.partial(bulk, folder, servers=server, send="bytes"),
             "Triton, one photo at a time": functools.partial(one_at_a_time, folder, server),
         }
         for places in (1, 8, 32):
-            found[f"Triton, pixels, {places} in flight"] = functools.partial(bulk, folder, **to, in_flight=places)
+            found[f"Triton, pixels, {places} in flight"] = functools.partial(
+                bulk, folder, servers=server, in_flight=places
+            )
     return found
 
 
@@ -150,7 +152,17 @@ def memory(photos: list[Path], counts: list[int]) -> None:
     for count in counts:
         with tempfile.TemporaryDirectory() as scratch:
             folder = link_photos(photos, count, Path(scratch, "photos"))
-            command = [sys.executable, "-m", "labelwise", "tag", folder, "--out", f"{scratch}/t.parquet"]
+            command = [
+                sys.executable,
+                "-m",
+                "labelwise",
+                "tag",
+                folder,
+                "--model",
+                NAME,
+                "--out",
+                f"{scratch}/t.parquet",
+            ]
             started = time.perf_counter()
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)
