@@ -1,6 +1,6 @@
 """The gateway: create_app(settings, engine) builds the whole HTTP side, which does not know what engine it has."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +9,9 @@ import fastapi_swagger
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Router
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.version import VERSION
@@ -58,18 +57,37 @@ class _PageFiles(StaticFiles):
         return response
 
 
+class _Routes(Router):
+    """starlette's router. It finds the route of a fixed path in a table before it tries the routes one by one."""
+
+    def __init__(self, routes: Sequence[BaseRoute], **options: Any) -> None:
+        super().__init__(routes, **options)
+        fixed = [route for route in routes if isinstance(route, ApiRoute) and not route.param_convertors]
+        self._fixed = {(method, route.path): route for route in fixed for method in route.methods or ()}
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        route = self._fixed.get((scope["method"], scope["path"]))
+        if route is None:
+            return super().__call__(scope, receive, send)
+        scope.update(router=self, route=route, endpoint=route.endpoint, path_params={})
+        return route.handle(scope, receive, send)
+
+
 class _Gateway(FastAPI):
     """FastAPI registers and describes the routes; a request passes the middleware, starlette's router and its route."""
 
     needs_key: Callable[[str], bool] | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Skips FastAPI's own `__call__`, which reads the environment for its telemetry in every request."""
-        await Starlette.__call__(self, scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        """Does as starlette. FastAPI's own `__call__` reads the environment for its telemetry in every request."""
+        scope["app"] = self
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        return self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         """Leaves out FastAPI's exception handlers and exit stacks: AnswerErrors answers every error."""
-        app: ASGIApp = Router(self.routes, redirect_slashes=False)  # a redirect would make clients send photos twice
+        app: ASGIApp = _Routes(self.routes, redirect_slashes=False)  # a redirect would make clients send photos twice
         for middleware in reversed(self.user_middleware):
             app = middleware.cls(app, *middleware.args, **middleware.kwargs)
         return app

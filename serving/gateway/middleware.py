@@ -2,8 +2,9 @@
 
 import re
 import time
+from collections.abc import Awaitable
 from random import getrandbits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.gateway.access.exposure import HEADERS_OF_ALL
 from serving.gateway.observe.logs import log_request
 from serving.gateway.observe.metrics import Metrics
+from serving.gateway.requests.head import headers_of
 from serving.stages import current_trace
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Observe:
     ) -> None:
         self._app, self._metrics = app, metrics
         self._only_problems, self._traces = only_problems, traces
+        self._add_answer = metrics.batches.channel(self._write)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _request_id(scope)
@@ -44,11 +47,11 @@ class Observe:
             state["trace_id"] = trace.id
         started = time.perf_counter()
 
-        async def observed_send(message: Message) -> None:
+        def observed_send(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 state["status"] = message["status"]
                 message["headers"] = [*message.get("headers", ()), *headers]
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, observed_send)
@@ -59,15 +62,20 @@ class Observe:
         # The route's template, not the path: clients invent paths, and each would be a new series.
         matched, state = scope.get("route"), scope["state"]
         route = matched.path if isinstance(matched, APIRoute) else "other"
-        self._metrics.count_answer(route, status, seconds)
-        problem = state.get("problem")
-        if problem is not None:
-            self._metrics.problems.labels(problem).inc()
         facts = {**state, "method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
-        if problem is not None or not self._only_problems:
-            log_request(facts)
+        self._add_answer((facts, time.time()))
+        self._metrics.batches.write_soon()
         if trace := current_trace.get():
             trace.end(route, facts)
+
+    def _write(self, answer: tuple[dict[str, Any], float]) -> None:
+        facts, answered = answer
+        self._metrics.count_answer(facts["route"], facts["status"], facts["seconds"])
+        problem = facts.get("problem")
+        if problem is not None:
+            self._metrics.problems.labels(problem).inc()
+        if problem is not None or not self._only_problems:
+            log_request(facts, answered)
 
 
 class AnswerHead:
@@ -79,10 +87,12 @@ class AnswerHead:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in ("GET", "HEAD"):
-            await self._app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["method"] in ("GET", "HEAD"):
+            return self._get(scope, receive, send)
+        return self._app(scope, receive, send)
+
+    async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = {**scope, "method": "GET", "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}
         try:
             await self._app(asked, receive, send)
@@ -92,5 +102,5 @@ class AnswerHead:
 
 def _request_id(scope: Scope) -> str:
     """An id must be unique, not secret: random bits without a system call, which would release the GIL."""
-    given = next((value for key, value in scope["headers"] if key == _HEADER), b"")
+    given = headers_of(scope).get(_HEADER, b"")
     return given.decode() if _ACCEPTED_ID.fullmatch(given) else f"{getrandbits(128):032x}"

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from fastapi import Request
@@ -27,8 +26,8 @@ from serving.gateway.answers.tagging import (
 )
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.problems import GatewayError
-from serving.gateway.requests.admission import Admission, Place
-from serving.gateway.requests.deadline import Deadline, deadline_exceeded, ended_by_hang_up, requested_timeout
+from serving.gateway.requests.admission import Admission
+from serving.gateway.requests.deadline import Deadline, EndedByHangUp, deadline_exceeded, requested_timeout
 from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.forms import Item
 from serving.gateway.requests.pace import Gate
@@ -46,8 +45,7 @@ _MOST_AT_WORK = 64
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _PhotoRun:
+class _PhotoRun(NamedTuple):
     """One photo that went through a model: `outputs` are [1, …]."""
 
     data: bytes
@@ -67,7 +65,7 @@ class _Work:
         if gate.enter_now(self._images):
             return
         try:
-            with Stage("wait", self._service.metrics.queue_seconds.labels("turn").observe):
+            with Stage("wait", self._service.observe_turn):
                 await gate.enter(self._images, self._deadline.left())
         except asyncio.TimeoutError:
             raise deadline_exceeded() from None
@@ -88,7 +86,7 @@ class TaggingService:
         self.settings, self.engine, self.metrics = settings, engine, metrics
         self.admission = Admission(settings.max_requests, settings.max_pending_images, settings.max_pending_bytes)
         self.gate = Gate(max(_MOST_AT_WORK, 2 * _MOST_AT_ONCE * settings.threads))
-        on_wait = metrics.queue_seconds.labels("decode").observe
+        self.observe_turn, on_wait = metrics.observe_wait("turn"), metrics.observe_wait("decode")
         self.decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels, on_wait)
         self.uploads = Uploads(settings, self.decoders)
 
@@ -97,27 +95,30 @@ class TaggingService:
         choice = self._choose(query)
         async with self._one(request, choice.spec, "scores") as run:
             scored = ScoredPhoto(run.outputs["scores"][0], run.photo.notes)
-            return make_answer(choice, scored, query, request.state.request_id)
+            return make_answer(choice, scored, query, request.scope["state"]["request_id"])
 
     async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
         """Tags all photos in the request's body. An error of one photo is its result."""
         choice = self._choose(query)
-        with self._place(request) as (place, timeout):
-            with Stage("receive", self.metrics.receive_seconds.observe):
+        timeout = self._timeout(request)
+        with self.admission.place(timeout) as place:
+            with Stage("receive", self.metrics.observe_receive):
                 items = await self.uploads.batch(request, place)
             request.scope["state"].update(model=choice.spec.name, version=choice.spec.version, images=len(items))
-            with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
+            with self.metrics.in_flight(), EndedByHangUp(request):
                 results = await self._run_many(items, choice.spec, Deadline(timeout))
             scored = [result for result in results if isinstance(result, ScoredPhoto)]
             _log_notes(request, (sentence for photo in scored for sentence in photo.notes))
-        return make_batch_answer(choice, [item.id for item in items], results, query, request.state.request_id)
+        return make_batch_answer(
+            choice, [item.id for item in items], results, query, request.scope["state"]["request_id"]
+        )
 
     async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
         """Returns where in the photo its labels were seen."""
         choice = self._choose(query, "attention")
         async with self._one(request, choice.spec, "scores", "attention") as run:
             scores, attention = run.outputs["scores"][0], run.outputs["attention"][0]
-            return make_explanation(choice, scores, attention, run.photo, query, request.state.request_id)
+            return make_explanation(choice, scores, attention, run.photo, query, request.scope["state"]["request_id"])
 
     async def explain_as_picture(self, request: Request, query: ExplainQuery) -> bytes:
         """Returns the same as a PNG of the upright photo."""
@@ -166,23 +167,21 @@ class TaggingService:
             raise GatewayError("output_not_offered", f"{spec.name} offers no {output}, only {offered}.")
         return choose(spec, query)
 
-    @contextmanager
-    def _place(self, request: Request) -> Iterator[tuple[Place, float]]:
-        """Yields the request's share and the seconds for the work. Refuses what it can before it reads the body."""
+    def _timeout(self, request: Request) -> float:
+        """Returns the seconds for the work. Refuses what it can before the body is read."""
         refuse_repeats(request)
-        timeout = requested_timeout(request, self.settings.request_timeout)
-        with self.admission.place(timeout) as place:
-            yield place, timeout
+        return requested_timeout(request, self.settings.request_timeout)
 
     @asynccontextmanager
     async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_PhotoRun]:
         """Runs the model on the one photo of a request, and keeps the request's place until the block ends."""
-        with self._place(request) as (place, timeout):
+        timeout = self._timeout(request)
+        with self.admission.place(timeout) as place:
             request.scope["state"].update(model=spec.name, version=spec.version, images=1)
-            with Stage("receive", self.metrics.receive_seconds.observe):
+            with Stage("receive", self.metrics.observe_receive):
                 data = await self.uploads.photo(request, place)
             deadline = Deadline(timeout)
-            with self.metrics.in_flight.track_inprogress(), ended_by_hang_up(request):
+            with self.metrics.in_flight(), EndedByHangUp(request):
                 async with _Work(self, 1, deadline):
                     photo = await self._decode(data, spec, deadline)
                     answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
@@ -221,13 +220,13 @@ class TaggingService:
         return [result for results in await _all(map(run, chunks)) for result in results]
 
     async def _decode(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
-        with Stage("decode", self.metrics.decode_seconds.observe):
+        with Stage("decode", self.metrics.observe_decode):
             return await self.decoders.photo(data, spec, deadline)
 
     async def _infer(self, pixels: Pixels, spec: TaggerSpec, outputs: Sequence[str], deadline: Deadline) -> Outputs:
         """uint8 [b, h, w, 3] -> the outputs [b, …]."""
         metrics = self.metrics.of(spec)
-        with Stage("engine", metrics.engine_seconds.observe):
+        with Stage("engine", metrics.observe_engine):
             answer = await self.engine.infer(spec.name, spec.version, pixels, outputs, deadline.left())
         metrics.count_images(len(pixels))
         for row in answer.get("scores", ()):

@@ -72,7 +72,7 @@ async def _serve(
     if parent is not None:
         asyncio.get_running_loop().add_reader(parent.fileno(), _end_after, parent)
     metrics, traces = Metrics(), _traces(settings)
-    engine = create_engine(settings, metrics.queue_seconds.labels("engine").observe, metrics.count_run, triton)
+    engine = create_engine(settings, metrics.observe_wait("engine"), metrics.count_run, triton)
     app = create_app(settings, engine, metrics, traces)
     service: TaggingService = app.state.service
     try:
@@ -96,6 +96,7 @@ async def _serve(
         with signals_ignored():
             await service.decoders.close()
             await engine.close()
+            metrics.batches.write()
             if traces is not None:
                 await asyncio.to_thread(traces.close)
 

@@ -2,16 +2,16 @@
 
 import ipaddress
 import socket
+from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.errors import LabelwiseError
 from serving.gateway.access.keys import read_keys
 from serving.gateway.problems import GatewayError, problem_response
-from serving.gateway.requests.head import host_of
+from serving.gateway.requests.head import Headers, all_values, headers_of, host_of
 from serving.settings import Settings
 
 PAGE_HEADERS = {
@@ -75,18 +75,17 @@ class RefuseForeignPages:
     def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
         self._app, self._origins = app, origins
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in _SAFE_METHODS and self._is_foreign(scope):
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["method"] not in _SAFE_METHODS and self._is_foreign(headers_of(scope)):
             detail = "A page of another site may not use this server; its setting cors_origins adds sites."
-            await problem_response(scope, GatewayError("cross_origin", detail))(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+            return problem_response(scope, GatewayError("cross_origin", detail))(scope, receive, send)
+        return self._app(scope, receive, send)
 
-    def _is_foreign(self, scope: Scope) -> bool:
-        site = next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), b"none")
+    def _is_foreign(self, headers: Headers) -> bool:
+        site = headers.get(b"sec-fetch-site", b"none")
         if site in (b"none", b"same-origin") or "*" in self._origins:
             return False
-        return Headers(scope=scope).get("origin") not in self._origins
+        return headers.get(b"origin", b"").decode("latin-1") not in self._origins
 
 
 class CheckHost:
@@ -98,13 +97,11 @@ class CheckHost:
         self._names = {"localhost", *map(str.lower, names)}
         self._is_ours = lru_cache(256)(self._judge)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if not all(map(self._is_ours, hosts)):
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if not all(map(self._is_ours, all_values(scope, b"host"))):
             detail = "This server does not answer for this host name; its setting allowed_hosts adds names."
-            await problem_response(scope, GatewayError("misdirected_request", detail))(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+            return problem_response(scope, GatewayError("misdirected_request", detail))(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _judge(self, header: bytes) -> bool:
         host = host_of(header)

@@ -6,7 +6,7 @@ into that folder, and each of them answers for all.
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
+from serving.gateway.observe.batches import Batches
 from serving.inference import Catalogue
 
 logger = logging.getLogger("labelwise.metrics")
@@ -30,23 +31,26 @@ _MOST_LABELS = 500  # the scores of a model with more are not counted: each labe
 
 
 class Metrics:
-    """The gateway's metrics; durations in seconds."""
+    """The gateway's metrics; durations in seconds. Counts are written in batches, unless other processes read them."""
 
     def __init__(self) -> None:
         if FOLDER_VARIABLE in os.environ:
             prometheus_client.values.MmapedDict = ReservedMmapedDict  # type: ignore[attr-defined]
         self.registry = CollectorRegistry()
+        self.batches = Batches(at_once=FOLDER_VARIABLE in os.environ)
         model = ("model", "version")
         self.requests = self._counter("requests", "Answered requests.", ("route", "status"))
         self.problems = self._counter("problems", "Error answers by code, rejections included.", ("code",))
         self.request_seconds = self._histogram(
             "request_seconds", "From the first header to the last byte.", _SECONDS, ("route",)
         )
-        self.receive_seconds = self._histogram("receive_seconds", "Reading a request's body.", _SECONDS)
-        self.queue_seconds = self._histogram(
+        receive_seconds = self._histogram("receive_seconds", "Reading a request's body.", _SECONDS)
+        self.observe_receive = self.batches.channel(receive_seconds.observe)
+        self._queue_seconds = self._histogram(
             "queue_seconds", "Waiting for a thread; Triton's own queue is not in it.", _SECONDS, ("stage",)
         )
-        self.decode_seconds = self._histogram("decode_seconds", "Decoding a photo, waiting included.", _SECONDS)
+        decode_seconds = self._histogram("decode_seconds", "Decoding a photo, waiting included.", _SECONDS)
+        self.observe_decode = self.batches.channel(decode_seconds.observe)
         self.engine_seconds = self._histogram(
             "engine_seconds", "The engine's answer to one batch, waiting included.", _SECONDS, model
         )
@@ -55,14 +59,28 @@ class Metrics:
         )
         self.images = self._counter("images", "Photos answered by the engine.", model)
         self.label_score = self._histogram("label_score", "Scores of a sample.", _SCORES, (*model, "label"))
-        self.in_flight = Gauge(
+        in_flight = Gauge(
             "labelwise_requests_in_flight",
             "Completely uploaded and not yet answered.",
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self._change_in_flight = self.batches.channel(in_flight.inc)
+        self._add_run = self.batches.channel(self._write_run)
         self._answers: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._models: dict[tuple[str, int], ModelMetrics] = {}
+
+    def observe_wait(self, stage: str) -> Callable[[float], None]:
+        """Returns a function, for any thread, that counts the seconds that one job of this stage waited."""
+        return self.batches.channel(self._queue_seconds.labels(stage).observe)
+
+    def in_flight(self) -> "_InFlight":
+        """The request counts as in flight during the `with` block."""
+        return _InFlight(self)
+
+    def change_in_flight(self, by: int) -> None:
+        self._change_in_flight(by)
+        self.batches.write_soon()
 
     def count_answer(self, route: str, status: int, seconds: float) -> None:
         """Counts one answered request."""
@@ -83,7 +101,10 @@ class Metrics:
 
     def count_run(self, key: VersionKey, images: int) -> None:
         """Counts one run of a graph. May be called on any thread."""
-        name, version = key
+        self._add_run((key, images))
+
+    def _write_run(self, run: tuple[VersionKey, int]) -> None:
+        (name, version), images = run
         self.batch_images.labels(name, str(version)).observe(images)
 
     def exposition(self, served: Catalogue) -> bytes:
@@ -91,6 +112,7 @@ class Metrics:
 
         Leaves out versions that are no longer `served`, or a gateway that runs for months would have ever more series.
         """
+        self.batches.write()
         every = self.registry
         if FOLDER_VARIABLE in os.environ:
             every = CollectorRegistry()
@@ -104,6 +126,17 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
         return Histogram(f"labelwise_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+class _InFlight:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def __enter__(self) -> None:
+        self._metrics.change_in_flight(1)
+
+    def __exit__(self, *error: object) -> None:
+        self._metrics.change_in_flight(-1)
 
 
 class _Served(Collector):
@@ -130,15 +163,11 @@ class ModelMetrics:
 
     def __init__(self, metrics: Metrics, spec: TaggerSpec) -> None:
         labels = (spec.name, str(spec.version))
-        self.engine_seconds = metrics.engine_seconds.labels(*labels)
-        self._images = metrics.images.labels(*labels)
+        self.observe_engine = metrics.batches.channel(metrics.engine_seconds.labels(*labels).observe)
+        self.count_images = metrics.batches.channel(metrics.images.labels(*labels).inc)  # that the engine answered
         counted = spec.labels if len(spec.labels) <= _MOST_LABELS else ()
         self._scores = [metrics.label_score.labels(*labels, label) for label in counted]
         self._photos = count()
-
-    def count_images(self, images: int) -> None:
-        """Counts photos that the engine answered."""
-        self._images.inc(images)
 
     def count_scores(self, scores: Any) -> None:
         """Counts the scores [l] of every l-th photo: enough to see a drift, and no more work with many labels."""

@@ -2,13 +2,14 @@
 
 import logging
 import resource
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.gateway.requests.head import Headers, headers_of
 from serving.gateway.requests.protocol import LINGERING, ConnectionLimits, LimitedProtocol
 from serving.settings import Settings
 
@@ -26,6 +27,7 @@ def connection_options(app: ASGIApp, settings: Settings, on_refusal: Callable[[s
     limits = ConnectionLimits(connections, settings.header_timeout, settings.send_timeout, on_refusal)
     return {
         "app": CloseUnread(app),
+        "interface": "asgi3",  # uvicorn takes an app without `async def __call__` for ASGI 2
         "http": type("GatewayProtocol", (LimitedProtocol,), {"limits": limits}),
         "ws": "none",  # so that every scope is of the type http
         "lifespan": "off",
@@ -59,13 +61,12 @@ class CloseUnread:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
-            await self._app(scope, receive, send)
-        else:
-            exchange = _Exchange(headers, receive, send)
-            await self._app(scope, exchange.receive, exchange.send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        headers = headers_of(scope)
+        if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
+            return self._app(scope, receive, send)
+        exchange = _Exchange(headers, receive, send)
+        return self._app(scope, exchange.receive, exchange.send)
 
 
 class _Exchange:
@@ -74,7 +75,7 @@ class _Exchange:
     def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
         # After `Expect: 100-continue`, either the body or the next request follows a refusal; nothing tells which.
-        self._close_if_unread = "expect" in headers or _rest(headers) > _WORTH_READING
+        self._close_if_unread = b"expect" in headers or _rest(headers) > _WORTH_READING
         self._unread, self._closing = True, False
 
     async def receive(self) -> Message:
@@ -82,8 +83,13 @@ class _Exchange:
         self._unread = message["type"] == "http.request" and message.get("more_body", False)
         return message
 
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and self._unread and self._close_if_unread:
+    def send(self, message: Message) -> Awaitable[None]:
+        if self._close_if_unread and (self._unread or self._closing):
+            return self._send_and_close(message)
+        return self._send(message)
+
+    async def _send_and_close(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and self._unread:
             self._closing = True
             MutableHeaders(scope=message)["Connection"] = "close"
         elif self._closing and not message.get("more_body", False):
@@ -96,5 +102,5 @@ class _Exchange:
 
 
 def _rest(headers: Headers) -> float:
-    length = headers.get("content-length", "")
-    return int(length) if length.isdecimal() and "transfer-encoding" not in headers else float("inf")
+    length = headers.get(b"content-length", b"")
+    return int(length) if length.isdigit() and b"transfer-encoding" not in headers else float("inf")

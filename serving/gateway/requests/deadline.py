@@ -1,16 +1,18 @@
 """How long a request may take, and its early end when the client hangs up."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import Request
 
 from serving.gateway.problems import GatewayError
+from serving.gateway.requests.head import all_values
 from serving.gateway.requests.query import plain_number
 
 TIMEOUT_HEADER = "X-Request-Timeout"
+_TIMEOUT = TIMEOUT_HEADER.lower().encode()
 # Most answers are ready sooner, so that watching for a client that hangs up would cost more than it saves.
 _WATCHED_FROM = 0.1  # seconds
 
@@ -35,10 +37,10 @@ def deadline_exceeded() -> GatewayError:
 
 def requested_timeout(request: Request, most: float) -> float:
     """Returns the seconds that the client allows after the complete upload; at most, and by default, `most`."""
-    given = request.headers.getlist(TIMEOUT_HEADER)
+    given = all_values(request.scope, _TIMEOUT)
     if not given:
         return most
-    seconds = plain_number(given[0])
+    seconds = plain_number(given[0].decode("latin-1"))
     if len(given) > 1 or not seconds:
         raise GatewayError("invalid_request", f"{TIMEOUT_HEADER}: give seconds, such as 2.5, and only once.")
     return min(seconds, most)
@@ -67,28 +69,32 @@ class EarlyEnd:
         self._task.cancel()
 
 
-@contextlib.contextmanager
-def ended_by_hang_up(request: Request) -> Iterator[None]:
+class EndedByHangUp(EarlyEnd):
     """Cancels the block when the client hangs up, and raises GatewayError `client_closed`. The body must be read."""
-    watch: asyncio.Task[None] | None = None
 
-    def begin_to_watch() -> None:
-        nonlocal watch
-        watch = asyncio.create_task(until_gone())
+    def __init__(self, request: Request) -> None:
+        super().__init__(_hung_up)
+        self._request = request
+        self._watch: asyncio.Task[None] | None = None
 
-    async def until_gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
+    def __enter__(self) -> "EndedByHangUp":
+        self._timer = asyncio.get_running_loop().call_later(_WATCHED_FROM, self._begin_to_watch)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        super().__exit__(*error)
+
+    def _begin_to_watch(self) -> None:
+        self._watch = asyncio.create_task(self._until_gone())
+
+    async def _until_gone(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
             pass
-        block.end()
-
-    timer = asyncio.get_running_loop().call_later(_WATCHED_FROM, begin_to_watch)
-    try:
-        with EarlyEnd(_hung_up) as block:
-            yield
-    finally:
-        timer.cancel()
-        if watch is not None:
-            watch.cancel()
+        self.end()
 
 
 def _hung_up() -> GatewayError:

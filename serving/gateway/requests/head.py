@@ -1,11 +1,16 @@
-"""Checks a request's head before anything acts on it: RFC 9112, sections 3.2 and 6.1."""
+"""Checks a request's head before anything acts on it, RFC 9112, sections 3.2 and 6.1; and finds its headers."""
 
 import ipaddress
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from starlette.types import Scope
+
 Header = tuple[bytes, bytes]
+Headers = dict[bytes, bytes]  # name in lower case -> its first value
+
+_KEY = "labelwise.headers"
 
 # uri-host [":" port] of RFC 3986; `ipaddress` checks what is inside brackets.
 _AUTHORITY = re.compile(rb"(?:\[(?P<ipv6>[^\]]+)\]|(?P<name>[A-Za-z0-9._~!$&'()*+,;=%-]*))(?::[0-9]{0,5})?")
@@ -29,6 +34,29 @@ def host_of(authority: bytes) -> str | None:
         return None
 
 
+def headers_of(scope: Scope) -> Headers:
+    """Returns the headers of a request, read once per request: starlette's Headers search the list at each access."""
+    try:
+        found: Headers = scope[_KEY]
+    except KeyError:
+        found = scope[_KEY] = dict(reversed(scope["headers"]))
+    return found
+
+
+def all_values(scope: Scope, name: bytes) -> Sequence[bytes]:
+    """Returns every value of a header that may be sent twice."""
+    found = headers_of(scope)
+    return _all_values(scope["headers"], found, name)
+
+
+def _all_values(headers: Sequence[Header], found: Headers, name: bytes) -> Sequence[bytes]:
+    if name not in found:
+        return ()
+    if len(found) == len(headers):  # as nearly always: no header comes twice
+        return (found[name],)
+    return [value for key, value in headers if key == name]
+
+
 class HeadRefused(Exception):
     """The head has the problem `code`."""
 
@@ -41,10 +69,11 @@ def check_head(version: str, headers: Sequence[Header]) -> bool:
     """Checks the head of an HTTP/`version` request, and returns whether its body is chunked. Raises HeadRefused."""
     if version not in ("1.0", "1.1"):  # the parser takes 0.9 and 2.0 too, which have no such heads
         raise HeadRefused("malformed_request")
-    hosts = [value for name, value in headers if name == b"host"]
+    found = dict(headers)
+    hosts = _all_values(headers, found, b"host")
     if len(hosts) > 1 or (not hosts and version != "1.0") or (hosts and host_of(hosts[0]) is None):
         raise HeadRefused("malformed_request")
-    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    codings = _all_values(headers, found, b"transfer-encoding")
     if not codings:
         return False
     names = [name.strip().lower() for name in b",".join(codings).split(b",")]

@@ -6,12 +6,14 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import chain
 
 import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.gateway.problems import PROBLEM_TYPE, Problem, retry_after
+from serving.gateway.requests.answer import answering_at_once
 from serving.gateway.requests.head import HeadRefused, check_head, resolve_target
 
 LINGERING = 64  # connections beyond the limit that are told why they are refused; others are cut
@@ -78,28 +80,30 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, answering_at_once(app, cycle))
 
     def data_received(self, data: bytes) -> None:
         if self._refusal:
             return
         self._unset_keepalive_if_required()
-        if self._in_head:
-            self._start_timer()
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
             cause = error.__context__  # what on_headers_complete raised
             self._refuse(cause.code if isinstance(cause, HeadRefused) else "malformed_request")
+        if self._in_head and self._head_bytes and not self._refusal:
+            self._start_timer()  # most heads come in one piece and need none
 
     def _feed(self, data: bytes) -> None:
         """Parses `data`, in small pieces if a limit counts bytes that the parser does not report."""
         while data and not self._refusal:
-            size = _PIECE if self._in_head or self._is_chunked else len(data)
-            piece, data = data[:size], data[size:]
+            if not (self._in_head or self._is_chunked):
+                self._feed_piece(data)
+                return
+            piece, data = data[:_PIECE], data[_PIECE:]
             if self._in_head:
                 self._head_bytes += len(piece)
-            elif self._is_chunked:
+            else:
                 self._framing += len(piece)
             self._feed_piece(piece)
             self._framing = max(self._framing, 0)  # small chunks save nothing up for a large extension
@@ -123,7 +127,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.parser = httptools.HttpRequestParser(self)
 
     def on_headers_complete(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size = len(self.url) + 4 * len(self.headers) + sum(map(len, chain.from_iterable(self.headers)))
         if len(self.headers) > _MAX_HEADERS or size > _MAX_HEAD:
             raise HeadRefused("headers_too_large")
         method = self.parser.get_method()
@@ -142,7 +146,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # a body's trailers are not headers of the request (RFC 9110, section 6.5.1)
-            super().on_header(name, value.rstrip(b" \t"))  # not part of a value (section 5.5); the parser leaves them
+            name = name.lower()
+            value = value.rstrip(b" \t")  # not part of a value (section 5.5); the parser leaves them
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_chunk_header(self) -> None:
         self._framing -= _FRAME

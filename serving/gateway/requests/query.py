@@ -2,8 +2,9 @@
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -14,7 +15,27 @@ from labelwise.tagging import Choice, ChoiceError, UnknownLabels
 from serving.gateway.problems import GatewayError
 
 _REMEMBERED = 32  # choices: most clients ask the same again, and a choice among many labels takes long
+_REMEMBERED_TEXTS = 256  # query strings; clients use few
+_LONGEST = 512  # bytes of a query string that is remembered
 _PLAIN_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+T = TypeVar("T")
+
+
+def remembered(parse: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    """Returns `parse`, a function of a query string, with a memory for the short ones that came last."""
+    short = functools.lru_cache(_REMEMBERED_TEXTS)(parse)
+
+    def call(text: bytes) -> T:
+        return short(text) if len(text) <= _LONGEST else parse(text)
+
+    return call
+
+
+def pairs_of(query_string: bytes) -> list[tuple[str, str]]:
+    """Returns the names and values of a query string, in its order."""
+    return parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+
 
 ThresholdText = Annotated[
     str,
@@ -76,12 +97,17 @@ def choose(spec: TaggerSpec, query: LabelQuery) -> Choice:
 
 def refuse_repeats(request: Request) -> None:
     """Raises GatewayError for a parameter that is given twice: one of the two would be ignored silently."""
-    if not request.scope["query_string"]:
-        return
-    names = [name for name, _ in request.query_params.multi_items()]
-    if len(names) > len(set(names)):
-        repeated = next(name for name in names if names.count(name) > 1)
+    text = request.scope["query_string"]
+    if text and (repeated := _repeated(text)):
         raise GatewayError("invalid_request", f"{repeated}: give it only once, several values separated by commas.")
+
+
+@remembered
+def _repeated(text: bytes) -> str | None:
+    names = [name for name, _ in pairs_of(text)]
+    if len(names) == len(set(names)):
+        return None
+    return next(name for name in names if names.count(name) > 1)
 
 
 def _names(spec: TaggerSpec, text: str, field: str) -> list[str]:

@@ -5,7 +5,6 @@ import functools
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
-from starlette.requests import ClientDisconnect
 
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Place
@@ -13,6 +12,7 @@ from serving.gateway.requests.deadline import Deadline
 from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.fetch import Fetcher
 from serving.gateway.requests.forms import Item, form_files, form_items, json_items, json_url
+from serving.gateway.requests.head import headers_of
 from serving.settings import Settings
 
 FORM_FIELD = "file"
@@ -87,15 +87,21 @@ class Uploads:
         return files[0][1]
 
     async def _body(self, request: Request, place: Place, most: int) -> bytes:
-        if request.headers.get("content-encoding", "identity").lower() != "identity":
+        headers = headers_of(request.scope)
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise GatewayError("content_type_unsupported", "Send it as it is: this server unpacks no Content-Encoding.")
-        declared = request.headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > most:
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > most:
             raise _too_large(most)
         first, rest = b"", bytearray()  # most photos come in one piece, which is not copied
         try:
             with place.upload(self._settings.upload_timeout):
-                async for chunk in request.stream():
+                is_whole = False
+                while not is_whole:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise GatewayError("client_closed", "The upload ended before its end.")
+                    chunk, is_whole = message.get("body", b""), not message.get("more_body", False)
                     place.take_bytes(len(chunk))
                     if first:
                         rest += chunk
@@ -103,15 +109,13 @@ class Uploads:
                         first = chunk
                     if len(first) + len(rest) > most:
                         raise _too_large(most)
-        except ClientDisconnect:
-            raise GatewayError("client_closed", "The upload ended before its end.") from None
         except asyncio.TimeoutError:
             raise GatewayError("upload_timeout", "The upload was too slow and was given up; try again.") from None
         return first + rest
 
 
 def _content_type(request: Request) -> str:
-    kind, _ = parse_options_header(request.headers.get("content-type", ""))
+    kind, _ = parse_options_header(headers_of(request.scope).get(b"content-type", b"").decode("latin-1"))
     return kind.decode("latin-1").lower()
 
 

@@ -58,7 +58,9 @@ def test_no_private_method_is_overridden_by_chance(ours: type, theirs: type) -> 
         (HttpToolsProtocol.__init__, {"pipeline", "transport"}),
         (HttpToolsProtocol.on_message_begin, {"headers", "url"}),
         (RequestResponseCycle.__init__, {"disconnected", "message_event", "more_body", "response_complete"}),
-        (RequestResponseCycle.__init__, {"response_started", "scope"}),
+        (RequestResponseCycle.__init__, {"response_started", "scope", "default_headers", "flow", "keep_alive"}),
+        (RequestResponseCycle.__init__, {"on_response", "transport", "waiting_for_100_continue"}),
+        (RequestResponseCycle.send, {"HEADER_VALUE_RE", "STATUS_LINE", "write_paused"}),
         (uvicorn.Server.__init__, {"force_exit", "should_exit"}),
     ],
 )
