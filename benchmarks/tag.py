@@ -152,17 +152,8 @@ def memory(photos: list[Path], counts: list[int]) -> None:
     for count in counts:
         with tempfile.TemporaryDirectory() as scratch:
             folder = link_photos(photos, count, Path(scratch, "photos"))
-            command = [
-                sys.executable,
-                "-m",
-                "labelwise",
-                "tag",
-                folder,
-                "--model",
-                NAME,
-                "--out",
-                f"{scratch}/t.parquet",
-            ]
+            options = ["--model", NAME, "--out", f"{scratch}/t.parquet"]
+            command = [sys.executable, "-m", "labelwise", "tag", folder, *options]
             started = time.perf_counter()
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)

@@ -34,6 +34,14 @@ from benchmarks.peers.turns import BareLoop, check_answers, run_bare_loop, take_
 from benchmarks.process_tree import adopt_orphans
 
 RESULT = ROOT / "benchmarks/results/peers.md"
+EXPLANATIONS = (
+    "The bare loop decodes and calls session.run, without a server. A share of it is that of the loop of batch 8 right "
+    "before the server's own turn: median (min to max). CPU time and memory are those of all processes of a server; "
+    "memory is PSS under load. A cold start ends with the first 200. LitServe and MLServer wait up to 5 ms for batches "
+    "of up to 8; everything else is as it comes.",
+    "Clients resend at once, also after a refusal. A request that still waits counts for p99 with its age if that is "
+    "above all latencies. The labelwise in 8 bits must give the scores of its own ONNX file.",
+)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -102,7 +110,8 @@ def heading(arguments: argparse.Namespace) -> str:
         f"the tagger `{arguments.model}` and the photographs of tests/assets. Medians of {arguments.rounds} rounds, "
         "latencies of all rounds together. Every server gave the scores of ONNX Runtime within 0.0001."
     )
-    return "# labelwise beside other servers\n\n" + textwrap.fill(f"`{command}`, {conditions}", 120)
+    paragraphs = [f"`{command}`, {conditions}", *EXPLANATIONS]
+    return "\n\n".join(["# labelwise beside other servers", *(textwrap.fill(part, 120) for part in paragraphs)])
 
 
 def main() -> None:

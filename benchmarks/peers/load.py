@@ -136,11 +136,12 @@ class Load:
 
     async def measure(self, seconds: float) -> Window:
         self._window = window = Window()
-        started = self._last_answer
+        answered, started = self._last_answer, time.perf_counter()
         await asyncio.sleep(seconds)
         self._window = Window()
         now = time.perf_counter()
-        window.seconds = (self._last_answer if window.latencies else now) - started
+        between = self._last_answer - answered
+        window.seconds = between if between > seconds / 2 else now - started  # few answers say little about their pace
         ages = [now - since for since in self._sent_at.values()]
         window.waiting = [age for age in ages if age > max(window.latencies, default=0.0)]
         return window
