@@ -7,7 +7,11 @@ holds the cases that every caller follows, and serving/page/thresholds.js with t
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress, count
+from math import isfinite
 from numbers import Integral, Real
+from operator import ge
 from typing import Annotated, Any
 
 import numpy as np
@@ -52,6 +56,11 @@ def judge(
     return values, values >= thresholds
 
 
+def rounded(score: float) -> float:
+    """One score, rounded as `judge` does it. A few are faster one by one: array operations begin slowly."""
+    return round(score * _SCALE) / _SCALE if isfinite(score) else score
+
+
 def best_first(values: NDArray[np.float64], places: NDArray[np.intp]) -> NDArray[np.intp]:
     """`places` of labels in the model's order, sorted by `values` [l], the rounded scores."""
     if len(places) < 2:  # as for most photos
@@ -80,8 +89,21 @@ class Choice:
 
     def tags(self, scores: NDArray[np.float32]) -> list[Tag]:
         """scores [l] of one photo -> its tags, at most `top_k`."""
-        values, is_tag = judge(scores, self.thresholds)
-        return self._at(best_first(values, is_tag.nonzero()[0])[: self.top_k], values)
+        labels, tags = self.spec.labels, []
+        # A list, because the first operations on an array after a run of the model take longer than hundreds of labels.
+        for place in compress(count(), map(ge, scores.tolist(), self._nearly)):
+            tag = Tag(labels[place], rounded(scores.item(place)), self.thresholds.item(place))
+            if tag.is_tag:
+                tags.append(tag)
+        if len(tags) > 1:  # unlike for most photos
+            tags.sort(key=lambda tag: -tag.score)
+        return tags[: self.top_k]
+
+    @cached_property
+    def _nearly(self) -> list[float]:
+        """Scores below the thresholds by more than rounding changes a score."""
+        nearly: list[float] = (self.thresholds - 1 / _SCALE).tolist()
+        return nearly
 
     def ranked(self, scores: NDArray[np.float32]) -> list[Tag]:
         """scores [l] of one photo -> every chosen label, tag or not."""

@@ -14,9 +14,12 @@ Outputs = dict[str, NDArray[np.float32]]  # output name -> [b, ...]
 Catalogue = Mapping[str, Mapping[int, TaggerSpec]]  # model name -> version -> its contract, newest last
 
 
+_BYTE = np.dtype(np.uint8)
+
+
 def require_fitting(pixels: Pixels, spec: TaggerSpec) -> None:
     """Raises ValueError for pixels that are not of the model's size, or more of them than its `max_batch`."""
-    if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape or pixels.dtype != np.uint8:
+    if not 1 <= len(pixels) <= spec.max_batch or pixels.shape[1:] != spec.input.shape or pixels.dtype != _BYTE:
         raise ValueError(f"{spec.name} takes uint8 [1..{spec.max_batch}, {spec.input.shape}], not {pixels.shape}")
 
 

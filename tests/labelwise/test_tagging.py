@@ -32,6 +32,18 @@ def test_scores_are_rounded_as_python_rounds() -> None:
     assert judge(scores, 0.5)[0].tolist() == [round(score, 6) for score in scores.tolist()]
 
 
+def test_the_tags_of_one_photo_are_judged_as_those_of_many(spec: TaggerSpec) -> None:
+    generator = np.random.default_rng(0)
+    for threshold in (0, 0.3, 0.8765435, 1):
+        choice = choose(spec, threshold=threshold)
+        near = threshold + generator.uniform(-2e-6, 2e-6, (500, 2))
+        for scores in np.vstack([near, generator.random((100, 2))]).astype(np.float32):
+            values, is_tag = judge(scores, choice.thresholds)
+            assert {(tag.label, tag.score) for tag in choice.tags(scores)} == {
+                (spec.labels[place], values[place]) for place in is_tag.nonzero()[0]
+            }
+
+
 def test_what_is_not_a_number_is_not_a_tag(spec: TaggerSpec) -> None:
     assert choose(spec, threshold=0).tags(np.array([np.nan, 0.25], np.float32))[0].label == "großer Hund"
     assert len(choose(spec, threshold=0).tags(np.array([np.nan, 0.25], np.float32))) == 1

@@ -169,9 +169,17 @@ class ModelMetrics:
         self._scores = [metrics.label_score.labels(*labels, label) for label in counted]
         self._photos = count()
 
+    def sample(self, images: int) -> list[int]:
+        """Of the next photos, returns the places of those whose scores to count.
+
+        Every l-th of l labels is enough to see a drift, and no more work with many labels.
+        """
+        labels = len(self._scores)
+        return [place for place in range(images) if labels and next(self._photos) % labels == 0]
+
     def count_scores(self, scores: Any) -> None:
-        """Counts the scores [l] of every l-th photo: enough to see a drift, and no more work with many labels."""
-        if self._scores and next(self._photos) % len(self._scores) == 0:
+        """Counts the scores [l] of one photo."""
+        if self._scores:
             for series, score in zip(self._scores, scores.tolist(), strict=True):
                 series.observe(score)
 
