@@ -17,13 +17,14 @@ _ASSUMED = "What had to be assumed to show the photo, one sentence each, such as
 PhotoNotes = Annotated[list[str] | None, Field(description=_ASSUMED)]
 
 
-class TagAnswer(BaseModel):
+@dataclass(kw_only=True)  # not a model of pydantic, which would check what we made ourselves
+class TagAnswer:
     """`tags` are the labels whose score reaches their threshold, highest first."""
 
     model: str
-    version: int = Field(description="The version that answered.")
+    version: Annotated[int, Field(description="The version that answered.")]
     tags: list[Tag]
-    scores: list[Tag] | None = Field(None, description="With `scores=all`: every label, highest first.")
+    scores: Annotated[list[Tag] | None, Field(description="With `scores=all`: every label, highest first.")] = None
     notes: PhotoNotes = None
     request_id: str
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import SchemaSerializer
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -29,9 +30,11 @@ _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 Endpoint = Callable[..., Any]
 
+_serializers: dict[type[Any], SchemaSerializer] = {}
+
 
 class ApiRoute(APIRoute):
-    """Answers with what `endpoint(request)` returns: a Response, or a model, which becomes JSON.
+    """Answers with what `endpoint(request)` returns: a Response, or a model or dataclass, which becomes JSON.
 
     An endpoint with the parameter `query: Annotated[Model, Query()]` also gets the query string as that model. Nothing
     else is injected: path parameters are in `request.path_params`. What the endpoint raises is left to AnswerErrors.
@@ -51,10 +54,19 @@ class ApiRoute(APIRoute):
             await answer(scope, receive, send)
             return
         # What a Response would send, without the steps that serve other contents.
-        body = answer.model_dump_json(exclude_none=self.response_model_exclude_none).encode()
+        body = serializer_of(answer).to_json(answer, exclude_none=self.response_model_exclude_none)
         headers = [(b"content-length", b"%d" % len(body)), _JSON_HEADER]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def serializer_of(answer: Any) -> SchemaSerializer:
+    """The serializer of a model or dataclass, without the steps of pydantic's own methods."""
+    kind = type(answer)
+    found = _serializers.get(kind)
+    if found is None:
+        found = _serializers[kind] = TypeAdapter(kind).serializer
+    return found
 
 
 def _with_query(endpoint: Endpoint) -> Endpoint:

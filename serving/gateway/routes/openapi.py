@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serving.gateway.problems import PROBLEM_TYPE, PROBLEMS, Problem
 from serving.gateway.requests.forms import JsonBatch
 from serving.gateway.requests.upload import BATCH_FIELD, FORM_FIELD
-from serving.gateway.routes.api_route import JSON_TYPE
+from serving.gateway.routes.api_route import JSON_TYPE, serializer_of
 from serving.gateway.routes.examples import DETAILS, REQUEST_ID
 
 _KEYS = {
@@ -32,9 +31,11 @@ _OF_ONE_PHOTO = (
 )
 
 
-def done(answer: BaseModel, other: str | None = None) -> dict[int | str, dict[str, Any]]:
+def done(answer: Any, other: str | None = None) -> dict[int | str, dict[str, Any]]:
     """Describes a 200 that looks like `answer`, or is bytes of the content type `other`."""
-    content: dict[str, Any] = {JSON_TYPE: {"example": answer.model_dump(mode="json", exclude_none=True)}}
+    content: dict[str, Any] = {
+        JSON_TYPE: {"example": serializer_of(answer).to_python(answer, mode="json", exclude_none=True)}
+    }
     if other:
         content[other] = {"schema": _PHOTO_SCHEMA}
     return {200: {"description": "Done", "content": content}}
