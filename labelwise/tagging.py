@@ -92,9 +92,9 @@ class Choice:
         labels, tags = self.spec.labels, []
         # A list, because the first operations on an array after a run of the model take longer than hundreds of labels.
         for place in compress(count(), map(ge, scores.tolist(), self._nearly)):
-            tag = Tag(labels[place], rounded(scores.item(place)), self.thresholds.item(place))
-            if tag.is_tag:
-                tags.append(tag)
+            score, threshold = rounded(scores.item(place)), self.thresholds.item(place)
+            if score >= threshold:
+                tags.append(Tag(labels[place], score, threshold))
         if len(tags) > 1:  # unlike for most photos
             tags.sort(key=lambda tag: -tag.score)
         return tags[: self.top_k]

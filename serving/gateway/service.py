@@ -185,7 +185,8 @@ class TaggingService:
                 async with _Work(self, 1, deadline):
                     photo = await self._decode(data, spec, deadline)
                     answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
-                _log_notes(request, photo.notes)
+                if photo.notes:
+                    _log_notes(request, photo.notes)
                 yield _PhotoRun(data, photo, answer, deadline)
 
     async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[PhotoResult]:

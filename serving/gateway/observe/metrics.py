@@ -76,11 +76,7 @@ class Metrics:
 
     def in_flight(self) -> "_InFlight":
         """The request counts as in flight during the `with` block."""
-        return _InFlight(self)
-
-    def change_in_flight(self, by: int) -> None:
-        self._change_in_flight(by)
-        self.batches.write_soon()
+        return _InFlight(self._change_in_flight, self.batches)
 
     def count_answer(self, route: str, status: int, seconds: float) -> None:
         """Counts one answered request."""
@@ -129,14 +125,15 @@ class Metrics:
 
 
 class _InFlight:
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, change: Callable[[int], None], batches: Batches) -> None:
+        self._change, self._batches = change, batches
 
     def __enter__(self) -> None:
-        self._metrics.change_in_flight(1)
+        self._change(1)
+        self._batches.write_soon()
 
     def __exit__(self, *error: object) -> None:
-        self._metrics.change_in_flight(-1)
+        self._change(-1)  # written soon, as the answer is
 
 
 class _Served(Collector):
