@@ -114,11 +114,17 @@ def heading(arguments: argparse.Namespace) -> str:
     return "\n\n".join(["# labelwise beside other servers", *(textwrap.fill(part, 120) for part in paragraphs)])
 
 
+def end(number: int, _: object) -> None:
+    """Ends this process, and with it the server. `timeout` sends its signal twice; the second must not stop that."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> None:
     arguments = read_arguments()
     text = heading(arguments)
     adopt_orphans()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server ends with this process
+    signal.signal(signal.SIGTERM, end)
     os.sched_setaffinity(0, {CLIENT_CORE})
     with tempfile.TemporaryDirectory() as folder:
         run = Run(arguments.model, arguments.only, Path(folder))

@@ -19,7 +19,7 @@ from benchmarks.process_tree import processes_of
 
 SERVERS = HERE / "servers"
 SERVER_CORE, CLIENT_CORE = 0, 1
-_START_TIMEOUT, _STOP_TIMEOUT, _ANSWER_TIMEOUT = 120.0, 20.0, 30.0  # seconds
+_START_TIMEOUT, _STOP_TIMEOUT, _ANSWER_TIMEOUT = 120.0, 6.0, 30.0  # seconds
 
 
 @contextlib.contextmanager
@@ -117,14 +117,16 @@ def _last_line(log: Path) -> str:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ends the server. What is left of it after a while, and what it left behind, is killed."""
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_TIMEOUT)
-    while left := server_processes():
-        for number in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        time.sleep(0.02)
+    try:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_TIMEOUT)
+    finally:  # also if this process is to end meanwhile
+        while left := server_processes():
+            for number in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(0.02)
