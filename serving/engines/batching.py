@@ -17,7 +17,7 @@ from serving.workers import Workers, WorkersClosed, settle
 
 Run = Callable[[Pixels, Sequence[str]], Outputs]  # blocks
 
-_TRIES = 3  # of a batch size, before it is judged
+_TRIES = 5  # runs of a batch size by which it is judged
 _WORTH = 0.97  # of a smaller batch's time per photo: what a larger one has to reach, because all of it waits for all
 
 
@@ -44,8 +44,11 @@ class BatchSize:
         return chosen
 
     def ran(self, images: int, seconds: float) -> None:
-        """Notes a run. The least time counts: other work on the machine only adds to it."""
-        if images in self._best:
+        """Notes a run. The least time counts, because other work on the machine only adds to it.
+
+        Later runs do not count: sizes that are run often would have ever lower times.
+        """
+        if self._tries.get(images, _TRIES) < _TRIES:
             self._tries[images] += 1
             self._best[images] = min(self._best[images], seconds / images)
 

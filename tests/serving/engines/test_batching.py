@@ -81,14 +81,14 @@ async def test_what_waits_is_run_together_and_each_gets_its_own() -> None:
     assert [answer["twice"].tolist() for answer in answers] == [[[2.0 * value]] for value in range(40)]
     assert sorted(value for run in graph.runs for value in run) == list(range(40))
     assert [value for run in graph.runs for value in run] == list(range(40))  # the first comes first
-    assert sizes == [len(run) for run in graph.runs] == [1, 1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 2, 1]
+    assert sizes == [len(run) for run in graph.runs] == [*[1] * 5, *[2] * 5, *[4] * 5, 4, 1]
     await workers.close()
 
 
 async def test_it_does_not_batch_where_a_batch_is_not_faster() -> None:
     workers, graph = Workers(1, "test"), Graph(held=True)
     batches = Batches(graph, workers, 8, clock=ClockOfCosts(graph, {1: 1, 2: 0.98, 4: 1, 8: 1.2}))
-    await waiting_behind_one(batches, graph, *range(80))
+    await waiting_behind_one(batches, graph, *range(120))
     assert [len(run) for run in graph.runs[-20:]] == [1] * 20
     await workers.close()
 
@@ -96,7 +96,7 @@ async def test_it_does_not_batch_where_a_batch_is_not_faster() -> None:
 def test_the_cheapest_size_that_can_be_filled_is_chosen() -> None:
     size = BatchSize(12)
     for images, seconds in ((1, 1.0), (2, 1.9), (4, 2.0), (8, 6.0)):
-        for slow in (3, 1, 2):  # other work on the machine makes some runs slower
+        for slow in (3, 1, 2, 2, 2):  # other work on the machine makes some runs slower
             assert size.choose(images) == images  # each is tried
             size.ran(images, seconds * slow)
     assert {waiting: size.choose(waiting) for waiting in (0, 1, 2, 3, 4, 8, 100)} == {
@@ -113,10 +113,9 @@ def test_the_cheapest_size_that_can_be_filled_is_chosen() -> None:
 async def test_a_poisoned_photo_fails_alone() -> None:
     workers, graph = Workers(1, "test"), Graph(held=True)
     batches = Batches(graph, workers, 4, clock=ClockOfCosts(graph, {1: 9, 2: 1, 4: 1}))
-    answers = await waiting_behind_one(batches, graph, 0, 1, 2, 3, POISON, 5, 6, 7, 8)
+    answers = await waiting_behind_one(batches, graph, *range(12), POISON, *range(13, 20))
     (failed,) = [place for place, answer in enumerate(answers) if isinstance(answer, BaseException)]
-    assert (failed, str(answers[failed])) == (4, "1 photos, one of them poisoned")
-    assert [POISON, 3] not in graph.runs
+    assert (failed, str(answers[failed])) == (12, "1 photos, one of them poisoned")
     assert any(POISON in run and len(run) > 1 for run in graph.runs)
     await workers.close()
 
@@ -185,7 +184,7 @@ async def test_graphs_that_share_threads_take_turns() -> None:
 def in_eights(batches: Batches) -> Batches:
     """Has learned that eight photos at once cost least, from runs that were much faster than those to come."""
     for size in (1, 2, 4, 8):
-        for _ in range(3):
+        for _ in range(5):
             batches._size.ran(size, 1.0)
     return batches
 
