@@ -190,9 +190,12 @@ class TaggingService:
                 yield _PhotoRun(data, photo, answer, deadline)
 
     async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[PhotoResult]:
-        """Decodes one chunk while another is run; a request decodes as many photos at once as there are decoders."""
+        """Decodes one chunk while another is run; a request decodes as many photos at once as there are decoders.
+
+        Two chunks are at work at once, so that a large request leaves places for others.
+        """
         size = min(spec.max_batch, _MOST_AT_ONCE)
-        turns = asyncio.Semaphore(self.decoders.count)
+        turns, chunks_at_work = asyncio.Semaphore(self.decoders.count), asyncio.Semaphore(2)
 
         async def decoded(item: Item) -> Photo | ImageError | GatewayError:
             if isinstance(item.photo, GatewayError):
@@ -204,7 +207,7 @@ class TaggingService:
                     return error
 
         async def run(chunk: Sequence[Item]) -> list[PhotoResult]:
-            async with _Work(self, len(chunk), deadline):
+            async with chunks_at_work, _Work(self, len(chunk), deadline):
                 return await run_at_once(chunk)
 
         async def run_at_once(chunk: Sequence[Item]) -> list[PhotoResult]:
