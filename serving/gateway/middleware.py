@@ -34,7 +34,7 @@ class Observe:
     ) -> None:
         self._app, self._metrics = app, metrics
         self._only_problems, self._traces = only_problems, traces
-        self._add_answer = metrics.batches.channel(self._write)
+        self._add_answer = metrics.writes.channel(self._write)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _request_id(scope)
@@ -64,7 +64,7 @@ class Observe:
         route = matched.path if isinstance(matched, APIRoute) else "other"
         facts = {**state, "method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
         self._add_answer((facts, time.time()))
-        self._metrics.batches.write_soon()
+        self._metrics.writes.write_soon()
         if trace := current_trace.get():
             trace.end(route, facts)
 

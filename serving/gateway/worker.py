@@ -96,7 +96,7 @@ async def _serve(
         with signals_ignored():
             await service.decoders.close()
             await engine.close()
-            metrics.batches.write()
+            metrics.writes.write()
             if traces is not None:
                 await asyncio.to_thread(traces.close)
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
-from serving.gateway.observe.batches import Batches
+from serving.gateway.observe.delayed_writes import DelayedWrites
 from serving.inference import Catalogue
 
 logger = logging.getLogger("labelwise.metrics")
@@ -37,7 +37,7 @@ class Metrics:
         if FOLDER_VARIABLE in os.environ:
             prometheus_client.values.MmapedDict = ReservedMmapedDict  # type: ignore[attr-defined]
         self.registry = CollectorRegistry()
-        self.batches = Batches(at_once=FOLDER_VARIABLE in os.environ)
+        self.writes = DelayedWrites(at_once=FOLDER_VARIABLE in os.environ)
         model = ("model", "version")
         self.requests = self._counter("requests", "Answered requests.", ("route", "status"))
         self.problems = self._counter("problems", "Error answers by code, rejections included.", ("code",))
@@ -45,12 +45,12 @@ class Metrics:
             "request_seconds", "From the first header to the last byte.", _SECONDS, ("route",)
         )
         receive_seconds = self._histogram("receive_seconds", "Reading a request's body.", _SECONDS)
-        self.observe_receive = self.batches.channel(receive_seconds.observe)
+        self.observe_receive = self.writes.channel(receive_seconds.observe)
         self._queue_seconds = self._histogram(
             "queue_seconds", "Waiting for a thread; Triton's own queue is not in it.", _SECONDS, ("stage",)
         )
         decode_seconds = self._histogram("decode_seconds", "Decoding a photo, waiting included.", _SECONDS)
-        self.observe_decode = self.batches.channel(decode_seconds.observe)
+        self.observe_decode = self.writes.channel(decode_seconds.observe)
         self.engine_seconds = self._histogram(
             "engine_seconds", "The engine's answer to one batch, waiting included.", _SECONDS, model
         )
@@ -65,18 +65,18 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
-        self._change_in_flight = self.batches.channel(in_flight.inc)
-        self._add_run = self.batches.channel(self._write_run)
+        self._change_in_flight = self.writes.channel(in_flight.inc)
+        self._add_run = self.writes.channel(self._write_run)
         self._answers: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._models: dict[tuple[str, int], ModelMetrics] = {}
 
     def observe_wait(self, stage: str) -> Callable[[float], None]:
         """Returns a function, for any thread, that counts the seconds that one job of this stage waited."""
-        return self.batches.channel(self._queue_seconds.labels(stage).observe)
+        return self.writes.channel(self._queue_seconds.labels(stage).observe)
 
     def in_flight(self) -> "_InFlight":
         """The request counts as in flight during the `with` block."""
-        return _InFlight(self._change_in_flight, self.batches)
+        return _InFlight(self._change_in_flight, self.writes)
 
     def count_answer(self, route: str, status: int, seconds: float) -> None:
         """Counts one answered request."""
@@ -108,7 +108,7 @@ class Metrics:
 
         Leaves out versions that are no longer `served`, or a gateway that runs for months would have ever more series.
         """
-        self.batches.write()
+        self.writes.write()
         every = self.registry
         if FOLDER_VARIABLE in os.environ:
             every = CollectorRegistry()
@@ -125,12 +125,12 @@ class Metrics:
 
 
 class _InFlight:
-    def __init__(self, change: Callable[[int], None], batches: Batches) -> None:
-        self._change, self._batches = change, batches
+    def __init__(self, change: Callable[[int], None], writes: DelayedWrites) -> None:
+        self._change, self._writes = change, writes
 
     def __enter__(self) -> None:
         self._change(1)
-        self._batches.write_soon()
+        self._writes.write_soon()
 
     def __exit__(self, *error: object) -> None:
         self._change(-1)  # written soon, as the answer is
@@ -160,8 +160,8 @@ class ModelMetrics:
 
     def __init__(self, metrics: Metrics, spec: TaggerSpec) -> None:
         labels = (spec.name, str(spec.version))
-        self.observe_engine = metrics.batches.channel(metrics.engine_seconds.labels(*labels).observe)
-        self.count_images = metrics.batches.channel(metrics.images.labels(*labels).inc)  # that the engine answered
+        self.observe_engine = metrics.writes.channel(metrics.engine_seconds.labels(*labels).observe)
+        self.count_images = metrics.writes.channel(metrics.images.labels(*labels).inc)  # that the engine answered
         counted = spec.labels if len(spec.labels) <= _MOST_LABELS else ()
         self._scores = [metrics.label_score.labels(*labels, label) for label in counted]
         self._photos = count()

@@ -14,7 +14,7 @@ _DELAY = 0.1  # seconds
 T = TypeVar("T")
 
 
-class Batches:
+class DelayedWrites:
     """Values that wait to be written. They may be added on any thread; all else happens on one event loop.
 
     With `at_once` nothing waits: other processes read what is written, and may do so right after an answer.

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from serving.gateway.observe.batches import Batches
+from serving.gateway.observe.delayed_writes import DelayedWrites
 
 
 def test_values_are_written_in_order_a_moment_later() -> None:
@@ -15,12 +15,12 @@ def test_values_are_written_in_order_a_moment_later() -> None:
             if value % 3 == 2:
                 done.set()
 
-        batches = Batches(at_once=False)
-        add = batches.channel(write)
+        writes = DelayedWrites(at_once=False)
+        add = writes.channel(write)
         for start in (0, 3):  # after a moment it begins to wait again
             for value in range(start, start + 3):
                 add(value)
-                batches.write_soon()
+                writes.write_soon()
             assert len(written) == start
             await done.wait()
             done.clear()
@@ -32,17 +32,17 @@ def test_values_are_written_in_order_a_moment_later() -> None:
 def test_what_waits_is_written_on_demand_and_only_once() -> None:
     first: list[str] = []
     second: list[str] = []
-    batches = Batches(at_once=False)
-    batches.channel(first.append)("a")
-    batches.channel(second.append)("b")
-    batches.write()
-    batches.write()
+    writes = DelayedWrites(at_once=False)
+    writes.channel(first.append)("a")
+    writes.channel(second.append)("b")
+    writes.write()
+    writes.write()
     assert (first, second) == (["a"], ["b"])
 
 
 def test_nothing_waits_where_other_processes_read() -> None:
     written: list[int] = []
-    batches = Batches(at_once=True)
-    batches.channel(written.append)(1)
-    batches.write_soon()  # needs no event loop
+    writes = DelayedWrites(at_once=True)
+    writes.channel(written.append)(1)
+    writes.write_soon()  # needs no event loop
     assert written == [1]
