@@ -8,7 +8,6 @@ from http import HTTPStatus
 from pydantic import BaseModel
 from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.image import ImageError
@@ -17,6 +16,7 @@ from serving.errors import ServerBusy, ServerTimeout, ServerUnavailable, Serving
 logger = logging.getLogger("labelwise.gateway")
 
 PROBLEM_TYPE = "application/problem+json"
+_PROBLEM_HEADER = (b"content-type", PROBLEM_TYPE.encode())
 
 # code -> status and title; the place that raises the error gives the detail.
 PROBLEMS: dict[str, tuple[int, str]] = {
@@ -107,19 +107,23 @@ class AnswerErrors:
         except (Exception, asyncio.CancelledError) as error:
             if "status" in scope.get("state", ()):
                 raise
-            await problem_response(scope, error)(scope, receive, send)
+            await answer_problem(scope, send, error)
 
 
-def problem_response(scope: Scope, error: BaseException) -> Response:
-    """The answer to `error`. The client gets our words; what an engine or a library said is for the log."""
+async def answer_problem(scope: Scope, send: Send, error: BaseException) -> None:
+    """Answers with `error`. The client gets our words; what an engine or a library said is for the log."""
     state = scope.setdefault("state", {})
     request_id = state.get("request_id", "")
     failure = error if isinstance(error, GatewayError) else _as_gateway_error(error, scope, request_id)
     state["problem"] = failure.code
     problem = Problem.of(failure.code, failure.detail, request_id)
-    return JSONResponse(
-        problem.model_dump(), problem.status, {**retry_after(failure.code), **failure.headers}, PROBLEM_TYPE
-    )
+    body = problem.model_dump_json().encode()
+    # What a Response would send: a flood of requests that are refused must cost little.
+    further = {**retry_after(failure.code), **failure.headers}
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in further.items()]
+    headers += (b"content-length", b"%d" % len(body)), _PROBLEM_HEADER
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def retry_after(code: str) -> dict[str, str]:

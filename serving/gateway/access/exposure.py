@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelwise.errors import LabelwiseError
 from serving.gateway.access.keys import read_keys
-from serving.gateway.problems import GatewayError, problem_response
+from serving.gateway.problems import GatewayError, answer_problem
 from serving.gateway.requests.head import Headers, all_values, headers_of, host_of
 from serving.settings import Settings
 
@@ -78,7 +78,7 @@ class RefuseForeignPages:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["method"] not in _SAFE_METHODS and self._is_foreign(headers_of(scope)):
             detail = "A page of another site may not use this server; its setting cors_origins adds sites."
-            return problem_response(scope, GatewayError("cross_origin", detail))(scope, receive, send)
+            return answer_problem(scope, send, GatewayError("cross_origin", detail))
         return self._app(scope, receive, send)
 
     def _is_foreign(self, headers: Headers) -> bool:
@@ -100,7 +100,7 @@ class CheckHost:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if not all(map(self._is_ours, all_values(scope, b"host"))):
             detail = "This server does not answer for this host name; its setting allowed_hosts adds names."
-            return problem_response(scope, GatewayError("misdirected_request", detail))(scope, receive, send)
+            return answer_problem(scope, send, GatewayError("misdirected_request", detail))
         return self._app(scope, receive, send)
 
     def _judge(self, header: bytes) -> bool:
