@@ -1,8 +1,7 @@
 """From a request with photos to its answer: admit and read, decode and run, put into words, all before a deadline."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from serving.gateway.answers.tagging import (
 )
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.problems import GatewayError
-from serving.gateway.requests.admission import Admission
+from serving.gateway.requests.admission import Admission, Place
 from serving.gateway.requests.deadline import Deadline, EndedByHangUp, deadline_exceeded, requested_timeout
 from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.forms import Item
@@ -93,20 +92,20 @@ class TaggingService:
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
         """Tags the photo in the request's body. Raises GatewayError, ImageError or ServingError, as the others do."""
         choice = self._choose(query)
-        async with self._one(request, choice.spec, "scores") as run:
+        with self._place(request) as place:
+            run = await self._one(request, place, choice.spec, "scores")
             scored = ScoredPhoto(run.outputs["scores"][0], run.photo.notes)
             return make_answer(choice, scored, query, request.scope["state"]["request_id"])
 
     async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
         """Tags all photos in the request's body. An error of one photo is its result."""
         choice = self._choose(query)
-        timeout = self._timeout(request)
-        with self.admission.place(timeout) as place:
+        with self._place(request) as place:
             with Stage("receive", self.metrics.observe_receive):
                 items = await self.uploads.batch(request, place)
             request.scope["state"].update(model=choice.spec.name, version=choice.spec.version, images=len(items))
             with self.metrics.in_flight(), EndedByHangUp(request):
-                results = await self._run_many(items, choice.spec, Deadline(timeout))
+                results = await self._run_many(items, choice.spec, Deadline(place.seconds))
             scored = [result for result in results if isinstance(result, ScoredPhoto)]
             _log_notes(request, (sentence for photo in scored for sentence in photo.notes))
         return make_batch_answer(
@@ -116,25 +115,29 @@ class TaggingService:
     async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
         """Returns where in the photo its labels were seen."""
         choice = self._choose(query, "attention")
-        async with self._one(request, choice.spec, "scores", "attention") as run:
+        with self._place(request) as place:
+            run = await self._one(request, place, choice.spec, "scores", "attention")
             scores, attention = run.outputs["scores"][0], run.outputs["attention"][0]
             return make_explanation(choice, scores, attention, run.photo, query, request.scope["state"]["request_id"])
 
     async def explain_as_picture(self, request: Request, query: ExplainQuery) -> bytes:
         """Returns the same as a PNG of the upright photo."""
         choice = self._choose(query, "attention")
-        async with self._one(request, choice.spec, "scores", "attention") as run:
+        with self._place(request) as place:
+            run = await self._one(request, place, choice.spec, "scores", "attention")
             places, tags = choice.explained(run.outputs["scores"][0])
             seen = locate(run.outputs["attention"][0][places], run.photo.size, choice.spec.image)
-            # Decoded again: the model's picture is too small to look at.
-            return await self.decoders.small(
-                run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, seen, tags)
-            )
+            with self.metrics.in_flight(), EndedByHangUp(request):
+                # Decoded again: the model's picture is too small to look at.
+                return await self.decoders.small(
+                    run.data, MOST_SIDE, run.deadline, lambda photo: draw_overlay(photo, seen, tags)
+                )
 
     async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings, Sequence[str]]:
         """Returns the chosen labels, the photo's embeddings of all labels [l, p], and the notes about the photo."""
         choice = self._choose(query, "embeddings")
-        async with self._one(request, choice.spec, "embeddings") as run:
+        with self._place(request) as place:
+            run = await self._one(request, place, choice.spec, "embeddings")
             return choice, run.outputs["embeddings"][0], run.photo.notes
 
     @property
@@ -161,33 +164,27 @@ class TaggingService:
 
     def _choose(self, query: LabelQuery, output: str = "scores") -> Choice:
         """Checks the query before the upload, so that a wrong one costs little."""
-        spec = self.find(query.model, query.version)
-        if output not in spec.output_names:
-            offered = ", ".join(spec.output_names)
-            raise GatewayError("output_not_offered", f"{spec.name} offers no {output}, only {offered}.")
-        return choose(spec, query)
+        return choose(self.find(query.model, query.version), query, output)
 
-    def _timeout(self, request: Request) -> float:
-        """Returns the seconds for the work. Refuses what it can before the body is read."""
+    def _place(self, request: Request) -> Place:
+        """Returns a place for the request. Refuses what it can before the body is read."""
         refuse_repeats(request)
-        return requested_timeout(request, self.settings.request_timeout)
+        return self.admission.place(requested_timeout(request, self.settings.request_timeout))
 
-    @asynccontextmanager
-    async def _one(self, request: Request, spec: TaggerSpec, *outputs: str) -> AsyncIterator[_PhotoRun]:
-        """Runs the model on the one photo of a request, and keeps the request's place until the block ends."""
-        timeout = self._timeout(request)
-        with self.admission.place(timeout) as place:
-            request.scope["state"].update(model=spec.name, version=spec.version, images=1)
-            with Stage("receive", self.metrics.observe_receive):
-                data = await self.uploads.photo(request, place)
-            deadline = Deadline(timeout)
-            with self.metrics.in_flight(), EndedByHangUp(request):
-                async with _Work(self, 1, deadline):
-                    photo = await self._decode(data, spec, deadline)
-                    answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
-                if photo.notes:
-                    _log_notes(request, photo.notes)
-                yield _PhotoRun(data, photo, answer, deadline)
+    async def _one(self, request: Request, place: Place, spec: TaggerSpec, *outputs: str) -> _PhotoRun:
+        """Runs the model on the one photo of a request."""
+        request.scope["state"].update(model=spec.name, version=spec.version, images=1)
+        with Stage("receive", self.metrics.observe_receive):
+            data = await self.uploads.photo(request, place)
+        deadline = Deadline(place.seconds)
+        with self.metrics.in_flight(), EndedByHangUp(request):
+            async with _Work(self, 1, deadline):
+                with Stage("decode", self.metrics.observe_decode):
+                    photo = await self.decoders.photo(data, spec, deadline)
+                answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
+        if photo.notes:
+            _log_notes(request, photo.notes)
+        return _PhotoRun(data, photo, answer, deadline)
 
     async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[PhotoResult]:
         """Decodes one chunk while another is run; a request decodes as many photos at once as there are decoders.
@@ -202,7 +199,8 @@ class TaggingService:
                 return item.photo
             async with turns:
                 try:
-                    return await self._decode(item.photo, spec, deadline)
+                    with Stage("decode", self.metrics.observe_decode):
+                        return await self.decoders.photo(item.photo, spec, deadline)
                 except ImageError as error:
                     return error
 
@@ -222,10 +220,6 @@ class TaggingService:
 
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         return [result for results in await _all(map(run, chunks)) for result in results]
-
-    async def _decode(self, data: bytes, spec: TaggerSpec, deadline: Deadline) -> Photo:
-        with Stage("decode", self.metrics.observe_decode):
-            return await self.decoders.photo(data, spec, deadline)
 
     async def _infer(self, pixels: Pixels, spec: TaggerSpec, outputs: Sequence[str], deadline: Deadline) -> Outputs:
         """uint8 [b, h, w, 3] -> the outputs [b, …]."""

@@ -41,14 +41,23 @@ class _Budget:
 
 
 class Place:
-    """What one request holds; it grows while the request is read."""
+    """What one request holds until the `with` block ends; it grows while the request is read.
+
+    `seconds` is the time that the request has for the work.
+    """
 
     def __init__(self, admission: "Admission", seconds: float) -> None:
-        self._admission, self._seconds = admission, seconds
+        self._admission, self.seconds = admission, seconds
         self._held: Counter[_Budget] = Counter()
         self._upload: EarlyEnd | None = None
         self._since_mark = 0
         self.marked = time.monotonic()  # when the upload last made progress
+
+    def __enter__(self) -> "Place":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.give_back()
 
     @contextmanager
     def upload(self, seconds: float) -> Iterator[None]:
@@ -79,7 +88,7 @@ class Place:
     def take_images(self, count: int) -> None:
         """Raises GatewayError `overloaded` if there is no room for these photos, or not enough time."""
         if count:
-            self._admission.require_time(count, self._seconds)
+            self._admission.require_time(count, self.seconds)
             if not self._admission.images.taken:
                 self._admission.pace.begin()
             self._take(self._admission.images, count)
@@ -122,19 +131,14 @@ class Admission:
         self.uploads: set[Place] = set()
         self.pace = Pace()
 
-    @contextmanager
-    def place(self, seconds: float) -> Iterator[Place]:
-        """Holds a request's share during the block.
+    def place(self, seconds: float) -> Place:
+        """Returns a place for a request, which holds nothing yet.
 
         Raises GatewayError `overloaded` if every place is taken, or if its `seconds` would not be enough.
         """
         self.requests.require(1)  # refuse before the upload rather than after it
         self.require_time(1, seconds)
-        place = Place(self, seconds)
-        try:
-            yield place
-        finally:
-            place.give_back()
+        return Place(self, seconds)
 
     def require_time(self, images: int, seconds: float) -> None:
         """Raises GatewayError `overloaded` if so many more photos are not expected to be answered within `seconds`."""

@@ -9,6 +9,7 @@ import anyio
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.gateway.requests.answer import ARRIVING
 from serving.gateway.requests.head import Headers, headers_of
 from serving.gateway.requests.protocol import LINGERING, ConnectionLimits, LimitedProtocol
 from serving.settings import Settings
@@ -63,19 +64,20 @@ class CloseUnread:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         headers = headers_of(scope)
-        if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
+        size = _announced(headers)
+        # After `Expect: 100-continue`, either the body or the next request follows a refusal; nothing tells which.
+        if not size or (size <= _WORTH_READING and b"expect" not in headers):
             return self._app(scope, receive, send)
-        exchange = _Exchange(headers, receive, send)
+        scope.pop(ARRIVING, None)  # the body has to be received through the exchange
+        exchange = _Exchange(receive, send)
         return self._app(scope, exchange.receive, exchange.send)
 
 
 class _Exchange:
-    """One request with a body, and its answer."""
+    """One request with a long body, and its answer."""
 
-    def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
-        # After `Expect: 100-continue`, either the body or the next request follows a refusal; nothing tells which.
-        self._close_if_unread = b"expect" in headers or _rest(headers) > _WORTH_READING
         self._unread, self._closing = True, False
 
     async def receive(self) -> Message:
@@ -84,7 +86,7 @@ class _Exchange:
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        if self._close_if_unread and (self._unread or self._closing):
+        if self._unread or self._closing:
             return self._send_and_close(message)
         return self._send(message)
 
@@ -101,6 +103,9 @@ class _Exchange:
         await self._send(message)
 
 
-def _rest(headers: Headers) -> float:
-    length = headers.get(b"content-length", b"")
-    return int(length) if length.isdigit() and b"transfer-encoding" not in headers else float("inf")
+def _announced(headers: Headers) -> float:
+    """Returns the bytes of the body, or infinity if that is open."""
+    if b"transfer-encoding" in headers:
+        return float("inf")
+    length = headers.get(b"content-length", b"0")
+    return int(length) if length.isdigit() else float("inf")

@@ -79,11 +79,15 @@ class TagQuery(ThresholdQuery):
 
 
 @functools.lru_cache(_REMEMBERED)
-def choose(spec: TaggerSpec, query: LabelQuery) -> Choice:
+def choose(spec: TaggerSpec, query: LabelQuery, output: str = "scores") -> Choice:
     """The query, checked against a contract.
 
-    Raises GatewayError `invalid_request` for labels that the model does not have, and for what is not a threshold.
+    Raises GatewayError `output_not_offered`, and `invalid_request` for labels that the model does not have, and for
+    what is not a threshold.
     """
+    if output not in spec.output_names:
+        offered = ", ".join(spec.output_names)
+        raise GatewayError("output_not_offered", f"{spec.name} offers no {output}, only {offered}.")
     labels = None if query.labels is None else _names(spec, query.labels, "labels")
     exclude = None if query.exclude is None else _names(spec, query.exclude, "exclude")
     threshold, top_k = (query.threshold, query.top_k) if isinstance(query, ThresholdQuery) else (None, None)

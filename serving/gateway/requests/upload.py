@@ -8,6 +8,7 @@ from python_multipart.multipart import parse_options_header
 
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Place
+from serving.gateway.requests.answer import arrived_body
 from serving.gateway.requests.deadline import Deadline
 from serving.gateway.requests.decoders import Decoders
 from serving.gateway.requests.fetch import Fetcher
@@ -93,6 +94,12 @@ class Uploads:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > most:
             raise _too_large(most)
+        arrived = arrived_body(request.scope)
+        if arrived is not None:
+            if len(arrived) > most:
+                raise _too_large(most)
+            place.take_bytes(len(arrived))
+            return arrived
         first, rest = b"", bytearray()  # most photos come in one piece, which is not copied
         try:
             with place.upload(self._settings.upload_timeout):
