@@ -54,22 +54,15 @@ class _PhotoRun(NamedTuple):
 
 
 class _Work:
-    """`async with`: waits until so many photos may be decoded and run. Raises GatewayError `deadline_exceeded`."""
+    """So many photos that were let through the gate leave it at the end of the `with` block."""
 
-    def __init__(self, service: "TaggingService", images: int, deadline: Deadline) -> None:
-        self._service, self._images, self._deadline = service, images, deadline
+    def __init__(self, service: "TaggingService", images: int) -> None:
+        self._service, self._images = service, images
 
-    async def __aenter__(self) -> None:
-        gate = self._service.gate
-        if gate.enter_now(self._images):
-            return
-        try:
-            with Stage("wait", self._service.observe_turn):
-                await gate.enter(self._images, self._deadline.left())
-        except asyncio.TimeoutError:
-            raise deadline_exceeded() from None
+    def __enter__(self) -> None:
+        pass
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._service.gate.leave(self._images)
         if kind is None or issubclass(kind, ImageError):
             self._service.admission.pace.answered(self._images)
@@ -178,13 +171,25 @@ class TaggingService:
             data = await self.uploads.photo(request, place)
         deadline = Deadline(place.seconds)
         with self.metrics.in_flight(), EndedByHangUp(request):
-            async with _Work(self, 1, deadline):
+            if not self.gate.enter_now(1):
+                await self._enter(1, deadline)
+            with _Work(self, 1):
                 with Stage("decode", self.metrics.observe_decode):
                     photo = await self.decoders.photo(data, spec, deadline)
                 answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
         if photo.notes:
             _log_notes(request, photo.notes)
         return _PhotoRun(data, photo, answer, deadline)
+
+    async def _enter(self, images: int, deadline: Deadline) -> None:
+        """Waits until so many photos may be decoded and run. Raises GatewayError `deadline_exceeded`."""
+        if self.gate.enter_now(images):
+            return
+        try:
+            with Stage("wait", self.observe_turn):
+                await self.gate.enter(images, deadline.left())
+        except asyncio.TimeoutError:
+            raise deadline_exceeded() from None
 
     async def _run_many(self, items: Sequence[Item], spec: TaggerSpec, deadline: Deadline) -> list[PhotoResult]:
         """Decodes one chunk while another is run; a request decodes as many photos at once as there are decoders.
@@ -205,8 +210,10 @@ class TaggingService:
                     return error
 
         async def run(chunk: Sequence[Item]) -> list[PhotoResult]:
-            async with chunks_at_work, _Work(self, len(chunk), deadline):
-                return await run_at_once(chunk)
+            async with chunks_at_work:
+                await self._enter(len(chunk), deadline)
+                with _Work(self, len(chunk)):
+                    return await run_at_once(chunk)
 
         async def run_at_once(chunk: Sequence[Item]) -> list[PhotoResult]:
             results: list[Any] = await _all(map(decoded, chunk))
@@ -226,10 +233,7 @@ class TaggingService:
         metrics = self.metrics.of(spec)
         with Stage("engine", metrics.observe_engine):
             answer = await self.engine.infer(spec.name, spec.version, pixels, outputs, deadline.left())
-        metrics.count_images(len(pixels))
-        if "scores" in answer:
-            for place in metrics.sample(len(pixels)):
-                metrics.count_scores(answer["scores"][place])
+        metrics.count_answer(len(pixels), answer.get("scores"))
         return answer
 
 

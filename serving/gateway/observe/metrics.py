@@ -7,11 +7,11 @@ into that folder, and each of them answers for all.
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import prometheus_client.values
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, mmap_dict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -161,24 +161,28 @@ class ModelMetrics:
     def __init__(self, metrics: Metrics, spec: TaggerSpec) -> None:
         labels = (spec.name, str(spec.version))
         self.observe_engine = metrics.writes.channel(metrics.engine_seconds.labels(*labels).observe)
-        self.count_images = metrics.writes.channel(metrics.images.labels(*labels).inc)  # that the engine answered
+        self._add_images = metrics.writes.channel(metrics.images.labels(*labels).inc)
+        self._add_scores = metrics.writes.channel(self._write_scores)
         counted = spec.labels if len(spec.labels) <= _MOST_LABELS else ()
         self._scores = [metrics.label_score.labels(*labels, label) for label in counted]
-        self._photos = count()
+        self._photos = 0  # whose scores could be counted, until now
 
-    def sample(self, images: int) -> list[int]:
-        """Of the next photos, returns the places of those whose scores to count.
+    def count_answer(self, images: int, scores: NDArray[np.float32] | None) -> None:
+        """Counts photos that the engine answered, and the scores [b, l] of some of them.
 
-        Every l-th of l labels is enough to see a drift, and no more work with many labels.
+        Every l-th photo, for l labels, is enough to see a drift, and no more work with many labels.
         """
-        labels = len(self._scores)
-        return [place for place in range(images) if labels and next(self._photos) % labels == 0]
+        self._add_images(images)
+        if scores is None or not self._scores:
+            return
+        every = len(self._scores)
+        for place in range(-self._photos % every, images, every):
+            self._add_scores(scores[place])
+        self._photos += images
 
-    def count_scores(self, scores: Any) -> None:
-        """Counts the scores [l] of one photo."""
-        if self._scores:
-            for series, score in zip(self._scores, scores.tolist(), strict=True):
-                series.observe(score)
+    def _write_scores(self, scores: NDArray[np.float32]) -> None:
+        for series, score in zip(self._scores, scores.tolist(), strict=True):
+            series.observe(score)
 
 
 class ReservedMmapedDict(mmap_dict.MmapedDict):

@@ -8,7 +8,6 @@ If there is no room for more bytes, an upload that has stalled is given up.
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,7 +31,7 @@ class _Budget:
         return self.taken + amount <= self._limit
 
     def require(self, amount: int) -> None:
-        if not self.has_room(amount):
+        if self.taken + amount > self._limit:
             raise GatewayError("overloaded", self._refusal)
 
     def take(self, amount: int) -> None:
@@ -48,7 +47,7 @@ class Place:
 
     def __init__(self, admission: "Admission", seconds: float) -> None:
         self._admission, self.seconds = admission, seconds
-        self._held: Counter[_Budget] = Counter()
+        self._held: dict[_Budget, int] = {}
         self._upload: EarlyEnd | None = None
         self._since_mark = 0
         self.marked = time.monotonic()  # when the upload last made progress
@@ -115,7 +114,7 @@ class Place:
 
     def _take(self, budget: _Budget, amount: int) -> None:
         budget.take(amount)
-        self._held[budget] += amount
+        self._held[budget] = self._held.get(budget, 0) + amount
 
 
 class Admission:

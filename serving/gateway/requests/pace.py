@@ -77,7 +77,8 @@ class Gate:
 
     def leave(self, count: int) -> None:
         self._free += count
-        self._admit()
+        if self._queue:
+            self._admit()
 
     def _admit(self) -> None:
         while self._queue:

@@ -54,8 +54,7 @@ specs = {version: spec.model_copy(update={"version": version}) for version in ra
 metrics = Metrics()
 metrics.count_answer("/v1/tag", 200, 0.1)
 for version in range(1, 5):
-    metrics.of(specs[version]).count_images(1)
-    metrics.of(specs[version]).count_scores(np.full(5, 0.5, np.float32))
+    metrics.of(specs[version]).count_answer(1, np.full((1, 5), 0.5, np.float32))
 text = metrics.exposition({"scenes": {version: specs[version] for version in (3, 4)}}).decode()
 requests = re.findall(r"labelwise_requests_total{.*} (.*)", text)
 print(json.dumps({"versions": sorted(set(re.findall(r'version="(.+?)"', text))), "requests": float(requests[0])}))
@@ -112,9 +111,8 @@ def test_more_labels_than_can_be_counted_have_no_series_of_their_own():
     few, many = with_labels(500, version=1), with_labels(501, version=2)
     metrics = Metrics()
     for spec in (few, many):
-        metrics.of(spec).count_images(1)
+        metrics.of(spec).count_answer(1, np.full((1, len(spec.labels)), 0.5, np.float32))
         metrics.count_run((spec.name, spec.version), 1)
-        metrics.of(spec).count_scores(np.full(len(spec.labels), 0.5, np.float32))
     lines = metrics.exposition({few.name: {1: few, 2: many}}).decode().splitlines()
     series = {version: sum(f'version="{version}"' in line for line in lines) for version in (1, 2)}
     assert series == {1: 31 + 9 * 500, 2: 31}
