@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -45,17 +45,31 @@ def serve_alone(
 
 
 class AnnouncingServer(uvicorn.Server):
-    """uvicorn, with two differences: it says when it answers, and it ends by returning, so that the engine closes."""
+    """uvicorn, with two differences: it says when it is ready, and it ends by returning, so that the engine closes.
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    While it answers already, it waits for `last_step`. A LabelwiseError of that step ends it, and is its `failure`.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, last_step: Callable[[], Awaitable[None]], on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._last_step, self._on_ready = last_step, on_ready
+        self.failure: LabelwiseError | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or []:
             listener.listen(BACKLOG)  # for the kernel; uvicorn's own is how many it accepts at once
-        self._on_ready()
+        self._announcing = asyncio.create_task(self._announce())
+
+    async def _announce(self) -> None:
+        try:
+            await self._last_step()
+        except LabelwiseError as error:
+            self.failure, self.should_exit = error, True
+        else:
+            self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.force_exit = self.should_exit and sig == signal.SIGINT
@@ -76,10 +90,8 @@ async def _serve(
     app = create_app(settings, engine, metrics, traces)
     service: TaggingService = app.state.service
     try:
-        service.decoders.launch()
         with cancelled_by(signal.SIGTERM):  # until uvicorn handles the signals
             await engine.start()
-            await service.decoders.started()
         _require_default(settings, engine)
         config = uvicorn.Config(
             **connection_options(app, settings, lambda code: metrics.problems.labels(code).inc()),
@@ -91,7 +103,11 @@ async def _serve(
             timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
         )
         gc.freeze()  # a collection that looks at all that was imported would hold up every request for 50 ms
-        await AnnouncingServer(config, on_ready).serve([listener])
+        # Ordinary photos need no decoder process, whose start would take the only core from the model's.
+        server = AnnouncingServer(config, service.decoders.start, on_ready)
+        await server.serve([listener])
+        if server.failure:
+            raise server.failure
     finally:
         with signals_ignored():
             await service.decoders.close()

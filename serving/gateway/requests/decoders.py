@@ -47,12 +47,13 @@ class Decoders:
         self._threads = Workers(count, "decode", on_wait)
         self._processes = DecoderPool(count, self._budget, on_wait)
 
-    def launch(self) -> None:
-        """Starts the first process, which takes a moment. Without this, the first photo starts it."""
-        self._processes.launch()
+    async def start(self) -> None:
+        """Starts the first process, which takes a moment. Raises LabelwiseError if that fails.
 
-    async def started(self) -> None:
-        """Waits until all photos can be decoded. Raises LabelwiseError if that fails."""
+        Without this, the first photo that needs a process starts it.
+        """
+        if not self._processes.processes:  # otherwise a photo came before
+            self._processes.launch()
         await self._processes.started()
 
     async def close(self) -> None:
