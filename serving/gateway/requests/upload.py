@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -11,10 +12,12 @@ from serving.gateway.requests.admission import Place
 from serving.gateway.requests.answer import arrived_body
 from serving.gateway.requests.deadline import Deadline
 from serving.gateway.requests.decoders import Decoders
-from serving.gateway.requests.fetch import Fetcher
 from serving.gateway.requests.forms import Item, form_files, form_items, json_items, json_url
 from serving.gateway.requests.head import headers_of
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.gateway.requests.fetch import Fetcher
 
 FORM_FIELD = "file"
 BATCH_FIELD = "files"
@@ -30,8 +33,7 @@ class Uploads:
 
     def __init__(self, settings: Settings, decoders: Decoders) -> None:
         self._settings, self._decoders = settings, decoders
-        hosts = settings.fetch_hosts
-        self.fetcher = Fetcher(hosts, settings.max_body, settings.fetch_timeout) if hosts else None
+        self.fetcher = _fetcher(settings) if settings.fetch_hosts else None
 
     async def photo(self, request: Request, place: Place) -> bytes:
         """Returns the photo of a raw body, the `file` field of a multipart form, or a URL. Raises GatewayError."""
@@ -119,6 +121,12 @@ class Uploads:
         except asyncio.TimeoutError:
             raise GatewayError("upload_timeout", "The upload was too slow and was given up; try again.") from None
         return first + rest
+
+
+def _fetcher(settings: Settings) -> "Fetcher":
+    from serving.gateway.requests.fetch import Fetcher  # and with it an HTTP client, only if it is used
+
+    return Fetcher(settings.fetch_hosts, settings.max_body, settings.fetch_timeout)
 
 
 def _content_type(request: Request) -> str:
