@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from labelwise.image import FORMATS, ImageError, load_pixels, open_rgb
+from labelwise.image import FORMATS, ImageError, centre_box, load_pixels, open_rgb
 from labelwise.image.image_errors import (
     BrokenImageError,
     EmptyImageError,
@@ -210,6 +210,18 @@ def assert_draft_is_faithful(data: bytes, side: int, mean: float, largest: int) 
 def test_a_draft_of_a_large_jpeg_equals_the_whole(photos: list[Path], orientation: int):
     for photo in photos[:2]:  # all of them stay within 0.28 and 3 of 255 levels
         assert_draft_is_faithful(enlarged(photo, orientation), 128, mean=0.6, largest=8)
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_a_large_picture_that_no_decoder_reduces_is_averaged_first(photos: list[Path], resize: str):
+    with Image.open(io.BytesIO(enlarged(photos[0], 1))) as image:
+        picture = image.convert("RGB")
+        box = centre_box(picture.size, 1) if resize == "crop" else None
+        for side, mean, largest in ((128, 0.6, 8), (max(picture.size) // 5, 0, 0)):
+            expected = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC, box), np.int16)
+            difference = np.abs(load_pixels(encode(picture, "BMP"), side, side, resize) - expected)
+            assert difference.mean() <= mean
+            assert difference.max() <= largest
 
 
 def test_a_draft_keeps_what_fine_detail_averages_to(photos: list[Path]):
