@@ -5,6 +5,9 @@
 Each way runs in a process of its own, in an environment that is made if it is missing. The processes take the photos in
 turns, one at a time. Prints Markdown tables: the processor time per photo, how far the pixels and the scores of the
 bundled tagger `scenes` are from labelwise's, and what each way makes of photos that are not plain. Linux only.
+
+Pillow-SIMD needs a C compiler and the headers of libjpeg and zlib, and PyTurboJPEG the system's libturbojpeg. What
+cannot be installed is left out.
 """
 
 import io
