@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from serving.processes import log_warnings
@@ -48,14 +49,17 @@ class TextFormatter(logging.Formatter):
         shown = [f"{name}={value}" for name, value in facts.items() if name not in ("method", "route", "status")]
         return " ".join([super().format(record), *shown])
 
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """Does as Python, which takes a third of a line's time to format the same second again."""
+        return f"{_local_second(int(record.created))},{int(record.msecs):03d}"
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per line: time (UTC), level, logger, message, and the facts about a request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        whole, milliseconds = time.gmtime(record.created), int(record.msecs)
         line: dict[str, Any] = {
-            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', whole)}.{milliseconds:03d}Z",
+            "time": f"{_utc_second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -64,3 +68,13 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
+
+
+@lru_cache(1)
+def _local_second(created: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(created))
+
+
+@lru_cache(1)
+def _utc_second(created: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created))

@@ -1,11 +1,13 @@
 """The log's form: with JSON, everything that reaches standard error is JSON."""
 
 import json
+import logging
 import subprocess
 import sys
 
 import pytest
 
+from serving.gateway.observe.logs import JsonFormatter, TextFormatter
 from tests.conftest import ROOT
 
 _WARNED = """
@@ -33,3 +35,12 @@ def test_a_warning_of_pillow_is_one_line_of_the_log(log_format: str):
         line = logged["message"]
     assert "UserWarning: Corrupt EXIF data" in line
     assert ".py" not in line
+
+
+def test_a_line_has_the_time_of_its_record_to_the_millisecond():
+    python = logging.Formatter("%(asctime)s")
+    for created in (1_700_000_000.0, 1_700_000_000.9999, 1_700_000_001.25, 1_700_000_000.5):
+        record = logging.makeLogRecord({"created": created, "msecs": created % 1 * 1000})
+        told = json.loads(JsonFormatter().format(record))["time"]
+        assert TextFormatter("%(asctime)s").format(record) == python.format(record)
+        assert told[-7:] == f"{python.formatTime(record)[-6:].replace(',', '.')}Z"
