@@ -84,16 +84,16 @@ class TaggingService:
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
         """Tags the photo in the request's body. Raises GatewayError, ImageError or ServingError, as the others do."""
-        choice = self._choose(query)
         with self._place(request) as place:
+            choice = self._choose(query)
             run = await self._one(request, place, choice.spec, "scores")
             scored = ScoredPhoto(run.outputs["scores"][0], run.photo.notes)
             return make_answer(choice, scored, query, request.scope["state"]["request_id"])
 
     async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
         """Tags all photos in the request's body. An error of one photo is its result."""
-        choice = self._choose(query)
         with self._place(request) as place:
+            choice = self._choose(query)
             with Stage("receive", self.metrics.observe_receive):
                 items = await self.uploads.batch(request, place)
             request.scope["state"].update(model=choice.spec.name, version=choice.spec.version, images=len(items))
@@ -107,16 +107,16 @@ class TaggingService:
 
     async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
         """Returns where in the photo its labels were seen."""
-        choice = self._choose(query, "attention")
         with self._place(request) as place:
+            choice = self._choose(query, "attention")
             run = await self._one(request, place, choice.spec, "scores", "attention")
             scores, attention = run.outputs["scores"][0], run.outputs["attention"][0]
             return make_explanation(choice, scores, attention, run.photo, query, request.scope["state"]["request_id"])
 
     async def explain_as_picture(self, request: Request, query: ExplainQuery) -> bytes:
         """Returns the same as a PNG of the upright photo."""
-        choice = self._choose(query, "attention")
         with self._place(request) as place:
+            choice = self._choose(query, "attention")
             run = await self._one(request, place, choice.spec, "scores", "attention")
             places, tags = choice.explained(run.outputs["scores"][0])
             seen = locate(run.outputs["attention"][0][places], run.photo.size, choice.spec.image)
@@ -128,8 +128,8 @@ class TaggingService:
 
     async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings, Sequence[str]]:
         """Returns the chosen labels, the photo's embeddings of all labels [l, p], and the notes about the photo."""
-        choice = self._choose(query, "embeddings")
         with self._place(request) as place:
+            choice = self._choose(query, "embeddings")
             run = await self._one(request, place, choice.spec, "embeddings")
             return choice, run.outputs["embeddings"][0], run.photo.notes
 
