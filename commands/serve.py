@@ -20,6 +20,10 @@ def serve(
     default_model: Annotated[
         str | None, typer.Option(help="Model for requests that name none. [default: the only one, or everyday]")
     ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "int8"] | None,
+        typer.Option(help="Number format of the models; auto takes the fastest that tags as well. [default: auto]"),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. [default: 8000]")] = None,
     keys: Annotated[
@@ -41,6 +45,7 @@ def serve(
         from serving.settings import load_settings
 
     models = {"repository": repository, "engine": engine, "triton_url": triton_url, "default_model": default_model}
+    models["precision"] = precision
     exposure = {"host": host, "port": port, "keys": keys, "insecure_no_keys": insecure_no_keys}
     launch(load_settings(workers=workers, **models, **exposure))
 

@@ -20,6 +20,10 @@ Paths = Annotated[
 Out = Annotated[str, typer.Option(help="FILE.parquet, .csv or .jsonl, or FOLDER/ for Parquet in parts.")]
 Repository = Annotated[Path, typer.Option(envvar="LABELWISE_REPOSITORY", help="Triton model repository.")]
 Engine = Annotated[Literal["embedded", "triton"], typer.Option(help="What runs the repository's model here.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "fp16", "int8"],
+    typer.Option(envvar="LABELWISE_PRECISION", help="Number format of the model; auto: the fastest that tags as well."),
+]
 Servers = Annotated[
     str | None, typer.Option(help="Servers to use instead, as a,b: grpc://HOST:8001 (Triton) or http://HOST:8000.")
 ]
@@ -52,6 +56,7 @@ def tag(
     out: Out,
     repository: Repository = Path("model_repository"),
     engine: Engine = "embedded",
+    precision: Precision = "auto",
     server: Servers = None,
     model: Model = None,
     key: Key = None,
@@ -76,6 +81,7 @@ def tag(
     options = TagOptions(
         out=out,
         engine=engine,
+        precision=precision,
         repository=repository,
         servers=server,
         model=model,

@@ -76,13 +76,17 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(help="Which tagger of a repository. [default: the only one, or everyday]")
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"] | None,
+        typer.Option(help="Which graph of a tagger in a repository. [default: the most exact]"),
+    ] = None,
 ) -> None:
     """Measure a run or an exported tagger on labelled photos, per label and overall."""
     from rich.console import Console
 
     from training.evaluate import evaluate_tagger, headline, label_table, metric_table, write_json
 
-    evaluation = evaluate_tagger(source, data, split, thresholds, write, skip_broken, background, model)
+    evaluation = evaluate_tagger(source, data, split, thresholds, write, skip_broken, background, model, precision)
     Console().print(label_table(evaluation), metric_table(evaluation), headline(evaluation))
     if json_:
         write_json(evaluation, json_)

@@ -1,6 +1,7 @@
 """`labelwise export`: run or foreign ONNX file -> graph -> parity -> repository. A failure publishes nothing."""
 
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,13 @@ from export.precision.int8 import MOST_PHOTOS, Quantization, enough, quantize
 from export.publish import check_compatible, next_version, publish, staging
 from export.source import Source
 from export.tensorrt import Plan, build_plan, find_builder
-from export.tolerances import Precision, coarser
+from export.tolerances import EXACTEST_FIRST, coarser
 from export.triton_config import Backend, ServingOptions
 from labelwise.errors import LabelwiseError
 from labelwise.files import sha256_of
 from labelwise.label_names import case_fault
 from labelwise.repository import WEIGHTS_FILE, tagger_of
-from labelwise.spec import NAME_PATTERN, SPEC_FILE, TaggerSpec, TrainedSpec
+from labelwise.spec import NAME_PATTERN, SPEC_FILE, GraphSpec, Precision, TaggerSpec, TrainedSpec
 from labelwise.validation import first_refusal, split_assignment
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ if TYPE_CHECKING:
 class Target:
     """Where and how to publish.
 
-    `version` None is the next one; `precision` is the graph's; `keep` is the number of versions to keep, None for all;
-    `plan` is the precision of a TensorRT plan to build, None for no plan.
+    `version` None is the next one; `precisions` are those of its graphs, the most exact first; `keep` is the number of
+    versions to keep, None for all; `plan` is the precision of a TensorRT plan to build, None for no plan.
     """
 
     repository: Path
     name: str
     version: int | None = None
-    precision: Precision = "fp32"
+    precisions: tuple[Precision, ...] = ("fp32",)
     backend: Backend = "onnxruntime"
     options: ServingOptions = field(default_factory=ServingOptions)
     keep: int | None = None
@@ -49,13 +50,21 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Export:
-    """What was published, and how far it is from its source."""
+class ExportedGraph:
+    """One graph of what was published, and how far it is from its source."""
 
-    spec: TaggerSpec
+    spec: GraphSpec
     differences: list[Difference]
     quantization: Quantization | None
     change: "LabelledChange | None"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was published: the contract, and its graphs, the most exact first."""
+
+    spec: TaggerSpec
+    graphs: list[ExportedGraph]
 
 
 def make_options(settings: list[str]) -> ServingOptions:
@@ -64,6 +73,14 @@ def make_options(settings: list[str]) -> ServingOptions:
         return TypeAdapter(ServingOptions).validate_python(dict(map(split_assignment, settings)))
     except ValidationError as error:
         raise LabelwiseError(f"The setting {first_refusal(error)}.") from error
+
+
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    """Reads names separated by commas, the most exact first. Raises LabelwiseError for an unknown one."""
+    names = {name.strip() for name in text.split(",")}
+    if unknown := sorted(names.difference(EXACTEST_FIRST)):
+        raise LabelwiseError(f"There is no precision {unknown[0]!r}: choose among {', '.join(EXACTEST_FIRST)}.")
+    return tuple(precision for precision in EXACTEST_FIRST if precision in names)
 
 
 def open_source(path: Path, spec_file: Path | None) -> Source:
@@ -92,25 +109,51 @@ def export_tagger(path: Path, spec_file: Path | None, target: Target, evidence: 
     if fault := case_fault(spec.labels):
         file = spec_file or path / SPEC_FILE
         raise LabelwiseError(f"Not published: {fault}. Rename one of them in {file}, at the same place in the list.")
+    if source.precision != "fp32" and len(target.precisions) > 1:
+        raise LabelwiseError(f"{source.called} is in {source.precision} already: choose one --precision.")
     pictures = pictures_for(spec, evidence.images or evidence.calibrate)
     photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
-    if "int8" in (target.precision, target.plan):
+    if "int8" in (*target.precisions, target.plan):
         enough(photos)
     with staging(target.repository) as stage:
         number = target.version or next_version(target.repository, target.name)
         check_compatible(target.repository, target.name, number, spec)
-        weights = stage / WEIGHTS_FILE
-        source.write(target.name, number, weights)
-        differences = check_parity(source.reference, source.called, spec, weights, pictures, source.precision)
-        plans = [_build_plan(weights, spec, target.plan, photos)] if target.plan else []
-        quantization = convert(weights, spec, target.precision, photos)
-        if target.precision != "fp32":
-            precision = coarser(source.precision, target.precision)
-            differences = check_parity(source.reference, source.called, spec, weights, pictures, precision, True)
-        change = _labelled_change(source, weights, evidence.data)
-        published = spec.published(target.name, number, sha256_of(weights))
-        publish(target.repository, stage, weights, published, target.backend, target.options, plans, target.keep)
-    return Export(published, differences, quantization, change)
+        exact = stage / "source.onnx"
+        source.write(target.name, number, exact)
+        differences = check_parity(source.reference, source.called, spec, exact, pictures, source.precision)
+        plans = [_build_plan(exact, spec, target.plan, photos)] if target.plan else []
+        graphs = []
+        for precision in target.precisions:
+            file = stage / (f"model.{precision}.onnx" if graphs else WEIGHTS_FILE)
+            shutil.copyfile(exact, file)
+            quantization = convert(file, spec, precision, photos)
+            if precision != "fp32":
+                limits = coarser(source.precision, precision)
+                differences = check_parity(source.reference, source.called, spec, file, pictures, limits, True)
+            change = _labelled_change(source, file, evidence.data)
+            graphs.append(_exported(file, coarser(source.precision, precision), differences, quantization, change))
+        published = spec.published(target.name, number, [graph.spec for graph in graphs])
+        publish(target.repository, stage, published, target.backend, target.options, plans, target.keep)
+    return Export(published, graphs)
+
+
+def _exported(
+    file: Path,
+    precision: Precision,
+    differences: list[Difference],
+    quantization: Quantization | None,
+    change: "LabelledChange | None",
+) -> ExportedGraph:
+    outputs = {one.output: max(each.value for each in differences if each.output == one.output) for one in differences}
+    spec = GraphSpec(
+        precision=precision,
+        file=file.name,
+        sha256=sha256_of(file),
+        differences={output: float(f"{value:.2g}") for output, value in outputs.items()},
+        map_change=change.map_change if change else None,
+        labelled_photos=change.photos if change else 0,
+    )
+    return ExportedGraph(spec, differences, quantization, change)
 
 
 def _build_plan(weights: Path, spec: TrainedSpec, precision: Precision, photos: Pictures | None) -> Plan:

@@ -28,6 +28,11 @@ class LabelledChange:
     graph_map: float
     changed: int
 
+    @property
+    def map_change(self) -> float:
+        """mAP of the graph less that of the reference."""
+        return round(self.graph_map - self.reference_map, 6)
+
     def __str__(self) -> str:
         return (
             f"mAP {self.reference_map:.4f} -> {self.graph_map:.4f} on {self.photos} labelled photos; "

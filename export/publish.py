@@ -11,11 +11,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from export.preflight import require_no_strangers, require_whole
 from export.tensorrt import Plan
 from export.triton_config import (
+    ONE_VERSION,
     Backend,
     ServingOptions,
     decode_config,
@@ -31,6 +33,7 @@ from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec, Tra
 # Started with --model-config-name=NAME, Triton reads configs/NAME.pbtxt instead of config.pbtxt.
 CUSTOM_CONFIGS = "configs"
 _DECODER = "labelwise_image"  # a copy of the package labelwise.image
+_PRECISION = "labelwise_precision"  # a copy of the module labelwise.precision
 _STAGING = ".labelwise-staging-"
 _UNWRITABLE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),  # the disk is full
@@ -109,7 +112,6 @@ def check_compatible(repository: Path, name: str, version: int, spec: TrainedSpe
 def publish(
     repository: Path,
     stage: Path,
-    weights: Path,
     spec: TaggerSpec,
     backend: Backend,
     options: ServingOptions | None = None,
@@ -118,16 +120,16 @@ def publish(
 ) -> None:
     """Completes the three model folders under `stage`, then moves them into `repository`, the ensemble last.
 
-    `weights` and `plans` lie in `stage`. Then removes all but the `keep` newest versions; None keeps all. Raises
-    RepositoryError, and changes no version, if Triton could not load the result. The caller has checked that the graph
-    loads and runs.
+    The graphs, under the names that `spec` gives them, and `plans` lie in `stage`. Then removes all but the `keep`
+    newest versions; None keeps all. Raises RepositoryError, and changes no version, if Triton could not load the
+    result. The caller has checked that the graphs load and run.
     """
     if keep is not None and keep < 1:
         raise RepositoryError(f"{keep} versions cannot be kept: the new one stays in any case.")
     options = options or ServingOptions()
     decode, model, ensemble = model_names(spec.name)
     _write_decode(stage / decode, spec, options)
-    _write_model(stage / model, weights, spec, backend, options, plans)
+    _write_model(stage / model, spec, backend, options, plans)
     _write_ensemble(stage / ensemble, spec)
     require_whole(stage, spec)
     for part in (decode, model, ensemble):
@@ -140,20 +142,23 @@ def publish(
     if newest:  # the shared files describe the newest version
         for part in (decode, model, ensemble):
             _move_shared(stage / part, repository / part)
-        if not plans:  # the older version's plan is not this one's; Triton reads config.pbtxt instead
-            _variant(repository / model, "plan").unlink(missing_ok=True)
+        for name in ONE_VERSION.difference(model_variants(spec, options, plans)):
+            _variant(repository / model, name).unlink(missing_ok=True)  # Triton reads config.pbtxt instead
     if keep is not None:
         _take_out_old(repository, stage, spec, keep)
 
 
 def _write_model(
-    folder: Path, weights: Path, spec: TaggerSpec, backend: Backend, options: ServingOptions, plans: Sequence[Plan]
+    folder: Path, spec: TaggerSpec, backend: Backend, options: ServingOptions, plans: Sequence[Plan]
 ) -> None:
     version = _make_version(folder, spec)
-    weights.rename(version / WEIGHTS_FILE)
+    for name in [graph.file for graph in spec.graphs] or [WEIGHTS_FILE]:
+        (folder.parent / name).rename(version / name)
     for plan in plans:
         plan.file.rename(version / plan.file.name)
     (version / "model.py").write_text(_triton_model("ort_model.py"), "utf-8")
+    (version / f"{_PRECISION}.py").write_text(_labelwise("precision.py").read_text("utf-8"), "utf-8")
+    spec.write(version)
     (folder / CONFIG_FILE).write_text(model_config(spec, backend, options, plans), "utf-8")
     (folder / CUSTOM_CONFIGS).mkdir()
     for name, text in model_variants(spec, options, plans).items():
@@ -165,7 +170,7 @@ def _write_decode(folder: Path, spec: TaggerSpec, options: ServingOptions) -> No
     version = _make_version(folder, spec)
     (version / "model.py").write_text(_triton_model("decode_model.py"), "utf-8")
     (version / _DECODER).mkdir()
-    for module in resources.files("labelwise").joinpath("image").iterdir():
+    for module in _labelwise("image").iterdir():
         if module.name.endswith(".py"):
             (version / _DECODER / module.name).write_text(module.read_text("utf-8"), "utf-8")
     (folder / CONFIG_FILE).write_text(decode_config(spec, options), "utf-8")
@@ -190,6 +195,10 @@ def _write_contract(folder: Path, spec: TaggerSpec) -> None:
 
 def _triton_model(name: str) -> str:
     return resources.files("export").joinpath("triton_models", name).read_text("utf-8")
+
+
+def _labelwise(name: str) -> Traversable:
+    return resources.files("labelwise").joinpath(name)
 
 
 def _variant(model: Path, name: str) -> Path:

@@ -8,8 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.half_storage import is_stored
-
-Precision = Literal["fp32", "fp16", "int8"]
+from labelwise.spec import Precision
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,8 @@ TOLERANCES: dict[Precision, dict[str, Tolerance]] = {
     },
 }
 
+EXACTEST_FIRST = tuple(TOLERANCES)
+
 
 def precision_of(model: onnx.ModelProto) -> Precision:
     """What a graph computes in: int8 if a node quantizes, fp16 if a constant is a half float."""
@@ -70,4 +71,4 @@ def precision_of(model: onnx.ModelProto) -> Precision:
 
 def coarser(one: Precision, other: Precision) -> Precision:
     """Returns the precision with the wider tolerances."""
-    return max(one, other, key=list(TOLERANCES).index)
+    return max(one, other, key=EXACTEST_FIRST.index)

@@ -18,12 +18,13 @@ from export.tensorrt import Plan, profile_shapes
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
 from labelwise.repository import CONTRACT_PARAMETER, model_names
-from labelwise.spec import LABELS_FILE, TaggerSpec, TensorSpec
+from labelwise.spec import LABELS_FILE, GraphSpec, TaggerSpec, TensorSpec
 
 Backend = Literal["onnxruntime", "tensorrt", "python"]
 Stanza = dict[str, Any]
 
 ENSEMBLE_INPUT = "IMAGE"
+ONE_VERSION = frozenset({"plan", "cpu_int8", "cuda_fp16"})  # variants for the newest version, if it has such a file
 TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 _KINDS = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
 
@@ -104,9 +105,16 @@ def decode_config(spec: TaggerSpec, options: ServingOptions | None = None) -> st
 
 
 def model_config(
-    spec: TaggerSpec, backend: Backend, options: ServingOptions | None = None, plans: Sequence[Plan] = ()
+    spec: TaggerSpec,
+    backend: Backend,
+    options: ServingOptions | None = None,
+    plans: Sequence[Plan] = (),
+    graph: GraphSpec | None = None,
 ) -> str:
-    """Pixels -> every output. `tensorrt` needs `plans`, one per GPU architecture."""
+    """Pixels -> every output. `tensorrt` needs `plans`, one per GPU architecture.
+
+    The `graph` is one of the contract's, by default that in model.onnx.
+    """
     options = options or ServingOptions()
     run = {"onnxruntime": _onnxruntime, "tensorrt": _tensorrt, "python": _python}[backend]
     return _to_pbtxt(
@@ -116,11 +124,15 @@ def model_config(
         | _warm_up(spec, options)
         | ({"response_cache": {"enable": True}} if options.response_cache else {})
         | run(spec, options, plans)
+        | ({"default_model_filename": graph.file} | _only(spec) if graph else {})
     )
 
 
 def model_variants(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan] = ()) -> dict[str, str]:
-    """Every way to run the model, by the NAME in `tritonserver --model-config-name=NAME`; `plan` only with a plan."""
+    """Every way to run the model, by the NAME in `tritonserver --model-config-name=NAME`.
+
+    `plan` is there only with a plan, `cpu_int8` and `cuda_fp16` only with such a graph.
+    """
     onnx: dict[str, Stanza] = {
         "cpu": {"device": "cpu", "accelerator": "none"},
         "cuda": {"device": "gpu", "accelerator": "none"},
@@ -129,6 +141,11 @@ def model_variants(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Pl
     variants = {name: model_config(spec, "onnxruntime", replace(options, **change)) for name, change in onnx.items()}
     if plans:
         variants["plan"] = model_config(spec, "tensorrt", options, plans)
+    for graph in spec.graphs[1:]:
+        device: Literal["cpu", "gpu"] = "cpu" if graph.precision == "int8" else "gpu"
+        change = replace(options, device=device, accelerator="none")
+        name = f"{'cpu' if device == 'cpu' else 'cuda'}_{graph.precision}"
+        variants[name] = model_config(spec, "onnxruntime", change, graph=graph)
     return variants | {"python": model_config(spec, "python", options)}
 
 

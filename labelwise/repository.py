@@ -3,6 +3,7 @@
     scenes/          ensemble, encoded bytes -> outputs   config.pbtxt labels.txt tagger.json 1/tagger.json
     scenes_decode/   bytes -> uint8 pixels                config.pbtxt 1/model.py 1/labelwise_image/
     scenes_model/    uint8 pixels -> outputs              config.pbtxt labels.txt tagger.json 1/model.onnx
+                     1/model.int8.onnx and so on: the same tagger in other number formats
                      configs/NAME.pbtxt for `tritonserver --model-config-name=NAME`; 1/model.*.plan if built
 
 A version exists while the ensemble's numbered folder exists: export moves that folder in last and removes it first. The
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from labelwise.errors import LabelwiseError, RepositoryError, SpecError
 from labelwise.files import sha256_of
-from labelwise.spec import SPEC_FILE, TaggerSpec
+from labelwise.spec import SPEC_FILE, GraphSpec, TaggerSpec
 
 WEIGHTS_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"
@@ -65,7 +66,7 @@ def default_tagger(names: Collection[str], chosen: str | None = None) -> str | N
 
 @dataclass(frozen=True)
 class TaggerVersion:
-    """One servable version: its contract and its weights file."""
+    """One servable version: its contract, and the graph with the contract's `weights_sha256`."""
 
     spec: TaggerSpec
     weights: Path
@@ -73,6 +74,10 @@ class TaggerVersion:
     @property
     def key(self) -> VersionKey:
         return self.spec.name, self.spec.version
+
+    def with_graph(self, graph: GraphSpec) -> "TaggerVersion":
+        """Returns this version as it is served by `graph`, one of its contract's."""
+        return TaggerVersion(self.spec.with_graph(graph), self.weights.with_name(graph.file))
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,8 @@ def read_version(path: Path, name: str, number: int) -> TaggerVersion | None:
 
 def _mark(path: Path, name: str, number: int) -> VersionMark:
     names = model_names(name)
-    files = (path / name / str(number) / SPEC_FILE, weights_file(path, name, number))
+    weights = weights_file(path, name, number)
+    files = (path / name / str(number) / SPEC_FILE, weights, *sorted(weights.parent.glob("model.*.onnx")))
     states = [file.stat() if file.is_file() else None for file in files]
     whole = (path / names.decode / str(number)).is_dir()
     whole = whole and all((path / part / CONFIG_FILE).is_file() for part in names)
@@ -227,12 +233,13 @@ def _read_version(repository: Path, name: str, number: int) -> TaggerVersion:
     if not (repository / decode).is_dir():
         raise RepositoryError(_incomplete(name, f"{decode} is missing"))
     weights = weights_file(repository, name, number)
-    if not weights.is_file():
-        raise RepositoryError(_incomplete(name, f"{weights.relative_to(repository)} is missing"))
-    if sha256_of(weights) != spec.weights_sha256:
-        raise RepositoryError(
-            _incomplete(name, f"{WEIGHTS_FILE} of version {number} is not the file that was exported")
-        )
+    hashes = {graph.file: graph.sha256 for graph in spec.graphs} or {WEIGHTS_FILE: spec.weights_sha256}
+    for file, sha256 in hashes.items():
+        graph = weights.with_name(file)
+        if not graph.is_file():
+            raise RepositoryError(_incomplete(name, f"{graph.relative_to(repository)} is missing"))
+        if sha256_of(graph) != sha256:
+            raise RepositoryError(_incomplete(name, f"{file} of version {number} is not the file that was exported"))
     return TaggerVersion(spec, weights)
 
 

@@ -3,6 +3,7 @@
 A run has a TrainedSpec. Publishing adds a name and a version, which makes it a TaggerSpec.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,8 @@ _LARGEST_FILE = 64 * 2**20  # bytes of a tagger.json
 # Fits a URL, a folder name and a Triton configuration; without dots, so that it cannot leave its folder.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
+Precision = Literal["fp32", "fp16", "int8"]  # the number format of a graph, the most exact first
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Triple = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
@@ -62,6 +65,22 @@ class DataSpec(_Frozen):
     train_counts: dict[str, int]
 
 
+class GraphSpec(_Frozen):
+    """A graph of a published tagger: the same tagger in one number format.
+
+    `differences` are the largest distances from its source by output, as export/tolerances.py measures them.
+    `map_change` is the mAP of this graph less that of its source, 0..1, on `labelled_photos` photos; null if no
+    labelled photos were given.
+    """
+
+    precision: Precision
+    file: str = Field(pattern=r"^model(\.(fp32|fp16|int8))?\.onnx$")
+    sha256: Sha256
+    differences: dict[str, float]
+    map_change: float | None = None
+    labelled_photos: int = Field(0, ge=0)
+
+
 class TrainedSpec(_Frozen):
     """The contract of a tagger that is not published yet: what training knows, and what stands in a run's tagger.json.
 
@@ -83,7 +102,7 @@ class TrainedSpec(_Frozen):
     data: DataSpec
     training: dict[str, JsonValue]
     producer: str
-    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the weights file beside this one")
+    weights_sha256: Sha256 = Field(description="of the weights file beside this one")
 
     @model_validator(mode="before")
     @classmethod
@@ -114,9 +133,9 @@ class TrainedSpec(_Frozen):
         """Returns a validated copy with other values for some fields."""
         return self.model_validate(dict(self) | changes)
 
-    def published(self, name: str, version: int, weights_sha256: str) -> "TaggerSpec":
-        """Returns the contract as this release publishes it, with the hash of the exported weights."""
-        added = {"name": name, "version": version, "weights_sha256": weights_sha256}
+    def published(self, name: str, version: int, graphs: Sequence[GraphSpec]) -> "TaggerSpec":
+        """Returns the contract as this release publishes it, with its exported `graphs`, the most exact first."""
+        added = {"name": name, "version": version, "graphs": graphs, "weights_sha256": graphs[0].sha256}
         return TaggerSpec.model_validate(dict(self) | added | {"producer": f"labelwise {VERSION}"})
 
     def to_json(self) -> str:
@@ -156,10 +175,31 @@ class _Published(_Frozen):
     format: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)
     version: int = Field(ge=1, le=LAST_VERSION)
+    graphs: tuple[GraphSpec, ...] = Field((), description="the most exact first; none: exported by labelwise 0.2")
 
 
 class TaggerSpec(TrainedSpec, _Published):
-    """The contract of a published tagger. Nothing else in the code knows a size, a label or a tensor name."""
+    """The contract of a published tagger. Nothing else in the code knows a size, a label or a tensor name.
+
+    Where it is served, `weights_sha256` is that of the graph that runs.
+    """
+
+    @model_validator(mode="after")
+    def _has_its_graph(self) -> "Self":
+        if len({graph.precision for graph in self.graphs}) < len(self.graphs):
+            raise ValueError("graphs: each precision must be unique")
+        if self.graphs and self.graph is None:
+            raise ValueError("weights_sha256: must be that of one of the graphs")
+        return self
+
+    @property
+    def graph(self) -> GraphSpec | None:
+        """The graph with `weights_sha256`; None if the contract lists no graphs."""
+        return next((graph for graph in self.graphs if graph.sha256 == self.weights_sha256), None)
+
+    def with_graph(self, graph: GraphSpec) -> "Self":
+        """Returns this contract as it is served by `graph`, one of `graphs`."""
+        return self.model_copy(update={"weights_sha256": graph.sha256})
 
     def __hash__(self) -> int:  # a version never changes, so its name, number and weights tell it from others
         return hash((self.name, self.version, self.weights_sha256))

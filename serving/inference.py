@@ -33,6 +33,10 @@ class Engine(Protocol):
         The engine still runs a version that has left it, for the requests that began with it.
         """
 
+    @property
+    def reasons(self) -> Mapping[VersionKey, str]:
+        """Why the graph in a version's contract runs and no other; lacks versions of which this is not known."""
+
     async def start(self) -> None:
         """Loads and warms up every model. Raises LabelwiseError if that is impossible."""
 

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from labelwise.cores import usable_cores
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
+from labelwise.precision import AUTO, MAX_LOSS
 from labelwise.spec import NAME_PATTERN
 from labelwise.validation import first_refusal
 
@@ -71,6 +72,10 @@ class Settings(BaseSettings):
     default_model: Model | None = Field(
         None, description="for requests that name none; by default the only one, or everyday"
     )
+    precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
+        "auto", description="of the models; auto is the fastest here that loses at most max_loss"
+    )
+    max_loss: float = Field(MAX_LOSS, ge=0, le=100, description="points of mAP that a faster precision may lose")
     host: Given[str] = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
 
@@ -140,6 +145,8 @@ class Settings(BaseSettings):
     def _a_url_needs_its_engine(self) -> "Settings":
         if self.triton_url and self.engine != "triton":
             raise ValueError("triton_url is used by the triton engine only: add --engine triton")
+        if self.triton_url and self.precision != AUTO:
+            raise ValueError("precision is for models that run here: the Tritons at triton_url choose it themselves")
         if self.triton_load and not self.triton_url:
             raise ValueError("triton_load is for Tritons that run elsewhere: name them in triton_url")
         return self

@@ -19,7 +19,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from labelwise.repository import model_names
+from export.publish import publish, staging
+from labelwise.repository import Repository
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -72,11 +73,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @cache
 def scenes_only() -> Path:
-    """A copy of the bundled repository with `scenes` as its only tagger, whose five labels the tests know."""
+    """The bundled `scenes`, whose five labels the tests know. In fp32 only, so that its scores are known."""
     folder = Path(tempfile.mkdtemp(prefix="labelwise-scenes-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for name in model_names("scenes"):
-        shutil.copytree(ROOT / "model_repository" / name, folder / name)
+    version = Repository.open(ROOT / "model_repository", only="scenes").taggers["scenes"][1]
+    with staging(folder) as stage:
+        shutil.copyfile(version.weights, stage / version.weights.name)
+        publish(folder, stage, version.spec.model_copy(update={"graphs": version.spec.graphs[:1]}), "onnxruntime")
     return folder
 
 
@@ -134,6 +137,13 @@ def gateway_url() -> Iterator[str]:
 def bundled_gateway_url() -> Iterator[str]:
     """A gateway with everything that is bundled, as `make serve` starts it."""
     with running_gateway(repository=str(ROOT / "model_repository")) as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def exact_gateway_url() -> Iterator[str]:
+    """A gateway with everything that is bundled, in fp32: its scores are the same on every machine."""
+    with running_gateway("--precision", "fp32", repository=str(ROOT / "model_repository")) as (url, _):
         yield url
 
 

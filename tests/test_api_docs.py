@@ -37,8 +37,8 @@ def assert_alike(found: Any, printed: Any) -> None:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 @pytest.mark.parametrize(("command", "printed"), COMMANDS)
-def test_every_command_answers_as_printed(bundled_gateway_url: str, tmp_path: Path, command: str, printed: str) -> None:
-    command = command.replace("http://127.0.0.1:8000", bundled_gateway_url).replace(
+def test_every_command_answers_as_printed(exact_gateway_url: str, tmp_path: Path, command: str, printed: str) -> None:
+    command = command.replace("http://127.0.0.1:8000", exact_gateway_url).replace(
         "seen.png", str(tmp_path / "seen.png")
     )
     answer = run(["bash", "-ec", command], ROOT)
@@ -53,9 +53,9 @@ def test_every_command_answers_as_printed(bundled_gateway_url: str, tmp_path: Pa
         assert "code" not in found
 
 
-def test_the_program_prints_what_the_document_says(bundled_gateway_url: str) -> None:
+def test_the_program_prints_what_the_document_says(exact_gateway_url: str) -> None:
     (program,) = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
-    printed = run([sys.executable, "-c", program.replace("http://127.0.0.1:8000", bundled_gateway_url)], ROOT).strip()
+    printed = run([sys.executable, "-c", program.replace("http://127.0.0.1:8000", exact_gateway_url)], ROOT).strip()
     assert f"prints `{printed}`" in TEXT
 
 

@@ -75,6 +75,7 @@ def evaluate_tagger(
     skip_broken: bool = False,
     background: Path | None = None,
     model: str | None = None,
+    precision: str | None = None,
 ) -> Evaluation:
     """Score a run, or a tagger of a repository, on `split` (train, val or all) of `data`. Raises LabelwiseError.
 
@@ -87,7 +88,8 @@ def evaluate_tagger(
     objective = _objective(thresholds)
     if write:
         _check_writable(is_run, objective, source)
-    spec, score = _open_run(source, model) if is_run else _open_repository(source, model)
+    open_tagger = _open_run if is_run else _open_repository
+    spec, score = open_tagger(source, model, precision)
     labelled = check_photos(read_as_trained(data, spec, background), skip_broken=skip_broken)
     if surplus := [label for label in labelled.labels if label not in spec.labels]:
         print(f"Left out, because the tagger does not know them: the labels {some(surplus)}.", flush=True)
@@ -143,21 +145,29 @@ def _choose(data: LabelledData, split: str, labels: tuple[str, ...], source: str
     return parts
 
 
-def _open_run(run: Path, model: str | None) -> tuple[TrainedSpec, Scoring]:
-    if model is not None:
-        raise LabelwiseError(f"{run} is a run, which is one tagger: leave out --model, or give a model repository.")
+def _open_run(run: Path, model: str | None, precision: str | None) -> tuple[TrainedSpec, Scoring]:
+    for option, value in (("--model", model), ("--precision", precision)):
+        if value is not None:
+            raise LabelwiseError(
+                f"{run} is a run, which is one tagger: leave out {option}, or give a model repository."
+            )
     tagger, spec = load_checkpoint(run)
     tagger = tagger.to(pick_device("auto"))
     return spec, lambda photos: sigmoid(predict(tagger, EvalBatches(photos, spec.image, EVAL_BATCH, cache="none")))
 
 
-def _open_repository(path: Path, model: str | None) -> tuple[TrainedSpec, Scoring]:
+def _open_repository(path: Path, model: str | None, precision: str | None) -> tuple[TrainedSpec, Scoring]:
     taggers = Repository.open(path).taggers
     name = default_tagger(taggers, model)
     if name is None:
         raise LabelwiseError(f"{path} holds the taggers {', '.join(taggers)}: choose one with --model.")
     versions = taggers[name]
     version = versions[max(versions)]
+    if precision is not None:
+        graphs = {graph.precision: graph for graph in version.spec.graphs}
+        if precision not in graphs:
+            raise LabelwiseError(f"{name} version {version.spec.version} has no {precision}: leave out --precision.")
+        version = version.with_graph(graphs[precision])
     session = ort.InferenceSession(version.weights, providers=["CPUExecutionProvider"])
     size = min(EVAL_BATCH, version.spec.max_batch)
 

@@ -57,7 +57,8 @@ def _check(repository: Path, evidence: Evidence, run: Path | None) -> list[Findi
         )
     for version in versions:
         findings += check_files(repository, version)
-        findings += _check_version(version, evidence, origin if version in compared else None)
+        for graph in version.each_graph:
+            findings += _check_graph(graph, evidence, origin if version in compared else None)
     return findings
 
 
@@ -76,7 +77,7 @@ def _source_of(version: Version) -> object:
         return None
 
 
-def _check_version(version: Version, evidence: Evidence, origin: Source | None) -> Iterator[Finding]:
+def _check_graph(version: Version, evidence: Evidence, origin: Source | None) -> Iterator[Finding]:
     if not version.weights.is_file():
         return  # which check_files reports
     try:

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.check.findings import Finding, verdict
@@ -13,24 +13,45 @@ from labelwise.repository import model_names, version_folders, weights_file
 from labelwise.spec import SPEC_FILE, TaggerSpec
 
 # What each program must define. Up to 0.1.0 the decoder was one file, labelwise_image.py.
-_NEEDED = {"model.py": "TritonPythonModel", "__init__.py": "load_pixels", "labelwise_image.py": "load_pixels"}
+_NEEDED = {
+    "model.py": "TritonPythonModel",
+    "labelwise_precision.py": "candidates",
+    "__init__.py": "load_pixels",
+    "labelwise_image.py": "load_pixels",
+}
 
 
 @dataclass(frozen=True)
 class Version:
     """A version whose contract can be read; `weights` is where its graph should lie.
 
-    `name` and `number` are those of its folder, which a broken contract may contradict.
+    `name` and `number` are those of its folder, which a broken contract may contradict. `precision` is that of the
+    graph if it is one of several.
     """
 
     name: str
     number: int
     spec: TaggerSpec
     weights: Path
+    precision: str = ""
 
     @property
     def subject(self) -> str:
-        return f"{self.name} version {self.number}"
+        return f"{self.name} version {self.number} {self.precision}".rstrip()
+
+    @property
+    def each_graph(self) -> list["Version"]:
+        """Returns this version once for each of its graphs."""
+        several = len(self.spec.graphs) > 1
+        return [
+            replace(
+                self,
+                spec=self.spec.with_graph(graph),
+                weights=self.weights.with_name(graph.file),
+                precision=graph.precision if several else "",
+            )
+            for graph in self.spec.graphs
+        ] or [self]
 
 
 def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Finding]]:
@@ -56,19 +77,22 @@ def read_versions(repository: Path, name: str) -> tuple[list[Version], list[Find
 
 
 def check_files(repository: Path, version: Version) -> Iterator[Finding]:
-    """Checks that the graph is the exported one, and that the decoder is complete."""
-    spec = version.spec
+    """Checks that the graphs are the exported ones, and that the decoder is complete."""
     decoder = repository / model_names(version.name).decode / str(version.number)
-    programs = [decoder / "model.py", *_decoder_modules(decoder), *version.weights.parent.glob("*.py")]
-    faults = [
-        f"{file.relative_to(repository)} is missing" for file in (*programs, version.weights) if not file.is_file()
-    ]
+    beside = version.weights.parent
+    programs = [decoder / "model.py", *_decoder_modules(decoder), *beside.glob("model.py")]
+    if (beside / SPEC_FILE).is_file():  # which labelwise 0.2 did not write
+        programs.append(beside / "labelwise_precision.py")
+    graphs = version.each_graph
+    files = (*programs, *(graph.weights for graph in graphs))
+    faults = [f"{file.relative_to(repository)} is missing" for file in files if not file.is_file()]
     faults += [f"{file.relative_to(repository)} {fault}" for file in programs if (fault := _fault_of_program(file))]
     yield verdict(version.subject, "files", "graph and decoder are there", faults)
-    if version.weights.is_file():
-        digest = sha256_of(version.weights)
-        wrong = [] if digest == spec.weights_sha256 else [f"it is {digest}, the contract says {spec.weights_sha256}"]
-        yield verdict(version.subject, "SHA-256", digest[:12] + "…", wrong)
+    for graph in graphs:
+        if graph.weights.is_file():
+            digest, wanted = sha256_of(graph.weights), graph.spec.weights_sha256
+            wrong = [] if digest == wanted else [f"it is {digest}, the contract says {wanted}"]
+            yield verdict(graph.subject, "SHA-256", digest[:12] + "…", wrong)
 
 
 def _decoder_modules(version: Path) -> list[Path]:

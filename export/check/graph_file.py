@@ -18,7 +18,9 @@ from labelwise.spec import TaggerSpec
 def check_graph(version: Version, model: onnx.ModelProto, runtime_faults: list[str]) -> Iterator[Finding]:
     """The findings that need no picture; `runtime_faults` are what ONNX Runtime says when it loads the graph."""
     subject, external = version.subject, external_files(model)
-    faults = _validity_faults(version, not external)
+    faults, stated = _validity_faults(version, not external), version.spec.graph
+    if stated and stated.precision != precision_of(model):
+        faults.append(f"it is {precision_of(model)}, the contract says {stated.precision}")
     yield verdict(subject, "ONNX", f"valid, {precision_of(model)}", faults)
     yield verdict(subject, "external data", "none", [f"weights lie in {name}" for name in external])
     yield verdict(subject, "opset", _versions(model), runtime_faults)

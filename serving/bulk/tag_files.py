@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labelwise.errors import LabelwiseError
 from labelwise.image import SUFFIXES
@@ -126,6 +126,8 @@ class _TaggingRun:
         if options.ray:
             from serving.bulk.on_ray import REQUESTS_A_CHUNK, score_on_ray
 
+            if options.servers is None and self._spec.graph:  # machines of other kinds might choose another
+                options = replace(options, precision=self._spec.graph.precision)
             chunks = self._chunks(size * REQUESTS_A_CHUNK)
             await asyncio.to_thread(score_on_ray, chunks, options, size, self._keep, lambda: runner.stopped)
             return

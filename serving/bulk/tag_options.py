@@ -33,6 +33,7 @@ class TagOptions:
 
     out: str
     engine: Literal["embedded", "triton"] = "embedded"
+    precision: str = "auto"
     repository: Path = Path("model_repository")
     servers: str | None = None
     model: str | None = None
@@ -56,7 +57,7 @@ class TagOptions:
     def transport(self) -> Transport:
         """The transport to the engine or the servers, not yet connected."""
         if self.servers is None:
-            return OwnEngine(self.engine, self.repository, self.model, self.threads)
+            return OwnEngine(self)
         connect_timeout = max(_CONNECT_TIMEOUTS[0], min(_CONNECT_TIMEOUTS[1], self.patience))
         return create_transport(self.servers, self.model, key=self.key, connect_timeout=connect_timeout)
 
@@ -102,18 +103,25 @@ def check_options(options: TagOptions) -> None:
 class OwnEngine:
     """An engine in this process, or one that it starts, behind the contract that the transports to servers have.
 
-    `engine` on `model` of `repository`, by default its `default_tagger`, in the newest version; see client.transport.
+    It runs the `engine` of `options` on their `model` of their `repository`, by default its `default_tagger`, in the
+    newest version; see client.transport.
     """
 
     takes_pixels = True
     spec: TaggerSpec  # once it is connected
 
-    def __init__(self, engine: str, repository: Path, model: str | None, threads: int | None) -> None:
-        settings = load_settings(engine=engine, repository=repository, reload_interval=0, threads=threads)
-        # A Triton loads the whole repository in any case.
-        only = default_tagger(published_names(repository), model) if engine == "embedded" else None
+    def __init__(self, options: TagOptions) -> None:
+        settings = load_settings(
+            engine=options.engine,
+            precision=options.precision,
+            repository=options.repository,
+            reload_interval=0,
+            threads=options.threads,
+        )
+        is_embedded = options.engine == "embedded"  # a Triton loads the whole repository in any case
+        only = default_tagger(published_names(options.repository), options.model) if is_embedded else None
         self._engine = create_engine(settings, only=only)
-        self._model = model
+        self._model = options.model
 
     async def connect(self) -> None:
         await self._engine.start()

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from labelwise.precision import AUTO
 from labelwise.repository import Repository, VersionKey
 from serving.inference import Engine
+from serving.precision import Chooser
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def create_engine(
             repository,
             settings.threads,
             settings.session_threads,
+            chooser=Chooser(settings.precision, settings.max_loss, settings.session_threads),
             reload_interval=settings.reload_interval,
             retire_after=_oldest_request(settings),
             on_wait=on_wait,
@@ -47,6 +50,7 @@ def create_engine(
         reload_interval=settings.reload_interval,
         load=settings.triton_load,
         on_run=on_run,
+        chooser=_chooser_of_triton(settings),
     )
 
 
@@ -63,7 +67,17 @@ def create_local_triton(settings: Settings) -> "LocalTriton":
         # Until every gateway of this Triton has looked at the repository again.
         retire_after=_oldest_request(settings) + 2 * settings.reload_interval,
         trace_endpoint=settings.trace_endpoint,
+        chooser=_chooser_of_triton(settings),
     )
+
+
+def _chooser_of_triton(settings: Settings) -> Chooser | None:
+    """Chooses for a Triton that this gateway starts; None leaves the graph to Triton's configuration."""
+    from serving.local_triton.install import find_triton
+
+    if settings.triton_url or (settings.precision == AUTO and find_triton().has_onnxruntime):
+        return None  # it may run on a GPU, where nothing was measured
+    return Chooser(settings.precision, settings.max_loss, cpu_only=True)
 
 
 def _oldest_request(settings: Settings) -> float:

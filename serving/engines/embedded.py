@@ -10,12 +10,14 @@ from typing import NamedTuple
 import onnxruntime as ort
 
 from labelwise.errors import RepositoryError
+from labelwise.precision import AUTO, MAX_LOSS
 from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
 from serving.engines.batching import Batches
 from serving.errors import ServerTimeout, ServerUnavailable, UnknownModel
 from serving.inference import Catalogue, Outputs, Pixels, catalogue_of, require_fitting
 from serving.onnx_session import load_session, run_session
+from serving.precision import Chooser
 from serving.watching import RepositoryWatch, log_broken, repeat
 from serving.workers import Workers, WorkersClosed
 
@@ -32,8 +34,9 @@ class _Loaded(NamedTuple):
 class EmbeddedEngine:
     """One ONNX Runtime session per version; `threads` inferences at once, each on `session_threads` cores.
 
-    Requests that wait for a thread are run together where that is faster. `on_wait` gets the seconds that each waited,
-    `on_run` a version's key and the photos of each run.
+    The `chooser` chooses the graph of each version, by default the fastest. Requests that wait for a thread are run
+    together where that is faster. `on_wait` gets the seconds that each waited, `on_run` a version's key and the photos
+    of each run.
 
     It looks at the repository every `reload_interval` seconds (0: never). A version that is taken out leaves the
     catalogue at once, and memory `retire_after` seconds later, when no request is left that began with it.
@@ -45,6 +48,7 @@ class EmbeddedEngine:
         threads: int,
         session_threads: int = 1,
         *,
+        chooser: Chooser | None = None,
         reload_interval: float = 0,
         retire_after: float = 60,
         on_wait: Callable[[float], None] | None = None,
@@ -52,6 +56,7 @@ class EmbeddedEngine:
     ) -> None:
         self._repository = repository
         self._session_threads = session_threads
+        self._chooser = chooser or Chooser(AUTO, MAX_LOSS, session_threads)
         self._workers = Workers(threads, "infer")
         self._on_wait, self._on_run = on_wait, on_run
         self._reload_interval, self._retire_after = reload_interval, retire_after
@@ -61,6 +66,7 @@ class EmbeddedEngine:
         self._served: set[VersionKey] = set()
         self._closed = False
         self.catalogue: Catalogue = {}
+        self.reasons: dict[VersionKey, str] = {}
 
     async def start(self) -> None:
         """Raises RepositoryError if no version can be loaded. A version that cannot be loaded is logged."""
@@ -119,11 +125,14 @@ class EmbeddedEngine:
 
     async def _take_up(self, version: TaggerVersion) -> None:
         """Loads a version and warms it up, on a thread that serves no request."""
+        version, reason = await asyncio.to_thread(self._chooser.choose, version)
         session = await asyncio.to_thread(load_session, version, self._session_threads)
         spec = version.spec
+        self.reasons[version.key] = reason
         self._loaded[version.key] = _Loaded(spec, self._batches(version.key, spec, session))
         self._served.add(version.key)
-        logger.info("loaded %s version %d on %s", spec.name, spec.version, session.get_providers()[0])
+        precision = spec.graph.precision if spec.graph else "its graph"
+        logger.info("loaded %s version %d on %s: %s, %s", *version.key, session.get_providers()[0], precision, reason)
 
     def _batches(self, key: VersionKey, spec: TaggerSpec, session: ort.InferenceSession) -> Batches:
         # Where the thread itself computes, its processor time says what a run costs whatever else the machine does.
@@ -145,3 +154,4 @@ class EmbeddedEngine:
     def _drop(self, key: VersionKey) -> None:
         if key not in self._served:  # unless it was published again
             self._loaded.pop(key, None)
+            self.reasons.pop(key, None)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from labelwise.errors import LabelwiseError
-from labelwise.repository import Repository, VersionKey
+from labelwise.errors import LabelwiseError, RepositoryError
+from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
 from serving.engines.triton_server import TritonServer, newest_of, serves_enough, until_ready
 from serving.errors import ServerBusy, ServerTimeout, ServerUnavailable, ServingError, UnknownModel
@@ -17,6 +17,7 @@ from serving.fleet import Fleet
 from serving.hanging import ModelStuck, ServerHangs
 from serving.inference import Catalogue, Outputs, Pixels, catalogue_of, require_fitting
 from serving.local_triton.server import BorrowedTriton, LocalTriton
+from serving.precision import Chooser
 from serving.triton.channel import ModelProcessDied, VersionUnloaded
 from serving.triton.link import TritonLink
 from serving.watching import Look, RepositoryWatch, log_broken, repeat
@@ -35,7 +36,7 @@ class TritonEngine:
     one. Tritons that answer take turns; a request that one of them fails to answer goes to the next. At most
     `max_in_flight` requests are under way at once; `start` gives up after `start_timeout` seconds. Every
     `reload_interval` seconds (0: never) the engine takes up the versions that are in the repository and on all Tritons
-    that answer. With `load` it also has the Tritons load them.
+    that answer. With `load` it also has the Tritons load them. The `chooser` is that of a Triton of our own.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class TritonEngine:
         reload_interval: float = 0,
         load: bool = False,
         on_run: Callable[[VersionKey, int], None] | None = None,
+        chooser: Chooser | None = None,
     ) -> None:
-        self._known = {
-            version.key: version.spec for versions in repository.taggers.values() for version in versions.values()
-        }
+        self._chooser = chooser
+        self.reasons: dict[VersionKey, str] = {}
+        found = [version for versions in repository.taggers.values() for version in versions.values()]
+        self._known = {version.key: self._spec_of(version) for version in found}
         self._local = triton if isinstance(triton, LocalTriton | BorrowedTriton) else None
         urls = [triton.grpc_url] if isinstance(triton, LocalTriton | BorrowedTriton) else triton
         self._urls = [url.removeprefix("grpc://") for url in urls]
@@ -70,6 +73,14 @@ class TritonEngine:
         self._tasks: list[asyncio.Task[None]] = []
         self._running = False
         self.catalogue: Catalogue = catalogue_of(self._known)
+
+    def _spec_of(self, version: TaggerVersion) -> TaggerSpec:
+        """The contract with the graph that a Triton of our own runs, which chooses the same."""
+        if self._chooser is None:
+            return version.spec
+        with contextlib.suppress(RepositoryError):  # our Triton logs it, and does not serve this version
+            version, self.reasons[version.key] = self._chooser.choose(version)
+        return version.spec
 
     async def start(self) -> None:
         """Connects, waits for a Triton, compares its models with tagger.json and warms up. Raises LabelwiseError."""
@@ -198,7 +209,8 @@ class TritonEngine:
 
     async def _reload(self) -> None:
         look = await asyncio.to_thread(self._watch.look)
-        self._known |= {version.key: version.spec for version in look.new}
+        for version in look.new:
+            self._known[version.key] = await asyncio.to_thread(self._spec_of, version)
         await self._probe()
         if self._load:
             await self._have_loaded(look)
@@ -242,7 +254,8 @@ class TritonEngine:
             log_broken(key, error)
             del self._known[key]
             return False
-        logger.info("%s version %d is served by the Triton at %s", *key, self._where)
+        graph = f": {spec.graph.precision}, {self.reasons[key]}" if spec.graph and key in self.reasons else ""
+        logger.info("%s version %d is served by the Triton at %s%s", *key, self._where, graph)
         return True
 
     async def _have_loaded(self, look: Look) -> None:

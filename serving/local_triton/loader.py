@@ -13,6 +13,7 @@ from serving.errors import ServerUnavailable, ServingError
 from serving.local_triton.control import TritonControl, UnloadableVersions
 from serving.local_triton.view import TritonView
 from serving.onnx_session import load_session
+from serving.precision import Chooser
 from serving.watching import RepositoryWatch, log_broken
 
 logger = logging.getLogger("labelwise.triton")
@@ -25,7 +26,7 @@ class TritonLoader:
 
     A version that was taken out or replaced stays for `retire_after` seconds. `start_again` is called if nothing else
     helps Triton. `faults` are the broken versions, with the reasons; each is logged once, and tried again if its
-    files change.
+    files change. The `chooser` chooses the graph of each version; None leaves that to Triton.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class TritonLoader:
         triton: TritonControl,
         start_again: Callable[[], None],
         retire_after: float,
+        chooser: Chooser | None = None,
     ) -> None:
-        self._view, self._triton, self._start_again = view, triton, start_again
+        self._view, self._triton, self._start_again, self._chooser = view, triton, start_again, chooser
         self._watch = RepositoryWatch(repository, known=())
         self._whole: set[VersionKey] = set()  # what can be loaded, as far as we know
         self.faults: dict[VersionKey, str] = {}
@@ -100,6 +102,9 @@ class TritonLoader:
         self.faults.pop(version.key, None)
         try:
             await asyncio.to_thread(self._view.require_programs, *version.key)
+            if self._chooser:
+                version, _ = await asyncio.to_thread(self._chooser.choose, version)
+                self._view.run(version.key, version.weights.name)
             if is_tried:
                 await asyncio.to_thread(load_session, version, 1, cpu_only=True)
         except RepositoryError as error:

@@ -16,6 +16,7 @@ from serving.local_triton.install import TritonInstall, find_triton, require_pla
 from serving.local_triton.loader import TritonLoader
 from serving.local_triton.process import SHARED_MEMORY, TritonProcess
 from serving.local_triton.view import CONFIG_NAME, TritonView
+from serving.precision import Chooser
 from serving.processes import Backoff
 from serving.temporary import TemporaryFolder
 from serving.watching import repeat
@@ -34,8 +35,10 @@ class LocalTriton:
     gRPC and metrics listen on 127.0.0.1; HTTP is off. A Triton that dies is started again at once, and after
     1, 2, 4 … 30 seconds if it keeps dying. One that gives no sign of life for five seconds is killed, and so started
     again. Every `reload_interval` seconds (0: never) it is told to load what was published. What was replaced or taken
-    out, it keeps for `retire_after` seconds more, for requests that began with it. `stop` stops it. If this process
-    (or the event loop's thread) ends without that, the kernel kills it.
+    out, it keeps for `retire_after` seconds more, for requests that began with it. `stop` stops it. If this process (or
+    the event loop's thread) ends without that, the kernel kills it.
+
+    The `chooser` chooses the graph of each version; None leaves that to Triton.
     """
 
     def __init__(
@@ -48,13 +51,14 @@ class LocalTriton:
         reload_interval: float = 0,
         retire_after: float = 60,
         trace_endpoint: str | None = None,
+        chooser: Chooser | None = None,
     ) -> None:
         self._repository = repository.resolve()
         self.grpc_url = f"{_HOST}:{grpc_port}"
         self._grpc_port, self._metrics_port = grpc_port, metrics_port
         self._start_timeout = start_timeout
         self._reload_interval, self._retire_after = reload_interval, retire_after
-        self._trace_endpoint = trace_endpoint
+        self._trace_endpoint, self._chooser = trace_endpoint, chooser
         self._workspace: TemporaryFolder | None = None  # for the view and the backends
         self._process: TritonProcess | None = None
         self._regions = f"labelwise_{os.getpid()}_{secrets.token_hex(4)}_"  # the prefix of its shared memory's names
@@ -100,7 +104,9 @@ class LocalTriton:
         self._environment = install.environment()
         try:
             view = TritonView(self._repository, workspace, None if install.has_onnxruntime else "python")
-            loader = TritonLoader(self._repository, view, self._control, self.restart, self._retire_after)
+            loader = TritonLoader(
+                self._repository, view, self._control, self.restart, self._retire_after, self._chooser
+            )
             await loader.prepare()
             backends = install.lay_out_backends(workspace / "backends")
         except OSError as error:

@@ -24,7 +24,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from labelwise.errors import LabelwiseError, RepositoryError
-from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, model_names
+from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, WEIGHTS_FILE, VersionKey, model_names
 from labelwise.spec import SPEC_FILE, TaggerSpec
 
 CONFIG_NAME = "labelwise"  # for --model-config-name: the configurations written here; those of the source stay beside
@@ -50,12 +50,17 @@ class TritonView:
         self.repository, self._aside = folder / "repository", folder / "aside"
         self.repository.mkdir()
         self._aside.mkdir()
+        self._graphs: dict[VersionKey, str] = {}
         self._shown: dict[str, _State] = {}
         self._beside: dict[str, _State] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._shown)
+
+    def run(self, key: VersionKey, graph: str) -> None:
+        """Show only the file `graph` of a version's graphs, as the one that every configuration runs."""
+        self._graphs[key] = graph
 
     def versions(self, name: str) -> frozenset[int]:
         """Returns the versions that are shown to Triton."""
@@ -98,8 +103,18 @@ class TritonView:
                 older = self.repository if number in self.versions(name) - fresh else self._source
                 if (older / part / str(number)).is_dir():
                     shutil.copytree(older / part / str(number), folder / str(number), copy_function=_link)
+                if older == self._source and part == model_names(name).model:
+                    self._show_graph(folder / str(number), self._graphs.get((name, number)))
             self._write_config(folder, versions)
         self._beside[name] = _State(versions, mark)
+
+    @staticmethod
+    def _show_graph(version: Path, graph: str | None) -> None:
+        if graph is None:
+            return
+        (version / graph).rename(version / WEIGHTS_FILE)
+        for other in version.glob("model.*.onnx"):
+            other.unlink()
 
     def exchange(self, name: str) -> None:
         """Show what lies aside, which may be nothing, and put aside what was shown."""

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from export.publish import publish, staging
-from labelwise.repository import WEIGHTS_FILE, Repository
+from labelwise.repository import Repository
 
 ROOT = Path(__file__).parent.parent.parent
 BUNDLED = ROOT / "model_repository"
@@ -20,9 +20,9 @@ def write_again(target: Path) -> None:
     for versions in Repository.open(BUNDLED).taggers.values():
         for version in versions.values():
             with staging(target) as stage:
-                weights = stage / WEIGHTS_FILE
-                shutil.copyfile(version.weights, weights)
-                publish(target, stage, weights, version.spec, "onnxruntime")
+                for graph in version.spec.graphs:
+                    shutil.copyfile(version.weights.with_name(graph.file), stage / graph.file)
+                publish(target, stage, version.spec, "onnxruntime")
 
 
 def main() -> None:

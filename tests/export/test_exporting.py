@@ -20,7 +20,8 @@ from tritonclient.grpc import model_config_pb2
 
 import export.checkpoint_graph
 import export.exporting
-from export.exporting import Target, export_tagger, make_options
+from export.check import check_repository
+from export.exporting import Target, export_tagger, make_options, parse_precisions
 from export.parity import ParityError
 from export.pictures import Evidence
 from export.tensorrt import Plan
@@ -64,7 +65,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_what_is_published_scores_as_the_checkpoint(exported: Path, checkpoint: Path):
     tagger, trained = load_checkpoint(checkpoint)
     version = Repository.open(exported).taggers["pets"][1]
-    assert version.spec == trained.published("pets", 1, version.spec.weights_sha256)
+    assert version.spec == trained.published("pets", 1, version.spec.graphs)
     pixels = np.random.default_rng(1).integers(0, 256, (3, *version.spec.input.shape), np.uint8)
     session = ort.InferenceSession(version.weights, providers=["CPUExecutionProvider"])
     (scores,) = session.run(["scores"], {version.spec.input.name: pixels})
@@ -82,7 +83,7 @@ def test_the_next_version_lies_beside_the_first(repository: Path, checkpoint: Pa
     before = content(repository)
     result = export_tagger(checkpoint, None, Target(repository, "pets", backend="python"))
     assert result.spec.version == 2
-    assert {difference.batch for difference in result.differences} == {1, 2, 5}
+    assert {difference.batch for difference in result.graphs[0].differences} == {1, 2, 5}
     taggers = Repository.open(repository).taggers
     assert list(taggers["pets"]) == [1, 2]
     assert taggers["pets"][2].spec == result.spec
@@ -268,19 +269,20 @@ def test_photos_and_labels_that_the_user_names_are_compared(
     result = export_tagger(
         run, None, Target(repository, "shapes"), Evidence(photos[0].parent, data=str(tmp_path / "data"))
     )
-    assert {Path(difference.image).suffix for difference in result.differences} == {".jpg"}
-    assert result.change is not None
-    assert (result.change.photos, result.change.changed) == (4, 0)
-    assert 0 < result.change.graph_map == pytest.approx(result.change.reference_map, abs=1e-3)
+    assert {Path(difference.image).suffix for difference in result.graphs[0].differences} == {".jpg"}
+    change = result.graphs[0].change
+    assert change is not None
+    assert (change.photos, change.changed) == (4, 0)
+    assert 0 < change.graph_map == pytest.approx(change.reference_map, abs=1e-3)
 
 
 def test_an_8_bit_version_lies_beside_an_fp32_one(repository: Path, checkpoint: Path, photos: list[Path], ready_graph):
     ready_graph(describe)
     evidence = Evidence(calibrate=photos[0].parent)
-    result = export_tagger(checkpoint, None, Target(repository, "pets", precision="int8"), evidence)
+    result = export_tagger(checkpoint, None, Target(repository, "pets", precisions=("int8",)), evidence)
     assert result.spec.version == 2
-    assert result.quantization is not None
-    assert {difference.tolerance.limit for difference in result.differences} == {0.25, 0.1}
+    assert result.graphs[0].quantization is not None
+    assert {difference.tolerance.limit for difference in result.graphs[0].differences} == {0.25, 0.1}
     precisions = [precision_of(onnx.load(version.weights)) for version in versions(repository)]
     assert precisions == ["fp32", "int8"]
 
@@ -306,7 +308,7 @@ def test_an_int8_plan_is_built_from_a_symmetric_graph(
     assert "uint8" not in asked[0][1]
     assert "int8" in asked[0][1]
     assert precision_of(onnx.load(versions(repository)[-1].weights)) == "fp32"
-    assert result.quantization is None
+    assert result.graphs[0].quantization is None
 
 
 def test_int8_without_enough_photos_publishes_nothing(
@@ -317,7 +319,7 @@ def test_int8_without_enough_photos_publishes_nothing(
     (tmp_path / "few.txt").write_text(str(photos[0]))
     for evidence in (Evidence(), Evidence(calibrate=tmp_path / "few.txt")):
         with pytest.raises(DataError, match="int8 needs --calibrate"):
-            export_tagger(checkpoint, None, Target(repository, "pets", precision="int8"), evidence)
+            export_tagger(checkpoint, None, Target(repository, "pets", precisions=("int8",)), evidence)
     assert content(repository) == before
 
 
@@ -328,3 +330,61 @@ def versions(repository: Path) -> list[TaggerVersion]:
 def test_every_setting_is_documented():
     documented = (ROOT / "docs/export.md").read_text("utf-8")
     assert not [field.name for field in fields(ServingOptions) if f"`{field.name}`" not in documented]
+
+
+def test_several_precisions_lie_in_one_version(
+    repository: Path, checkpoint: Path, photos: list[Path], ready_graph, tmp_path: Path
+):
+    ready_graph(describe)
+    draw_dataset(tmp_path / "data", 20, seed=0, labels=3)
+    names = (tmp_path / "data/labels.csv").read_text("utf-8").splitlines()[0].split(",")
+    run = shutil.copytree(checkpoint, tmp_path / "run")
+    TrainedSpec.read(run).changed(labels=tuple(name for name in names if name not in ("image", "split"))).write(run)
+    evidence = Evidence(calibrate=photos[0].parent, data=str(tmp_path / "data"))
+    target = Target(repository, "shapes", precisions=parse_precisions("int8, fp32,fp16"))
+    export_tagger(run, None, target, evidence)
+    version = Repository.open(repository).taggers["shapes"][1]
+    files = ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
+    assert [graph.file for graph in version.spec.graphs] == files
+    assert [precision_of(onnx.load(version.weights.with_name(file))) for file in files] == ["fp32", "fp16", "int8"]
+    for graph in version.spec.graphs:
+        assert graph.labelled_photos == 4
+        assert graph.map_change is not None
+        assert set(graph.differences) == {"scores", "embeddings", "attention"}
+    exact, _, int8 = (graph.differences["scores"] for graph in version.spec.graphs)
+    assert exact < 1e-4 < int8
+    failed = {finding.check for finding in check_repository(repository) if finding.status == "failed"}
+    assert failed == {"metadata"}  # `ready_graph` gives the graph of another tagger
+    config = (repository / "shapes_model/configs/cpu_int8.pbtxt").read_text("utf-8")
+    assert 'default_model_filename: "model.int8.onnx"' in config
+
+
+def test_an_unknown_precision_is_named():
+    with pytest.raises(LabelwiseError, match="no precision 'int4': choose among fp32, fp16, int8"):
+        parse_precisions("fp32,int4")
+
+
+def test_a_version_without_int8_leaves_no_configuration_for_it(
+    repository: Path, checkpoint: Path, photos: list[Path], ready_graph
+):
+    ready_graph(describe)
+    evidence = Evidence(calibrate=photos[0].parent)
+    export_tagger(checkpoint, None, Target(repository, "pets", precisions=("fp32", "int8")), evidence)
+    assert (repository / "pets_model/configs/cpu_int8.pbtxt").is_file()
+    export_tagger(checkpoint, None, Target(repository, "pets"))
+    assert not (repository / "pets_model/configs/cpu_int8.pbtxt").exists()
+
+
+def test_a_graph_that_is_not_the_exported_one_breaks_the_version(
+    repository: Path, checkpoint: Path, photos: list[Path], ready_graph
+):
+    ready_graph(describe)
+    evidence = Evidence(calibrate=photos[0].parent)
+    export_tagger(checkpoint, None, Target(repository, "pets", precisions=("fp32", "int8")), evidence)
+    file = repository / "pets_model/2/model.int8.onnx"
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(RepositoryError, match=r"model\.int8\.onnx of version 2 is not the file that was exported"):
+        Repository.open(repository)
+    file.unlink()
+    with pytest.raises(RepositoryError, match=r"pets_model/2/model\.int8\.onnx is missing"):
+        Repository.open(repository)

@@ -15,10 +15,10 @@ import pytest
 from export.publish import check_compatible, next_version, publish, staging
 from export.tensorrt import Plan
 from labelwise.errors import RepositoryError
-from labelwise.files import sha256_of
 from labelwise.image import load_pixels
 from labelwise.repository import WEIGHTS_FILE, Repository, version_folders
 from labelwise.spec import LAST_VERSION, ImageSpec, TaggerSpec
+from tests.contracts import with_graph
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -29,11 +29,11 @@ def add(
     with staging(repository) as stage:
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(f"graph {version}".encode())
-        spec = spec.model_copy(update={"version": version, "weights_sha256": sha256_of(weights)})
+        spec = with_graph(spec, weights, version=version)
         built = [Plan(stage / f"model.trt10.3.0-sm{sm}.plan", f"{sm[0]}.{sm[1]}") for sm in plans]
         for plan in built:
             plan.file.write_bytes(b"engine")
-        publish(repository, stage, weights, spec, "onnxruntime", plans=built, keep=keep)
+        publish(repository, stage, spec, "onnxruntime", plans=built, keep=keep)
 
 
 def files(repository: Path) -> set[str]:
@@ -47,6 +47,8 @@ def layout(version: int) -> set[str]:
         *(f"pets_decode/{version}/labelwise_image/{file.name}" for file in (ROOT / "labelwise/image").glob("*.py")),
         f"pets_model/{version}/model.onnx",
         f"pets_model/{version}/model.py",
+        f"pets_model/{version}/labelwise_precision.py",
+        f"pets_model/{version}/tagger.json",
     }
 
 
@@ -167,7 +169,7 @@ _KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
 from labelwise.repository import WEIGHTS_FILE, version_folders
-from labelwise.files import sha256_of
+from tests.contracts import with_graph
 from labelwise.spec import TaggerSpec
 from export.publish import publish, staging
 
@@ -184,8 +186,8 @@ def add(repository, spec, version):
     with staging(repository) as stage:
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(f"graph {version}".encode())
-        spec = spec.model_copy(update={"version": version, "weights_sha256": sha256_of(weights)})
-        publish(repository, stage, weights, spec, "onnxruntime", keep=2)
+        spec = with_graph(spec, weights, version=version)
+        publish(repository, stage, spec, "onnxruntime", keep=2)
 
 folder, spec = Path(sys.argv[1]), TaggerSpec.read(Path(sys.argv[2]))
 for step in range(200):
@@ -256,8 +258,8 @@ for _ in range(5):
         number = next_version(folder, spec.name)
         weights = stage / WEIGHTS_FILE
         weights.write_text(f"graph {number} of {mark}")
-        mine = spec.model_copy(update={"version": number, "weights_sha256": sha256_of(weights), "producer": mark})
-        publish(folder, stage, weights, mine, "onnxruntime")
+        mine = with_graph(spec, weights, version=number, producer=mark)
+        publish(folder, stage, mine, "onnxruntime")
 """
 )
 
@@ -343,8 +345,8 @@ def fill(disk: Path, repository: Path, spec: TaggerSpec, size: int) -> None:
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(bytes(size))
         (disk / "filler").write_bytes(bytes(512 * 1024 - used(disk) - 10 * 4096))
-        new = spec.model_copy(update={"version": 2, "weights_sha256": sha256_of(weights)})
-        publish(repository, stage, weights, new, "onnxruntime")
+        new = with_graph(spec, weights, version=2)
+        publish(repository, stage, new, "onnxruntime")
 
 
 def used(disk: Path) -> int:

@@ -17,13 +17,14 @@ from tritonclient.utils import InferenceServerException
 from export.publish import publish, staging
 from export.triton_config import ServingOptions
 from labelwise.errors import LabelwiseError
-from labelwise.files import sha256_of
 from labelwise.image import load_pixels
 from labelwise.repository import WEIGHTS_FILE
-from labelwise.spec import TaggerSpec
+from labelwise.spec import Precision, TaggerSpec
 from serving.local_triton.install import find_triton
 from tests.conftest import free_port
+from tests.contracts import with_graph
 from tests.polling import until
+from tests.several_graphs import QUICK, SIZE, SLOW, publish_graphs
 
 OPTIONS = ServingOptions(instances=2, response_cache=True, deadline_s=5, queue_size=64, queue_delay_us=200)
 
@@ -36,8 +37,8 @@ def add(repository: Path, graph: Path, spec: TaggerSpec, version: int, shift: fl
     with staging(repository) as stage:
         weights = stage / WEIGHTS_FILE
         onnx.save_model(model, weights)
-        spec = spec.model_copy(update={"version": version, "weights_sha256": sha256_of(weights)})
-        publish(repository, stage, weights, spec, "onnxruntime", OPTIONS, keep=2)
+        spec = with_graph(spec, weights, version=version)
+        publish(repository, stage, spec, "onnxruntime", OPTIONS, keep=2)
     return spec
 
 
@@ -155,3 +156,27 @@ def test_every_setting_loads_and_each_version_answers_for_itself(
         client.load_model("pets")
         np.testing.assert_allclose(scores(client, "pets", photo), run_graph(repository, 3, pixels), atol=1e-5)
         np.testing.assert_allclose(scores(client, "pets_model", image, "2"), second, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("work", "score"), [({"fp32": SLOW, "int8": QUICK}, 0.2), ({"fp32": QUICK, "int8": SLOW}, 0.1)]
+)
+def test_the_python_backend_runs_the_fastest_graph(tmp_path: Path, work: dict[Precision, int], score: float):
+    repository = tmp_path / "repository"
+    publish_graphs(repository, work, {"int8": -0.004})
+    image = decoded(np.zeros((1, SIZE, SIZE, 3), np.uint8))
+    with triton(repository, tmp_path / "triton") as (client, _, _):
+        client.load_model("made_model")
+        assert scores(client, "made_model", image)[0, 0] == pytest.approx(score)
+
+
+def test_the_python_backend_runs_what_its_configuration_asks_for(tmp_path: Path):
+    repository = tmp_path / "repository"
+    publish_graphs(repository, {"fp32": SLOW, "int8": QUICK}, {"int8": -0.004})
+    config = repository / "made_model/configs/python.pbtxt"
+    asked = 'parameters { key: "max_loss" value { string_value: "0.3" } }'
+    config.write_text(f"{config.read_text('utf-8')}\n{asked}", "utf-8")
+    image = decoded(np.zeros((1, SIZE, SIZE, 3), np.uint8))
+    with triton(repository, tmp_path / "triton") as (client, _, _):
+        client.load_model("made_model")
+        assert scores(client, "made_model", image)[0, 0] == pytest.approx(0.1)

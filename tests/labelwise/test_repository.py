@@ -7,9 +7,9 @@ import pytest
 
 from export.publish import publish, staging
 from labelwise.errors import RepositoryError, SpecError
-from labelwise.files import sha256_of
 from labelwise.repository import WEIGHTS_FILE, Repository, default_tagger, version_folders
 from labelwise.spec import SPEC_FILE, TaggerSpec
+from tests.contracts import with_graph
 
 
 def add(repository: Path, spec: TaggerSpec, content: bytes = b"a graph") -> TaggerSpec:
@@ -17,8 +17,8 @@ def add(repository: Path, spec: TaggerSpec, content: bytes = b"a graph") -> Tagg
     with staging(repository) as stage:
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(content)
-        spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
-        publish(repository, stage, weights, spec, "onnxruntime")
+        spec = with_graph(spec, weights)
+        publish(repository, stage, spec, "onnxruntime")
     return spec
 
 

@@ -10,7 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from labelwise.errors import SpecError
-from labelwise.spec import SPEC_FILE, TaggerSpec, TrainedSpec
+from labelwise.spec import SPEC_FILE, GraphSpec, TaggerSpec, TrainedSpec
+
+GRAPH = GraphSpec(precision="fp32", file="model.onnx", sha256="f" * 64, differences={"scores": 1e-6})
 
 REQUIRED = [name for name, field in TaggerSpec.model_fields.items() if field.is_required()]
 
@@ -92,7 +94,7 @@ def test_a_run_of_an_old_release_is_read_without_its_placeholders(spec: TaggerSp
     """labelwise 0.1 called every run "untitled", version 1."""
     (tmp_path / SPEC_FILE).write_text(changed(spec, "name", "untitled"), "utf-8")
     trained = TrainedSpec.read(tmp_path)
-    assert trained.published(spec.name, spec.version, spec.weights_sha256).labels == spec.labels
+    assert trained.published(spec.name, spec.version, [GRAPH]).labels == spec.labels
     trained.write(tmp_path)
     assert not {"name", "version"} & json.loads((tmp_path / SPEC_FILE).read_text("utf-8")).keys()
     assert TrainedSpec.read(tmp_path) == trained
@@ -106,12 +108,12 @@ def test_what_is_trained_is_not_taken_for_what_is_published(spec: TaggerSpec, tm
 
 def test_publishing_adds_a_name_a_version_and_the_hash_of_the_weights(spec: TaggerSpec):
     trained = TrainedSpec.parse(spec.to_json(), "it")
-    published = trained.published("cars", 7, "f" * 64)
+    published = trained.published("cars", 7, [GRAPH])
     assert (published.name, published.version, published.weights_sha256) == ("cars", 7, "f" * 64)
-    assert [*json.loads(published.to_json())][:4] == ["format", "name", "version", "labels"]
+    assert [*json.loads(published.to_json())][:5] == ["format", "name", "version", "graphs", "labels"]
     for wrong in (("a path/", 7), ("cars", 0)):
         with pytest.raises(ValidationError):
-            trained.published(*wrong, "f" * 64)
+            trained.published(*wrong, [GRAPH])
 
 
 def test_a_changed_copy_is_validated(spec: TaggerSpec):

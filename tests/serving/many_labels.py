@@ -8,10 +8,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.publish import publish, staging
-from labelwise.files import sha256_of
 from labelwise.repository import WEIGHTS_FILE
 from labelwise.spec import TaggerSpec, TensorSpec
 from tests.conftest import ROOT
+from tests.contracts import with_graph
 
 SIZE, CELLS = 32, 4
 # COCO's categories, and at the end the kind of names that teams give their labels.
@@ -82,8 +82,8 @@ def publish_many_labels(
     with staging(repository) as stage:
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(_graph(len(labels), attention).SerializeToString())
-        spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
-        publish(repository, stage, weights, spec, "onnxruntime")
+        spec = with_graph(spec, weights)
+        publish(repository, stage, spec, "onnxruntime")
     return spec
 
 

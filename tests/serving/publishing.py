@@ -11,10 +11,10 @@ from tritonclient.grpc import model_config_pb2
 
 from export.publish import publish, staging
 from export.triton_config import ServingOptions
-from labelwise.files import sha256_of
 from labelwise.repository import WEIGHTS_FILE, version_folders
 from labelwise.spec import TaggerSpec
 from tests.conftest import ROOT
+from tests.contracts import with_graph
 
 BUNDLED = ROOT / "model_repository"
 
@@ -38,8 +38,8 @@ def publish_next(
     with staging(repository) as stage:
         weights = stage / WEIGHTS_FILE
         weights.write_bytes(b"not a graph" if broken else shifted(0.2 * number))
-        spec = spec.model_copy(update={"weights_sha256": sha256_of(weights)})
-        publish(repository, stage, weights, spec, "onnxruntime", ServingOptions(warm_up=False), keep=keep)
+        spec = with_graph(spec, weights)
+        publish(repository, stage, spec, "onnxruntime", ServingOptions(warm_up=False), keep=keep)
     return spec
 
 

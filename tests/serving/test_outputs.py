@@ -8,13 +8,13 @@ import onnx
 import pytest
 
 from export.publish import publish, staging
-from labelwise.files import sha256_of
 from labelwise.repository import WEIGHTS_FILE
 from labelwise.spec import TaggerSpec
 from serving.engines import create_engine
 from serving.gateway.app import create_app
 from serving.settings import Settings
 from tests.conftest import ROOT
+from tests.contracts import with_graph
 from tests.serving.gateway.routes.test_tag import assert_problem
 from tests.serving.raw_http import PHOTO
 
@@ -29,8 +29,8 @@ def repository(tmp_path: Path) -> Path:
         weights = stage / WEIGHTS_FILE
         onnx.save(model, weights)
         less = {"outputs": spec.outputs[:1], "embedding_dim": None, "attention_grid": None}
-        spec = spec.model_copy(update=less | {"weights_sha256": sha256_of(weights)})
-        publish(tmp_path, stage, weights, spec, "onnxruntime")
+        spec = with_graph(spec, weights, **less)
+        publish(tmp_path, stage, spec, "onnxruntime")
     return tmp_path
 
 

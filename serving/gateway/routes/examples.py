@@ -1,6 +1,6 @@
 """The examples in the OpenAPI document: answers like those of the bundled model, and the text of each error."""
 
-from labelwise.spec import DataSpec, ImageSpec, TaggerSpec, TensorSpec
+from labelwise.spec import DataSpec, GraphSpec, ImageSpec, TaggerSpec, TensorSpec
 from labelwise.tagging import Tag
 from serving.gateway.answers.embedding import EmbedAnswer, LabelEmbedding
 from serving.gateway.answers.explaining import ExplainAnswer, Grid, ImageInfo, SeenLabel
@@ -44,6 +44,16 @@ EMBED = EmbedAnswer(
 CONTRACT = TaggerSpec(
     name="scenes",
     version=1,
+    graphs=(
+        GraphSpec(
+            precision="fp32",
+            file="model.onnx",
+            sha256="0" * 64,
+            differences={"scores": 1.5e-6, "embeddings": 2.1e-6, "attention": 1.2e-6},
+            map_change=0.0,
+            labelled_photos=380,
+        ),
+    ),
     labels=("sea", "sunset"),
     thresholds=(0.4890415, 0.5438515),
     image=ImageSpec(height=224, width=224),

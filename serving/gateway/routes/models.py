@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
+from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
 from serving.gateway.routes import examples
 from serving.gateway.routes.api_route import ApiRoute, service_of
@@ -35,6 +36,8 @@ class ModelInfo(BaseModel):
     max_batch: int
     backbone: str
     metrics: dict[str, float]
+    precision: str | None = Field(description="Of the graph that runs: fp32, fp16 or int8; null: not known here.")
+    precision_reason: str | None = Field(description="Why that graph runs and no other.")
     outputs: list[str] = Field(description="`attention` is for /v1/explain, `embeddings` for /v1/embed.")
 
 
@@ -45,8 +48,9 @@ class ModelList(BaseModel):
     models: list[ModelInfo]
 
 
-def _describe(versions: Mapping[int, TaggerSpec]) -> ModelInfo:
+def _describe(versions: Mapping[int, TaggerSpec], reasons: Mapping[VersionKey, str]) -> ModelInfo:
     spec = versions[max(versions)]
+    reason = reasons.get((spec.name, spec.version))
     return ModelInfo(
         name=spec.name,
         version=spec.version,
@@ -57,11 +61,13 @@ def _describe(versions: Mapping[int, TaggerSpec]) -> ModelInfo:
         max_batch=spec.max_batch,
         backbone=spec.backbone,
         metrics=spec.metrics,
+        precision=spec.graph.precision if spec.graph and reason else None,
+        precision_reason=reason,
         outputs=list(spec.output_names),
     )
 
 
-_EXAMPLE = _describe({1: examples.CONTRACT})
+_EXAMPLE = _describe({1: examples.CONTRACT}, {("scenes", 1): "its only graph"})
 
 
 @router.get(
@@ -69,9 +75,9 @@ _EXAMPLE = _describe({1: examples.CONTRACT})
 )
 async def models(request: Request) -> ModelList:
     service = service_of(request)
-    catalogue, default = service.engine.catalogue, service.default_model
+    catalogue, default, reasons = service.engine.catalogue, service.default_model, service.engine.reasons
     names = sorted(catalogue, key=lambda name: name != default)
-    return ModelList(default=default, models=[_describe(catalogue[name]) for name in names])
+    return ModelList(default=default, models=[_describe(catalogue[name], reasons) for name in names])
 
 
 @router.get(
@@ -82,7 +88,8 @@ async def models(request: Request) -> ModelList:
 )
 async def model(request: Request) -> ModelInfo:
     service = service_of(request)
-    return _describe(service.engine.catalogue[service.find(request.path_params["name"], None).name])
+    name = service.find(request.path_params["name"], None).name
+    return _describe(service.engine.catalogue[name], service.engine.reasons)
 
 
 @router.get(

@@ -10,8 +10,8 @@ import pytest
 from export.check import check_repository
 from export.check.findings import Finding
 from export.triton_config import ensemble_config
-from labelwise.files import sha256_of
 from labelwise.repository import Repository
+from tests.contracts import with_graph
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def change_graph(repository: Path) -> Callable[[Callable[[onnx.ModelProto], None
         model = onnx.load(version.weights)
         how(model)
         onnx.save_model(model, version.weights)
-        spec = version.spec.model_copy(update={"weights_sha256": sha256_of(version.weights)})
+        spec = with_graph(version.spec, version.weights)
         for folder in ("pets", "pets/1", "pets_model"):
             spec.write(repository / folder)
         (repository / "pets/config.pbtxt").write_text(ensemble_config(spec), "utf-8")

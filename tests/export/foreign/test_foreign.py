@@ -81,9 +81,9 @@ def test_its_own_published_graph_keeps_every_output(exported: Path, spec: Tagger
     file = exported / "pets_model/1/model.onnx"
     result = export_tagger(file, exported / "pets/tagger.json", Target(tmp_path / "repository", "again"))
     again = result.spec
-    same = {"name", "version", "weights_sha256", "producer"}
+    same = {"name", "version", "graphs", "weights_sha256", "producer"}
     assert again.model_dump(exclude=same) == spec.model_dump(exclude=same)
-    assert {difference.output for difference in result.differences} == {"scores", "embeddings", "attention"}
+    assert {difference.output for difference in result.graphs[0].differences} == {"scores", "embeddings", "attention"}
     assert {finding.status for finding in check_repository(tmp_path / "repository")} == {"ok"}
 
 

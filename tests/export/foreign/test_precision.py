@@ -55,7 +55,7 @@ def classifier(file: Path, opset: int, half: bool = False, spatial: bool = True)
 def publish(file: Path, folder: Path, precision: Precision, photos: list[Path]) -> Export:
     spec = file.with_suffix(".json")
     spec.write_text(json.dumps({"labels": LABELS, "image": {"height": 32, "width": 48}, "max_batch": 5}), "utf-8")
-    target = Target(folder / "repository", "old", precision=precision)
+    target = Target(folder / "repository", "old", precisions=(precision,))
     return export_tagger(file, spec, target, Evidence(calibrate=photos[0].parent))
 
 
@@ -72,8 +72,8 @@ def test_every_opset_is_published_in_every_precision(
     model = published(tmp_path)
     assert precision_of(model) == precision
     assert model.opset_import[0].version == (max(opset, 13) if precision == "int8" else opset)
-    if export.quantization is not None:
-        assert export.quantization.layers == 1  # the convolution reads the image
+    if export.graphs[0].quantization is not None:
+        assert export.graphs[0].quantization.layers == 1  # the convolution reads the image
     assert {finding.status for finding in check_repository(tmp_path / "repository")} == {"ok"}
 
 
@@ -97,7 +97,7 @@ def test_a_float16_model_is_published_within_the_tolerances_of_fp16(
     export = publish(classifier(tmp_path / "model.onnx", opset, half=True), tmp_path, precision, photos)
     assert precision_of(published(tmp_path)) == ("int8" if precision == "int8" else "fp16")
     wanted = TOLERANCES["int8" if precision == "int8" else "fp16"]["scores"]
-    assert {difference.tolerance for difference in export.differences} == {wanted}
+    assert {difference.tolerance for difference in export.graphs[0].differences} == {wanted}
 
 
 @pytest.mark.parametrize("keeps_ends", [False, True])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import RepositoryError
-from serving.bulk.tag_options import OwnEngine
+from serving.bulk.tag_options import OwnEngine, TagOptions
 from serving.errors import UnknownModel
 from tests.serving.publishing import publish_next
 
@@ -25,7 +25,7 @@ def connected(repository: Path, model: str | None) -> str:
     """The tagger that the engine has taken up."""
 
     async def connect() -> str:
-        engine = OwnEngine("embedded", repository, model, threads=1)
+        engine = OwnEngine(TagOptions(out="t.csv", repository=repository, model=model, threads=1))
         try:
             await engine.connect()
             return engine.spec.name

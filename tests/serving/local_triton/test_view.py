@@ -85,3 +85,14 @@ def test_what_a_version_cannot_do_without(view: TritonView, source: Path, missin
     (source / missing).unlink()
     with pytest.raises(RepositoryError, match=missing):
         view.require_programs("scenes", 1)
+
+
+def test_only_the_chosen_graph_is_shown(source: Path, view: TritonView) -> None:
+    version = source / "scenes_model/1"
+    (version / "model.int8.onnx").write_bytes(b"8 bits")
+    view.run(("scenes", 1), "model.int8.onnx")
+    view.build("scenes", frozenset({1}), {1}, frozenset({1}))
+    view.exchange("scenes")
+    shown = view.repository / "scenes_model/1"
+    assert [(file.name, file.read_bytes()) for file in shown.glob("*.onnx")] == [("model.onnx", b"8 bits")]
+    assert (version / "model.onnx").stat().st_size > 6  # the repository itself stays as it was

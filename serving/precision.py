@@ -1,0 +1,154 @@
+"""Chooses the graph of a version that runs on this machine, and remembers what it measured for the next start.
+
+All processes of a gateway choose the same, and so does a later run of `labelwise tag`: the first one measures, the
+others read its numbers from ~/.cache/labelwise.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+
+from labelwise.errors import RepositoryError
+from labelwise.files import locked_folder, read_regular_file, write_atomically
+from labelwise.precision import AUTO, candidates, fastest, seconds_of
+from labelwise.repository import TaggerVersion
+from labelwise.spec import GraphSpec
+from serving.onnx_session import load_session, run_session
+
+logger = logging.getLogger("labelwise.engine")
+
+_FILE = "speeds.json"
+_LARGEST_FILE = 2**20  # bytes
+_MOST_ENTRIES = 200
+
+
+class Choice(NamedTuple):
+    """A version with the graph that runs, and why it is that one."""
+
+    version: TaggerVersion
+    reason: str
+
+
+class Chooser:
+    """Chooses graphs for sessions with `threads` threads each.
+
+    `wanted` is a precision, or "auto" for the fastest graph that loses at most `max_loss` points of mAP.
+    """
+
+    def __init__(self, wanted: str, max_loss: float, threads: int = 1, cpu_only: bool = False) -> None:
+        self._wanted, self._max_loss, self._threads, self._cpu_only = wanted, max_loss, threads, cpu_only
+
+    def choose(self, version: TaggerVersion) -> Choice:
+        """Blocks while it measures. Raises RepositoryError if the version has no such graph, or one does not run."""
+        graphs: dict[str, GraphSpec] = {graph.precision: graph for graph in version.spec.graphs}
+        called = f"{version.spec.name} version {version.spec.version}"
+        if not graphs and self._wanted != AUTO:
+            raise RepositoryError(f"{called} does not tell its precision: export it again, or use --precision auto.")
+        if not graphs:
+            return Choice(version, "its contract tells no precision")
+        allowed = candidates([graph.model_dump() for graph in graphs.values()], self._wanted, self._max_loss)
+        if not allowed:
+            raise RepositoryError(f"{called} has {' and '.join(graphs)}, not {self._wanted}: use --precision auto.")
+        if len(allowed) == 1:
+            return Choice(version.with_graph(graphs[allowed[0]]), self._why_only(graphs, allowed[0]))
+        seconds = self._measured({name: version.with_graph(graphs[name]) for name in allowed})
+        best = graphs[fastest(seconds)]
+        return Choice(version.with_graph(best), _why_fastest(seconds, best))
+
+    def _why_only(self, graphs: Mapping[str, GraphSpec], precision: str) -> str:
+        if len(graphs) == 1:
+            return "its only graph"
+        if self._wanted != AUTO:
+            return "as asked"
+        others = [graph for name, graph in graphs.items() if name != precision]
+        return "; ".join(
+            f"{other.precision} changes mAP by {_points(other)}, and max_loss is {self._max_loss:g}"
+            if other.map_change is not None
+            else f"{other.precision} was exported without --data, so its loss is unknown"
+            for other in others
+        )
+
+    def _measured(self, versions: Mapping[str, TaggerVersion]) -> dict[str, float]:
+        """Returns seconds a photo by precision, from an earlier measurement on this machine if there is one."""
+        with _memory() as memory:
+            key = self._key(versions)
+            known = memory.get(key)
+            if known is None or known.keys() != versions.keys():
+                known = memory[key] = self._measure(versions)
+            return {name: known[name] for name in versions}  # the most exact first
+
+    def _measure(self, versions: Mapping[str, TaggerVersion]) -> dict[str, float]:
+        runs: dict[str, Callable[[], object]] = {}
+        clock = time.perf_counter
+        for name, version in versions.items():
+            session = load_session(version, self._threads, self._cpu_only)
+            if self._threads == 1 and session.get_providers() == ["CPUExecutionProvider"]:
+                clock = time.thread_time  # whatever else the machine does
+            pixels = np.zeros((1, *version.spec.input.shape), np.uint8)
+            runs[name] = partial(run_session, session, version.spec, pixels, version.spec.output_names)
+        return seconds_of(runs, clock)
+
+    def _key(self, versions: Mapping[str, TaggerVersion]) -> str:
+        providers = ("CPUExecutionProvider",) if self._cpu_only else ort.get_available_providers()
+        facts = (_processor(), ort.__version__, *providers, self._threads)
+        hashes = [version.spec.weights_sha256 for version in versions.values()]
+        return hashlib.sha256(json.dumps([*facts, *hashes]).encode()).hexdigest()
+
+
+def _points(graph: GraphSpec) -> str:
+    return "0 points" if graph.map_change is None else f"{100 * graph.map_change:+.2f} points"
+
+
+def _why_fastest(seconds: Mapping[str, float], best: GraphSpec) -> str:
+    times = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items())
+    change = "" if best.map_change is None else f"; mAP {_points(best)}"
+    return f"the fastest here: {times} a photo{change}"
+
+
+@cache
+def _processor() -> str:
+    """What tells one kind of processor from another, also its instructions where a virtual machine hides some."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n", 1)[0].splitlines()
+        wanted = ("model name", "flags", "Features", "CPU part")
+        return "\n".join(line for line in lines if line.startswith(wanted))
+    return platform.machine() + platform.processor()
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[dict[str, dict[str, float]]]:
+    """The measurements of this machine, locked; those that are added are kept. Empty if they cannot be."""
+    with contextlib.ExitStack() as stack:
+        file = None
+        try:
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelwise"
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked_folder(folder))
+            file = folder / _FILE
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+            logger.debug("measurements are not kept: %s", error)
+        memory = _read(file) if file else {}
+        before = dict(memory)
+        yield memory
+        if file and memory != before:
+            kept = dict(list(memory.items())[-_MOST_ENTRIES:])
+            with contextlib.suppress(OSError):
+                write_atomically(file, json.dumps(kept).encode())
+
+
+def _read(file: Path) -> dict[str, dict[str, float]]:
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+        stored = json.loads(read_regular_file(file, _LARGEST_FILE))
+        return {key: {name: float(value) for name, value in entry.items()} for key, entry in stored.items()}
+    return {}
