@@ -74,13 +74,13 @@ def cpu_seconds(pid: int) -> float:
 
 
 def start_gateway(checkout: Path) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-m", "labelwise", "serve", "--repository", str(REPOSITORY), "--port", "0"]
+    command = [sys.executable, "-m", "labelwise", "serve", "--repository", str(checkout / "model_repository")]
     process = subprocess.Popen(
-        command,
+        [*command, "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=checkout,
-        env=os.environ | {"LABELWISE_THREADS": "1", "PYTHONPATH": str(checkout)},
+        env=os.environ | {"LABELWISE_THREADS": "1", "LABELWISE_PRECISION": "fp32", "PYTHONPATH": str(checkout)},
         preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
     )
     assert process.stdout is not None

@@ -91,7 +91,7 @@ def triton() -> Iterator[str]:
             listener.bind(("127.0.0.1", 0))
             ports.append(listener.getsockname()[1])
     settings = {"LABELWISE_TRITON_GRPC_PORT": str(ports[0]), "LABELWISE_TRITON_METRICS_PORT": str(ports[1])}
-    command = [sys.executable, "-m", "labelwise", "serve", "--engine", "triton", "--port", "0"]
+    command = [sys.executable, "-m", "labelwise", "serve", "--engine", "triton", "--precision", "fp32", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | settings)
     assert process.stdout is not None
     try:
@@ -115,7 +115,8 @@ def ways(folder: Path, server: str | None) -> dict[str, Callable[[], None]]:
     """Returns name -> a function that tags all of `folder` in that way. The others are compared with the first."""
     found = {
         "bare loop": functools.partial(bare_loop, folder),
-        "embedded engine": functools.partial(bulk, folder),
+        "embedded engine, fp32": functools.partial(bulk, folder, precision="fp32"),
+        "embedded engine, default precision": functools.partial(bulk, folder),
     }
     if server:
         found |= {

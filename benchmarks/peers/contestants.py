@@ -13,7 +13,7 @@ class Contestant:
 
     In `arguments` and `settings`, {port}, {port_2} and {port_3} stand for free ports, and {repository} for a repository
     that holds only the tagger. `environment` names its requirements; None is the environment of this process. `package`
-    is the one whose version is told. `variant` is put behind the tagger's name.
+    is the one whose version is told. With `any_precision` it may run any graph of the tagger, not only the fp32 one.
     """
 
     key: str
@@ -23,7 +23,7 @@ class Contestant:
     environment: str | None = None
     package: str = "labelwise"
     settings: dict[str, str] = field(default_factory=dict)
-    variant: str = ""
+    any_precision: bool = False
     is_python_peer: bool = False
 
 
@@ -33,9 +33,9 @@ def _peer(
     return Contestant(key, title, arguments, protocol, package, package, settings, is_python_peer=True)
 
 
-def _labelwise(key: str, title: str, *arguments: str, variant: str = "") -> Contestant:
+def _labelwise(key: str, title: str, *arguments: str, any_precision: bool = False) -> Contestant:
     command = ("-m", "labelwise", "serve", "--repository", "{repository}", "--port", "{port}", *arguments)
-    return Contestant(key, title, command, LABELWISE, settings=LABELWISE_SETTINGS, variant=variant)
+    return Contestant(key, title, command, LABELWISE, settings=LABELWISE_SETTINGS, any_precision=any_precision)
 
 
 CONTESTANTS = (
@@ -54,7 +54,7 @@ CONTESTANTS = (
         *("triton", "Triton asked directly (gRPC, bytes)", ("triton_server.py",), TRITON),
         *("triton", "nvidia-pytriton"),
     ),
-    _labelwise("labelwise", "labelwise, embedded"),
-    _labelwise("labelwise-int8", "labelwise, embedded, int8", variant="_int8"),
-    _labelwise("labelwise-triton", "labelwise, --engine triton", "--engine", "triton"),
+    _labelwise("labelwise", "labelwise, embedded, fp32"),
+    _labelwise("labelwise-default", "labelwise, as it is by default", any_precision=True),
+    _labelwise("labelwise-triton", "labelwise, --engine triton, fp32", "--engine", "triton"),
 )

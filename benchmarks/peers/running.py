@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from benchmarks.peers.contestants import Contestant
@@ -23,15 +23,17 @@ _START_TIMEOUT, _STOP_TIMEOUT, _ANSWER_TIMEOUT = 120.0, 6.0, 30.0  # seconds
 
 
 @contextlib.contextmanager
-def running(contestant: Contestant, subject: Subject) -> Iterator[tuple[int, float]]:
-    """Runs a server. Yields its port, and the seconds from its start to its first 200. Raises NotMeasured."""
+def running(
+    contestant: Contestant, subject: Subject, cores: Collection[int] = (SERVER_CORE,)
+) -> Iterator[tuple[int, float]]:
+    """Runs a server on `cores`. Yields its port, and the seconds from start to first 200. Raises NotMeasured."""
     python = python_of(contestant.environment) if contestant.environment else Path(sys.executable)
     port, *others = _free_ports()
     places = {"port": port, "port_2": others[0], "port_3": others[1], "repository": subject.repository}
     settings = {name: value.format(**places) for name, value in contestant.settings.items()}
     log = subject.repository.parent / "server.log"
     started = time.perf_counter()
-    with log.open("w") as output, on_server_core():
+    with log.open("w") as output, on_cores(cores):
         process = subprocess.Popen(
             [str(python), *(argument.format(**places) for argument in contestant.arguments)],
             cwd=SERVERS,
@@ -76,9 +78,9 @@ def server_environment(subject: Subject) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def on_server_core() -> Iterator[None]:
-    """What is started in the block runs on the server's core; this process itself returns to the clients'."""
-    os.sched_setaffinity(0, {SERVER_CORE})
+def on_cores(cores: Collection[int]) -> Iterator[None]:
+    """What is started in the block runs on `cores`; this process itself returns to the clients'."""
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

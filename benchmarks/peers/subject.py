@@ -9,8 +9,11 @@ import onnxruntime as ort
 
 from benchmarks.peers.environments import NotMeasured
 from benchmarks.peers.protocols import Protocol, Scores
+from export.publish import publish, staging
 from labelwise.image import load_pixels
-from labelwise.repository import Repository, TaggerVersion, model_names
+from labelwise.precision import AUTO, MAX_LOSS
+from labelwise.repository import Repository, TaggerVersion
+from serving.precision import Chooser
 
 ROOT = Path(__file__).parent.parent.parent
 PHOTOS = sorted((ROOT / "tests/assets/photos").glob("*.jpg"))
@@ -39,15 +42,22 @@ class Subject:
         return [protocol.request(self.tagger.spec.name, photo.read_bytes()) for photo in PHOTOS]
 
 
-def read_subject(name: str, folder: Path) -> Subject:
-    """Returns the newest version of a bundled tagger, copied to a repository in `folder`. Raises NotMeasured."""
+def read_subject(name: str, folder: Path, any_precision: bool) -> Subject:
+    """Returns the newest version of a bundled tagger, published alone in `folder`. Raises NotMeasured.
+
+    It has its fp32 graph only, or all of them; then the scores are those of the graph that labelwise chooses here.
+    """
     versions = Repository.open(ROOT / "model_repository").taggers.get(name)
     if not versions:
         raise NotMeasured(f"there is no tagger {name}")
     tagger = versions[max(versions)]
-    repository = folder / f"repository_{name}"
-    for model in model_names(name):
-        shutil.copytree(ROOT / "model_repository" / model, repository / model)
+    graphs = tagger.spec.graphs if any_precision else tagger.spec.graphs[:1]
+    repository = folder / f"{name}_{len(graphs)}"
+    with staging(repository) as stage:
+        for graph in graphs:
+            shutil.copyfile(tagger.weights.with_name(graph.file), stage / graph.file)
+        publish(repository, stage, tagger.spec.model_copy(update={"graphs": graphs}), "onnxruntime")
+    tagger, _ = Chooser(AUTO, MAX_LOSS).choose(Repository.open(repository).taggers[name][tagger.spec.version])
     return Subject(tagger, repository, _score(tagger))
 
 

@@ -86,7 +86,7 @@ def _goals(results: Results) -> str:
         best = max(peers, key=lambda key: _middle(turn.share(n) for turn in peers[key]), default="")
         for key, other, goal in (
             ("labelwise", best, "1.05"),
-            ("labelwise-int8", best, "2.00"),
+            ("labelwise-default", best, "2.00"),
             ("labelwise-triton", "triton", "0.95"),
         ):
             if key in turns and other in turns:

@@ -13,7 +13,7 @@ import uvloop
 from benchmarks.peers.contestants import Contestant
 from benchmarks.peers.environments import NotMeasured
 from benchmarks.peers.load import Load, Window
-from benchmarks.peers.running import SERVERS, ask, on_server_core, running, server_environment, server_processes
+from benchmarks.peers.running import SERVER_CORE, SERVERS, ask, on_cores, running, server_environment, server_processes
 from benchmarks.peers.subject import PHOTOS, Subject
 from benchmarks.process_tree import memory_of
 
@@ -64,7 +64,7 @@ def ratio(one: float, other: float) -> float:
 
 def run_bare_loop(subject: Subject, batch: int, seconds: float) -> BareLoop:
     command = [sys.executable, "bare_loop.py", str(batch), str(seconds), *map(str, PHOTOS)]
-    with on_server_core():
+    with on_cores({SERVER_CORE}):
         done = subprocess.run(command, cwd=SERVERS, env=server_environment(subject), stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout)
     return BareLoop(found["images"] / found["seconds"], 1000 * found["cpu"] / found["images"], found["memory"])
