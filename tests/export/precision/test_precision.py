@@ -38,7 +38,7 @@ def fp32(repository: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def upright(bundled: TaggerSpec, photos: list[Path]) -> Pictures:
-    """Real photographs, as the tagger was trained on them. On those that lie on a side, half precision loses more."""
+    """Real photographs, as the tagger was trained on them."""
     return pictures_for(bundled, photos[0].parent)
 
 
@@ -97,10 +97,13 @@ def test_a_converted_graph_keeps_its_contract_and_is_smaller(
     assert not {node.input[0] for node in casts} & {node.output[0] for node in casts}
     assert file.stat().st_size < bytes_as_float32(load_model(fp32)) / times_smaller
     reference = session_runner(open_session(fp32), bundled)
-    check_parity(reference, "fp32", bundled, file, upright, precision, as_computed=True)
+    # On photos that lie on a side, a lower precision loses more. Eight are too few to calibrate int8 that well.
+    check_parity(reference, "fp32", bundled, file, pictures if precision == "fp16" else upright, precision, True)
 
 
-def test_half_precision_keeps_sums_of_squares_in_fp32(fp32: Path, bundled: TaggerSpec, tmp_path: Path):
+def test_half_precision_keeps_sums_of_squares_and_the_first_convolutions_in_fp32(
+    fp32: Path, bundled: TaggerSpec, tmp_path: Path
+):
     file = Path(shutil.copy(fp32, tmp_path / "model.onnx"))
     convert(file, bundled, "fp16", None)
     model = onnx.shape_inference.infer_shapes(load_model(file))
@@ -108,7 +111,8 @@ def test_half_precision_keeps_sums_of_squares_in_fp32(fp32: Path, bundled: Tagge
     norms = [node.input[0] for node in model.graph.node if node.op_type == "ReduceL2"]
     convolutions = [node.input[0] for node in model.graph.node if node.op_type == "Conv"]
     assert {kinds[name] for name in norms} == {onnx.TensorProto.FLOAT}
-    assert {kinds[name] for name in convolutions} == {onnx.TensorProto.FLOAT16}
+    assert {kinds[name] for name in convolutions[:2]} == {onnx.TensorProto.FLOAT}
+    assert {kinds[name] for name in convolutions[2:]} == {onnx.TensorProto.FLOAT16}
 
 
 def test_the_best_scores_do_not_tie_in_half_precision(
