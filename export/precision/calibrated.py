@@ -83,10 +83,11 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the library has 
 def _layers(model: onnx.ModelProto, symmetric: bool) -> list[str]:
     """The names of the nodes that multiply with weights, except those that stay in fp32 in any case.
 
-    These read probabilities, or are convolutions of the image. With its three channels a CPU convolves it faster in
-    fp32, and a GPU, for which the graph is `symmetric`, does not.
+    These read probabilities, or add a bias that is computed: ONNX Runtime has no integer kernel for that, and would
+    convert the weights to fp32 in every run. Or they are convolutions of the image: with its three channels a CPU
+    convolves it faster in fp32, and a GPU, for which the graph is `symmetric`, does not.
     """
-    weights = {weights.name for weights in model.graph.initializer}
+    weights = {"", *(weights.name for weights in model.graph.initializer)}  # "" is a bias left out
     exact = {output for node in model.graph.node if node.op_type == _PROBABILITIES for output in node.output}
     behind: set[str] = set()  # tensors that depend on a layer's output
     layers = []
@@ -96,7 +97,8 @@ def _layers(model: onnx.ModelProto, symmetric: bool) -> list[str]:
         if is_layer or is_behind:
             behind.update(node.output)
         reads_image = node.op_type == "Conv" and not is_behind
-        if is_layer and node.input[0] not in exact and (symmetric or not reads_image):
+        has_kernel = weights.issuperset(node.input[1:]) and node.input[0] not in exact
+        if is_layer and has_kernel and (symmetric or not reads_image):
             layers.append(node.name)
     if not layers:
         raise GraphError("It has no layer with weights that could compute in 8 bits.")

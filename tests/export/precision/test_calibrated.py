@@ -54,3 +54,12 @@ def test_on_a_cpu_convolutions_of_the_image_stay_in_fp32(symmetric: bool, layers
     for node in graph.graph.node:
         node.name = node.output[0]
     assert _layers(graph, symmetric) == layers
+
+
+def test_a_layer_with_a_computed_bias_stays_in_fp32():
+    graph = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 18]>
+        agraph (float[n, 4] x) => (float[n, 4] y) <float[4, 4] w = {0}, float[4] bias = {0}>
+        { a = Gemm (x, w)  b = Gemm (a, w, bias)  y = Gemm (b, w, a) }""")
+    for node in graph.graph.node:
+        node.name = node.output[0]
+    assert _layers(graph, symmetric=False) == ["a", "b"]
