@@ -27,7 +27,8 @@ class ServingGraph(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """image uint8 [b, h, w, 3] -> scores [b, l] in 0..1, embeddings [b, l, p], attention [b, l, th, tw]."""
-        output = self.tagger(image.permute(0, 3, 1, 2))  # b h w c -> b c h w
+        pixels = image.float()  # first: TensorRT can do nothing else with uint8
+        output = self.tagger(pixels.permute(0, 3, 1, 2))  # b h w c -> b c h w
         served = {
             "scores": output.logits.sigmoid(),
             "embeddings": output.embeddings,

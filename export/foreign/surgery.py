@@ -39,14 +39,15 @@ def adapt(
 
 
 def _replace_input(graph: ir.Graph, form: InputForm, spec: TrainedSpec) -> None:
-    """Adds nodes from uint8 [b, h, w, 3] to what the graph takes; transposes first, while a value is one byte."""
+    """Adds nodes from uint8 [b, h, w, 3] to what the graph takes. Casts first: TensorRT can do nothing else with uint8."""
     (old,) = (value for value in graph.inputs if value.name == _PREFIX + form.name)
     image = value = _value(spec.input)
     tape = ir.tape.Tape(graph)
+    if form.is_normalised:
+        value = tape.op("Cast", [value], {"to": ir.DataType.FLOAT})
     if form.channels_first:
         value = tape.op("Transpose", [value], {"perm": [0, 3, 1, 2]})  # b h w c -> b c h w
     if form.is_normalised:
-        value = tape.op("Cast", [value], {"to": ir.DataType.FLOAT})
         shape = (3, 1, 1) if form.channels_first else (3,)
         for operator, name, numbers in (("Sub", "mean", spec.image.mean), ("Div", "std", spec.image.std)):
             array = (255 * np.array(numbers, np.float32)).reshape(shape)

@@ -64,6 +64,7 @@ class Calibrated:
                 "MatMulConstBOnly": True,  # products of two activations, as in attention, win no time and lose most
                 "ActivationSymmetric": symmetric,
                 "AddQDQPairToWeight": symmetric,
+                "QuantizeBias": not symmetric,  # TensorRT dequantizes no 32-bit integers
                 "TensorQuantOverrides": self._weights,
             },
         )

@@ -68,6 +68,7 @@ def test_the_graph_has_no_superfluous_nodes(graph: Path):
     counts = Counter(node.op_type for node in model.graph.node)
     assert counts["Conv"]  # it is the network that was counted
     assert counts["Cast"] == 1  # pixels to floats
+    assert [node.op_type for node in model.graph.node if "image" in node.input] == ["Cast"]  # TensorRT allows no other
     assert not {"Identity", "Constant", "BatchNormalization", "Dropout", "Where", "ConstantOfShape"} & {*counts}
     assert not counts["Expand"]
     assert not model.functions

@@ -265,6 +265,9 @@ def test_tensorrt_gets_symmetric_pairs_around_weights_and_activations(
     assert not any(tensors[node.input[2]].any() for node in pairs)
     of_weights = [node for node in pairs if node.input[0] in tensors and tensors[node.input[0]].ndim > 1]
     assert len(of_weights) == report.layers
+    restored = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    assert not any(node.input[0] in tensors for node in restored)  # biases stay in fp32
+    assert all((tensors[node.input[1]] > 0).all() for node in [*pairs, *restored])
     assert report.error < 0.02
 
 
