@@ -39,7 +39,7 @@ def adapt(
 
 
 def _replace_input(graph: ir.Graph, form: InputForm, spec: TrainedSpec) -> None:
-    """Adds nodes from uint8 [b, h, w, 3] to what the graph takes. Casts first: TensorRT can do nothing else with uint8."""
+    """Adds nodes from uint8 [b, h, w, 3] to what the graph takes; casts first, for TensorRT can only cast uint8."""
     (old,) = (value for value in graph.inputs if value.name == _PREFIX + form.name)
     image = value = _value(spec.input)
     tape = ir.tape.Tape(graph)
