@@ -10,11 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from export.foreign import open_foreign
 from export.half_arithmetic import open_as_computed
-from export.onnx_file import load_model, save_model, session_runner
+from export.onnx_file import session_runner
 from export.parity import Difference, check_parity
 from export.pictures import NO_EVIDENCE, Evidence, Pictures, pictures_for
-from export.precision import convert
-from export.precision.int8 import MOST_PHOTOS, Quantization, enough, quantize
+from export.precision import convert, convert_for_tensorrt
+from export.precision.int8 import MOST_PHOTOS, Quantization, enough
 from export.publish import check_compatible, next_version, publish, staging
 from export.source import Source
 from export.tensorrt import Plan, build_plan, find_builder
@@ -24,7 +24,7 @@ from labelwise.errors import LabelwiseError
 from labelwise.files import sha256_of
 from labelwise.label_names import case_fault
 from labelwise.repository import WEIGHTS_FILE, tagger_of
-from labelwise.spec import NAME_PATTERN, SPEC_FILE, GraphSpec, Precision, TaggerSpec, TrainedSpec
+from labelwise.spec import NAME_PATTERN, SPEC_FILE, GraphSpec, Precision, TaggerSpec
 from labelwise.validation import first_refusal, split_assignment
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def export_tagger(path: Path, spec_file: Path | None, target: Target, evidence: 
         exact = stage / "source.onnx"
         source.write(target.name, number, exact)
         differences = check_parity(source.reference, source.called, spec, exact, pictures, source.precision)
-        plans = [_build_plan(exact, spec, target.plan, photos)] if target.plan else []
+        plans = [_build_plan(source, exact, target.plan, pictures, photos)] if target.plan else []
         graphs = []
         for precision in target.precisions:
             file = stage / (f"model.{precision}.onnx" if graphs else WEIGHTS_FILE)
@@ -156,13 +156,13 @@ def _exported(
     return ExportedGraph(spec, differences, quantization, change)
 
 
-def _build_plan(weights: Path, spec: TrainedSpec, precision: Precision, photos: Pictures | None) -> Plan:
-    model = load_model(weights)  # TensorRT gets weights as constants, not as the results of Casts
-    if precision == "int8":
-        model = quantize(model, spec, photos, symmetric=True)[0]
-    graph = weights.with_name("plan.onnx")
-    save_model(model, graph)
-    return build_plan(graph, spec, weights.parent, precision)
+def _build_plan(source: Source, exact: Path, precision: Precision, pictures: Pictures, photos: Pictures | None) -> Plan:
+    """The plan's own graph is compared with the source, because the plan itself is not."""
+    graph = exact.with_name("plan.onnx")
+    convert_for_tensorrt(exact, graph, source.spec, precision, photos)
+    limits = coarser(source.precision, precision)
+    check_parity(source.reference, source.called, source.spec, graph, pictures, limits, as_computed=True)
+    return build_plan(graph, source.spec, exact.parent)
 
 
 def _labelled_change(source: Source, weights: Path, data: str | None) -> "LabelledChange | None":

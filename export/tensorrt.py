@@ -1,8 +1,10 @@
 """ONNX -> TensorRT plan, by the `tensorrt` package or by `trtexec`, whichever is installed.
 
-This is untried: the tests replace `trtexec` by a stand-in, and no engine has been built or run with it. A plan runs
-only with the TensorRT version and on the GPU architecture that it was built with, so its name and that of the timing
-cache contain both.
+The graph says in which precision each operator computes: the network is strongly typed, as TensorRT 11 always has it.
+
+This is untried: the tests replace both builders by stand-ins, and no engine has been built or run. A plan runs only
+with the TensorRT version and on the GPU architecture that it was built with, so its name and that of the timing cache
+contain both.
 """
 
 import importlib.util
@@ -16,14 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from export.tolerances import Precision
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TrainedSpec
 
 _OPTIMAL_BATCH = 8
-_OLDEST = 10  # the first TensorRT whose networks always have an explicit batch dimension
-# In an int8 engine, layers that are not quantized may run in half precision.
-_FLAGS: dict[Precision, tuple[str, ...]] = {"fp32": (), "fp16": ("fp16",), "int8": ("int8", "fp16")}
+_MAJORS = ("10", "11")  # by which the graph's types can be kept
+_ASKED = "10"  # this one must be asked to keep them
 
 
 def engine_batches(spec: TrainedSpec) -> tuple[int, int, int]:
@@ -50,7 +50,6 @@ class Job:
 
     onnx: Path
     spec: TrainedSpec
-    precision: Precision
     plan: Path
     timing: Path  # the timing cache makes the next build faster
 
@@ -63,18 +62,18 @@ class Builder:
     build: Callable[[Job], None]
 
 
-def build_plan(onnx: Path, spec: TrainedSpec, out_folder: Path, precision: Precision = "fp16") -> Plan:
-    """Builds e.g. `model.trt10.3.0-sm90.plan` in `out_folder` for this machine's GPU, which takes minutes.
+def build_plan(onnx: Path, spec: TrainedSpec, out_folder: Path) -> Plan:
+    """Builds e.g. `model.trt11.4.0-sm90.plan` in `out_folder` for this machine's GPU, which takes minutes.
 
-    int8 needs a graph with symmetric Q/DQ nodes, because TensorRT no longer calibrates. Raises LabelwiseError if there
-    is no TensorRT or no GPU, or if the build fails.
+    `onnx` is a graph that `convert_for_tensorrt` wrote. Raises LabelwiseError if there is no TensorRT or no GPU, or if
+    the build fails.
     """
     builder = find_builder()
     capability = _compute_capability()
     name = f"trt{builder.version}-sm{capability.replace('.', '')}"
     plan = out_folder / f"model.{name}.plan"
     try:
-        builder.build(Job(onnx, spec, precision, plan, out_folder / f"timing.{name}.cache"))
+        builder.build(Job(onnx, spec, plan, out_folder / f"timing.{name}.cache"))
         if not plan.is_file() or not plan.stat().st_size:
             raise LabelwiseError("TensorRT ended without an error, but also without a plan.")
     except BaseException:
@@ -84,14 +83,14 @@ def build_plan(onnx: Path, spec: TrainedSpec, out_folder: Path, precision: Preci
 
 
 def find_builder() -> Builder:
-    """Finds this machine's TensorRT. Raises LabelwiseError if there is none, or if it is too old."""
+    """Finds this machine's TensorRT. Raises LabelwiseError if there is none, or if it is neither 10 nor 11."""
     builder = _python_builder() or _trtexec_builder()
     if builder is None:
         raise LabelwiseError(
             "There is no TensorRT here: pip install tensorrt, or put trtexec on the PATH; export without it makes ONNX."
         )
-    if int(builder.version.partition(".")[0]) < _OLDEST:
-        raise LabelwiseError(f"TensorRT {builder.version} is too old: {_OLDEST}.0 or newer is needed.")
+    if _major(builder.version) not in _MAJORS:
+        raise LabelwiseError(f"TensorRT {builder.version} cannot build a plan: {' or '.join(_MAJORS)} is needed.")
     return builder
 
 
@@ -120,10 +119,11 @@ def _trtexec_builder() -> Builder | None:
     match = re.search(r"\[TensorRT v(\d+)\]", banner)
     if match is None:
         raise LabelwiseError(f"{program} does not say which TensorRT it is, so its plan cannot be named.")
-    return Builder(_version(int(match[1])), partial(_build_by_trtexec, program))
+    version = _version(int(match[1]))
+    return Builder(version, partial(_build_by_trtexec, program, _major(version) == _ASKED))
 
 
-def _build_by_trtexec(program: str, job: Job) -> None:
+def _build_by_trtexec(program: str, ask_for_types: bool, job: Job) -> None:
     smallest, best, largest = profile_shapes(job.spec)
     arguments = [
         f"--onnx={job.onnx}",
@@ -133,7 +133,7 @@ def _build_by_trtexec(program: str, job: Job) -> None:
         f"--maxShapes={largest}",
         f"--timingCacheFile={job.timing}",
         "--skipInference",
-        *(f"--{flag}" for flag in _FLAGS[job.precision]),
+        *["--stronglyTyped"] * ask_for_types,
     ]
     done = _run([program, *arguments])
     if done.returncode:
@@ -153,6 +153,10 @@ def _version(number: int) -> str:
     return f"{number // thousands}.{number % thousands // 100}.{number % 100}"
 
 
+def _major(version: str) -> str:
+    return version.partition(".")[0]
+
+
 def _complaint(log: str) -> str:
     """The first error in trtexec's log, or its last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
@@ -168,19 +172,19 @@ def _python_builder() -> Builder | None:
     except Exception as error:  # its libraries may be missing, or of another CUDA
         raise LabelwiseError(f"The tensorrt package cannot be imported: {error}") from error
 
-    return Builder(".".join(re.findall(r"\d+", tensorrt.__version__)[:3]), partial(_build_in_process, tensorrt))
+    version = ".".join(re.findall(r"\d+", tensorrt.__version__)[:3])
+    return Builder(version, partial(_build_in_process, tensorrt, _major(version) == _ASKED))
 
 
-def _build_in_process(trt: Any, job: Job) -> None:
-    """By TensorRT 10's Python API."""
+def _build_in_process(trt: Any, ask_for_types: bool, job: Job) -> None:
+    """By the Python API of TensorRT 10 and 11."""
     builder = trt.Builder(trt.Logger(trt.Logger.WARNING))
-    network = builder.create_network(0)
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(typed if ask_for_types else 0)
     parser = trt.OnnxParser(network, trt.Logger(trt.Logger.WARNING))
     if not parser.parse_from_file(str(job.onnx)):
         raise LabelwiseError(f"TensorRT cannot read the graph: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
-    for flag in _FLAGS[job.precision]:
-        config.set_flag(getattr(trt.BuilderFlag, flag.upper()))
     shapes = builder.create_optimization_profile()
     shapes.set_shape(job.spec.input.name, *((size, *job.spec.input.shape) for size in engine_batches(job.spec)))
     config.add_optimization_profile(shapes)

@@ -31,3 +31,18 @@ def convert(file: Path, spec: TrainedSpec, precision: Precision, photos: Picture
         converted = in_halves(converted, halves)
     save_model(converted, file)
     return report
+
+
+def convert_for_tensorrt(
+    file: Path, graph: Path, spec: TrainedSpec, precision: Precision, photos: Pictures | None
+) -> None:
+    """Writes the fp32 graph in `file` into `graph`, in `precision` and in the form that a plan is built from.
+
+    There weights are constants, not the results of Casts, and the integers of int8 are symmetric. Raises as `convert`.
+    """
+    model = load_model(file)
+    if precision == "fp16":
+        model = to_half(model)
+    elif precision == "int8":
+        model = quantize(model, spec, photos, symmetric=True)[0]
+    save_model(model, graph)

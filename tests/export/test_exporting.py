@@ -22,6 +22,7 @@ import export.checkpoint_graph
 import export.exporting
 from export.check import check_repository
 from export.exporting import Target, export_tagger, make_options, parse_precisions
+from export.onnx_file import load_model, save_model
 from export.parity import ParityError
 from export.pictures import Evidence
 from export.tensorrt import Plan
@@ -287,28 +288,47 @@ def test_an_8_bit_version_lies_beside_an_fp32_one(repository: Path, checkpoint: 
     assert precisions == ["fp32", "int8"]
 
 
-def test_an_int8_plan_is_built_from_a_symmetric_graph(
-    repository: Path, checkpoint: Path, photos: list[Path], ready_graph, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_plan_is_built_from_a_graph_that_says_its_precision(
+    precision, repository: Path, checkpoint: Path, photos: list[Path], ready_graph, monkeypatch: pytest.MonkeyPatch
 ):
     ready_graph(describe)
-    asked = []
+    built = []
 
-    def build(graph: Path, spec: TrainedSpec, folder: Path, precision: str) -> Plan:
-        zeros = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(graph).graph.initializer]
-        asked.append((precision, {str(zero.dtype) for zero in zeros if "int" in str(zero.dtype) and zero.ndim == 0}))
+    def build(graph: Path, spec: TrainedSpec, folder: Path) -> Plan:
+        built.append(onnx.load(graph))
         (folder / "model.plan").write_bytes(b"engine")
         return Plan(folder / "model.plan", "9.0")
 
     monkeypatch.setattr(export.exporting, "find_builder", lambda: None)  # there is no TensorRT here
     monkeypatch.setattr(export.exporting, "build_plan", build)
-    result = export_tagger(
-        checkpoint, None, Target(repository, "pets", plan="int8"), Evidence(calibrate=photos[0].parent)
-    )
-    assert asked[0][0] == "int8"
-    assert "uint8" not in asked[0][1]
-    assert "int8" in asked[0][1]
+    target = Target(repository, "pets", plan=precision)
+    result = export_tagger(checkpoint, None, target, Evidence(calibrate=photos[0].parent))
+    (model,) = built
+    assert precision_of(model) == precision
+    kinds = {onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in model.graph.initializer}
+    assert kinds - {"INT64"} == {"FLOAT", *{"fp32": [], "fp16": ["FLOAT16"], "int8": ["INT8"]}[precision]}
     assert precision_of(onnx.load(versions(repository)[-1].weights)) == "fp32"
     assert result.graphs[0].quantization is None
+
+
+def test_a_plan_is_not_built_from_a_graph_that_differs(
+    repository: Path, checkpoint: Path, ready_graph, monkeypatch: pytest.MonkeyPatch
+):
+    ready_graph(describe)
+    before = content(repository)
+
+    def convert(file: Path, graph: Path, *others: object) -> None:
+        model = load_model(file)
+        model.graph.node[-1].op_type = "Tanh"
+        save_model(model, graph)
+
+    monkeypatch.setattr(export.exporting, "find_builder", lambda: None)
+    monkeypatch.setattr(export.exporting, "build_plan", pytest.fail)
+    monkeypatch.setattr(export.exporting, "convert_for_tensorrt", convert)
+    with pytest.raises(ParityError, match="the graph differs from the checkpoint"):
+        export_tagger(checkpoint, None, Target(repository, "pets", plan="fp16"))
+    assert content(repository) == before
 
 
 def test_int8_without_enough_photos_publishes_nothing(

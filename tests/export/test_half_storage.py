@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.checkpoint_graph import write_onnx
 from export.half_storage import halves_of, in_halves, restored
-from export.onnx_file import load_model, load_structure, open_session, save_model
+from export.onnx_file import load_model, load_structure, open_session, save_model, write_folded
 from export.pictures import drawn_pictures
-from export.precision import convert
+from export.precision import convert, convert_for_tensorrt
 from export.simplify import superfluous_nodes
 from export.tolerances import precision_of
 from labelwise.spec import TaggerSpec
@@ -67,6 +67,16 @@ def test_8_bits_are_made_from_the_whole_weights(stored: Path, spec: TaggerSpec, 
         onnx.save_model(model, tmp_path / name)
         convert(tmp_path / name, spec, "int8", drawn_pictures(spec.image, 16))
     assert weights_of(load_model(tmp_path / "stored")) == weights_of(load_model(tmp_path / "whole"))
+
+
+def test_tensorrt_gets_whole_weights(stored: Path, spec: TaggerSpec, tmp_path: Path):
+    """In a plan's graph, and from ONNX Runtime, which folds constants before it asks a provider."""
+    convert_for_tensorrt(stored, tmp_path / "plan.onnx", spec, "fp32", None)
+    write_folded(load_structure(stored), tmp_path / "folded.onnx")
+    for name in ("plan.onnx", "folded.onnx"):
+        model = load_structure(tmp_path / name)
+        assert {tensor.data_type for tensor in large(model)} == {TensorProto.FLOAT}
+        assert [node.op_type for node in model.graph.node].count("Cast") == 1  # of the pixels
 
 
 def product(weights: np.ndarray) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""TensorRT plans, with a stand-in for `trtexec`: this shows what it is asked to do, not that it would do it."""
+"""TensorRT plans, with stand-ins for `trtexec` and the package: this shows what is asked, not that it would be done."""
 
 import importlib.util
 import json
@@ -10,19 +10,28 @@ import pytest
 from export.tensorrt import Plan, build_plan
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
+from tests.export.tensorrt_api import TensorRT
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt") is not None, reason="the real tensorrt package would be used"
 )
 
-# Like the real one, it names its version first and writes the engine and the timing cache into the files named.
+# Like the real one, it names its version first, refuses options that its version lacks, and writes the engine and the
+# timing cache into the files named. Version 11 has removed the options for precisions, and with types of their own
+# networks of version 10 do not take them.
 TRTEXEC = """#!{python}
 import json, sys
 from pathlib import Path
+KNOWN = "onnx saveEngine minShapes optShapes maxShapes timingCacheFile skipInference noTF32 stronglyTyped".split()
+REMOVED = "fp16 bf16 int8 fp8 int4 best calib precisionConstraints layerPrecisions directIO".split()
 print("&&&& RUNNING TensorRT.trtexec [TensorRT v{version}] [b26] # trtexec")
 if sys.argv[1:] != ["--help"]:
     Path({record!r}).write_text(json.dumps(sys.argv[1:]))
     options = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+    known = KNOWN if int("{version}") >= 110000 or "--stronglyTyped" in options else KNOWN + REMOVED
+    for option in options:
+        if option.removeprefix("--") not in known:
+            sys.exit(print("[E] Unknown option:", option) or 1)
     Path(options["--saveEngine"]).write_bytes(b"engine"[:{size}])
     Path(options["--timingCacheFile"]).write_bytes(b"timings")
     print("[I] Building engine\\n{says}")
@@ -66,25 +75,67 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out put"
 
 
-@pytest.mark.parametrize(("precision", "flags"), [("fp32", []), ("fp16", ["--fp16"]), ("int8", ["--int8", "--fp16"])])
+@pytest.mark.parametrize(
+    ("number", "name", "flags"),
+    [("100300", "trt10.3.0-sm90", ["--stronglyTyped"]), ("110400", "trt11.4.0-sm90", [])],
+)
 def test_trtexec_is_asked_for_explicit_shapes_and_files_that_name_version_and_gpu(
-    precision, flags: list[str], machine: Machine, out: Path, graph: Path, spec: TaggerSpec
+    number: str, name: str, flags: list[str], machine: Machine, out: Path, graph: Path, spec: TaggerSpec
 ):
-    machine.trtexec()
+    machine.trtexec(number)
     machine.gpus("9.0", "9.0")
-    plan = build_plan(graph, spec, out, precision)
-    assert plan == Plan(out / "model.trt10.3.0-sm90.plan", "9.0")
-    assert sorted(file.name for file in out.iterdir()) == ["model.trt10.3.0-sm90.plan", "timing.trt10.3.0-sm90.cache"]
+    plan = build_plan(graph, spec, out)
+    assert plan == Plan(out / f"model.{name}.plan", "9.0")
+    assert sorted(file.name for file in out.iterdir()) == [f"model.{name}.plan", f"timing.{name}.cache"]
     assert machine.arguments() == [
         f"--onnx={graph}",
-        f"--saveEngine={out}/model.trt10.3.0-sm90.plan",
+        f"--saveEngine={out}/model.{name}.plan",
         "--minShapes=image:1x32x48x3",
         "--optShapes=image:5x32x48x3",
         "--maxShapes=image:5x32x48x3",
-        f"--timingCacheFile={out}/timing.trt10.3.0-sm90.cache",
+        f"--timingCacheFile={out}/timing.{name}.cache",
         "--skipInference",
         *flags,
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "flags"), [("10.16.1.11", "trt10.16.1-sm90", 1 << 1), ("11.4.0.106", "trt11.4.0-sm90", 0)]
+)
+def test_the_package_is_asked_for_the_same(
+    version: str, name: str, flags: int, machine: Machine, out: Path, graph: Path, spec: TaggerSpec, monkeypatch
+):
+    tensorrt = TensorRT(version)
+    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
+    machine.gpus("9.0")
+    assert build_plan(graph, spec, out) == Plan(out / f"model.{name}.plan", "9.0")
+    build_plan(graph, spec, out)  # begins with the timings of the first build
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == {
+        f"model.{name}.plan": b"engine",
+        f"timing.{name}.cache": b"timings",
+    }
+    assert [(network.flags, network.file) for network in tensorrt.networks] == 2 * [(flags, str(graph))]
+    assert [config.given for config in tensorrt.configs] == [b"", b"timings"]
+    shapes = [(1, 32, 48, 3), (5, 32, 48, 3), (5, 32, 48, 3)]
+    assert tensorrt.configs[0].profile.shapes == {"image": shapes}
+
+
+@pytest.mark.parametrize(
+    ("tensorrt", "words"),
+    [
+        (TensorRT("8.6.1"), "TensorRT 8.6.1 cannot build a plan: 10 or 11 is needed"),
+        (TensorRT("12.0.0.1"), "TensorRT 12.0.0 cannot build a plan: 10 or 11 is needed"),
+        (TensorRT("11.4.0.106", fault="no UINT8"), "TensorRT cannot read the graph: no UINT8"),
+        (TensorRT("11.4.0.106", engine=None), "TensorRT could not build a plan"),
+    ],
+    ids=["8", "12", "a graph that it cannot read", "a build that fails"],
+)
+def test_the_package_says_why_there_is_no_plan(
+    tensorrt: TensorRT, words: str, machine: Machine, out: Path, graph: Path, spec: TaggerSpec, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
+    machine.gpus("9.0")
+    assert words in refusal(graph, spec, out)
 
 
 def test_an_engine_is_fastest_at_eight_and_takes_the_largest_batch(
@@ -138,7 +189,7 @@ def test_a_build_that_fails_says_why_and_leaves_no_plan(machine: Machine, out: P
     machine.trtexec(size=0)
     assert "without a plan" in refusal(graph, spec, out)
     machine.trtexec("8601")
-    assert "TensorRT 8.6.1 is too old: 10.0 or newer" in refusal(graph, spec, out)
+    assert "TensorRT 8.6.1 cannot build a plan: 10 or 11" in refusal(graph, spec, out)
     machine.install("trtexec", "#!/bin/sh\necho something else\n")
     assert "does not say which TensorRT it is" in refusal(graph, spec, out)
     machine.install("trtexec", "#!/no/such/interpreter\n")
