@@ -18,7 +18,10 @@ import json, sys, time, types
 from pathlib import Path
 import numpy as np
 
-sys.modules["triton_python_backend_utils"] = types.ModuleType("pb_utils")
+import labelwise.precision
+
+sys.modules["labelwise_precision"] = labelwise.precision  # which lies beside it in a repository
+pb_utils = sys.modules["triton_python_backend_utils"] = types.ModuleType("pb_utils")
 from export.triton_models.ort_model import TritonPythonModel
 
 model = TritonPythonModel()
