@@ -35,7 +35,6 @@ class ServingOptions:
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     accelerator: Literal["none", "tensorrt"] = "none"  # inside the onnxruntime backend, on a GPU
-    precision: Literal["fp32", "fp16"] = "fp32"  # of the accelerator
     instances: int = Field(1, ge=1, le=1_000)  # per GPU, or on the CPU
     threads: int = Field(0, ge=0, le=10_000)  # of ONNX Runtime on the CPU; 0 takes every core
     queue_delay_us: int = Field(500, ge=0, le=10_000_000)  # how long a batch may wait for more requests
@@ -113,9 +112,12 @@ def model_config(
 ) -> str:
     """Pixels -> every output. `tensorrt` needs `plans`, one per GPU architecture.
 
-    The `graph` is one of the contract's, by default that in model.onnx.
+    The `graph` is one of the contract's, by default that in model.onnx. TensorRT as an accelerator runs that in fp16 if
+    the contract has one: the graph alone says in which precision TensorRT computes.
     """
     options = options or ServingOptions()
+    if backend == "onnxruntime" and options.accelerator == "tensorrt":
+        graph = next((graph for graph in spec.graphs[1:] if graph.precision == "fp16"), graph)
     run = {"onnxruntime": _onnxruntime, "tensorrt": _tensorrt, "python": _python}[backend]
     return _to_pbtxt(
         _common(spec, model_names(spec.name).model)
@@ -123,7 +125,7 @@ def model_config(
         | {"dynamic_batching": {"max_queue_delay_microseconds": options.queue_delay_us} | _queue(options)}
         | _warm_up(spec, options)
         | ({"response_cache": {"enable": True}} if options.response_cache else {})
-        | run(spec, options, plans)
+        | run(spec.with_graph(graph) if graph else spec, options, plans)
         | ({"default_model_filename": graph.file} | _only(spec) if graph else {})
     )
 
@@ -198,7 +200,6 @@ def _accelerator(spec: TaggerSpec, options: ServingOptions) -> dict[str, str]:
     folder = f"{options.engine_cache.rstrip('/')}/{key}"
     least, best, largest = profile_shapes(spec)
     return {
-        "precision_mode": options.precision.upper(),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": folder,
         "trt_engine_cache_prefix": key,

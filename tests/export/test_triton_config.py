@@ -20,7 +20,7 @@ from export.triton_config import (
 )
 from labelwise.errors import LabelwiseError
 from labelwise.image import load_pixels
-from labelwise.spec import ImageSpec, TaggerSpec
+from labelwise.spec import GraphSpec, ImageSpec, TaggerSpec
 
 
 def parse(text: str):
@@ -90,7 +90,6 @@ def test_the_model_warms_up_at_both_ends(spec: TaggerSpec, max_batch: int):
 
 PLANS = [Plan(Path(f"model.trt10.3.0-sm{sm}.plan"), f"{sm[0]}.{sm[1]}") for sm in ("90", "86")]
 OPTIONS = ServingOptions(
-    precision="fp16",
     instances=3,
     threads=2,
     queue_delay_us=250,
@@ -178,7 +177,6 @@ def test_tensorrt_inside_onnxruntime_has_profiles_and_a_cache_of_its_own(spec: T
     key = f"pets-v1-{spec.weights_sha256[:16]}"
     assert accelerator.name == "tensorrt"
     assert dict(accelerator.parameters) == {
-        "precision_mode": "FP16",
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": f"/engines/{key}",
         "trt_engine_cache_prefix": key,
@@ -188,6 +186,21 @@ def test_tensorrt_inside_onnxruntime_has_profiles_and_a_cache_of_its_own(spec: T
         "trt_profile_opt_shapes": "image:5x32x48x3",
         "trt_profile_max_shapes": "image:5x32x48x3",
     }
+
+
+def test_tensorrt_inside_onnxruntime_runs_the_graph_in_half_precision(spec: TaggerSpec):
+    half = GraphSpec(precision="fp16", file="model.fp16.onnx", sha256="c" * 64, differences={})
+    both = spec.model_copy(update={"graphs": (*spec.graphs, half)})
+    config = variant(both, "tensorrt")
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert config.default_model_filename == "model.fp16.onnx"
+    assert accelerator.parameters["trt_engine_cache_prefix"] == "pets-v1-" + 16 * "c"
+    assert list(config.version_policy.specific.versions) == [1]
+    assert parse(model_config(both, "onnxruntime", replace(OPTIONS, accelerator="tensorrt"))) == config
+    for name in ("cpu", "cuda", "plan", "python"):
+        accelerated = variant(both, name, replace(OPTIONS, accelerator="tensorrt"))
+        assert not accelerated.default_model_filename
+    assert not variant(spec, "tensorrt").default_model_filename
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "plan"])
