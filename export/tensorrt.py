@@ -87,7 +87,8 @@ def find_builder() -> Builder:
     builder = _python_builder() or _trtexec_builder()
     if builder is None:
         raise LabelwiseError(
-            "There is no TensorRT here: pip install tensorrt, or put trtexec on the PATH; export without it makes ONNX."
+            "There is no TensorRT here: pip install 'labelwise[tensorrt]', or put trtexec on the PATH; "
+            "export without it makes ONNX."
         )
     if _major(builder.version) not in _MAJORS:
         raise LabelwiseError(f"TensorRT {builder.version} cannot build a plan: {' or '.join(_MAJORS)} is needed.")

@@ -168,7 +168,8 @@ def refusal(graph: Path, spec: TaggerSpec, out: Path) -> str:
 
 
 def test_without_tensorrt_the_error_says_what_to_install(machine: Machine, out: Path, graph: Path, spec: TaggerSpec):
-    assert "There is no TensorRT here: pip install tensorrt, or put trtexec on the PATH" in refusal(graph, spec, out)
+    wanted = "There is no TensorRT here: pip install 'labelwise[tensorrt]', or put trtexec on the PATH"
+    assert wanted in refusal(graph, spec, out)
     assert list(out.iterdir()) == []
 
 
