@@ -2,6 +2,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 ENGINE ?= embedded
+# Packages that are installed, too: gpu, tensorrt, tensorrt-rtx, heif or otel.
+EXTRA ?=
 BENCH ?=
 # Twice the two cores of a small machine: many tests wait for a Triton to start or to end.
 JOBS ?= 4
@@ -12,7 +14,7 @@ LOCK_IMAGE := $(BIN)/uv pip compile --universal --generate-hashes --no-annotate 
 
 .PHONY: serve test check bench lock clean
 
-serve: $(if $(filter triton,$(ENGINE)),$(VENV)/.triton,$(VENV)/.base)  ## serve the bundled model: PORT=8000 ENGINE=embedded|triton
+serve: $(if $(filter triton,$(ENGINE)),$(VENV)/.triton,$(VENV)/.base) $(EXTRA:%=$(VENV)/.extra-%)  ## serve the bundled taggers: PORT=8000 ENGINE=embedded|triton EXTRA=gpu
 	$(BIN)/labelwise serve --engine $(ENGINE) --port $(PORT)
 
 test: $(VENV)/.dev  ## install everything and run all tests, JOBS=4 files at a time
@@ -28,7 +30,7 @@ bench: $(VENV)/.triton  ## compare with other servers, BENCH="--only labelwise f
 
 lock: $(VENV)/.dev  ## choose new versions for constraints.txt and write their hashes for the images
 	$(PIP) uv
-	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate --no-header --extra dev \
+	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate --no-header --extra dev --extra gpu --extra tensorrt-rtx \
 		pyproject.toml --output-file constraints.txt
 	printf 'setuptools\n' | $(LOCK_IMAGE) --python-version 3.11 --extra otel pyproject.toml - --output-file deploy/requirements.txt
 	printf 'numpy\npillow\n' | $(LOCK_IMAGE) --python-version 3.10 - --output-file deploy/triton-requirements.txt
@@ -46,6 +48,10 @@ $(VENV)/.base: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.triton: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[triton]'
+	@touch $@ $(VENV)/.base
+
+$(VENV)/.extra-%: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[$*]'
 	@touch $@ $(VENV)/.base
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt

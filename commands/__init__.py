@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commands import export, serve, tag, train
+from commands import doctor, export, serve, tag, train
 from labelwise.errors import LabelwiseError
 
 app = typer.Typer(
@@ -68,3 +68,4 @@ for verb in (
     app.command()(verb)
 app.add_typer(serve.keys_app, name="keys")
 app.command()(tag.tag)
+app.command()(doctor.doctor)

@@ -20,6 +20,10 @@ def serve(
     default_model: Annotated[
         str | None, typer.Option(help="Model for requests that name none. [default: the only one, or everyday]")
     ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"] | None,
+        typer.Option(help="What the embedded engine runs on; auto is cuda if it works. [default: auto]"),
+    ] = None,
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "int8"] | None,
         typer.Option(help="Number format of the models; auto takes the fastest that tags as well. [default: auto]"),
@@ -45,7 +49,7 @@ def serve(
         from serving.settings import load_settings
 
     models = {"repository": repository, "engine": engine, "triton_url": triton_url, "default_model": default_model}
-    models["precision"] = precision
+    models |= {"device": device, "precision": precision}
     exposure = {"host": host, "port": port, "keys": keys, "insecure_no_keys": insecure_no_keys}
     launch(load_settings(workers=workers, **models, **exposure))
 

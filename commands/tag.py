@@ -20,6 +20,10 @@ Paths = Annotated[
 Out = Annotated[str, typer.Option(help="FILE.parquet, .csv or .jsonl, or FOLDER/ for Parquet in parts.")]
 Repository = Annotated[Path, typer.Option(envvar="LABELWISE_REPOSITORY", help="Triton model repository.")]
 Engine = Annotated[Literal["embedded", "triton"], typer.Option(help="What runs the repository's model here.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"],
+    typer.Option(envvar="LABELWISE_DEVICE", help="What the embedded engine runs on; auto is cuda if it works."),
+]
 Precision = Annotated[
     Literal["auto", "fp32", "fp16", "int8"],
     typer.Option(envvar="LABELWISE_PRECISION", help="Number format of the model; auto: the fastest that tags as well."),
@@ -56,6 +60,7 @@ def tag(
     out: Out,
     repository: Repository = Path("model_repository"),
     engine: Engine = "embedded",
+    device: Device = "auto",
     precision: Precision = "auto",
     server: Servers = None,
     model: Model = None,
@@ -81,6 +86,7 @@ def tag(
     options = TagOptions(
         out=out,
         engine=engine,
+        device=device,
         precision=precision,
         repository=repository,
         servers=server,

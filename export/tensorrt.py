@@ -19,21 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import LabelwiseError
+from labelwise.profiles import engine_batches, profile_shapes
 from labelwise.spec import TrainedSpec
 
-_OPTIMAL_BATCH = 8
 _MAJORS = ("10", "11")  # by which the graph's types can be kept
 _ASKED = "10"  # this one must be asked to keep them
-
-
-def engine_batches(spec: TrainedSpec) -> tuple[int, int, int]:
-    """The batches that an engine is built for: the smallest, the one that it runs fastest, and the largest."""
-    return 1, min(_OPTIMAL_BATCH, spec.max_batch), spec.max_batch
-
-
-def profile_shapes(spec: TrainedSpec) -> list[str]:
-    """The three batches as trtexec and ONNX Runtime write them: name:BxHxWxC."""
-    return [f"{spec.input.name}:{'x'.join(map(str, (size, *spec.input.shape)))}" for size in engine_batches(spec)]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from tritonclient.grpc import model_config_pb2
 
-from export.tensorrt import Plan, profile_shapes
+from export.tensorrt import Plan
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
+from labelwise.profiles import profile_shapes
 from labelwise.repository import CONTRACT_PARAMETER, model_names
 from labelwise.spec import LABELS_FILE, GraphSpec, TaggerSpec, TensorSpec
 
@@ -177,8 +178,10 @@ def _tensorrt(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan]) 
 
 
 def _python(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan]) -> Stanza:
-    """Its sessions run on the CPU; the instances share the cores."""
-    return {"backend": "python"} | _newest(options) | _instances("KIND_CPU", options)
+    """Its sessions run on the device of their instance; on the CPU the instances share the cores."""
+    device = {"auto": "auto", "cpu": "cpu", "gpu": "cuda"}[options.device]
+    stanza = {"backend": "python", "parameters": _parameters({"device": device})}
+    return stanza | _newest(options) | _instances(_KINDS[options.device], options)
 
 
 def _session(options: ServingOptions) -> dict[str, Any]:

@@ -37,6 +37,10 @@ class Engine(Protocol):
     def reasons(self) -> Mapping[VersionKey, str]:
         """Why the graph in a version's contract runs and no other; lacks versions of which this is not known."""
 
+    @property
+    def device(self) -> str:
+        """What the graphs run on: cpu, cuda and so on, or triton."""
+
     async def start(self) -> None:
         """Loads and warms up every model. Raises LabelwiseError if that is impossible."""
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -10,18 +9,22 @@ import onnxruntime as ort
 from labelwise.errors import RepositoryError
 from labelwise.repository import TaggerVersion
 from labelwise.spec import TaggerSpec
+from serving.devices.choice import CPU, Device, provider_options, rtx_options
+from serving.devices.libraries import rtx_devices
 from serving.errors import ServerFailed, ServingError
 from serving.inference import Outputs, Pixels
 
 logger = logging.getLogger("labelwise.engine")
 
-_CPU = ("CPUExecutionProvider",)
-# Asking for CUDA on a machine without a GPU works, after a page of ONNX Runtime's error messages.
-_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+_CPU_PROVIDER = "CPUExecutionProvider"
 
 
-def load_session(version: TaggerVersion, threads: int, cpu_only: bool = False) -> ort.InferenceSession:
-    """Blocks. Raises RepositoryError if the graph cannot be loaded or run, or differs from the contract."""
+def load_session(version: TaggerVersion, threads: int, device: Device = CPU, gpu: int = 0) -> ort.InferenceSession:
+    """Blocks, with TensorRT for minutes the first time. `gpu` is the number of one of the device's GPUs.
+
+    Raises RepositoryError if the graph cannot be loaded or run, if it differs from the contract, or if it would run on
+    another device.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # A thread that spins while it waits takes its core from decoding.
@@ -29,16 +32,34 @@ def load_session(version: TaggerVersion, threads: int, cpu_only: bool = False) -
     options.log_severity_level = 3
     spec = version.spec
     try:
-        session = ort.InferenceSession(version.weights, options, providers=_CPU if cpu_only else _providers())
+        session = _open(version, options, device, gpu)
     except Exception as error:  # onnxruntime raises its own unrelated classes
         logger.debug("loading failed", exc_info=error)
-        raise RepositoryError(f"{spec.name} version {spec.version}: ONNX Runtime cannot load its model.") from error
+        where = "" if device.is_cpu else f" on {device.name}: {' '.join(str(error).split())[:300]}"
+        raise RepositoryError(
+            f"{spec.name} version {spec.version}: ONNX Runtime cannot load its model{where or '.'}"
+        ) from error
+    if not device.is_cpu and session.get_providers()[0] == _CPU_PROVIDER:  # ONNX Runtime falls back, and only logs it
+        raise RepositoryError(
+            f"{spec.name} version {spec.version} would run on the CPU, not on {device.name}: see `labelwise doctor`."
+        )
     _check_tensors(session, spec)
     try:
         run_session(session, spec, np.zeros((1, *spec.input.shape), np.uint8), spec.output_names)
     except ServingError as error:
         raise RepositoryError(str(error)) from error
     return session
+
+
+def _open(version: TaggerVersion, options: ort.SessionOptions, device: Device, gpu: int) -> ort.InferenceSession:
+    if device.is_cpu:
+        return ort.InferenceSession(version.weights, options, providers=[_CPU_PROVIDER])
+    if device.name == "tensorrt-rtx":
+        options.add_provider_for_devices([rtx_devices()[gpu]], rtx_options(version.spec))
+        return ort.InferenceSession(version.weights, options)
+    return ort.InferenceSession(
+        version.weights, options, providers=provider_options(device, gpu, version.spec), enable_fallback=False
+    )
 
 
 def run_session(session: ort.InferenceSession, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str]) -> Outputs:
@@ -48,12 +69,6 @@ def run_session(session: ort.InferenceSession, spec: TaggerSpec, pixels: Pixels,
     except Exception as error:  # onnxruntime raises its own unrelated classes
         raise ServerFailed(f"{spec.name} version {spec.version} failed: {error}") from error
     return dict(zip(outputs, results, strict=True))
-
-
-def _providers() -> tuple[str, ...]:
-    """Returns the GPU first, if there is one that this ONNX Runtime can use."""
-    has_gpu = "CUDAExecutionProvider" in ort.get_available_providers() and any(map(Path.exists, _GPU_DEVICES))
-    return ("CUDAExecutionProvider", *_CPU) if has_gpu else _CPU
 
 
 def _check_tensors(session: ort.InferenceSession, spec: TaggerSpec) -> None:

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,8 @@ from labelwise.files import locked_folder, read_regular_file, write_atomically
 from labelwise.precision import AUTO, candidates, fastest, seconds_of
 from labelwise.repository import TaggerVersion
 from labelwise.spec import GraphSpec
+from serving.devices.choice import CPU, Device, cache_folder
+from serving.devices.libraries import gpu_names
 from serving.onnx_session import load_session, run_session
 
 logger = logging.getLogger("labelwise.engine")
@@ -31,6 +32,7 @@ logger = logging.getLogger("labelwise.engine")
 _FILE = "speeds.json"
 _LARGEST_FILE = 2**20  # bytes
 _MOST_ENTRIES = 200
+_BATCH_ON_GPU = 8
 
 
 class Choice(NamedTuple):
@@ -41,13 +43,13 @@ class Choice(NamedTuple):
 
 
 class Chooser:
-    """Chooses graphs for sessions with `threads` threads each.
+    """Chooses graphs for sessions on `device`, with `threads` threads each on a CPU.
 
     `wanted` is a precision, or "auto" for the fastest graph that loses at most `max_loss` points of mAP.
     """
 
-    def __init__(self, wanted: str, max_loss: float, threads: int = 1, cpu_only: bool = False) -> None:
-        self._wanted, self._max_loss, self._threads, self._cpu_only = wanted, max_loss, threads, cpu_only
+    def __init__(self, wanted: str, max_loss: float, threads: int = 1, device: Device = CPU) -> None:
+        self._wanted, self._max_loss, self._threads, self._device = wanted, max_loss, threads, device
 
     def choose(self, version: TaggerVersion) -> Choice:
         """Blocks while it measures. Raises RepositoryError if the version has no such graph, or one does not run."""
@@ -90,18 +92,19 @@ class Chooser:
 
     def _measure(self, versions: Mapping[str, TaggerVersion]) -> dict[str, float]:
         runs: dict[str, Callable[[], object]] = {}
-        clock = time.perf_counter
+        # The processor time of a thread says what a run costs whatever else the machine does.
+        clock = time.thread_time if self._threads == 1 and self._device.is_cpu else time.perf_counter
+        images = 1 if self._device.is_cpu else min(_BATCH_ON_GPU, *(one.spec.max_batch for one in versions.values()))
         for name, version in versions.items():
-            session = load_session(version, self._threads, self._cpu_only)
-            if self._threads == 1 and session.get_providers() == ["CPUExecutionProvider"]:
-                clock = time.thread_time  # whatever else the machine does
-            pixels = np.zeros((1, *version.spec.input.shape), np.uint8)
+            session = load_session(version, self._threads, self._device)
+            pixels = np.zeros((images, *version.spec.input.shape), np.uint8)
             runs[name] = partial(run_session, session, version.spec, pixels, version.spec.output_names)
-        return seconds_of(runs, clock)
+            if images > 1:
+                runs[name]()  # it prepares for each size of batch
+        return {name: seconds / images for name, seconds in seconds_of(runs, clock).items()}
 
     def _key(self, versions: Mapping[str, TaggerVersion]) -> str:
-        providers = ("CPUExecutionProvider",) if self._cpu_only else ort.get_available_providers()
-        facts = (_processor(), ort.__version__, *providers, self._threads)
+        facts = (_processor(), ort.__version__, self._device.name, self._threads, *gpu_names(self._device.gpus))
         hashes = [version.spec.weights_sha256 for version in versions.values()]
         return hashlib.sha256(json.dumps([*facts, *hashes]).encode()).hexdigest()
 
@@ -132,7 +135,7 @@ def _memory() -> Iterator[dict[str, dict[str, float]]]:
     with contextlib.ExitStack() as stack:
         file = None
         try:
-            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelwise"
+            folder = cache_folder()
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked_folder(folder))
             file = folder / _FILE

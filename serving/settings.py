@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     default_model: Model | None = Field(
         None, description="for requests that name none; by default the only one, or everyday"
     )
+    device: Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"] = Field(
+        "auto", description="what the embedded engine runs on; auto is cuda if it loads, otherwise cpu"
+    )
     precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
         "auto", description="of the models; auto is the fastest here that loses at most max_loss"
     )
@@ -145,6 +148,8 @@ class Settings(BaseSettings):
     def _a_url_needs_its_engine(self) -> "Settings":
         if self.triton_url and self.engine != "triton":
             raise ValueError("triton_url is used by the triton engine only: add --engine triton")
+        if self.engine == "triton" and self.device not in (AUTO, "cpu"):
+            raise ValueError("device is for the embedded engine: Triton's configuration says what it runs on")
         if self.triton_url and self.precision != AUTO:
             raise ValueError("precision is for models that run here: the Tritons at triton_url choose it themselves")
         if self.triton_load and not self.triton_url:

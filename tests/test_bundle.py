@@ -74,9 +74,7 @@ def test_the_page_of_models_says_which_precision_runs_and_why(url: str) -> None:
     for model in httpx.get(f"{url}/v1/models").json()["models"]:
         assert model["precision"] in ("fp32", "int8")
         assert model["precision_reason"].startswith("the fastest here: fp32 ")
-        line = (
-            f'labelwise_model_precision{{model="{model["name"]}",precision="{model["precision"]}",reason="the fastest'
-        )
+        line = f'model="{model["name"]}",precision="{model["precision"]}",reason="the fastest'
         assert line in httpx.get(f"{url}/metrics").text
         contract = httpx.get(f"{url}/v1/models/{model['name']}/contract").json()
         (runs,) = (graph for graph in contract["graphs"] if graph["sha256"] == contract["weights_sha256"])

@@ -31,7 +31,7 @@ LAYERS = {
         *("parity labelled precision foreign checkpoint_graph triton_config", "check", "preflight", "publish"),
         "exporting bench",
     ),
-    "serving": ("inference", "*", "decoding triton", "local_triton client", "engines", "gateway bulk"),
+    "serving": ("inference", "*", "decoding triton", "local_triton client", "engines", "gateway bulk doctor"),
     "commands": ("*",),
 }
 # What a user imports and runs. They reach upwards, lazily; so nothing below may import them.
@@ -169,7 +169,7 @@ def top_level_imports(file: Path) -> set[str]:
         ("labelwise/image/*.py", {"numpy", "PIL", "pillow_heif"}),  # the last only where it is installed
         (
             "export/triton_models/[!_]*.py",
-            {"numpy", "onnxruntime", "triton_python_backend_utils", "labelwise_image"},
+            {"numpy", "onnxruntime", "triton_python_backend_utils", "labelwise_image", "labelwise_precision"},
         ),
     ],
 )

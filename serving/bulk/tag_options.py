@@ -33,6 +33,7 @@ class TagOptions:
 
     out: str
     engine: Literal["embedded", "triton"] = "embedded"
+    device: str = "auto"
     precision: str = "auto"
     repository: Path = Path("model_repository")
     servers: str | None = None
@@ -113,6 +114,7 @@ class OwnEngine:
     def __init__(self, options: TagOptions) -> None:
         settings = load_settings(
             engine=options.engine,
+            device=options.device,
             precision=options.precision,
             repository=options.repository,
             reload_interval=0,

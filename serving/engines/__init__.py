@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from labelwise.precision import AUTO
 from labelwise.repository import Repository, VersionKey
+from serving.devices.choice import CPU, choose_device
 from serving.inference import Engine
 from serving.precision import Chooser
 from serving.settings import Settings
@@ -30,11 +31,13 @@ def create_engine(
     if settings.engine == "embedded":
         from serving.engines.embedded import EmbeddedEngine
 
+        device = choose_device(settings.device)
         return EmbeddedEngine(
             repository,
             settings.threads,
             settings.session_threads,
-            chooser=Chooser(settings.precision, settings.max_loss, settings.session_threads),
+            chooser=Chooser(settings.precision, settings.max_loss, settings.session_threads, device),
+            device=device,
             reload_interval=settings.reload_interval,
             retire_after=_oldest_request(settings),
             on_wait=on_wait,
@@ -77,7 +80,7 @@ def _chooser_of_triton(settings: Settings) -> Chooser | None:
 
     if settings.triton_url or (settings.precision == AUTO and find_triton().has_onnxruntime):
         return None  # it may run on a GPU, where nothing was measured
-    return Chooser(settings.precision, settings.max_loss, cpu_only=True)
+    return Chooser(settings.precision, settings.max_loss, device=CPU)
 
 
 def _oldest_request(settings: Settings) -> float:

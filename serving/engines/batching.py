@@ -83,6 +83,7 @@ class Batches:
         self._run, self._workers, self._size = run, workers, BatchSize(most)
         self._on_wait, self._on_run, self._clock = on_wait, on_run, clock
         self._waiting: deque[_Waiting] = deque()
+        self.images = 0  # that wait or run
         self._lock = Lock()  # of what waits and of the batch size
 
     async def infer(self, pixels: Pixels, outputs: Sequence[str], timeout: float) -> Outputs:
@@ -93,12 +94,14 @@ class Batches:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Outputs] = loop.create_future()
         timer = loop.call_later(timeout, settle, answer, None, asyncio.TimeoutError())
+        self.images += len(pixels)
         try:
             one = _Waiting(pixels, outputs, answer, time.perf_counter())
             self._waiting.append(one)
             self._workers.submit(functools.partial(self._turn, one))
             return await answer
         finally:
+            self.images -= len(pixels)
             timer.cancel()
 
     def close(self) -> None:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import onnxruntime as ort
-
 from labelwise.errors import RepositoryError
 from labelwise.precision import AUTO, MAX_LOSS
 from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.engines.batching import Batches
+from serving.devices.bound_runs import BoundRuns
+from serving.devices.choice import CPU, Device
+from serving.engines.batching import Batches, Run
 from serving.errors import ServerTimeout, ServerUnavailable, UnknownModel
 from serving.inference import Catalogue, Outputs, Pixels, catalogue_of, require_fitting
 from serving.onnx_session import load_session, run_session
@@ -23,16 +23,21 @@ from serving.workers import Workers, WorkersClosed
 
 logger = logging.getLogger("labelwise.engine")
 
+_RUNS_ON_GPU = 2  # at once
+_BOUND = ("cuda", "tensorrt")  # where ONNX Runtime's own CUDA memory takes the photos
 _MOST_ON_CPU = 8  # photos: more are not faster, and the last waits for all
 
 
 class _Loaded(NamedTuple):
     spec: TaggerSpec
-    batches: Batches
+    batches: tuple[Batches, ...]  # one for each GPU, or one
 
 
 class EmbeddedEngine:
     """One ONNX Runtime session per version; `threads` inferences at once, each on `session_threads` cores.
+
+    On GPUs it is one session per version and GPU, and two inferences at once on each: the copy of one batch runs beside
+    the computation of the other.
 
     The `chooser` chooses the graph of each version, by default the fastest. Requests that wait for a thread are run
     together where that is faster. `on_wait` gets the seconds that each waited, `on_run` a version's key and the photos
@@ -48,6 +53,7 @@ class EmbeddedEngine:
         threads: int,
         session_threads: int = 1,
         *,
+        device: Device = CPU,
         chooser: Chooser | None = None,
         reload_interval: float = 0,
         retire_after: float = 60,
@@ -56,8 +62,10 @@ class EmbeddedEngine:
     ) -> None:
         self._repository = repository
         self._session_threads = session_threads
-        self._chooser = chooser or Chooser(AUTO, MAX_LOSS, session_threads)
-        self._workers = Workers(threads, "infer")
+        self._device, self.device = device, device.name
+        self._chooser = chooser or Chooser(AUTO, MAX_LOSS, session_threads, device)
+        gpus = range(device.gpus)
+        self._workers = [Workers(_RUNS_ON_GPU, f"infer-gpu{gpu}") for gpu in gpus] or [Workers(threads, "infer")]
         self._on_wait, self._on_run = on_wait, on_run
         self._reload_interval, self._retire_after = reload_interval, retire_after
         self._watch = RepositoryWatch(repository.path, {*repository.keys, *repository.broken})
@@ -90,8 +98,10 @@ class EmbeddedEngine:
         if self._watching:
             self._watching.cancel()
         for loaded in self._loaded.values():
-            loaded.batches.close()
-        await self._workers.close()
+            for batches in loaded.batches:
+                batches.close()
+        for workers in self._workers:
+            await workers.close()
 
     async def is_ready(self) -> bool:
         return not self._closed and bool(self.catalogue)
@@ -117,7 +127,8 @@ class EmbeddedEngine:
             raise UnknownModel(f"{model} version {version} is not loaded.")
         require_fitting(pixels, loaded.spec)
         try:
-            return await loaded.batches.infer(pixels, outputs, timeout)
+            batches = loaded.batches[0] if len(loaded.batches) == 1 else min(loaded.batches, key=_images_of)
+            return await batches.infer(pixels, outputs, timeout)
         except asyncio.TimeoutError as error:
             raise ServerTimeout(f"{model} did not answer within {timeout:.3g} s.") from error
         except WorkersClosed:
@@ -126,21 +137,28 @@ class EmbeddedEngine:
     async def _take_up(self, version: TaggerVersion) -> None:
         """Loads a version and warms it up, on a thread that serves no request."""
         version, reason = await asyncio.to_thread(self._chooser.choose, version)
-        session = await asyncio.to_thread(load_session, version, self._session_threads)
+        runs = [await asyncio.to_thread(self._load, version, gpu) for gpu in range(len(self._workers))]
         spec = version.spec
         self.reasons[version.key] = reason
-        self._loaded[version.key] = _Loaded(spec, self._batches(version.key, spec, session))
+        pairs = zip(runs, self._workers, strict=True)
+        self._loaded[version.key] = _Loaded(spec, tuple(self._batches(version.key, spec, *pair) for pair in pairs))
         self._served.add(version.key)
         precision = spec.graph.precision if spec.graph else "its graph"
-        logger.info("loaded %s version %d on %s: %s, %s", *version.key, session.get_providers()[0], precision, reason)
+        logger.info("loaded %s version %d on %s: %s, %s", *version.key, self._device, precision, reason)
 
-    def _batches(self, key: VersionKey, spec: TaggerSpec, session: ort.InferenceSession) -> Batches:
+    def _load(self, version: TaggerVersion, gpu: int) -> Run:
+        session = load_session(version, self._session_threads, self._device, gpu)
+        if self._device.name in _BOUND:
+            return BoundRuns(session, version.spec, gpu)
+        return functools.partial(run_session, session, version.spec)
+
+    def _batches(self, key: VersionKey, spec: TaggerSpec, run: Run, workers: Workers) -> Batches:
         # Where the thread itself computes, its processor time says what a run costs whatever else the machine does.
-        computes_itself = self._session_threads == 1 and session.get_providers() == ["CPUExecutionProvider"]
+        computes_itself = self._session_threads == 1 and self._device.is_cpu
         most = min(spec.max_batch, _MOST_ON_CPU) if computes_itself else spec.max_batch
         return Batches(
-            functools.partial(run_session, session, spec),
-            self._workers,
+            run,
+            workers,
             most,
             on_wait=self._on_wait,
             on_run=functools.partial(self._on_run, key) if self._on_run else None,
@@ -155,3 +173,7 @@ class EmbeddedEngine:
         if key not in self._served:  # unless it was published again
             self._loaded.pop(key, None)
             self.reasons.pop(key, None)
+
+
+def _images_of(batches: Batches) -> int:
+    return batches.images

@@ -53,6 +53,7 @@ class TritonEngine:
     ) -> None:
         self._chooser = chooser
         self.reasons: dict[VersionKey, str] = {}
+        self.device = "triton"
         found = [version for versions in repository.taggers.values() for version in versions.values()]
         self._known = {version.key: self._spec_of(version) for version in found}
         self._local = triton if isinstance(triton, LocalTriton | BorrowedTriton) else None

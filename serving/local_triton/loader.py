@@ -106,7 +106,7 @@ class TritonLoader:
                 version, _ = await asyncio.to_thread(self._chooser.choose, version)
                 self._view.run(version.key, version.weights.name)
             if is_tried:
-                await asyncio.to_thread(load_session, version, 1, cpu_only=True)
+                await asyncio.to_thread(load_session, version, 1)
         except RepositoryError as error:
             self._mark_broken(version.key, str(error))
             return False

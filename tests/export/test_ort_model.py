@@ -22,11 +22,13 @@ import labelwise.precision
 
 sys.modules["labelwise_precision"] = labelwise.precision  # which lies beside it in a repository
 pb_utils = sys.modules["triton_python_backend_utils"] = types.ModuleType("pb_utils")
+pb_utils.Logger = types.SimpleNamespace(log_info=lambda text: None)
 from export.triton_models.ort_model import TritonPythonModel
 
 model = TritonPythonModel()
-config = json.dumps({"input": [{"name": "image"}], "instance_group": [{"count": 1}]})
-model.initialize({"model_config": config, "model_repository": sys.argv[1], "model_version": "1"})
+config = json.dumps({"name": "scenes_model", "input": [{"name": "image"}], "instance_group": [{"count": 1}]})
+place = {"model_repository": sys.argv[1], "model_version": "1", "model_instance_kind": "CPU"}
+model.initialize({"model_config": config, **place})
 pixels = np.zeros((1, *json.loads(sys.argv[2])), np.uint8)
 for _ in range(7):
     model._session.run(["scores"], {"image": pixels})

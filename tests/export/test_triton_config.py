@@ -83,8 +83,8 @@ def test_the_model_warms_up_at_both_ends(spec: TaggerSpec, max_batch: int):
         assert {tuple(warmup.inputs["image"].dims) for warmup in config.model_warmup} == {(32, 48, 3)}
         assert config.version_policy.latest.num_versions >= 2  # an old version stays servable
     onnx.backend = python.backend
-    assert onnx != python  # the Python backend's session is on the CPU
-    onnx.instance_group[0].kind = python.instance_group[0].kind
+    assert onnx != python
+    onnx.parameters["device"].string_value = "auto"  # which the Python backend's program reads
     assert onnx == python
 
 
@@ -156,12 +156,12 @@ def test_the_variants_differ_in_who_runs_the_model(spec: TaggerSpec):
         "cuda": ("onnxruntime", "KIND_GPU"),
         "tensorrt": ("onnxruntime", "KIND_GPU"),
         "plan": ("tensorrt", "KIND_GPU"),
-        "python": ("python", "KIND_CPU"),
+        "python": ("python", "KIND_AUTO"),
     }
     parameters = {name: {k: v.string_value for k, v in config.parameters.items()} for name, config in found.items()}
     assert parameters["cpu"] == {"intra_op_thread_count": "2", "share_session_between_instances": "true"}
     assert parameters["cuda"] == {"intra_op_thread_count": "2", "cudnn_conv_algo_search": "1"}
-    assert parameters["python"] == {}
+    assert parameters["python"] == {"device": "auto"}
     assert dict(found["plan"].cc_model_filenames) == {
         "9.0": "model.trt10.3.0-sm90.plan",
         "8.6": "model.trt10.3.0-sm86.plan",

@@ -114,4 +114,4 @@ def test_the_log_says_which_graph_runs_and_why(published: Publish, caplog: pytes
         return float(answer["scores"][0, 0])
 
     assert asyncio.run(scores()) == pytest.approx(0.2)  # what the int8 graph says
-    assert "loaded made version 1 on CPUExecutionProvider: int8, the fastest here: fp32" in caplog.text
+    assert "loaded made version 1 on cpu: int8, the fastest here: fp32" in caplog.text

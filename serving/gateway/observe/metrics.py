@@ -104,10 +104,10 @@ class Metrics:
         (name, version), images = run
         self.batch_images.labels(name, str(version)).observe(images)
 
-    def exposition(self, served: Catalogue, reasons: Mapping[VersionKey, str] | None = None) -> bytes:
+    def exposition(self, served: Catalogue, reasons: Mapping[VersionKey, str] | None = None, device: str = "") -> bytes:
         """Returns the text that Prometheus reads, for all processes of this gateway.
 
-        `reasons` are those of an engine: for what is in it, the text tells the precision that runs.
+        `reasons` are those of an engine on `device`: for what is in them, the text tells the precision that runs.
 
         Leaves out versions that are no longer `served`, or a gateway that runs for months would have ever more series.
         """
@@ -118,7 +118,7 @@ class Metrics:
             MultiProcessCollector(every)  # type: ignore[no-untyped-call]
         shown = CollectorRegistry()
         shown.register(_Served(every, served))
-        shown.register(_Precisions(served, reasons or {}))
+        shown.register(_Precisions(served, reasons or {}, device))
         return generate_latest(shown)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
@@ -162,19 +162,20 @@ class _Served(Collector):
 class _Precisions(Collector):
     """One series for each version of a model: the graph that runs, and why it does."""
 
-    def __init__(self, served: Catalogue, reasons: Mapping[VersionKey, str]) -> None:
-        self._served, self._reasons = served, reasons
+    def __init__(self, served: Catalogue, reasons: Mapping[VersionKey, str], device: str) -> None:
+        self._served, self._reasons, self._device = served, reasons, device
 
     def collect(self) -> Iterator[Metric]:
         found = GaugeMetricFamily(
             "labelwise_model_precision",
             "1 for the precision that a model runs in.",
-            labels=("model", "version", "precision", "reason"),
+            labels=("model", "version", "device", "precision", "reason"),
         )
         for name, versions in self._served.items():
             for version, spec in versions.items():
                 if spec.graph and (name, version) in self._reasons:
-                    found.add_metric((name, str(version), spec.graph.precision, self._reasons[name, version]), 1)
+                    reason = self._reasons[name, version]
+                    found.add_metric((name, str(version), self._device, spec.graph.precision, reason), 1)
         yield found
 
     def describe(self) -> Iterable[Metric]:

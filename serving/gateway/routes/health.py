@@ -45,6 +45,6 @@ async def ready(request: Request) -> Ready:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_METRICS)
 async def metrics(request: Request) -> Response:
     service = service_of(request)
-    return Response(
-        service.metrics.exposition(service.engine.catalogue, service.engine.reasons), media_type=CONTENT_TYPE_LATEST
-    )
+    engine = service.engine
+    text = service.metrics.exposition(engine.catalogue, engine.reasons, engine.device)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

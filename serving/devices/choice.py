@@ -1,0 +1,121 @@
+"""Chooses the device that models run on: the one that is asked for, or the best that loads."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from labelwise.errors import LabelwiseError
+from labelwise.profiles import profile_shapes
+from labelwise.spec import TaggerSpec
+from serving.devices.libraries import count_gpus, cuda_fault, driver_fault, rtx_fault, tensorrt_fault
+
+DeviceName = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
+AUTO = "auto"
+
+_FAULTS: dict[DeviceName, Callable[[], str]] = {
+    "cuda": cuda_fault,
+    "tensorrt": tensorrt_fault,
+    "tensorrt-rtx": rtx_fault,
+}
+_REMEDIES: dict[DeviceName, str] = {
+    "cuda": "pip install 'labelwise[gpu]'",
+    "tensorrt": "pip install 'labelwise[tensorrt]'",
+    "tensorrt-rtx": "pip install 'labelwise[tensorrt-rtx]'",
+}
+_DRIVER = "install NVIDIA's newest driver, or give this container its GPU (docker run --gpus all)"
+_BEST_FOR_AUTO: DeviceName = "cuda"  # the TensorRTs first compile each model, for seconds to minutes: only if asked for
+
+
+@dataclass(frozen=True)
+class Device:
+    """What models run on, with the number of its GPUs, and why it is this one."""
+
+    name: DeviceName
+    gpus: int
+    reason: str
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.name == "cpu"
+
+    def __str__(self) -> str:
+        return self.name if self.gpus < 2 else f"{self.name} on {self.gpus} GPUs"
+
+
+CPU = Device("cpu", 0, "as asked")
+
+
+def fault_of(name: DeviceName) -> str:
+    """Why models cannot run on the device `name` here; empty if they can."""
+    return "" if name == "cpu" else "; ".join(filter(None, (driver_fault(), _package_fault(name))))
+
+
+def remedy_for(name: DeviceName) -> str:
+    """What makes the device `name` work, where `fault_of` tells a fault."""
+    driver = _DRIVER if driver_fault() else ""
+    return "; then ".join(filter(None, (driver, _REMEDIES[name] if _package_fault(name) else "")))
+
+
+def _package_fault(name: DeviceName) -> str:
+    """What is wrong beside the driver."""
+    fault = _FAULTS[name]()
+    return "" if fault.startswith("libcuda.so.1 ") else fault
+
+
+def choose_device(wanted: str) -> Device:
+    """Returns the device `wanted`, or for "auto" CUDA if it loads, otherwise the CPU.
+
+    Raises LabelwiseError, with the reason and what to do, if a device that is asked for by its name does not load.
+    """
+    if wanted == "cpu":
+        return CPU
+    if wanted == AUTO:
+        fault = fault_of(_BEST_FOR_AUTO)
+        return Device("cpu", 0, fault) if fault else Device(_BEST_FOR_AUTO, count_gpus(), "the best that loads")
+    name = next(name for name in get_args(DeviceName) if name == wanted)
+    if fault := fault_of(name):
+        raise LabelwiseError(f"--device {name} does not work here: {fault}. What to do: {remedy_for(name)}.")
+    return Device(name, count_gpus(), "as asked")
+
+
+def cache_folder() -> Path:
+    """Where compiled engines and measurements are kept. Raises RuntimeError if there is no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelwise"
+
+
+def provider_options(device: Device, gpu: int, spec: TaggerSpec) -> list[tuple[str, dict[str, Any]]]:
+    """ONNX Runtime's providers for one GPU of `device`, the first of which has to be used. Not for tensorrt-rtx."""
+    cuda = ("CUDAExecutionProvider", {"device_id": gpu, "cudnn_conv_algo_search": "HEURISTIC"})
+    if device.name == "cuda":
+        return [cuda]
+    least, best, most = profile_shapes(spec)
+    engines = str(_made(cache_folder() / "tensorrt" / spec.weights_sha256[:16]))
+    tensorrt = {
+        "device_id": gpu,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": engines,
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": engines,
+        "trt_profile_min_shapes": least,
+        "trt_profile_opt_shapes": best,
+        "trt_profile_max_shapes": most,
+    }
+    return [("TensorrtExecutionProvider", tensorrt), cuda]
+
+
+def rtx_options(spec: TaggerSpec) -> dict[str, str]:
+    """Options of the TensorRT-RTX plugin: one profile for all batches, and a cache for each graph."""
+    least, best, most = profile_shapes(spec)
+    return {
+        "nv_profile_min_shapes": least,
+        "nv_profile_opt_shapes": best,
+        "nv_profile_max_shapes": most,
+        "nv_runtime_cache_path": str(_made(cache_folder() / "tensorrt-rtx" / spec.weights_sha256[:16])),
+    }
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
