@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
+from serving.devices.choice import Device
 from serving.engines.embedded import EmbeddedEngine
 from serving.errors import UnknownModel
 from tests.polling import until_async
@@ -121,3 +123,40 @@ async def test_it_looks_by_itself_and_only_while_it_runs(changing: Path) -> None
     await until_async(lambda: catalogue(engine) == {"scenes": [1, 2]})
     await engine.close()
     assert not await engine.is_ready()
+
+
+async def test_each_device_has_a_queue_and_the_shortest_is_taken(repository: Path) -> None:
+    """Two queues on the CPU stand for two GPUs."""
+    ran_on: list[str] = []
+    engine = EmbeddedEngine(
+        Repository.open(repository),
+        threads=1,
+        device=Device("cpu", 2, "a test"),
+        on_run=lambda key, images: ran_on.append(threading.current_thread().name.rpartition("-")[0]),
+    )
+    await engine.start()
+    pixels = np.random.default_rng(0).integers(0, 256, (6, *SHAPE), np.uint8)
+    answers = await asyncio.gather(
+        *(engine.infer("scenes", 1, pixels[place : place + 1], ["scores"], 60) for place in range(len(pixels)))
+    )
+    assert sorted(set(ran_on)) == ["infer-gpu0", "infer-gpu1"]
+    alone = [await engine.infer("scenes", 1, pixels[place : place + 1], ["scores"], 60) for place in range(len(pixels))]
+    np.testing.assert_allclose(
+        [answer["scores"] for answer in answers], [answer["scores"] for answer in alone], atol=1e-5
+    )
+    await engine.close()
+
+
+async def test_a_request_that_ends_early_leaves_its_queue(repository: Path) -> None:
+    engine = EmbeddedEngine(Repository.open(repository), threads=1)
+    await engine.start()
+    (batches,) = engine._loaded["scenes", 1].batches
+    pixels = np.zeros((1, *SHAPE), np.uint8)
+    requests = [asyncio.ensure_future(engine.infer("scenes", 1, pixels, ["scores"], 60)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert batches.images == 5
+    for request in requests[1:]:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+    assert batches.images == 0
+    await engine.close()
