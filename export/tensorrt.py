@@ -7,6 +7,7 @@ with the TensorRT version and on the GPU architecture that it was built with, so
 contain both.
 """
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import LabelwiseError
+from labelwise.files import cache_folder, write_atomically
 from labelwise.profiles import engine_batches, profile_shapes
 from labelwise.spec import TrainedSpec
 
@@ -41,7 +43,7 @@ class Job:
     onnx: Path
     spec: TrainedSpec
     plan: Path
-    timing: Path  # the timing cache makes the next build faster
+    timing: Path  # makes the next build faster, also of another tagger with such layers
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,22 @@ def build_plan(onnx: Path, spec: TrainedSpec, out_folder: Path) -> Plan:
     name = f"trt{builder.version}-sm{capability.replace('.', '')}"
     plan = out_folder / f"model.{name}.plan"
     try:
-        builder.build(Job(onnx, spec, plan, out_folder / f"timing.{name}.cache"))
+        builder.build(Job(onnx, spec, plan, _timing_folder(out_folder) / f"timing.{name}.cache"))
         if not plan.is_file() or not plan.stat().st_size:
             raise LabelwiseError("TensorRT ended without an error, but also without a plan.")
     except BaseException:
         plan.unlink(missing_ok=True)
         raise
     return Plan(plan, capability)
+
+
+def _timing_folder(otherwise: Path) -> Path:
+    with contextlib.suppress(OSError, RuntimeError):
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    return otherwise
 
 
 def find_builder() -> Builder:
@@ -179,10 +190,12 @@ def _build_in_process(trt: Any, ask_for_types: bool, job: Job) -> None:
     shapes = builder.create_optimization_profile()
     shapes.set_shape(job.spec.input.name, *((size, *job.spec.input.shape) for size in engine_batches(job.spec)))
     config.add_optimization_profile(shapes)
-    cache = config.create_timing_cache(job.timing.read_bytes() if job.timing.is_file() else b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    for timings in (job.timing.read_bytes() if job.timing.is_file() else b"", b""):
+        cache = config.create_timing_cache(timings)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            break  # otherwise they are broken, or of another GPU
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise LabelwiseError("TensorRT could not build a plan; its reasons are above.")
     job.plan.write_bytes(bytes(engine))
-    job.timing.write_bytes(bytes(config.get_timing_cache().serialize()))
+    write_atomically(job.timing, bytes(config.get_timing_cache().serialize()))

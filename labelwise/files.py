@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import IO
 
 
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can make again; it may not exist. RuntimeError if there is no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelwise"
+
+
 def sha256_of(file: Path) -> str:
     """Returns the hex SHA-256 of a file's bytes."""
     digest = hashlib.sha256()

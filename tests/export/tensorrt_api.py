@@ -34,11 +34,14 @@ class Config:
         self.profile = profile
         return 0
 
-    def create_timing_cache(self, serialized_timing_cache: bytes) -> SimpleNamespace:
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> SimpleNamespace | None:
         self.given = bytes(serialized_timing_cache)
-        return SimpleNamespace(serialize=lambda: b"timings")
+        is_whole = self.given != b"broken"
+        return SimpleNamespace(serialize=lambda: b"timings", start=self.given) if is_whole else None
 
     def set_timing_cache(self, cache: SimpleNamespace, ignore_mismatch: bool) -> bool:
+        if cache.start == b"of another GPU":
+            return ignore_mismatch
         self.cache = cache
         return True
 

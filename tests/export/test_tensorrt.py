@@ -45,7 +45,9 @@ class Machine:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.record = folder, folder / "record.json"
         folder.mkdir()
+        self.cache = folder / "cache/labelwise"
         monkeypatch.setenv("PATH", str(folder))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(self.cache.parent))
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def install(self, name: str, text: str) -> None:
@@ -86,14 +88,14 @@ def test_trtexec_is_asked_for_explicit_shapes_and_files_that_name_version_and_gp
     machine.gpus("9.0", "9.0")
     plan = build_plan(graph, spec, out)
     assert plan == Plan(out / f"model.{name}.plan", "9.0")
-    assert sorted(file.name for file in out.iterdir()) == [f"model.{name}.plan", f"timing.{name}.cache"]
+    assert [file.name for file in out.iterdir()] == [f"model.{name}.plan"]
     assert machine.arguments() == [
         f"--onnx={graph}",
         f"--saveEngine={out}/model.{name}.plan",
         "--minShapes=image:1x32x48x3",
         "--optShapes=image:5x32x48x3",
         "--maxShapes=image:5x32x48x3",
-        f"--timingCacheFile={out}/timing.{name}.cache",
+        f"--timingCacheFile={machine.cache}/timing.{name}.cache",
         "--skipInference",
         *flags,
     ]
@@ -109,15 +111,29 @@ def test_the_package_is_asked_for_the_same(
     monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
     machine.gpus("9.0")
     assert build_plan(graph, spec, out) == Plan(out / f"model.{name}.plan", "9.0")
-    build_plan(graph, spec, out)  # begins with the timings of the first build
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == {
-        f"model.{name}.plan": b"engine",
-        f"timing.{name}.cache": b"timings",
-    }
-    assert [(network.flags, network.file) for network in tensorrt.networks] == 2 * [(flags, str(graph))]
-    assert [config.given for config in tensorrt.configs] == [b"", b"timings"]
+    timings = machine.cache / f"timing.{name}.cache"
+    assert ((out / f"model.{name}.plan").read_bytes(), timings.read_bytes()) == (b"engine", b"timings")
+    assert [(network.flags, network.file) for network in tensorrt.networks] == [(flags, str(graph))]
     shapes = [(1, 32, 48, 3), (5, 32, 48, 3), (5, 32, 48, 3)]
     assert tensorrt.configs[0].profile.shapes == {"image": shapes}
+
+
+def test_a_build_begins_with_the_timings_of_the_one_before_if_they_are_good(
+    machine: Machine, out: Path, graph: Path, spec: TaggerSpec, monkeypatch: pytest.MonkeyPatch
+):
+    tensorrt = TensorRT("11.4.0.106")
+    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt)
+    machine.gpus("9.0")
+    build_plan(graph, spec, out)
+    build_plan(graph, spec, out)
+    for bad in (b"broken", b"of another GPU"):
+        (machine.cache / "timing.trt11.4.0-sm90.cache").write_bytes(bad)
+        build_plan(graph, spec, out)
+        assert (machine.cache / "timing.trt11.4.0-sm90.cache").read_bytes() == b"timings"
+    assert [config.cache.start for config in tensorrt.configs] == [b"", b"timings", b"", b""]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(graph))  # no folder can be made there
+    build_plan(graph, spec, out)
+    assert (out / "timing.trt11.4.0-sm90.cache").is_file()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +160,8 @@ def test_an_engine_is_fastest_at_eight_and_takes_the_largest_batch(
     machine.trtexec("101201")
     machine.gpus("12.0")
     build_plan(graph, spec.model_copy(update={"max_batch": 64}), out)
-    assert {file.name for file in out.iterdir()} == {"model.trt10.12.1-sm120.plan", "timing.trt10.12.1-sm120.cache"}
+    assert {file.name for file in out.iterdir()} == {"model.trt10.12.1-sm120.plan"}
+    assert {file.name for file in machine.cache.iterdir()} == {"timing.trt10.12.1-sm120.cache"}
     shapes = [argument for argument in machine.arguments() if "Shapes" in argument]
     assert [shape.partition(":")[2] for shape in shapes] == ["1x32x48x3", "8x32x48x3", "64x32x48x3"]
 
