@@ -19,11 +19,11 @@ import numpy as np
 import onnxruntime as ort
 
 from labelwise.errors import RepositoryError
-from labelwise.files import locked_folder, read_regular_file, write_atomically
+from labelwise.files import cache_folder, locked_folder, read_regular_file, write_atomically
 from labelwise.precision import AUTO, candidates, fastest, seconds_of
 from labelwise.repository import TaggerVersion
 from labelwise.spec import GraphSpec
-from serving.devices.choice import CPU, Device, cache_folder
+from serving.devices.choice import CPU, Device
 from serving.devices.libraries import gpu_names
 from serving.onnx_session import load_session, run_session
 
@@ -59,9 +59,13 @@ class Chooser:
             raise RepositoryError(f"{called} does not tell its precision: export it again, or use --precision auto.")
         if not graphs:
             return Choice(version, "its contract tells no precision")
-        allowed = candidates([graph.model_dump() for graph in graphs.values()], self._wanted, self._max_loss)
+        able = [graph for graph in graphs.values() if self._wanted != AUTO or graph.precision not in self._device.lacks]
+        allowed = candidates([graph.model_dump() for graph in able], self._wanted, self._max_loss)
         if not allowed:
-            raise RepositoryError(f"{called} has {' and '.join(graphs)}, not {self._wanted}: use --precision auto.")
+            missing = f"none that {self._device.name} runs" if self._wanted == AUTO else f"not {self._wanted}"
+            raise RepositoryError(
+                f"{called} has {' and '.join(graphs)}, {missing}: choose another --precision or --device."
+            )
         if len(allowed) == 1:
             return Choice(version.with_graph(graphs[allowed[0]]), self._why_only(graphs, allowed[0]))
         seconds = self._measured({name: version.with_graph(graphs[name]) for name in allowed})
@@ -73,13 +77,14 @@ class Chooser:
             return "its only graph"
         if self._wanted != AUTO:
             return "as asked"
-        others = [graph for name, graph in graphs.items() if name != precision]
-        return "; ".join(
-            f"{other.precision} changes mAP by {_points(other)}, and max_loss is {self._max_loss:g}"
-            if other.map_change is not None
-            else f"{other.precision} was exported without --data, so its loss is unknown"
-            for other in others
-        )
+        return "; ".join(self._why_not(graph) for name, graph in graphs.items() if name != precision)
+
+    def _why_not(self, graph: GraphSpec) -> str:
+        if graph.precision in self._device.lacks:
+            return f"{self._device.name} does not run the {graph.precision} graph"
+        if graph.map_change is None:
+            return f"{graph.precision} was exported without --data, so its loss is unknown"
+        return f"{graph.precision} changes mAP by {_points(graph)}, and max_loss is {self._max_loss:g}"
 
     def _measured(self, versions: Mapping[str, TaggerVersion]) -> dict[str, float]:
         """Returns seconds a photo by precision, from an earlier measurement on this machine if there is one."""

@@ -1,14 +1,14 @@
 """Chooses the device that models run on: the one that is asked for, or the best that loads."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from labelwise.errors import LabelwiseError
+from labelwise.files import cache_folder
 from labelwise.profiles import profile_shapes
-from labelwise.spec import TaggerSpec
+from labelwise.spec import Precision, TaggerSpec
 from serving.devices.libraries import count_gpus, cuda_fault, driver_fault, rtx_fault, tensorrt_fault
 
 DeviceName = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
@@ -39,6 +39,11 @@ class Device:
     @property
     def is_cpu(self) -> bool:
         return self.name == "cpu"
+
+    @property
+    def lacks(self) -> tuple[Precision, ...]:
+        """Precisions that it does not run: TensorRT takes no int8 graph that was made for CPUs, with its zero points."""
+        return ("int8",) if self.name.startswith("tensorrt") else ()
 
     def __str__(self) -> str:
         return self.name if self.gpus < 2 else f"{self.name} on {self.gpus} GPUs"
@@ -78,11 +83,6 @@ def choose_device(wanted: str) -> Device:
     if fault := fault_of(name):
         raise LabelwiseError(f"--device {name} does not work here: {fault}. What to do: {remedy_for(name)}.")
     return Device(name, count_gpus(), "as asked")
-
-
-def cache_folder() -> Path:
-    """Where compiled engines and measurements are kept. Raises RuntimeError if there is no home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelwise"
 
 
 def provider_options(device: Device, gpu: int, spec: TaggerSpec) -> list[tuple[str, dict[str, Any]]]:

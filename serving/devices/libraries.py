@@ -90,7 +90,8 @@ def tensorrt_fault() -> str:
 def rtx_fault() -> str:
     """Registers ONNX Runtime's plugin for TensorRT-RTX. Returns why it does not load; empty if it does."""
     folder = _folder_of(_RTX)
-    if not folder.is_dir():
+    # What pip removed leaves a folder with links, which can still be imported: findings/rtx_plugin.sh.
+    if not (folder / "__init__.py").is_file():
         return f"the package {_RTX.replace('_', '-')}-cu13 is not installed"
     for file in sorted(folder.glob("libcudart.so.*")):  # the plugin does not find its own copy
         _fault_of(file)

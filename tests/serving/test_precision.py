@@ -12,6 +12,7 @@ import pytest
 
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository, TaggerVersion
+from serving.devices.choice import Device
 from serving.engines.embedded import EmbeddedEngine
 from serving.precision import Chooser
 from tests.several_graphs import QUICK, SIZE, SLOW, publish_graphs
@@ -65,12 +66,21 @@ def test_a_loss_that_nobody_measured_is_named(published: Publish):
 
 def test_what_is_not_there_is_refused(published: Publish):
     version = published({"fp32": QUICK}, {})
-    with pytest.raises(RepositoryError, match=r"made version 1 has fp32, not int8: use --precision auto\."):
+    with pytest.raises(
+        RepositoryError, match=r"made version 1 has fp32, not int8: choose another --precision or --device\."
+    ):
         running(version, "int8")
     old = TaggerVersion(version.spec.model_copy(update={"graphs": ()}), version.weights)
     assert Chooser("auto", 0.5).choose(old).version == old
     with pytest.raises(RepositoryError, match="does not tell its precision: export it again"):
         Chooser("fp32", 0.5).choose(old)
+
+
+def test_a_graph_that_the_device_does_not_run_is_no_candidate(published: Publish):
+    version = published({"fp32": SLOW, "int8": QUICK}, {"int8": 0.0})
+    chosen, reason = Chooser("auto", 0.5, device=Device("tensorrt", 1, "")).choose(version)
+    assert chosen.spec.graph is not None
+    assert (chosen.spec.graph.precision, reason) == ("fp32", "tensorrt does not run the int8 graph")
 
 
 def test_the_next_start_measures_nothing(published: Publish, memory: Path):
