@@ -42,7 +42,7 @@ class Device:
 
     @property
     def lacks(self) -> tuple[Precision, ...]:
-        """Precisions that it does not run: TensorRT takes no int8 graph that was made for CPUs, with its zero points."""
+        """Precisions that it does not run: TensorRT takes no int8 graph that was made for CPUs."""
         return ("int8",) if self.name.startswith("tensorrt") else ()
 
     def __str__(self) -> str:
