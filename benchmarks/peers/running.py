@@ -24,16 +24,22 @@ _START_TIMEOUT, _STOP_TIMEOUT, _ANSWER_TIMEOUT = 120.0, 6.0, 30.0  # seconds
 
 @contextlib.contextmanager
 def running(
-    contestant: Contestant, subject: Subject, cores: Collection[int] = (SERVER_CORE,)
+    contestant: Contestant,
+    subject: Subject,
+    cores: Collection[int] = (SERVER_CORE,),
+    clients: Collection[int] = (CLIENT_CORE,),
 ) -> Iterator[tuple[int, float]]:
-    """Runs a server on `cores`. Yields its port, and the seconds from start to first 200. Raises NotMeasured."""
+    """Runs a server on `cores`, and from then on this process on those of the `clients`.
+
+    Yields its port, and the seconds from start to first 200. Raises NotMeasured.
+    """
     python = python_of(contestant.environment) if contestant.environment else Path(sys.executable)
     port, *others = _free_ports()
     places = {"port": port, "port_2": others[0], "port_3": others[1], "repository": subject.repository}
     settings = {name: value.format(**places) for name, value in contestant.settings.items()}
     log = subject.repository.parent / "server.log"
     started = time.perf_counter()
-    with log.open("w") as output, on_cores(cores):
+    with log.open("w") as output, on_cores(cores, clients):
         process = subprocess.Popen(
             [str(python), *(argument.format(**places) for argument in contestant.arguments)],
             cwd=SERVERS,
@@ -78,13 +84,13 @@ def server_environment(subject: Subject) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def on_cores(cores: Collection[int]) -> Iterator[None]:
-    """What is started in the block runs on `cores`; this process itself returns to the clients'."""
+def on_cores(cores: Collection[int], clients: Collection[int] = (CLIENT_CORE,)) -> Iterator[None]:
+    """What is started in the block runs on `cores`; this process itself returns to those of the `clients`."""
     os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, {CLIENT_CORE})
+        os.sched_setaffinity(0, clients)
 
 
 async def _first_answer(contestant: Contestant, subject: Subject, port: int, process: subprocess.Popen[bytes]) -> bool:

@@ -43,7 +43,7 @@ def _throughput(bare: dict[int, list[BareLoop]], results: Results) -> str:
                 f"{_middle(turn.cold_start for turn in turns):.1f}",
             )
         )
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def _latency(results: Results) -> str:
@@ -52,7 +52,7 @@ def _latency(results: Results) -> str:
         (contestant.title, *(_latencies([turn.windows[n] for turn in turns]) for n in (*CONNECTIONS, OVERLOAD)))
         for contestant, turns in results.items()
     ]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def _overload(results: Results) -> str:
@@ -71,7 +71,7 @@ def _overload(results: Results) -> str:
         )
         for contestant, turns in results.items()
     ]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def _goals(results: Results) -> str:
@@ -95,7 +95,7 @@ def _goals(results: Results) -> str:
                 by_cpu = [ratio(ours.share_by_cpu(n), theirs.share_by_cpu(n)) for ours, theirs in pairs]
                 rows.append((key, other, n, goal, _spread(shares), _spread(by_cpu)))
     head = ("throughput of", "as a share of that of", "at", "goal", "measured", "by CPU time")
-    return _markdown(head, rows) if rows else ""
+    return markdown(head, rows) if rows else ""
 
 
 def _versions(contestants: Iterable[Contestant]) -> str:
@@ -120,6 +120,6 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def _markdown(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+def markdown(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
