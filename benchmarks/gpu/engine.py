@@ -20,6 +20,7 @@ from benchmarks.gpu.tasks import emit
 from benchmarks.gpu.timing import measure
 from labelwise.cores import usable_cores
 from labelwise.repository import TaggerVersion
+from labelwise.spec import TaggerSpec
 from serving.devices.bound_runs import BoundRuns
 from serving.devices.choice import Device, choose_device
 from serving.engines.batching import Run
@@ -27,6 +28,7 @@ from serving.engines.embedded import _BOUND, _MOST_ON_CPU, _RUNS_ON_GPU  # the e
 from serving.onnx_session import load_session, run_session
 
 _OUTPUTS = ("scores",)  # what /v1/tag asks for
+_SECONDS = 0.5  # for each batch
 
 
 class _Notes(logging.Handler):
@@ -58,6 +60,20 @@ def parity(run: Run, tagger: TaggerVersion, expected: np.ndarray) -> dict[str, f
     return {"largest": float(off.max()), "mean": float(off.mean()), "changed_tags": int(flipped.sum())}
 
 
+def note_speeds(run: Run, spec: TaggerSpec, device: Device, subject: dict[str, str], is_quick: bool) -> None:
+    """Prints a row for each batch."""
+    threads, most = _RUNS_ON_GPU, spec.max_batch
+    if device.is_cpu:
+        threads, most = usable_cores(), min(most, _MOST_ON_CPU)
+    generator = np.random.default_rng(0)
+    for batch in [1] if is_quick else batches_up_to(most):
+        pixels = generator.integers(0, 256, (batch, *spec.input.shape), np.uint8)
+        speed = measure(functools.partial(run, pixels, _OUTPUTS), threads, 0 if is_quick else _SECONDS)
+        found = {"images_per_second": batch * speed.rate, "runs": len(speed.latencies)}
+        found |= {"p50_ms": 1000 * speed.quantile(0.5), "p99_ms": 1000 * speed.quantile(0.99)}
+        emit("engine", **subject, batch=batch, at_once=threads, **found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -67,34 +83,16 @@ def main() -> None:
     arguments = parser.parse_args()
     subject = {name: getattr(arguments, name) for name in ("tagger", "device", "precision")}
     tagger = read_subject(arguments.folder, arguments.tagger)
-    graphs = {graph.precision: graph for graph in tagger.spec.graphs}
-    tagger = tagger.with_graph(graphs[arguments.precision])
-    device = choose_device(arguments.device)
+    (graph,) = [graph for graph in tagger.spec.graphs if graph.precision == arguments.precision]
+    tagger = tagger.with_graph(graph)
     logging.getLogger("labelwise").addHandler(_Notes(logging.WARNING))
+    device = choose_device(arguments.device)
     started = time.perf_counter()
     run = open_run(tagger, device)
     loading = time.perf_counter() - started
-
     expected = np.load(arguments.folder / f"{arguments.tagger}.npy")
     emit("parity", **subject, photos=len(expected), **parity(run, tagger, expected))
-
-    threads, most = _RUNS_ON_GPU, tagger.spec.max_batch
-    if device.is_cpu:
-        threads, most = usable_cores(), min(most, _MOST_ON_CPU)
-    generator = np.random.default_rng(0)
-    for batch in [1] if arguments.quick else batches_up_to(most):
-        pixels = generator.integers(0, 256, (batch, *tagger.spec.input.shape), np.uint8)
-        speed = measure(functools.partial(run, pixels, _OUTPUTS), threads, 0 if arguments.quick else 0.5)
-        emit(
-            "engine",
-            **subject,
-            batch=batch,
-            at_once=threads,
-            images_per_second=batch * speed.rate,
-            p50_ms=1000 * speed.quantile(0.5),
-            p99_ms=1000 * speed.quantile(0.99),
-            runs=len(speed.latencies),
-        )
+    note_speeds(run, tagger.spec, device, subject, arguments.quick)
     note_memory(f"engine, {' '.join(subject.values())}, after the largest batch", [os.getpid()], loading)
 
 
