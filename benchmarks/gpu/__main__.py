@@ -12,8 +12,8 @@ Needs the installed extras and the bundled models, nothing else. The parts, in t
 6. training: steps of two networks in each precision
 
 Each measurement is a process of its own. If it fails, or its part's time is over, the report says so and goes on.
-Writes gpu.md and gpu.json into FOLDER, benchmarks/results by default. With --quick everything is tiny: that tries the
-command and measures nothing. Only the first GPU is measured. Linux only.
+Writes gpu.md and gpu.json into FOLDER, benchmarks/results by default. With --quick everything is tiny, without
+Triton: that tries the command and measures nothing. Only the first GPU is measured. Linux only.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def end_to_end(run: Run) -> Iterator[Task]:
             arguments = ("http", device, fastest(run, device), number)
             title = f"HTTP, {device}, {number} worker processes"
             yield run.task("end_to_end", title, "end_to_end", *arguments, seconds=60)
-    if run.has_triton:
+    if run.has_triton and not run.is_quick:  # it takes seconds to start and to end
         device = run.devices[0]
         arguments = ("grpc", "auto", fastest(run, device), "1")
         yield run.task("end_to_end", "gRPC, labelwise serve --engine triton", "end_to_end", *arguments, seconds=60)
