@@ -90,19 +90,25 @@ def bench(
     data: Annotated[str | None, typer.Option(help="Labelled photos, as for train: shows the loss in mAP.")] = None,
     spec: ForeignSpec = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for each batch. [default: all cores]")] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"],
+        typer.Option(help="What to run on; auto is cuda if it works, otherwise cpu."),
+    ] = "auto",
     out: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,
 ) -> None:
-    """Measure speed and loss of fp32, fp16 and int8 on this machine's CPU, at batch 1 and 8. Publishes nothing."""
+    """Measure speed and loss of fp32, fp16 and int8 on this machine, at batch 1 and 8. Publishes nothing."""
     from rich.console import Console
 
     from export.bench import bench_precisions, markdown, table
     from export.exporting import open_source
     from export.pictures import Evidence
+    from labelwise.devices.choice import choose_device
 
     if out and not out.parent.is_dir():
         raise LabelwiseError(f"There is no folder {out.parent} to write {out.name} into.")
+    chosen = choose_device(device)  # before anything slow
     opened = open_source(source, spec)
-    measured = bench_precisions(opened, Evidence(calibrate=calibrate, data=data), threads)
+    measured = bench_precisions(opened, Evidence(calibrate=calibrate, data=data), threads, chosen)
     Console().print(table(measured))
     if out:
         out.write_text(markdown(measured), "utf-8")

@@ -1,4 +1,4 @@
-"""`labelwise bench`: the speed and the loss of half and 8-bit precision on this machine's CPU."""
+"""`labelwise bench`: the speed and the loss of half and 8-bit precision on this machine, on its CPU or on a GPU."""
 
 import platform
 import re
@@ -16,13 +16,18 @@ from rich.table import Table
 
 from export.half_arithmetic import open_as_computed
 from export.labelled import labelled_map
-from export.onnx_file import Pixels, Runner, open_session, session_runner
+from export.onnx_file import Pixels, Runner, one_line, open_session, session_runner
 from export.pictures import Evidence, Pictures, pictures_for
 from export.precision import convert
 from export.precision.int8 import MOST_PHOTOS
 from export.source import Source
 from export.tolerances import Precision
 from labelwise.cores import usable_cores
+from labelwise.devices.choice import CPU, Device
+from labelwise.devices.libraries import gpu_names
+from labelwise.devices.sessions import open_session as open_on_device
+from labelwise.errors import LabelwiseError
+from labelwise.files import sha256_of
 from labelwise.spec import TrainedSpec
 from labelwise.version import VERSION
 
@@ -68,38 +73,60 @@ class Measurements:
 
     rows: list[Measurement]
     machine: str
+    device: Device
 
     @property
     def note(self) -> str:
         """How to read the rows of fp16, and what outputs cost that a request does not ask for."""
         share = float(np.mean([row.scores_only for row in self.rows]))
+        if not self.device.is_cpu:
+            return "The mAP of fp16 is that of half precision that a CPU emulates."
         return f"A request for the scores alone takes {share:.3f} of the processor time of one for all outputs. {_FP16}"
 
 
-def bench_precisions(source: Source, evidence: Evidence, threads: int | None = None) -> Measurements:
-    """Writes the source's graph in every precision, int8 if there are photos to calibrate with, and runs them in turn,
-    so that other load on the machine slows all equally. Raises LabelwiseError as an export does."""
+def bench_precisions(
+    source: Source, evidence: Evidence, threads: int | None = None, device: Device = CPU
+) -> Measurements:
+    """Writes the source's graph in every precision that `device` runs, int8 if there are photos to calibrate with, and
+    runs them in turn, so that other load on the machine slows all equally. Raises LabelwiseError as an export does."""
     spec = source.spec
     photos = pictures_for(spec, evidence.calibrate, MOST_PHOTOS) if evidence.calibrate else None
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8") if photos else ("fp32", "fp16")
+    precisions = tuple(precision for precision in precisions if precision not in device.lacks)
     pictures = photos or pictures_for(spec, None)
     with tempfile.TemporaryDirectory() as folder:
         original = Path(folder) / "original.onnx"
         source.write("bench", 1, original)
-        graphs = [_graph(original, spec, precision, photos, evidence.data, threads or 0) for precision in precisions]
+        graphs = []
+        for precision in precisions:
+            graphs.append(_graph(original, spec, precision, photos, evidence.data, threads or 0, device))
     rows = [row for batch in BATCHES if batch <= spec.max_batch for row in _measure(graphs, batch, pictures)]
-    return Measurements(rows, _machine(threads))
+    return Measurements(rows, _machine(threads, device), device)
 
 
 def _graph(
-    original: Path, spec: TrainedSpec, precision: Precision, photos: Pictures | None, data: str | None, threads: int
+    original: Path,
+    spec: TrainedSpec,
+    precision: Precision,
+    photos: Pictures | None,
+    data: str | None,
+    threads: int,
+    device: Device,
 ) -> _Graph:
     file = Path(shutil.copyfile(original, original.with_name(f"{precision}.onnx")))
     convert(file, spec, precision, photos)
-    session = open_session(file, threads)
+    session = open_session(file, threads) if device.is_cpu else _open_on(device, file, spec)
     run, scores = session_runner(session, spec), session_runner(session, spec, ("scores",))
     mean_ap = labelled_map(data, spec, session_runner(open_as_computed(file, threads), spec))[0] if data else None
     return _Graph(precision, run, scores, mean_ap, file.stat().st_size)
+
+
+def _open_on(device: Device, file: Path, spec: TrainedSpec) -> ort.InferenceSession:
+    """On the first GPU. Raises LabelwiseError if it does not run there."""
+    try:
+        return open_on_device(file, ort.SessionOptions(), device, 0, spec, sha256_of(file)[:16])
+    except Exception as error:  # onnxruntime raises classes of its own
+        raise LabelwiseError(f"The graph does not run on {device.name}: {one_line(error)}.") from error
 
 
 def _measure(graphs: list[_Graph], batch: int, pictures: Pictures) -> Iterator[Measurement]:
@@ -129,7 +156,9 @@ def _seconds(run: Runner, pixels: Pixels) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - worked
 
 
-def _machine(threads: int | None) -> str:
+def _machine(threads: int | None, device: Device) -> str:
+    if not device.is_cpu:
+        return f"{gpu_names(1)[0]} by {device.name}; ONNX Runtime {ort.__version__}, labelwise {VERSION}"
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"^model name\s*: (.+)", cpuinfo.read_text(), re.M) if cpuinfo.is_file() else []
     model = models[0] if models else platform.processor() or platform.machine()

@@ -16,10 +16,10 @@ import onnxruntime as ort
 from PIL import features
 
 from labelwise.cores import core_limit, memory_limit, memory_of_machine, usable_cores
+from labelwise.devices.choice import AUTO, DeviceName, choose_device, fault_of, remedy_for
+from labelwise.devices.libraries import count_gpus, driver_fault, driver_version, gpu_names
 from labelwise.errors import LabelwiseError
 from labelwise.version import VERSION
-from serving.devices.choice import AUTO, DeviceName, choose_device, fault_of, remedy_for
-from serving.devices.libraries import count_gpus, driver_fault, driver_version, gpu_names
 from serving.local_triton.install import find_triton
 
 Want = Literal["gpu", "cuda", "tensorrt", "tensorrt-rtx", "triton"]

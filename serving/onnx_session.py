@@ -6,17 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime as ort
 
+from labelwise.devices.choice import CPU, Device
+from labelwise.devices.sessions import open_session
 from labelwise.errors import RepositoryError
 from labelwise.repository import TaggerVersion
 from labelwise.spec import TaggerSpec
-from serving.devices.choice import CPU, Device, provider_options, rtx_options
-from serving.devices.libraries import rtx_devices
 from serving.errors import ServerFailed, ServingError
 from serving.inference import Outputs, Pixels
 
 logger = logging.getLogger("labelwise.engine")
-
-_CPU_PROVIDER = "CPUExecutionProvider"
 
 
 def load_session(version: TaggerVersion, threads: int, device: Device = CPU, gpu: int = 0) -> ort.InferenceSession:
@@ -32,34 +30,19 @@ def load_session(version: TaggerVersion, threads: int, device: Device = CPU, gpu
     options.log_severity_level = 3
     spec = version.spec
     try:
-        session = _open(version, options, device, gpu)
+        session = open_session(version.weights, options, device, gpu, spec, spec.weights_sha256[:16])
     except Exception as error:  # onnxruntime raises its own unrelated classes
         logger.debug("loading failed", exc_info=error)
         where = "" if device.is_cpu else f" on {device.name}: {' '.join(str(error).split())[:300]}"
         raise RepositoryError(
             f"{spec.name} version {spec.version}: ONNX Runtime cannot load its model{where or '.'}"
         ) from error
-    if not device.is_cpu and session.get_providers()[0] == _CPU_PROVIDER:  # ONNX Runtime falls back, and only logs it
-        raise RepositoryError(
-            f"{spec.name} version {spec.version} would run on the CPU, not on {device.name}: see `labelwise doctor`."
-        )
     _check_tensors(session, spec)
     try:
         run_session(session, spec, np.zeros((1, *spec.input.shape), np.uint8), spec.output_names)
     except ServingError as error:
         raise RepositoryError(str(error)) from error
     return session
-
-
-def _open(version: TaggerVersion, options: ort.SessionOptions, device: Device, gpu: int) -> ort.InferenceSession:
-    if device.is_cpu:
-        return ort.InferenceSession(version.weights, options, providers=[_CPU_PROVIDER])
-    if device.name == "tensorrt-rtx":
-        options.add_provider_for_devices([rtx_devices()[gpu]], rtx_options(version.spec))
-        return ort.InferenceSession(version.weights, options)
-    return ort.InferenceSession(
-        version.weights, options, providers=provider_options(device, gpu, version.spec), enable_fallback=False
-    )
 
 
 def run_session(session: ort.InferenceSession, spec: TaggerSpec, pixels: Pixels, outputs: Sequence[str]) -> Outputs:

@@ -18,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime as ort
 
+from labelwise.devices.choice import CPU, Device
+from labelwise.devices.libraries import gpu_names
 from labelwise.errors import RepositoryError
 from labelwise.files import cache_folder, locked_folder, read_regular_file, write_atomically
 from labelwise.precision import AUTO, candidates, fastest, seconds_of
 from labelwise.repository import TaggerVersion
 from labelwise.spec import GraphSpec
-from serving.devices.choice import CPU, Device
-from serving.devices.libraries import gpu_names
 from serving.onnx_session import load_session, run_session
 
 logger = logging.getLogger("labelwise.engine")

@@ -19,10 +19,10 @@ from benchmarks.gpu.subjects import pixels_of, read_subject
 from benchmarks.gpu.tasks import emit
 from benchmarks.gpu.timing import measure
 from labelwise.cores import usable_cores
+from labelwise.devices.choice import Device, choose_device
 from labelwise.repository import TaggerVersion
 from labelwise.spec import TaggerSpec
-from serving.devices.bound_runs import BoundRuns
-from serving.devices.choice import Device, choose_device
+from serving.bound_runs import BoundRuns
 from serving.engines.batching import Run
 from serving.engines.embedded import _BOUND, _MOST_ON_CPU, _RUNS_ON_GPU  # the engine's own choices
 from serving.onnx_session import load_session, run_session

@@ -17,9 +17,9 @@ from benchmarks.gpu.driver import Driver
 from benchmarks.gpu.tasks import emit
 from benchmarks.gpu.timing import measure
 from labelwise.cores import usable_cores
+from labelwise.devices.choice import Device, choose_device
+from labelwise.devices.libraries import rtx_devices
 from labelwise.errors import LabelwiseError
-from serving.devices.choice import Device, choose_device
-from serving.devices.libraries import rtx_devices
 from serving.engines.embedded import _RUNS_ON_GPU
 
 _SIDES = {"gpu": 8192, "cpu": 1024, "quick": 64}  # of the square matrices

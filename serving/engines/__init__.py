@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from labelwise.devices.choice import CPU, choose_device
 from labelwise.precision import AUTO
 from labelwise.repository import Repository, VersionKey
-from serving.devices.choice import CPU, choose_device
 from serving.inference import Engine
 from serving.precision import Chooser
 from serving.settings import Settings

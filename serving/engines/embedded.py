@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from labelwise.devices.choice import CPU, Device
 from labelwise.errors import RepositoryError
 from labelwise.precision import AUTO, MAX_LOSS
 from labelwise.repository import Repository, TaggerVersion, VersionKey
 from labelwise.spec import TaggerSpec
-from serving.devices.bound_runs import BoundRuns
-from serving.devices.choice import CPU, Device
+from serving.bound_runs import BoundRuns
 from serving.engines.batching import Batches, Run
 from serving.errors import ServerTimeout, ServerUnavailable, UnknownModel
 from serving.inference import Catalogue, Outputs, Pixels, catalogue_of, require_fitting

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import export.bench
 import export.checkpoint_graph
 from commands import app
+from labelwise.devices.choice import fault_of
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,10 @@ def test_without_photos_there_is_no_int8(checkpoint: Path, tmp_path: Path):
     result = CliRunner().invoke(app, ["bench", str(checkpoint), "--out", str(tmp_path / "t.md")])
     assert result.exit_code == 0
     assert "int8" not in (tmp_path / "t.md").read_text("utf-8")
+
+
+def test_a_device_that_does_not_work_is_refused_before_anything_slow(tmp_path: Path):
+    if not fault_of("tensorrt-rtx"):
+        pytest.skip("this machine has such a device")
+    result = CliRunner().invoke(app, ["bench", str(tmp_path), "--device", "tensorrt-rtx"])  # where there is no run
+    assert str(result.exception).startswith("--device tensorrt-rtx does not work here: ")

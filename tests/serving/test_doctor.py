@@ -11,7 +11,7 @@ import pytest
 
 from serving.doctor import examine
 from tests.conftest import ROOT
-from tests.serving.devices.test_choice import without_gpu
+from tests.labelwise.devices.test_choice import without_gpu
 
 
 def doctor(*arguments: str) -> "subprocess.CompletedProcess[str]":

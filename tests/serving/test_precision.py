@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labelwise.devices.choice import Device
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository, TaggerVersion
-from serving.devices.choice import Device
 from serving.engines.embedded import EmbeddedEngine
 from serving.precision import Chooser
 from tests.several_graphs import QUICK, SIZE, SLOW, publish_graphs

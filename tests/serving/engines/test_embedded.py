@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labelwise.devices.choice import Device
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
-from serving.devices.choice import Device
 from serving.engines.embedded import EmbeddedEngine
 from serving.errors import UnknownModel
 from tests.polling import until_async

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from labelwise.devices.libraries import count_gpus, cuda_fault, driver_fault, rtx_fault, tensorrt_fault
 from labelwise.errors import LabelwiseError
 from labelwise.files import cache_folder
 from labelwise.profiles import profile_shapes
-from labelwise.spec import Precision, TaggerSpec
-from serving.devices.libraries import count_gpus, cuda_fault, driver_fault, rtx_fault, tensorrt_fault
+from labelwise.spec import Precision, TrainedSpec
 
 DeviceName = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 AUTO = "auto"
@@ -85,13 +85,16 @@ def choose_device(wanted: str) -> Device:
     return Device(name, count_gpus(), "as asked")
 
 
-def provider_options(device: Device, gpu: int, spec: TaggerSpec) -> list[tuple[str, dict[str, Any]]]:
-    """ONNX Runtime's providers for one GPU of `device`, the first of which has to be used. Not for tensorrt-rtx."""
+def provider_options(device: Device, gpu: int, spec: TrainedSpec, key: str) -> list[tuple[str, dict[str, Any]]]:
+    """ONNX Runtime's providers for one GPU of `device`, the first of which has to be used. Not for tensorrt-rtx.
+
+    What TensorRT compiles is kept under `key`, which has to tell one graph from another.
+    """
     cuda = ("CUDAExecutionProvider", {"device_id": gpu, "cudnn_conv_algo_search": "HEURISTIC"})
     if device.name == "cuda":
         return [cuda]
     least, best, most = profile_shapes(spec)
-    engines = str(_made(cache_folder() / "tensorrt" / spec.weights_sha256[:16]))
+    engines = str(_made(cache_folder() / "tensorrt" / key))
     tensorrt = {
         "device_id": gpu,
         "trt_engine_cache_enable": True,
@@ -105,14 +108,14 @@ def provider_options(device: Device, gpu: int, spec: TaggerSpec) -> list[tuple[s
     return [("TensorrtExecutionProvider", tensorrt), cuda]
 
 
-def rtx_options(spec: TaggerSpec) -> dict[str, str]:
-    """Options of the TensorRT-RTX plugin: one profile for all batches, and a cache for each graph."""
+def rtx_options(spec: TrainedSpec, key: str) -> dict[str, str]:
+    """Options of the TensorRT-RTX plugin: one profile for all batches, and a cache for each graph, by its `key`."""
     least, best, most = profile_shapes(spec)
     return {
         "nv_profile_min_shapes": least,
         "nv_profile_opt_shapes": best,
         "nv_profile_max_shapes": most,
-        "nv_runtime_cache_path": str(_made(cache_folder() / "tensorrt-rtx" / spec.weights_sha256[:16])),
+        "nv_runtime_cache_path": str(_made(cache_folder() / "tensorrt-rtx" / key)),
     }
 
 

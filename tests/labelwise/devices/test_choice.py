@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.errors import LabelwiseError, RepositoryError
-from labelwise.repository import Repository
-from labelwise.spec import TaggerSpec
-from serving.devices import libraries
-from serving.devices.choice import (
+from labelwise.devices import libraries
+from labelwise.devices.choice import (
     CPU,
     Device,
     DeviceName,
@@ -19,6 +16,9 @@ from serving.devices.choice import (
     remedy_for,
     rtx_options,
 )
+from labelwise.errors import LabelwiseError, RepositoryError
+from labelwise.repository import Repository
+from labelwise.spec import TaggerSpec
 from serving.onnx_session import load_session
 from tests.conftest import ROOT
 
@@ -81,26 +81,23 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaggerSpec:
 
 
 def test_each_gpu_gets_its_number(spec: TaggerSpec):
-    ((name, options),) = provider_options(Device("cuda", 2, ""), 1, spec)
+    ((name, options),) = provider_options(Device("cuda", 2, ""), 1, spec, "a graph")
     assert (name, options["device_id"]) == ("CUDAExecutionProvider", 1)
 
 
 def test_tensorrt_compiles_once_for_all_batches_and_keeps_engines_by_graph(spec: TaggerSpec):
-    (_, first), (behind, _) = provider_options(Device("tensorrt", 1, ""), 0, spec)
-    _, second = provider_options(Device("tensorrt", 1, ""), 0, spec.model_copy(update={"weights_sha256": "0" * 64}))
-    assert behind == "CUDAExecutionProvider"  # for what TensorRT cannot run
+    (name, first), (behind, _) = provider_options(Device("tensorrt", 1, ""), 0, spec, "a graph")
+    (_, second), _ = provider_options(Device("tensorrt", 1, ""), 0, spec, "another")
+    assert (name, behind) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")  # for what TensorRT cannot run
     size = "x".join(map(str, spec.input.shape))
     shapes = [first[f"trt_profile_{which}_shapes"] for which in ("min", "opt", "max")]
     assert shapes == [f"image:1x{size}", f"image:8x{size}", f"image:{spec.max_batch}x{size}"]
+    assert first["trt_engine_cache_path"] != second["trt_engine_cache_path"]
     assert Path(first["trt_engine_cache_path"]).is_dir()
-    (other, _), _ = provider_options(Device("tensorrt", 1, ""), 0, spec.model_copy(update={"weights_sha256": "0" * 64}))
-    assert other == "TensorrtExecutionProvider"
-    assert second[0] == "CUDAExecutionProvider"
 
 
 def test_the_rtx_plugin_has_a_cache_for_each_graph(spec: TaggerSpec):
-    other = spec.model_copy(update={"weights_sha256": "0" * 64})
-    folders = [rtx_options(one)["nv_runtime_cache_path"] for one in (spec, other)]
+    folders = [rtx_options(spec, key)["nv_runtime_cache_path"] for key in ("a graph", "another")]
     assert folders[0] != folders[1]
     assert all(Path(folder).is_dir() for folder in folders)
 
