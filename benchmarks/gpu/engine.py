@@ -24,7 +24,7 @@ from labelwise.repository import TaggerVersion
 from labelwise.spec import TaggerSpec
 from serving.bound_runs import BoundRuns
 from serving.engines.batching import Run
-from serving.engines.embedded import _BOUND, _MOST_ON_CPU, _RUNS_ON_GPU  # the engine's own choices
+from serving.engines.embedded import BOUND, MOST_ON_CPU, RUNS_ON_GPU  # the engine's own choices
 from serving.onnx_session import load_session, run_session
 
 _OUTPUTS = ("scores",)  # what /v1/tag asks for
@@ -40,7 +40,7 @@ class _Notes(logging.Handler):
 
 def open_run(tagger: TaggerVersion, device: Device) -> Run:
     session = load_session(tagger, 1, device)
-    if device.name in _BOUND:
+    if device.name in BOUND:
         return BoundRuns(session, tagger.spec, 0)
     return functools.partial(run_session, session, tagger.spec)
 
@@ -62,9 +62,9 @@ def parity(run: Run, tagger: TaggerVersion, expected: np.ndarray) -> dict[str, f
 
 def note_speeds(run: Run, spec: TaggerSpec, device: Device, subject: dict[str, str], is_quick: bool) -> None:
     """Prints a row for each batch."""
-    threads, most = _RUNS_ON_GPU, spec.max_batch
+    threads, most = RUNS_ON_GPU, spec.max_batch
     if device.is_cpu:
-        threads, most = usable_cores(), min(most, _MOST_ON_CPU)
+        threads, most = usable_cores(), min(most, MOST_ON_CPU)
     generator = np.random.default_rng(0)
     for batch in [1] if is_quick else batches_up_to(most):
         pixels = generator.integers(0, 256, (batch, *spec.input.shape), np.uint8)

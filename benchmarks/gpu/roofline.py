@@ -20,7 +20,7 @@ from labelwise.cores import usable_cores
 from labelwise.devices.choice import Device, choose_device
 from labelwise.devices.libraries import rtx_devices
 from labelwise.errors import LabelwiseError
-from serving.engines.embedded import _RUNS_ON_GPU
+from serving.engines.embedded import RUNS_ON_GPU
 
 _SIDES = {"gpu": 8192, "cpu": 1024, "quick": 64}  # of the square matrices
 _PRODUCTS = 8  # one after the other in a run
@@ -69,7 +69,7 @@ def matrix_rate(device: Device, precision: str, is_quick: bool) -> float:
     side = _SIDES["quick" if is_quick else "cpu" if device.is_cpu else "gpu"]
     session = open_products(products_graph(side, precision), device)
     run = functools.partial(session.run, None, {"factor": np.ones(1, _TYPES[precision][1])})
-    speed = measure(run, usable_cores() if device.is_cpu else _RUNS_ON_GPU, 0 if is_quick else 2.0)
+    speed = measure(run, usable_cores() if device.is_cpu else RUNS_ON_GPU, 0 if is_quick else 2.0)
     return speed.rate * _PRODUCTS * side**3
 
 

@@ -23,9 +23,9 @@ from serving.workers import Workers, WorkersClosed
 
 logger = logging.getLogger("labelwise.engine")
 
-_RUNS_ON_GPU = 2  # at once
-_BOUND = ("cuda", "tensorrt")  # where ONNX Runtime's own CUDA memory takes the photos
-_MOST_ON_CPU = 8  # photos: more are not faster, and the last waits for all
+RUNS_ON_GPU = 2  # at once
+BOUND = ("cuda", "tensorrt")  # where ONNX Runtime's own CUDA memory takes the photos
+MOST_ON_CPU = 8  # photos: more are not faster, and the last waits for all
 
 
 class _Loaded(NamedTuple):
@@ -65,7 +65,7 @@ class EmbeddedEngine:
         self._device, self.device = device, device.name
         self._chooser = chooser or Chooser(AUTO, MAX_LOSS, session_threads, device)
         gpus = range(device.gpus)
-        self._workers = [Workers(_RUNS_ON_GPU, f"infer-gpu{gpu}") for gpu in gpus] or [Workers(threads, "infer")]
+        self._workers = [Workers(RUNS_ON_GPU, f"infer-gpu{gpu}") for gpu in gpus] or [Workers(threads, "infer")]
         self._on_wait, self._on_run = on_wait, on_run
         self._reload_interval, self._retire_after = reload_interval, retire_after
         self._watch = RepositoryWatch(repository.path, {*repository.keys, *repository.broken})
@@ -148,14 +148,14 @@ class EmbeddedEngine:
 
     def _load(self, version: TaggerVersion, gpu: int) -> Run:
         session = load_session(version, self._session_threads, self._device, gpu)
-        if self._device.name in _BOUND:
+        if self._device.name in BOUND:
             return BoundRuns(session, version.spec, gpu)
         return functools.partial(run_session, session, version.spec)
 
     def _batches(self, key: VersionKey, spec: TaggerSpec, run: Run, workers: Workers) -> Batches:
         # Where the thread itself computes, its processor time says what a run costs whatever else the machine does.
         computes_itself = self._session_threads == 1 and self._device.is_cpu
-        most = min(spec.max_batch, _MOST_ON_CPU) if computes_itself else spec.max_batch
+        most = min(spec.max_batch, MOST_ON_CPU) if computes_itself else spec.max_batch
         return Batches(
             run,
             workers,
