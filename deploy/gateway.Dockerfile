@@ -34,8 +34,10 @@ RUN pip uninstall --yes --quiet pip setuptools wheel \
 COPY --from=build /opt/labelwise /opt/labelwise
 # The bundled model; mount your repository over it.
 COPY model_repository /models
+# Its measurements of models go where all its processes can write.
 ENV PATH=/opt/labelwise/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    XDG_CACHE_HOME=/tmp \
     LABELWISE_HOST=0.0.0.0 \
     LABELWISE_REPOSITORY=/models
 # A number, because Kubernetes cannot tell whether a user name is root.
