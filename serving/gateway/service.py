@@ -1,7 +1,7 @@
 """From a request with photos to its answer: admit and read, decode and run, put into words, all before a deadline."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from labelwise.image import ImageError, Photo
 from labelwise.repository import default_tagger
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice
+from serving.errors import UnknownModel
 from serving.gateway.answers.embedding import Embeddings
 from serving.gateway.answers.explaining import ExplainAnswer, ExplainQuery, make_explanation
 from serving.gateway.answers.overlay import MOST_SIDE, draw_overlay
@@ -45,8 +46,9 @@ T = TypeVar("T")
 
 
 class _PhotoRun(NamedTuple):
-    """One photo that went through a model: `outputs` are [1, …]."""
+    """One photo that went through the model of `choice`: `outputs` are [1, …]."""
 
+    choice: Choice
     data: bytes
     photo: Photo
     outputs: Outputs
@@ -85,10 +87,9 @@ class TaggingService:
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
         """Tags the photo in the request's body. Raises GatewayError, ImageError or ServingError, as the others do."""
         with self._place(request) as place:
-            choice = self._choose(query)
-            run = await self._one(request, place, choice.spec, "scores")
+            run = await self._one(request, place, query, "scores")
             scored = ScoredPhoto(run.outputs["scores"][0], run.photo.notes)
-            return make_answer(choice, scored, query, request.scope["state"]["request_id"])
+            return make_answer(run.choice, scored, query, request.scope["state"]["request_id"])
 
     async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
         """Tags all photos in the request's body. An error of one photo is its result."""
@@ -98,7 +99,10 @@ class TaggingService:
                 items = await self.uploads.batch(request, place)
             request.scope["state"].update(model=choice.spec.name, version=choice.spec.version, images=len(items))
             with self.metrics.in_flight(), EndedByHangUp(request):
-                results = await self._run_many(items, choice.spec, Deadline(place.seconds))
+                deadline = Deadline(place.seconds)
+                choice, results = await self._on_served(
+                    request, query, choice, lambda spec: self._run_many(items, spec, deadline)
+                )
             scored = [result for result in results if isinstance(result, ScoredPhoto)]
             _log_notes(request, (sentence for photo in scored for sentence in photo.notes))
         return make_batch_answer(
@@ -108,16 +112,17 @@ class TaggingService:
     async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
         """Returns where in the photo its labels were seen."""
         with self._place(request) as place:
-            choice = self._choose(query, "attention")
-            run = await self._one(request, place, choice.spec, "scores", "attention")
+            run = await self._one(request, place, query, "scores", "attention")
             scores, attention = run.outputs["scores"][0], run.outputs["attention"][0]
-            return make_explanation(choice, scores, attention, run.photo, query, request.scope["state"]["request_id"])
+            return make_explanation(
+                run.choice, scores, attention, run.photo, query, request.scope["state"]["request_id"]
+            )
 
     async def explain_as_picture(self, request: Request, query: ExplainQuery) -> bytes:
         """Returns the same as a PNG of the upright photo."""
         with self._place(request) as place:
-            choice = self._choose(query, "attention")
-            run = await self._one(request, place, choice.spec, "scores", "attention")
+            run = await self._one(request, place, query, "scores", "attention")
+            choice = run.choice
             places, tags = choice.explained(run.outputs["scores"][0])
             seen = locate(run.outputs["attention"][0][places], run.photo.size, choice.spec.image)
             with self.metrics.in_flight(), EndedByHangUp(request):
@@ -129,9 +134,8 @@ class TaggingService:
     async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings, Sequence[str]]:
         """Returns the chosen labels, the photo's embeddings of all labels [l, p], and the notes about the photo."""
         with self._place(request) as place:
-            choice = self._choose(query, "embeddings")
-            run = await self._one(request, place, choice.spec, "embeddings")
-            return choice, run.outputs["embeddings"][0], run.photo.notes
+            run = await self._one(request, place, query, "embeddings")
+            return run.choice, run.outputs["embeddings"][0], run.photo.notes
 
     @property
     def default_model(self) -> str | None:
@@ -164,22 +168,49 @@ class TaggingService:
         refuse_repeats(request)
         return self.admission.place(requested_timeout(request, self.settings.request_timeout))
 
-    async def _one(self, request: Request, place: Place, spec: TaggerSpec, *outputs: str) -> _PhotoRun:
-        """Runs the model on the one photo of a request."""
-        request.scope["state"].update(model=spec.name, version=spec.version, images=1)
+    async def _one(self, request: Request, place: Place, query: LabelQuery, *outputs: str) -> _PhotoRun:
+        """Runs the model on the one photo of a request. The last of `outputs` is the one that the query is about."""
+        choice = self._choose(query, outputs[-1])
+        request.scope["state"].update(model=choice.spec.name, version=choice.spec.version, images=1)
         with Stage("receive", self.metrics.observe_receive):
             data = await self.uploads.photo(request, place)
         deadline = Deadline(place.seconds)
+
+        async def run(spec: TaggerSpec) -> tuple[Photo, Outputs]:
+            with Stage("decode", self.metrics.observe_decode):
+                photo = await self.decoders.photo(data, spec, deadline)
+            return photo, await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
+
         with self.metrics.in_flight(), EndedByHangUp(request):
             if not self.gate.enter_now(1):
                 await self._enter(1, deadline)
             with _Work(self, 1):
-                with Stage("decode", self.metrics.observe_decode):
-                    photo = await self.decoders.photo(data, spec, deadline)
-                answer = await self._infer(photo.pixels[np.newaxis], spec, outputs, deadline)
+                choice, (photo, answer) = await self._on_served(request, query, choice, run, outputs[-1])
         if photo.notes:
             _log_notes(request, photo.notes)
-        return _PhotoRun(data, photo, answer, deadline)
+        return _PhotoRun(choice, data, photo, answer, deadline)
+
+    async def _on_served(
+        self,
+        request: Request,
+        query: LabelQuery,
+        choice: Choice,
+        run: Callable[[TaggerSpec], Awaitable[T]],
+        output: str = "scores",
+    ) -> tuple[Choice, T]:
+        """Runs a version that the query allows. If it was taken out meanwhile, runs the one that came in its place.
+
+        A Triton that gets a version with other labels unloads the one before: their configurations differ.
+        """
+        while True:
+            try:
+                return choice, await run(choice.spec)
+            except UnknownModel:
+                newer = self._choose(query, output)
+                if newer.spec.version == choice.spec.version:
+                    raise
+                choice = newer
+                request.scope["state"].update(version=choice.spec.version)
 
     async def _enter(self, images: int, deadline: Deadline) -> None:
         """Waits until so many photos may be decoded and run. Raises GatewayError `deadline_exceeded`."""

@@ -24,8 +24,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from labelwise.errors import LabelwiseError, RepositoryError
-from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, WEIGHTS_FILE, VersionKey, model_names
-from labelwise.spec import SPEC_FILE, TaggerSpec
+from labelwise.repository import CONFIG_FILE, CONTRACT_PARAMETER, WEIGHTS_FILE, VersionKey, model_names, tagger_of
+from labelwise.spec import LABELS_FILE, SPEC_FILE, TaggerSpec
 
 CONFIG_NAME = "labelwise"  # for --model-config-name: the configurations written here; those of the source stay beside
 _CONFIGS = "configs"  # the folder of configurations that are chosen by name
@@ -67,12 +67,12 @@ class TritonView:
         return self._shown[name].versions if name in self._shown else frozenset()
 
     def wanted(self, name: str, whole: AbstractSet[int]) -> frozenset[int]:
-        """Returns those of the `whole` versions that the operator's version policy selects."""
+        """Returns those of the `whole` versions that the operator's version policy selects, or the newest if none."""
         if not whole:
             return frozenset()
         policy = self._config(self._base(name, whole) / model_names(name).model).version_policy
         if policy.HasField("specific"):
-            return frozenset(whole).intersection(policy.specific.versions)
+            return frozenset(whole).intersection(policy.specific.versions) or frozenset({max(whole)})
         newest = len(whole) if policy.HasField("all") else max(1, policy.latest.num_versions)
         return frozenset(sorted(whole)[-newest:])
 
@@ -161,13 +161,14 @@ class TritonView:
             raise RepositoryError(f"{model.name}/{file.name} is not a Triton configuration: {error}") from error
 
     def _write_config(self, folder: Path, versions: frozenset[int]) -> None:
-        """Write the configuration that loads `versions`. If the ensemble is for none of them, it gets the newest."""
+        """Write the configuration that loads `versions`. One for none of them becomes that of the newest."""
         config = self._config(folder)
-        if config.platform == "ensemble":
-            if versions.isdisjoint(config.version_policy.specific.versions):
-                _pin(config, TaggerSpec.read(folder / str(max(versions))))
-        elif not config.version_policy.HasField("specific"):
+        if not config.version_policy.HasField("specific"):
             config.version_policy.all.SetInParent()
+        elif versions.isdisjoint(config.version_policy.specific.versions):
+            spec = TaggerSpec.read(self._source / tagger_of(folder.name) / str(max(versions)))
+            _pin(config, spec)
+            (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in spec.labels), "utf-8")
         (folder / _CONFIGS).mkdir(exist_ok=True)
         (folder / _CONFIGS / f"{CONFIG_NAME}.pbtxt").write_text(text_format.MessageToString(config), "utf-8")
 
@@ -184,8 +185,11 @@ def _mark(base: Path, name: str) -> tuple[object, ...]:
 
 
 def _pin(config: Any, spec: TaggerSpec) -> None:
-    """Make the ensemble's configuration that of version `spec`, as an export of it would have written it."""
+    """Make a configuration that of version `spec`, as an export of it would have written it."""
     config.version_policy.specific.versions[:] = [spec.version]
+    shapes = {output.name: output.shape for output in spec.outputs}
+    for output in config.output:
+        output.dims[:] = shapes.get(output.name, output.dims)
     for step in config.ensemble_scheduling.step:
         step.model_version = spec.version
     if CONTRACT_PARAMETER in config.parameters:

@@ -96,3 +96,21 @@ def test_only_the_chosen_graph_is_shown(source: Path, view: TritonView) -> None:
     shown = view.repository / "scenes_model/1"
     assert [(file.name, file.read_bytes()) for file in shown.glob("*.onnx")] == [("model.onnx", b"8 bits")]
     assert (version / "model.onnx").stat().st_size > 6  # the repository itself stays as it was
+
+
+def test_a_version_with_other_labels_can_be_taken_back(view: TritonView, source: Path) -> None:
+    """Its configuration is for it alone, and fits no version without it."""
+    publish_next(source)
+    for file in ("config.pbtxt", "configs/python.pbtxt"):
+        taught = text_format.Parse((source / "scenes_model" / file).read_text(), model_config_pb2.ModelConfig())
+        taught.version_policy.specific.versions[:] = [2]
+        taught.output[0].dims[:] = [6]
+        (source / "scenes_model" / file).write_text(text_format.MessageToString(taught))
+    assert view.wanted("scenes", {1, 2}) == {2}
+    show(view, {1, 2}, {1, 2})
+    assert config(view, "scenes_model").version_policy.specific.versions == [2]
+    assert view.wanted("scenes", {1}) == {1}
+    show(view, {1}, {1})
+    assert config(view, "scenes_model").version_policy.specific.versions == [1]
+    assert config(view, "scenes_model").output[0].dims == [5]
+    assert (view.repository / "scenes_model/labels.txt").read_text().splitlines()[0] == "desert"
