@@ -25,7 +25,7 @@ from export.triton_config import (
     model_config,
     model_variants,
 )
-from labelwise.errors import RepositoryError
+from labelwise.errors import RepositoryError, SpecError
 from labelwise.files import locked_folder, sync
 from labelwise.repository import CONFIG_FILE, WEIGHTS_FILE, model_names, version_folders
 from labelwise.spec import LABELS_FILE, LAST_VERSION, SPEC_FILE, TaggerSpec, TrainedSpec
@@ -129,7 +129,8 @@ def publish(
     options = options or ServingOptions()
     decode, model, ensemble = model_names(spec.name)
     _write_decode(stage / decode, spec, options)
-    _write_model(stage / model, spec, backend, options, plans)
+    alone = _has_other_labels(repository, spec)
+    _write_model(stage / model, spec, backend, options, plans, alone)
     _write_ensemble(stage / ensemble, spec)
     require_whole(stage, spec)
     for part in (decode, model, ensemble):
@@ -148,8 +149,18 @@ def publish(
         _take_out_old(repository, stage, spec, keep)
 
 
+def _has_other_labels(repository: Path, spec: TaggerSpec) -> bool:
+    """Whether another version has other labels, as after `labelwise teach`: Triton's one configuration fits one."""
+    for folder in version_folders(repository / spec.name).values():
+        with contextlib.suppress(SpecError):  # a broken version is not loaded
+            other = TaggerSpec.read(folder)
+            if (other.labels, other.outputs) != (spec.labels, spec.outputs):
+                return True
+    return False
+
+
 def _write_model(
-    folder: Path, spec: TaggerSpec, backend: Backend, options: ServingOptions, plans: Sequence[Plan]
+    folder: Path, spec: TaggerSpec, backend: Backend, options: ServingOptions, plans: Sequence[Plan], alone: bool
 ) -> None:
     version = _make_version(folder, spec)
     for name in [graph.file for graph in spec.graphs] or [WEIGHTS_FILE]:
@@ -159,9 +170,9 @@ def _write_model(
     (version / "model.py").write_text(_triton_model("ort_model.py"), "utf-8")
     (version / f"{_PRECISION}.py").write_text(_labelwise("precision.py").read_text("utf-8"), "utf-8")
     spec.write(version)
-    (folder / CONFIG_FILE).write_text(model_config(spec, backend, options, plans), "utf-8")
+    (folder / CONFIG_FILE).write_text(model_config(spec, backend, options, plans, alone=alone), "utf-8")
     (folder / CUSTOM_CONFIGS).mkdir()
-    for name, text in model_variants(spec, options, plans).items():
+    for name, text in model_variants(spec, options, plans, alone).items():
         _variant(folder, name).write_text(text, "utf-8")
     _write_contract(folder, spec)
 

@@ -1,8 +1,8 @@
 """config.pbtxt of the three models, built as Triton's own protobuf message: an unknown field cannot be written.
 
 All versions of a model share its configuration. A configuration that holds for one version only lets Triton load no
-other (`version_policy: specific`): that of the ensemble, whose steps name the version they run, and those that name a
-TensorRT engine.
+other (`version_policy: specific`): that of the ensemble, whose steps name the version they run, those that name a
+TensorRT engine, and that of a version whose labels differ from the others' (`labelwise teach`).
 """
 
 from collections.abc import Sequence
@@ -110,8 +110,11 @@ def model_config(
     options: ServingOptions | None = None,
     plans: Sequence[Plan] = (),
     graph: GraphSpec | None = None,
+    alone: bool = False,
 ) -> str:
     """Pixels -> every output. `tensorrt` needs `plans`, one per GPU architecture.
+
+    `alone`: Triton loads no other version, because others have other labels.
 
     The `graph` is one of the contract's, by default that in model.onnx. TensorRT as an accelerator runs that in fp16 if
     the contract has one: the graph alone says in which precision TensorRT computes.
@@ -127,11 +130,14 @@ def model_config(
         | _warm_up(spec, options)
         | ({"response_cache": {"enable": True}} if options.response_cache else {})
         | run(spec.with_graph(graph) if graph else spec, options, plans)
-        | ({"default_model_filename": graph.file} | _only(spec) if graph else {})
+        | ({"default_model_filename": graph.file} if graph else {})
+        | (_only(spec) if graph or alone else {})
     )
 
 
-def model_variants(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan] = ()) -> dict[str, str]:
+def model_variants(
+    spec: TaggerSpec, options: ServingOptions, plans: Sequence[Plan] = (), alone: bool = False
+) -> dict[str, str]:
     """Every way to run the model, by the NAME in `tritonserver --model-config-name=NAME`.
 
     `plan` is there only with a plan, `cpu_int8` and `cuda_fp16` only with such a graph.
@@ -141,7 +147,10 @@ def model_variants(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Pl
         "cuda": {"device": "gpu", "accelerator": "none"},
         "tensorrt": {"device": "gpu", "accelerator": "tensorrt"},
     }
-    variants = {name: model_config(spec, "onnxruntime", replace(options, **change)) for name, change in onnx.items()}
+    variants = {
+        name: model_config(spec, "onnxruntime", replace(options, **change), alone=alone)
+        for name, change in onnx.items()
+    }
     if plans:
         variants["plan"] = model_config(spec, "tensorrt", options, plans)
     for graph in spec.graphs[1:]:
@@ -149,7 +158,46 @@ def model_variants(spec: TaggerSpec, options: ServingOptions, plans: Sequence[Pl
         change = replace(options, device=device, accelerator="none")
         name = f"{'cpu' if device == 'cpu' else 'cuda'}_{graph.precision}"
         variants[name] = model_config(spec, "onnxruntime", change, graph=graph)
-    return variants | {"python": model_config(spec, "python", options)}
+    return variants | {"python": model_config(spec, "python", options, alone=alone)}
+
+
+def read_options(config: str) -> tuple[Backend, ServingOptions]:
+    """The backend and the options that `model_config` wrote into a config.pbtxt. Raises LabelwiseError.
+
+    Takes the default for the number of versions if the configuration is for one version only.
+    """
+    try:
+        model = text_format.Parse(config, model_config_pb2.ModelConfig())
+        return _read_backend(model), _read_options(model)
+    except (text_format.ParseError, ValueError, LookupError) as error:  # pydantic's error is a ValueError
+        raise LabelwiseError(f"config.pbtxt is not one that labelwise wrote: {' '.join(str(error).split())}") from error
+
+
+def _read_backend(model: Any) -> Backend:
+    # A plan is for one version's graph.
+    return "python" if model.backend == "python" else "onnxruntime"
+
+
+def _read_options(model: Any) -> ServingOptions:
+    queue = model.dynamic_batching.default_queue_policy
+    group = model.instance_group[0]
+    kind = model_config_pb2.ModelInstanceGroup.Kind.Name(group.kind)
+    found: dict[str, Any] = {
+        "device": next(device for device, name in _KINDS.items() if name == kind),
+        "instances": group.count,
+        "threads": int(model.parameters["intra_op_thread_count"].string_value or 0),
+        "queue_delay_us": model.dynamic_batching.max_queue_delay_microseconds,
+        "queue_size": queue.max_queue_size,
+        "deadline_s": queue.default_timeout_microseconds / 1e6,
+        "warm_up": bool(model.model_warmup),
+        "response_cache": model.response_cache.enable,
+    }
+    if model.version_policy.HasField("latest"):
+        found["versions"] = model.version_policy.latest.num_versions
+    for accelerator in model.optimization.execution_accelerators.gpu_execution_accelerator:
+        folder = accelerator.parameters["trt_engine_cache_path"]
+        found |= {"accelerator": "tensorrt", "engine_cache": folder.rpartition("/")[0] or "/"}
+    return ServingOptions(**found)
 
 
 def engine_key(spec: TaggerSpec) -> str:

@@ -122,6 +122,20 @@ def test_versions_that_cannot_share_a_config_are_refused(change: dict[str, objec
         check_compatible(tmp_path, "pets", 2, spec.changed(**change))
 
 
+def test_triton_loads_no_version_with_other_labels(spec: TaggerSpec, tmp_path: Path):
+    def versions_of(model: str, name: str = "config.pbtxt") -> str:
+        text = (tmp_path / model / name).read_text()
+        return text[text.index("version_policy") :].split("}")[0]
+
+    add(tmp_path, spec, 1)
+    assert "latest" in versions_of("pets_model")
+    outputs = tuple(output.model_copy(update={"shape": (2, *output.shape[1:])}) for output in spec.outputs)
+    add(tmp_path, spec.changed(labels=spec.labels[:2], thresholds=spec.thresholds[:2], outputs=outputs), 2)
+    for name in ("config.pbtxt", "configs/cpu.pbtxt", "configs/python.pbtxt"):
+        assert "versions: 2" in versions_of("pets_model", name)
+    assert "latest" in versions_of("pets_decode")
+
+
 @pytest.mark.parametrize("place", ["file", "file/repository", "/proc/repository"])
 def test_an_unwritable_repository_is_named(place: str, tmp_path: Path):
     (tmp_path / "file").touch()

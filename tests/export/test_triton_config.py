@@ -17,6 +17,7 @@ from export.triton_config import (
     ensemble_config,
     model_config,
     model_variants,
+    read_options,
 )
 from labelwise.errors import LabelwiseError
 from labelwise.image import load_pixels
@@ -232,3 +233,29 @@ def test_impossible_options_are_refused(change: dict[str, object], words: str):
 def test_a_plan_backend_without_a_plan_is_refused(spec: TaggerSpec):
     with pytest.raises(LabelwiseError, match="needs a plan"):
         model_config(spec, "tensorrt")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ServingOptions(),
+        ServingOptions(device="cpu", instances=3, threads=2, queue_delay_us=7, queue_size=9, versions=4),
+        ServingOptions(deadline_s=1.5, warm_up=False, response_cache=True, device="gpu"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["onnxruntime", "python"])
+def test_the_operators_options_are_read_back(backend: str, options: ServingOptions, spec: TaggerSpec):
+    if backend == "python":
+        options = replace(options, threads=0)  # its instances share the cores
+    assert read_options(model_config(spec, backend, options)) == (backend, options)
+
+
+def test_tensorrt_is_read_back(spec: TaggerSpec):
+    options = ServingOptions(accelerator="tensorrt", engine_cache="/var/engines")
+    found = read_options(model_config(spec, "onnxruntime", options))
+    assert found == ("onnxruntime", replace(options, device="gpu"))
+
+
+def test_a_configuration_from_elsewhere_is_refused():
+    with pytest.raises(LabelwiseError, match="is not one that labelwise wrote"):
+        read_options("nonsense {")
