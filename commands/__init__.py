@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commands import doctor, export, serve, tag, train
+from commands import doctor, export, serve, tag, teach, train
 from labelwise.errors import LabelwiseError
 
 app = typer.Typer(
@@ -68,4 +68,5 @@ for verb in (
     app.command()(verb)
 app.add_typer(serve.keys_app, name="keys")
 app.command()(tag.tag)
+app.command()(teach.teach)
 app.command()(doctor.doctor)

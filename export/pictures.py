@@ -48,7 +48,7 @@ def pictures_for(spec: TrainedSpec, images: Path | None, at_most: int = _AT_MOST
     """Decodes an even sample of the photos in the folder or list `images`, or draws test pictures. DataError."""
     if images is None:
         return drawn_pictures(spec.image, min(spec.max_batch, at_most))
-    files = _files(images)
+    files = photo_files(images)
     count = min(len(files), at_most)
     chosen = [files[index * len(files) // count] for index in range(count)]
     return Pictures(tuple(map(str, chosen)), np.stack([_decode(file, spec.image) for file in chosen]))
@@ -64,7 +64,7 @@ def drawn_pictures(image: ImageSpec, count: int) -> Pictures:
     return Pictures(tuple(f"test picture {number}" for number in range(1, count + 1)), pixels)
 
 
-def _files(images: Path) -> list[Path]:
+def photo_files(images: Path) -> list[Path]:
     """Every photo under a folder, or those that a text file names, one per line, relative to the file."""
     try:
         if images.is_dir():

@@ -81,6 +81,23 @@ class GraphSpec(_Frozen):
     labelled_photos: int = Field(0, ge=0)
 
 
+class TaughtLabel(_Frozen):
+    """A label that `labelwise teach` added or improved: in which version, from how many photos.
+
+    `average_precision` and `f1`, 0..1, and their spreads come from cross-validation on these photos; the tagger's
+    `metrics` do not cover it.
+    """
+
+    version: int = Field(ge=1, le=LAST_VERSION)
+    improved: bool
+    photos_with: int = Field(ge=1)
+    photos_without: int = Field(ge=1)
+    average_precision: Probability
+    average_precision_spread: float = Field(ge=0)
+    f1: Probability
+    f1_spread: float = Field(ge=0)
+
+
 class TrainedSpec(_Frozen):
     """The contract of a tagger that is not published yet: what training knows, and what stands in a run's tagger.json.
 
@@ -176,6 +193,7 @@ class _Published(_Frozen):
     name: str = Field(pattern=NAME_PATTERN)
     version: int = Field(ge=1, le=LAST_VERSION)
     graphs: tuple[GraphSpec, ...] = Field((), description="the most exact first; none: exported by labelwise 0.2")
+    taught: dict[str, TaughtLabel] = Field(default={}, description="by label: what `labelwise teach` added or improved")
 
 
 class TaggerSpec(TrainedSpec, _Published):
@@ -190,6 +208,8 @@ class TaggerSpec(TrainedSpec, _Published):
             raise ValueError("graphs: each precision must be unique")
         if self.graphs and self.graph is None:
             raise ValueError("weights_sha256: must be that of one of the graphs")
+        if unknown := self.taught.keys() - {*self.labels}:
+            raise ValueError(f"taught: {min(unknown)!r} is not one of the labels")
         return self
 
     @property

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("labelwise", "training", "export", "serving", "commands")
+STAGES = ("labelwise", "training", "export", "teaching", "serving", "commands")
 ALLOWED = {
     *(("training", "labelwise"), ("export", "labelwise"), ("export", "training"), ("serving", "labelwise")),
+    *(("teaching", stage) for stage in ("labelwise", "training", "export")),
     *(("commands", stage) for stage in STAGES[:-1]),
 }
 # The layers of each stage, from below; a module may import from lower layers and from its own name. `*` stands for the
@@ -31,6 +32,7 @@ LAYERS = {
         *("parity labelled precision foreign checkpoint_graph triton_config", "check", "preflight", "publish"),
         "exporting bench",
     ),
+    "teaching": (*("label_rows logistic given_photos", "taught_graph fit", "feature_graph", "lesson", "expectation"),),
     "serving": ("inference", "*", "decoding triton", "local_triton client", "engines", "gateway bulk doctor"),
     "commands": ("*",),
 }

@@ -110,7 +110,7 @@ def test_publishing_adds_a_name_a_version_and_the_hash_of_the_weights(spec: Tagg
     trained = TrainedSpec.parse(spec.to_json(), "it")
     published = trained.published("cars", 7, [GRAPH])
     assert (published.name, published.version, published.weights_sha256) == ("cars", 7, "f" * 64)
-    assert [*json.loads(published.to_json())][:5] == ["format", "name", "version", "graphs", "labels"]
+    assert [*json.loads(published.to_json())][:5] == ["format", "name", "version", "graphs", "taught"]
     for wrong in (("a path/", 7), ("cars", 0)):
         with pytest.raises(ValidationError):
             trained.published(*wrong, [GRAPH])

@@ -1,5 +1,6 @@
 """Versions come and go under load: no request is dropped, and every answer names its true version."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -10,23 +11,41 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from labelwise.repository import model_names
+from teaching.given_photos import from_folders
+from teaching.lesson import forget, teach
 from tests.conftest import ROOT, free_port, running_gateway
 from tests.polling import until
-from tests.serving.publishing import copy_to_change, publish_next
+from tests.serving.publishing import BUNDLED, copy_to_change, publish_next
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PATIENCE = 90.0  # seconds
 
 
 @pytest.fixture(params=["embedded", "triton"])
-def served(request: pytest.FixtureRequest, repository: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A separate gateway on a copy of the bundled repository, and that copy."""
+def engine_settings(request: pytest.FixtureRequest) -> dict[str, str]:
     settings = {"reload_interval": "0.2", "upload_timeout": "60", "request_timeout": "30"}
     if request.param == "triton":
         ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
         settings |= request.getfixturevalue("triton_arguments") | ports
+    return settings
+
+
+@pytest.fixture
+def served(engine_settings: dict[str, str], repository: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A separate gateway on a copy of the bundled repository, and that copy."""
     copy = copy_to_change(repository, tmp_path / "repository")
-    with running_gateway("--repository", str(copy), **settings) as (url, _):
+    with running_gateway("--repository", str(copy), **engine_settings) as (url, _):
+        yield url, copy
+
+
+@pytest.fixture
+def served_everyday(engine_settings: dict[str, str], tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The same with `everyday`, in fp32."""
+    copy = copy_to_change(BUNDLED, tmp_path / "repository")
+    for part in model_names("scenes"):
+        shutil.rmtree(copy / part)
+    with running_gateway("--repository", str(copy), "--precision", "fp32", **engine_settings) as (url, _):
         yield url, copy
 
 
@@ -37,10 +56,15 @@ class Answer(NamedTuple):
 
 
 class Load:
-    """Clients that send one photo after the other, each over its own connection, and keep every answer."""
+    """Clients that send one photo after the other, each over its own connection, and keep every answer.
 
-    def __init__(self, url: str, clients: int = 2) -> None:
+    With `as_batch`, each photo is a batch of one.
+    """
+
+    def __init__(self, url: str, clients: int = 2, as_batch: bool = False) -> None:
         self.answers: list[Answer] = []
+        self._path = "/v1/tag:batch" if as_batch else "/v1/tag"
+        self._body: dict[str, Any] = {"files": {"files": PHOTO}} if as_batch else {"content": PHOTO}
         self._done = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(url,)) for _ in range(clients)]
 
@@ -48,7 +72,7 @@ class Load:
         with httpx.Client(base_url=url, timeout=PATIENCE) as client:
             while not self._done.is_set():
                 sent = time.monotonic()
-                answer = client.post("/v1/tag", content=PHOTO, params={"scores": "all"})
+                answer = client.post(self._path, **self._body, params={"scores": "all"})
                 self.answers.append(Answer(sent, answer.status_code, answer.json()))
                 time.sleep(0.05)  # leaves the engine time to load
 
@@ -68,8 +92,8 @@ class Load:
             thread.join()
 
 
-def until_newest(url: str, version: int) -> None:
-    until(lambda: httpx.get(f"{url}/v1/models/scenes").json()["version"] == version)
+def until_newest(url: str, version: int, name: str = "scenes") -> None:
+    until(lambda: httpx.get(f"{url}/v1/models/{name}").json()["version"] == version)
 
 
 def slow_upload(half: threading.Event, go_on: threading.Event) -> Iterator[bytes]:
@@ -105,3 +129,27 @@ def test_no_request_is_dropped_while_versions_come_and_go(served: tuple[str, Pat
     assert (slow.result().status_code, slow.result().json()["version"]) == (200, 1), slow.result().text
     gone = httpx.post(f"{url}/v1/tag", content=PHOTO, params={"version": 1})
     assert (gone.status_code, gone.json()["code"]) == (404, "unknown_model")
+
+
+def test_no_request_is_dropped_while_labels_come_and_go(served_everyday: tuple[str, Path]) -> None:
+    """The versions differ in their labels, so a Triton cannot have two of them at once."""
+    url, repository = served_everyday
+    assets = ROOT / "tests/assets"
+    photos = from_folders("landscape", [assets / "photos"], [assets / "photos-everyday"])
+    with Load(url, 1) as load, Load(url, 1, as_batch=True) as batches:
+        load.wait_for(3)
+        teach(repository, None, photos)
+        until_newest(url, 2, "everyday")
+        batches.wait_for(3)
+        forget(repository, None, "landscape")
+        until_newest(url, 3, "everyday")
+        batches.wait_for(3)
+        load.wait_for(3)
+    assert {answer.status for answer in (*load.answers, *batches.answers)} == {200}
+    bodies = [*(answer.body for answer in load.answers), *(answer.body for answer in batches.answers)]
+    found = [(body["version"], body["results"][0] if "results" in body else body) for body in bodies]
+    scores = {number: {each["label"]: each["score"] for each in body["scores"]} for number, body in found}
+    assert sorted(scores) == [1, 2, 3]
+    assert scores[2].pop("landscape") > 0.5
+    assert scores[2] == pytest.approx(scores[1], abs=1e-5)  # requests may have run together
+    assert scores[3] == pytest.approx(scores[1], abs=1e-5)

@@ -1,0 +1,138 @@
+"""The photos that a user gives, and what each says about the labels: from folders, or from a table."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.onnx_file import Pixels
+from export.pictures import photo_files
+from labelwise.cores import usable_cores
+from labelwise.errors import DataError
+from labelwise.image import ImageError, load_pixels
+from labelwise.label_names import clean_name, printable, same_but_for_case, shown_groups
+from labelwise.spec import ImageSpec
+from training.data.layouts.csv_list import read_rows
+from training.data.layouts.layout_files import locate
+from training.data.layouts.table import PATH_COLUMNS, find_column
+
+YES, NO, UNKNOWN = 1, 0, -1
+_AT_ONCE = 32  # photos in memory
+_IGNORED = ("split", "is_valid")  # columns of a table for `labelwise train`
+
+Answers = NDArray[np.int8]  # [n, labels]: YES, NO or UNKNOWN
+
+
+@dataclass(frozen=True)
+class GivenPhotos:
+    """n files, and for each label what each file says."""
+
+    labels: tuple[str, ...]
+    files: tuple[Path, ...]
+    answers: Answers  # [n, l]
+
+    def chosen(self, rows: Sequence[int], answers: Answers) -> "GivenPhotos":
+        return GivenPhotos(self.labels, tuple(self.files[row] for row in rows), answers)
+
+
+def from_folders(label: str, yes: Sequence[Path], no: Sequence[Path]) -> GivenPhotos:
+    """Reads folders, photos or lists of photos. Raises DataError if one cannot be read or has no photos."""
+    answers = {YES: [file for place in yes for file in photo_files(place)]}
+    answers[NO] = [file for place in no for file in photo_files(place)]
+    files = [*answers[YES], *answers[NO]]
+    column = [YES] * len(answers[YES]) + [NO] * len(answers[NO])
+    return GivenPhotos((checked_label(label),), tuple(files), np.array(column, np.int8)[:, None])
+
+
+def from_table(file: Path) -> GivenPhotos:
+    """Reads a column `image` and one per label, of 1, 0 or nothing, as `labelwise train` does. Raises DataError."""
+    columns, rows = read_rows(file)
+    path = next((found for name in PATH_COLUMNS if (found := find_column(columns, name))), None)
+    labels = [name for name in columns if name != path and name.lower() not in _IGNORED]
+    if path is None or not labels:
+        raise DataError(f"{file} needs a column `image` with paths, and one column of 1, 0 or nothing per label.")
+    for label in labels:
+        checked_label(label)
+    if groups := same_but_for_case(labels):
+        raise DataError(f"{file} has the labels {shown_groups(groups)}, which differ only by case: keep one of them.")
+    answers = np.array([[row.target(label) for label in labels] for row in rows])
+    files = locate([row.path(path) for row in rows], (file.parent, file.parent / "images"), file)
+    return GivenPhotos(tuple(labels), tuple(files), np.where(answers < 0, UNKNOWN, answers).astype(np.int8))
+
+
+def checked_label(text: str) -> str:
+    """The label in its usual form. Raises DataError if it cannot be a label."""
+    label = clean_name(text)
+    if not label:
+        raise DataError("A label needs a name: --label 'climbing helmet'.")
+    if not label.isprintable():
+        raise DataError(f"The label {printable(label)} has characters that cannot be printed: choose another name.")
+    return label
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What can be learned from: each photo once, with what `see` said of it; and why the others were left out."""
+
+    photos: GivenPhotos
+    values: tuple[NDArray[np.float32], ...]  # each [n, ...]
+    left_out: tuple[str, ...]
+
+
+def look_at(given: GivenPhotos, image: ImageSpec, see: Callable[[Pixels], Sequence[NDArray[np.float32]]]) -> Seen:
+    """Decodes the photos as serving does, and asks `see` about them, some at a time: pixels [b, ...] -> [b, ...] each.
+
+    Broken photos are left out, and copies count once. Raises DataError if copies of a photo contradict each other.
+    """
+    first: dict[str, int] = {}
+    answers = given.answers.copy()
+    seen: list[Sequence[NDArray[np.float32]]] = []
+    left_out: list[str] = []
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for start in range(0, len(given.files), _AT_ONCE):
+            files, pixels = given.files[start : start + _AT_ONCE], []
+            results = pool.map(lambda file: _decode(file, image), files)
+            for row, (file, result) in enumerate(zip(files, results, strict=True), start):
+                if isinstance(result, str):
+                    left_out.append(f"{file} ({result})")
+                elif (same := first.setdefault(result[0], row)) == row:
+                    pixels.append(result[1])
+                else:
+                    answers[same] = merged(given, answers, same, row)
+                    left_out.append(f"{file} (a copy of {given.files[same]})")
+            if pixels:
+                seen.append(see(np.stack(pixels)))
+    if not seen:
+        raise DataError(f"None of the {len(given.files)} photos can be decoded, such as {left_out[0]}.")
+    rows = list(first.values())
+    values = tuple(np.concatenate(parts) for parts in zip(*seen, strict=True))
+    return Seen(given.chosen(rows, answers[rows]), values, tuple(left_out))
+
+
+def merged(given: GivenPhotos, answers: Answers, one: int, other: int) -> Answers:
+    """What two copies of a photo say together [l]. Raises DataError if one says yes and the other no."""
+    known = (answers[one] != UNKNOWN) & (answers[other] != UNKNOWN)
+    if (wrong := known & (answers[one] != answers[other])).any():
+        label = given.labels[int(wrong.argmax())]
+        yes, no = (one, other) if answers[one][wrong.argmax()] == YES else (other, one)
+        raise DataError(
+            f"The same photo is given as {label!r} and as not: {given.files[yes]} and {given.files[no]}. Remove the "
+            "wrong one."
+        )
+    return np.maximum(answers[one], answers[other])
+
+
+def _decode(file: Path, image: ImageSpec) -> tuple[str, Pixels] | str:
+    """The SHA-256 of the file and its pixels, or why there are none."""
+    try:
+        data = file.read_bytes()
+        pixels = load_pixels(data, image.height, image.width, image.resize, image.interpolation)
+        return hashlib.sha256(data).hexdigest(), pixels
+    except ImageError as error:
+        return str(error)
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        return getattr(error, "strerror", None) or str(error)

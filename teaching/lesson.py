@@ -1,0 +1,211 @@
+"""`labelwise teach`: photos -> features -> a fit per label -> the next version. A failure publishes nothing.
+
+The repository is locked from the first look at its newest version to the publication of the next, so two teachers take
+turns and neither loses what the other taught.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.metadata import carry_over
+from export.onnx_file import (
+    GraphError,
+    Pixels,
+    load_structure,
+    open_session,
+    save_model,
+    session_runner,
+    signature_faults,
+)
+from export.pictures import drawn_pictures
+from export.publish import next_version, publish, staging
+from export.triton_config import read_options
+from labelwise.errors import DataError, LabelwiseError, RepositoryError
+from labelwise.files import sha256_of
+from labelwise.label_names import same_but_for_case, some
+from labelwise.repository import CONFIG_FILE, Repository, TaggerVersion, default_tagger, model_names, published_names
+from labelwise.spec import TaggerSpec, TaughtLabel
+from teaching.feature_graph import open_features
+from teaching.fit import FittedLabel, fit_label
+from teaching.given_photos import UNKNOWN, YES, GivenPhotos, Seen, checked_label, look_at
+from teaching.label_rows import LabelRow, Lessons
+from teaching.taught_graph import base_labels, read_lessons, require_independent, write_lessons
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One label of a lesson: what was fitted, and to which photos."""
+
+    label: str
+    improved: bool
+    fitted: FittedLabel
+    files: tuple[Path, ...]
+    has: NDArray[np.bool_]  # [n], by file
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What was published, what was learned, and which photos were left out."""
+
+    spec: TaggerSpec
+    learned: tuple[Learned, ...]
+    left_out: tuple[str, ...]
+
+
+def teach(repository: Path, model: str | None, given: GivenPhotos) -> Lesson:
+    """Publishes the next version of `model` with the labels of `given` added or improved. Raises LabelwiseError."""
+    with _newest(repository, model) as (version, stage):
+        spec = version.spec
+        for label in given.labels:
+            _require_same_case(spec, label)
+        seen = look_at(given, spec.image, open_features(_files(version)[0], spec))
+        learned = tuple(_learn(spec, seen, column) for column in range(len(given.labels)))
+        fits = {each.label: each.fitted for each in learned}
+        number = next_version(repository, spec.name)
+        taught = spec.taught | {each.label: _record(each, number) for each in learned}
+        thresholds = {label: fit.threshold for label, fit in fits.items()}
+
+        def change(lessons: Lessons, base: int) -> Lessons:
+            return lessons.taught(number, {label: _row(lessons, label, fit) for label, fit in fits.items()}, base)
+
+        return Lesson(_publish(repository, stage, version, number, change, thresholds, taught), learned, seen.left_out)
+
+
+def forget(repository: Path, model: str | None, label: str) -> TaggerSpec:
+    """Publishes the next version of `model` without `label`. Raises LabelwiseError."""
+    label = checked_label(label)
+    with _newest(repository, model) as (version, stage):
+        spec = version.spec
+        if label not in spec.labels:
+            _require_same_case(spec, label)
+            raise DataError(f"{spec.name} has no label {label!r} to forget; it has {some(spec.labels)}.")
+        if len(spec.labels) == 1:
+            raise DataError(f"{label!r} is the last label of {spec.name}: a tagger needs one.")
+        number = next_version(repository, spec.name)
+        taught = {name: record for name, record in spec.taught.items() if name != label}
+        return _publish(repository, stage, version, number, lambda lessons, _: lessons.without(label), {}, taught)
+
+
+@contextmanager
+def _newest(repository: Path, model: str | None) -> Iterator[tuple[TaggerVersion, Path]]:
+    """The newest version of a tagger that can be taught, and a scratch folder, while no other export runs."""
+    names = published_names(repository)
+    name = default_tagger(names, model)
+    if name is None:
+        Repository.open(repository)  # raises if there is none
+        raise RepositoryError(f"{repository} has no tagger {model!r}: choose --model {' or '.join(names)}.")
+    with staging(repository) as stage:
+        taggers = Repository.open(repository, skip_broken=True).taggers
+        if name not in taggers:
+            raise RepositoryError(f"No version of {name} in {repository} is whole: see `labelwise check {repository}`.")
+        newest = {each: versions[max(versions)] for each, versions in taggers.items()}
+        require_independent(newest[name].spec, [version.spec for version in newest.values()])
+        yield newest[name], stage
+
+
+def _require_same_case(spec: TaggerSpec, label: str) -> None:
+    if label in spec.labels:
+        return
+    for group in same_but_for_case([*spec.labels, label]):
+        if label in group:
+            raise DataError(f"{spec.name} has the label {group[0]!r} already: write it so, or choose another name.")
+
+
+def _learn(spec: TaggerSpec, seen: Seen, column: int) -> Learned:
+    label, answers = seen.photos.labels[column], seen.photos.answers[:, column]
+    rows = np.flatnonzero(answers != UNKNOWN)
+    features, scores = (values[rows] for values in seen.values)
+    improved = label in spec.labels
+    before = scores[:, spec.labels.index(label)] if improved else None
+    has = answers[rows] == YES
+    fitted = fit_label(label, features, has, before)
+    return Learned(label, improved, fitted, tuple(seen.photos.files[row] for row in rows), has)
+
+
+def _row(lessons: Lessons, label: str, fitted: FittedLabel) -> LabelRow:
+    """The fit as a row of the graph: that of an improved label contains what it was before."""
+    weight, bias = fitted.weight, fitted.bias
+    if label not in lessons.sources:
+        return LabelRow(weight, bias)
+    before = lessons.row(label)
+    if before is None:
+        return LabelRow(weight, bias, lessons.sources[label].column, fitted.factor)
+    factor = fitted.factor
+    return LabelRow(weight + factor * before.weight, bias + factor * before.bias, before.base, factor * before.factor)
+
+
+def _record(learned: Learned, version: int) -> TaughtLabel:
+    expected = learned.fitted.expectation
+    return TaughtLabel(
+        version=version,
+        improved=learned.improved,
+        photos_with=int(learned.has.sum()),
+        photos_without=int((~learned.has).sum()),
+        average_precision=round(expected.average_precision, 4),
+        average_precision_spread=round(expected.spread, 4),
+        f1=round(expected.f1, 4),
+        f1_spread=round(expected.f1_spread, 4),
+    )
+
+
+def _publish(
+    repository: Path,
+    stage: Path,
+    version: TaggerVersion,
+    number: int,
+    change: Callable[[Lessons, int], Lessons],
+    thresholds: dict[str, float],
+    taught: dict[str, TaughtLabel],
+) -> TaggerSpec:
+    """Writes all graphs of `version` with the labels as `change` leaves them, checks them, and publishes."""
+    old, labels = version.spec, ()
+    models = [load_structure(file) for file in _files(version)]
+    for model in models:
+        lessons = change(read_lessons(model, old.labels), base_labels(model))
+        labels = tuple(lessons.sources)
+        write_lessons(model, lessons)
+    known = dict(zip(old.labels, old.thresholds, strict=True)) | thresholds
+    outputs = [output.model_copy(update={"shape": (len(labels), *output.shape[1:])}) for output in old.outputs]
+    # Not changed(): its graphs are still those of the old version.
+    new = old.model_copy(
+        update={"labels": labels, "thresholds": tuple(known[label] for label in labels), "taught": taught}
+        | {"outputs": tuple(outputs)}
+    )
+    graphs = []
+    for model, graph, file in zip(models, old.graphs, _files(version), strict=True):
+        facts = {"version": number, "labels": list(labels), "thresholds": list(new.thresholds)}
+        carry_over(model, model, facts)
+        model.model_version = number
+        save_model(model, stage / graph.file)
+        _check(new, stage / graph.file, old, file, [label for label in labels if label not in thresholds])
+        graphs.append(graph.model_copy(update={"sha256": sha256_of(stage / graph.file)}))
+    published = new.published(old.name, number, graphs)
+    config = repository / model_names(old.name).model / CONFIG_FILE
+    publish(repository, stage, published, *read_options(config.read_text("utf-8")))
+    return published
+
+
+def _check(new: TaggerSpec, file: Path, old: TaggerSpec, before: Path, kept: Sequence[str]) -> None:
+    """Raises LabelwiseError if the graph is not as `new` says, or if a label of `kept` has another output."""
+    if faults := signature_faults(load_structure(file), new):
+        raise LabelwiseError(f"Not published: {'; '.join(faults)}.")
+    pixels: Pixels = drawn_pictures(new.image, min(2, new.max_batch)).pixels
+    ours, theirs = (session_runner(open_session(path), spec)(pixels) for path, spec in ((file, new), (before, old)))
+    columns = [[spec.labels.index(label) for label in kept] for spec in (new, old)]
+    for name in new.output_names:
+        if not np.isfinite(ours[name]).all():
+            raise GraphError(f"Not published: {name} of {file.name} is not finite.")
+        if not np.array_equal(ours[name][:, columns[0]], theirs[name][:, columns[1]]):
+            raise GraphError(f"Not published: {name} of other labels would change in {file.name}.")
+
+
+def _files(version: TaggerVersion) -> list[Path]:
+    """The graphs, the most exact first."""
+    return [version.weights.with_name(graph.file) for graph in version.spec.graphs]
