@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commands import doctor, export, serve, tag, teach, train
+from commands import doctor, export, search, serve, tag, teach, train
 from labelwise.errors import LabelwiseError
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ _EXTRA_OF = {
     "pytriton": "triton",
     "opentelemetry": "otel",
     "ray": "ray",
+    "numkong": "search",
 }
 
 
@@ -68,5 +69,6 @@ for verb in (
     app.command()(verb)
 app.add_typer(serve.keys_app, name="keys")
 app.command()(tag.tag)
+app.command()(search.search)
 app.command()(teach.teach)
 app.command()(doctor.doctor)

@@ -38,6 +38,9 @@ Send = Annotated[
     typer.Option(help="Send a server decoded pixels, or the photos' bytes, which it decodes itself."),
 ]
 Scores = Annotated[Literal["all", "tags"], typer.Option(help="Write every label's score, or only those of the tags.")]
+Embeddings = Annotated[
+    bool, typer.Option("--embeddings", help="Also keep the embeddings of each photo's tags, for labelwise search.")
+]
 Xmp = Annotated[bool, typer.Option("--xmp", help="Also write each photo's tags as keywords beside it: photo.jpg.xmp.")]
 XmpStem = Annotated[
     bool, typer.Option("--xmp-stem", help="Name the files photo.xmp, as Lightroom expects beside raw files.")
@@ -67,6 +70,7 @@ def tag(
     key: Key = None,
     send: Send = "auto",
     scores: Scores = "all",
+    embeddings: Embeddings = False,
     xmp: Xmp = False,
     xmp_stem: XmpStem = False,
     exclude: Exclude = None,
@@ -94,6 +98,7 @@ def tag(
         key=_key_for(server, key),
         send=send,
         every_score=scores == "all",
+        embeddings=embeddings,
         sidecars=_sidecars(xmp_stem) if xmp or xmp_stem else None,
         hidden=hidden,
         exclude=tuple(exclude or ()),

@@ -27,6 +27,13 @@ CREATE TABLE rows (
     PRIMARY KEY (part, path)
 ) WITHOUT ROWID;
 """
+# In the order in which the file of embeddings has them: by label. The index finds those of a photo.
+_EMBEDDINGS = """
+CREATE TABLE IF NOT EXISTS embeddings (
+    place INTEGER, path TEXT, part INTEGER, vector BLOB, PRIMARY KEY (place, path)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_path ON embeddings (path);
+"""
 SUFFIXES = ("", "-wal", "-shm", "-journal")  # of the files that SQLite makes
 _UNREADABLE = "error IN ('folder_unreadable', 'archive_broken')"
 _COLUMNS = "path, size, mtime_ns, scores, error, detail"
@@ -40,6 +47,7 @@ class Ledger:
         self.every_score = False  # whether a row with only some scores must be tagged again
         self._lock = threading.Lock()
         self.changed = set(range(parts))  # since they were last published: perhaps all, after a crash
+        self.embeddings_changed = True
 
     @classmethod
     def open(cls, file: Path) -> "Ledger | None":
@@ -50,19 +58,30 @@ class Ledger:
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone():
                 db.close()
                 return None
+            _execute(db, _EMBEDDINGS)  # older journals lack it
             model, version, labels, parts, *rest = db.execute("SELECT * FROM about").fetchone()
             weights = rest[0] if rest else None  # older journals lack it
             return cls(file, db, Identity(model, version, tuple(json.loads(labels)), weights), parts)
 
     @classmethod
-    def create(cls, file: Path, identity: Identity, parts: int, rows: Iterable[Row] = ()) -> "Ledger":
-        """A new journal that begins with `rows`: all of them, or there is no journal."""
+    def create(
+        cls,
+        file: Path,
+        identity: Identity,
+        parts: int,
+        rows: Iterable[Row] = (),
+        embeddings: Iterable[tuple[str, int, bytes]] = (),
+    ) -> "Ledger":
+        """A new journal that begins with `rows` and `embeddings`: all of them, or there is no journal.
+
+        `embeddings` are paths, places of labels and the bytes of vectors.
+        """
         with _explained(file), _connected(file) as db:
             ledger = cls(file, db, identity, parts)
             db.execute("BEGIN")
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
+            _execute(db, _SCHEMA + _EMBEDDINGS)
             ledger._insert(rows)
+            ledger._insert_embeddings(embeddings)
             about = (identity.model, identity.version, json.dumps(identity.labels), parts, identity.weights)
             db.execute("INSERT INTO about VALUES (?, ?, ?, ?, ?)", about)
             db.execute("COMMIT")
@@ -80,6 +99,7 @@ class Ledger:
                     self._db.execute("ROLLBACK")
                 raise
         self.changed.update(self._part(row.path) for row in rows)
+        self.embeddings_changed = True
 
     def done(self, photos: Sequence[FoundPhoto]) -> dict[str, Row]:
         """The rows, by path, of those photos that are done and have not changed since."""
@@ -94,6 +114,26 @@ class Ledger:
         if row.error:
             return is_permanent(row.error)
         return row.scores is not None and not (self.every_score and np.isnan(row.scores).any())
+
+    def embedded(self, path: str) -> set[int]:
+        """The places of the labels of which the photo's embedding is kept."""
+        with self._lock, _explained(self._file):
+            return {place for (place,) in self._db.execute("SELECT place FROM embeddings WHERE path = ?", (path,))}
+
+    def embeddings(self, place: int, size: int) -> Iterator[list[tuple[str, bytes, bytes]]]:
+        """Path, scores and vector of the embeddings of a label, sorted by path, at most `size` at a time."""
+        query = (
+            "SELECT path, scores, vector FROM embeddings CROSS JOIN rows USING (part, path) "
+            "WHERE place = ? AND path > ? AND scores IS NOT NULL ORDER BY path LIMIT ?"
+        )
+        last = ""
+        while True:
+            with self._lock, _explained(self._file):
+                found = self._db.execute(query, (place, last, size)).fetchall()
+            if not found:
+                return
+            yield found
+            last = found[-1][0]
 
     def unreadable(self) -> dict[str, str]:
         """The errors, by path, of folders and archives that could not be read to their end."""
@@ -134,8 +174,15 @@ class Ledger:
         remove(self._file)
 
     def _insert(self, rows: Iterable[Row]) -> None:
-        values = ((self._part(row.path), *_values(row)) for row in rows)
-        self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        insert = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
+        for row in rows:
+            self._db.execute(insert, (self._part(row.path), *_values(row)))
+            self._db.execute("DELETE FROM embeddings WHERE path = ?", (row.path,))
+            self._insert_embeddings((row.path, place, vector) for place, vector in row.embeddings.items())
+
+    def _insert_embeddings(self, embeddings: Iterable[tuple[str, int, bytes]]) -> None:
+        values = ((place, path, self._part(path), vector) for path, place, vector in embeddings)
+        self._db.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", values)
 
     def _part(self, path: str) -> int:
         """The part of a path: always the same, so that the row of a changed photo is replaced there."""
@@ -160,6 +207,12 @@ def _connected(file: Path) -> Iterator[sqlite3.Connection]:
     except BaseException:
         db.close()
         raise
+
+
+def _execute(db: sqlite3.Connection, statements: str) -> None:
+    """Run `statements` one by one: `executescript` would end the transaction."""
+    for statement in statements.split(";"):
+        db.execute(statement)
 
 
 def _values(row: Row) -> tuple[object, ...]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from labelwise.files import replacing, sync
 from labelwise.spec import TaggerSpec
+from serving.bulk.kept_embeddings import KeptEmbeddings
 from serving.bulk.ledger import SUFFIXES, Ledger, remove
 from serving.bulk.output_formats import FORMATS, format_of
 from serving.bulk.rows import Identity, Page, Row, StoredRow, make_page
@@ -34,12 +35,17 @@ PARTS = 16  # of a new folder
 class Output:
     """Where `labelwise tag` writes: a file in the format of its suffix, or a folder of Parquet parts."""
 
-    def __init__(self, path: str, every_score: bool = True) -> None:
-        """Raises UsageError if `path` cannot be an output. Without `every_score` only tags get a score."""
+    def __init__(self, path: str, every_score: bool = True, embeddings: bool = False) -> None:
+        """Raises UsageError if `path` cannot be an output. Without `every_score` only tags get a score.
+
+        With `embeddings` those of the tags are kept beside it, and also if an earlier run kept them.
+        """
         self.path, self._every_score = _located(path), every_score
         self.is_folder = path.endswith("/") or self.path.is_dir()
         self._format = FORMATS[".parquet"] if self.is_folder else format_of(self.path)
         self.journal = self.path.with_name(self.path.name + _JOURNAL)
+        self._embeddings = KeptEmbeddings(self.path)
+        self.keeps_embeddings = embeddings or self._embeddings.path.exists()
         parent = self.path.parent
         if not parent.is_dir():
             raise UsageError(f"There is no folder {parent} to write {self.path.name} into.")
@@ -52,6 +58,8 @@ class Output:
         Raises OutputError if what is there is of another model, and UsageError if the format cannot hold the labels.
         """
         self._format.check_labels(spec, self.path)
+        if self.keeps_embeddings:
+            self._embeddings.check(spec)
         identity = Identity.of(spec)
         ledger = Ledger.open(self.journal)
         try:
@@ -63,9 +71,11 @@ class Output:
                 ledger = None
             if ledger is None:
                 remove(self.journal)
-                ledger = self._begin(identity, force)
+                ledger = self._begin(spec, force)
             if not self._parts():
                 self.publish(ledger, spec)
+            if self.keeps_embeddings and not self._embeddings.path.exists():
+                self.publish_embeddings(ledger, spec)  # so that later runs know
             ledger.every_score = self._every_score
             return ledger
         except BaseException:
@@ -85,8 +95,14 @@ class Output:
                 reason = error.strerror or error
                 raise OutputError(f"{self.path} cannot be written: {reason}. It is unchanged. {RUN_AGAIN}") from error
 
-    def _begin(self, identity: Identity, force: bool) -> Ledger:
-        """A new journal with the rows of a finished output."""
+    def publish_embeddings(self, ledger: Ledger, spec: TaggerSpec) -> None:
+        """Write the embeddings, if they are kept. Raises OutputError as `publish` does."""
+        if self.keeps_embeddings:
+            self._embeddings.publish(ledger, spec)
+
+    def _begin(self, spec: TaggerSpec, force: bool) -> Ledger:
+        """A new journal with the rows and the embeddings of a finished output."""
+        identity = Identity.of(spec)
         parts = self._parts()
         count = _count_in(parts[0].name) if self.is_folder and parts else PARTS if self.is_folder else 1
         if not parts:
@@ -94,7 +110,7 @@ class Output:
         try:
             stored = chain.from_iterable(self._format.read(part) for part in parts)
             rows = _checked(stored, identity)
-            return Ledger.create(self.journal, identity, count, rows)
+            return Ledger.create(self.journal, identity, count, rows, self._embeddings.read(spec))
         except (ValueError, KeyError, TypeError, OSError) as error:
             remove(self.journal)
             raise OutputError(f"{self.path} is not an output of `labelwise tag`: name another file.") from error

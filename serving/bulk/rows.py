@@ -1,7 +1,7 @@
 """One row of the output: a photo, and its scores or its error."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,10 @@ def is_permanent(error: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`size` in bytes and `mtime_ns` of the photo, None if it was not read; scores float32 [l]."""
+    """`size` in bytes and `mtime_ns` of the photo, None if it was not read; scores float32 [l].
+
+    `embeddings` are those to keep, as the bytes of float16 [p] by the place of their label.
+    """
 
     path: str
     size: int | None
@@ -30,6 +33,7 @@ class Row:
     scores: NDArray[np.float32] | None = None
     error: str | None = None
     detail: str | None = None
+    embeddings: Mapping[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,13 @@ def make_page(rows: Sequence[Row], spec: TaggerSpec, every_score: bool) -> Page:
 def weights_of(spec: TaggerSpec) -> str:
     """The first digits of the weights' SHA-256."""
     return spec.weights_sha256[:_WEIGHTS_DIGITS]
+
+
+def tag_places(scores: NDArray[np.float32], spec: TaggerSpec) -> list[int]:
+    """scores [l] -> the places of the labels that reach their threshold, highest first."""
+    values, is_tag = judge(scores, np.array(spec.thresholds))
+    places: list[int] = best_first(values, is_tag.nonzero()[0]).tolist()
+    return places
 
 
 def tags_of(scores: NDArray[np.float32], spec: TaggerSpec) -> list[str]:

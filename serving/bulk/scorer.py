@@ -5,15 +5,15 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.image import Photo
-from labelwise.spec import ImageSpec
+from labelwise.spec import ImageSpec, TaggerSpec
 from serving.bulk.in_flight import InFlight
-from serving.bulk.rows import Row
+from serving.bulk.rows import Row, tag_places
 from serving.bulk.sources.found import FoundPhoto, reason
 from serving.bulk.tag_errors import ServerGone
 from serving.client.calls import NOTES
@@ -32,14 +32,20 @@ from serving.errors import (
 if TYPE_CHECKING:
     from serving.bulk.xmp.sidecars import Sidecars  # a run without sidecars does not load lxml
 
-_OUTPUTS = ("scores",)
 _TIMEOUTS = (3.0, 30.0)  # seconds for a request with its retries; in between, as long as patience
 _PAUSE = (0.5, 3.0)  # seconds between tries, at random
 _MOST_FAILED = 8  # photos asked alone, one after the other: if all fail, it is the server's fault
 _PASSES = (ServerUnavailable, ServerTimeout)  # ServerBusy is a ServerUnavailable
 
 Prepared = Photo | bytes
-ScoresAndNotes = tuple[NDArray[np.float32], str]  # scores [l], and the decoder's notes or ""
+
+
+class Scored(NamedTuple):
+    """A photo's scores [l], the decoder's notes or "", and the embeddings [l, p] if they are kept."""
+
+    scores: NDArray[np.float32]
+    notes: str
+    embeddings: NDArray[np.float32] | None
 
 
 class Scorer:
@@ -57,11 +63,13 @@ class Scorer:
         *,
         send_bytes: bool,
         sidecars: "Sidecars | None",
+        embeddings: bool = False,
         patience: float,
         note: Callable[[str], None],
     ) -> None:
         self._transport, self._in_flight = transport, in_flight
         self._send_bytes, self._sidecars, self._patience, self._note = send_bytes, sidecars, patience, note
+        self._outputs = ("scores", "embeddings") if embeddings else ("scores",)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._silent_since: float | None = None
         self._told: set[str] = set()  # notes that were printed
@@ -71,7 +79,8 @@ class Scorer:
     async def score(self, photos: Sequence[FoundPhoto]) -> list[Row]:
         """A row for each photo. Raises ServerGone, or a ClientError that waiting does not help."""
         prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, photos)
-        rows = [_row(photo, scored) for photo, scored in zip(photos, await self._ask(prepared), strict=True)]
+        answers, spec = await self._ask(prepared), self._transport.spec
+        rows = [_row(photo, answer, spec) for photo, answer in zip(photos, answers, strict=True)]
         self._tell(rows)
         if self._sidecars:
             rows = await asyncio.to_thread(self._sidecars.add, photos, rows, self._transport.spec)
@@ -91,10 +100,10 @@ class Scorer:
         """Runs on a thread. Holds the bytes of one photo at a time, unless bytes are sent."""
         return [_prepared(photo, None if self._send_bytes else self._transport.spec.image) for photo in photos]
 
-    async def _ask(self, batch: Sequence[Prepared | PhotoError]) -> list[ScoresAndNotes | PhotoError]:
+    async def _ask(self, batch: Sequence[Prepared | PhotoError]) -> list[Scored | PhotoError]:
         """The scores of each photo, or its error. Asks again without the photos that the server refuses."""
         photos = [ready for ready in batch if not isinstance(ready, PhotoError)]
-        answers: Sequence[ScoresAndNotes | PhotoError]
+        answers: Sequence[Scored | PhotoError]
         try:
             answers = await self._patiently(photos) if photos else ()
         except PhotosRefused as refused:
@@ -110,7 +119,7 @@ class Scorer:
         left = iter(answers)
         return [ready if isinstance(ready, PhotoError) else next(left) for ready in batch]
 
-    async def _patiently(self, batch: Sequence[Prepared]) -> list[ScoresAndNotes]:
+    async def _patiently(self, batch: Sequence[Prepared]) -> list[Scored]:
         while True:
             try:
                 return await self._infer(batch)
@@ -123,20 +132,21 @@ class Scorer:
                 self._wait_or_end(error)
             await asyncio.sleep(random.uniform(*_PAUSE))
 
-    async def _infer(self, batch: Sequence[Prepared]) -> list[ScoresAndNotes]:
+    async def _infer(self, batch: Sequence[Prepared]) -> list[Scored]:
         async with self._in_flight:
             if self._send_bytes:
                 encoded = [photo for photo in batch if isinstance(photo, bytes)]
-                outputs = await self._transport.infer_encoded(encoded, _OUTPUTS, self._timeout)
+                outputs = await self._transport.infer_encoded(encoded, self._outputs, self._timeout)
                 notes = [" ".join(str(text).splitlines()) for text in outputs.get(NOTES, [""] * len(encoded))]
             else:
                 photos = [photo for photo in batch if isinstance(photo, Photo)]
                 pixels = np.stack([photo.pixels for photo in photos])
-                outputs = await self._transport.infer(pixels, _OUTPUTS, self._timeout)
+                outputs = await self._transport.infer(pixels, self._outputs, self._timeout)
                 notes = [" ".join(photo.notes) for photo in photos]
         self._heard()
         self._in_flight.answered(len(batch))
-        return list(zip(outputs["scores"], notes, strict=True))
+        embeddings = outputs.get("embeddings", [None] * len(batch))
+        return [Scored(*scored) for scored in zip(outputs["scores"], notes, embeddings, strict=True)]
 
     def _heard(self) -> None:
         self._silent_since, self._failed = None, 0
@@ -165,8 +175,9 @@ def _prepared(photo: FoundPhoto, image: ImageSpec | None) -> Prepared | PhotoErr
         return PhotoError("file_unreadable", reason(error))
 
 
-def _row(photo: FoundPhoto, result: ScoresAndNotes | PhotoError) -> Row:
+def _row(photo: FoundPhoto, result: Scored | PhotoError, spec: TaggerSpec) -> Row:
     if isinstance(result, PhotoError):
         return Row(photo.path, photo.size, photo.mtime_ns, error=result.code, detail=result.detail)
-    scores, notes = result
-    return Row(photo.path, photo.size, photo.mtime_ns, scores, detail=notes or None)
+    scores, notes, vectors = result
+    kept = {} if vectors is None else {at: vectors[at].astype("<f2").tobytes() for at in tag_places(scores, spec)}
+    return Row(photo.path, photo.size, photo.mtime_ns, scores, detail=notes or None, embeddings=kept)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from labelwise.errors import LabelwiseError
 from labelwise.image import SUFFIXES
 from serving.bulk.chunks import Chunk, ChunkRunner, read_chunks
+from serving.bulk.kept_embeddings import is_embedded
 from serving.bulk.ledger import Ledger
 from serving.bulk.output import Output
 from serving.bulk.rows import Row
@@ -57,8 +58,10 @@ class Summary:
 def tag_files(paths: Sequence[str], options: TagOptions) -> Summary:
     """Tag all photos of `paths`. Raises UsageError before it does anything, and LabelwiseError."""
     check_sources(paths, sidecars=options.sidecars is not None)
+    output = Output(options.out, options.every_score, options.embeddings)
+    options = replace(options, embeddings=output.keeps_embeddings)
     check_options(options)
-    summary = asyncio.run(_tag(paths, options, Output(options.out, options.every_score)))
+    summary = asyncio.run(_tag(paths, options, output))
     if not summary.counts.seen and not summary.stopped and set(paths) != {STDIN}:
         detail = f"There is no photo in {', '.join(paths)}: names end in {', '.join(SUFFIXES)}. {summary.left_out}"
         raise LabelwiseError(detail.rstrip())
@@ -115,6 +118,7 @@ class _TaggingRun:
                     await self._score_all(runner)
             finally:
                 self._publish()
+                self._output.publish_embeddings(self._ledger, self._spec)
         rows = self._ledger.count()
         if not runner.stopped:
             self._ledger.delete()
@@ -142,6 +146,8 @@ class _TaggingRun:
         return read_chunks(self._paths, self._ledger, size, REQUEST_BYTES, self._is_complete, out, self._selection)
 
     def _is_complete(self, photo: FoundPhoto, row: Row) -> bool:
+        if self._output.keeps_embeddings and not is_embedded(row, self._ledger, self._spec):
+            return False
         sidecars = self._options.sidecars
         return sidecars is None or sidecars.done(photo, row, self._spec)
 

@@ -41,6 +41,7 @@ class TagOptions:
     key: str | None = None
     send: Literal["auto", "pixels", "bytes"] = "auto"
     every_score: bool = True
+    embeddings: bool = False  # keep those of the tags
     sidecars: "Sidecars | None" = None
     hidden: bool = False  # also take hidden folders and those of other programs
     exclude: tuple[str, ...] = ()  # globs
@@ -81,6 +82,7 @@ class TagOptions:
             threads,
             send_bytes=send_bytes,
             sidecars=self.sidecars,
+            embeddings=self.embeddings,
             patience=self.patience,
             note=note,
         )
@@ -99,6 +101,8 @@ def check_options(options: TagOptions) -> None:
         raise UsageError("--send bytes is for servers: an engine here always gets pixels.")
     if options.send == "pixels" and options.at_gateway:
         raise UsageError("--send pixels is for Triton: the gateway takes photos as they are.")
+    if options.embeddings and options.at_gateway:
+        raise UsageError("A gateway does not give embeddings with tags: to keep them, use a Triton or an engine here.")
 
 
 class OwnEngine:
