@@ -21,7 +21,7 @@ from labelwise.cores import usable_cores
 from labelwise.spec import TaggerSpec
 from teaching.fit import fit_label
 from teaching.given_photos import YES, GivenPhotos, from_table, look_at
-from teaching.taught_graph import head_tensors
+from teaching.taught_graph import add_features, head_tensors
 from training.data.layouts.csv_list import read_rows
 from training.metrics import average_precisions
 
@@ -39,9 +39,8 @@ def features_of(given: GivenPhotos) -> tuple[GivenPhotos, Features, Features]:
     """The photos that decode, the head's features, and the backbone's features averaged over positions."""
     spec = TaggerSpec.read(REPOSITORY / "everyday")
     model = load_structure(REPOSITORY / "everyday_model/1/model.onnx")
-    head = head_tensors(model)
-    tokens = next(node.input[0] for node in model.graph.node if head.values in node.output)  # values = tokens @ embed
-    for name in (head.features, tokens):
+    features, tokens = add_features(model), head_tensors(model).tokens
+    for name in (features, tokens):
         model.graph.output.append(onnx.ValueInfoProto(name=name))
     session = open_session(model.SerializeToString(), usable_cores())
 
@@ -49,7 +48,7 @@ def features_of(given: GivenPhotos) -> tuple[GivenPhotos, Features, Features]:
         parts = []
         for start in range(0, len(pixels), _BATCH):
             inputs = {spec.input.name: pixels[start : start + _BATCH]}
-            classes, places = session.run([head.features, tokens], inputs)
+            classes, places = session.run([features, tokens], inputs)
             parts.append((classes, places.mean(axis=1)))
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from export.onnx_file import Pixels, load_structure, open_session
 from labelwise.cores import usable_cores
 from labelwise.spec import TaggerSpec
-from teaching.taught_graph import head_tensors
+from teaching.taught_graph import add_features
 
 _BATCH = 8
 
@@ -18,9 +18,9 @@ See = Callable[[Pixels], Sequence[NDArray[np.float32]]]
 
 
 def open_features(file: Path, spec: TaggerSpec) -> See:
-    """Returns a function: pixels [b, h, w, 3] -> features [b, 2k] and scores [b, l]. Raises LabelwiseError."""
+    """Returns a function: pixels [b, h, w, 3] -> features [b, d] and scores [b, l]. Raises LabelwiseError."""
     model = load_structure(file)
-    features = head_tensors(model).features
+    features = add_features(model)
     model.graph.output.append(onnx.ValueInfoProto(name=features))
     session = open_session(model.SerializeToString(), usable_cores())
     size = min(_BATCH, spec.max_batch)

@@ -15,7 +15,7 @@ class LabelRow(NamedTuple):
     `base` is the column of the label in the trained head that an improved label starts from; None for a new label.
     """
 
-    weight: Values  # [2k]
+    weight: Values  # [d]
     bias: float
     base: int | None = None
     factor: float = 1.0
@@ -24,7 +24,7 @@ class LabelRow(NamedTuple):
 class Group(NamedTuple):
     """The labels that one version added, computed together. It never changes: another shape might round otherwise."""
 
-    weight: Values  # [2k, m]
+    weight: Values  # [d, m]
     bias: Values  # [m]
     from_base: Values  # [l, m], the factors of the trained head's logits
 

@@ -3,9 +3,11 @@
 What the exporter wrote is not touched. Beside it stands one branch for each group of taught labels. At each of the
 three outputs a Concat joins the trained head and the groups, and a Gather puts the labels into the contract's order:
 
+    features  = the classes' log probabilities and the mean of the tokens, each of a fixed length, joined
+    here      = the same at each position
     logits    = trained logits @ from_base + features @ weight + bias
     attention = softmax over positions of from_base.T @ trained attention logits + (here @ steering).T
-                where steering = weight[:k] + weight[k:]
+                where steering = weight[:k] + weight[k:2k] for the classes, and weight[2k:] for the tokens
     embedding = normalise(attention @ values)
 
 All of it is fp32, also in graphs of other precisions.
@@ -16,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from labelwise.errors import LabelwiseError
@@ -29,15 +32,21 @@ OUTPUTS = ("scores", "embeddings", "attention")
 _PREFIX = "taught/"
 _BASE = _PREFIX + "base/"  # the trained head's own outputs
 _ORDER = _PREFIX + "order"
-_SCALE = "tagger.head.class_scale"  # the exporter names weights after the network's
+_FEATURES, _HERE = _PREFIX + "features", _PREFIX + "here"
+_SCALE = "tagger.head.class_scale"  # [2k]; the exporter names weights after the network's
+_BIAS = "tagger.head.bias"  # [l]
+
+# The lengths of the two parts of the features; tokens tell more (benchmarks/results/teach.md).
+_OF_CLASSES, _OF_TOKENS = 1 / 5**0.5, 2 / 5**0.5
 
 
 class HeadTensors(NamedTuple):
     """The names of the tensors of the trained head that taught labels are computed from."""
 
     logits: str  # [b, l], of which the scores are the sigmoid
-    features: str  # [b, 2k], the classes' standardised log probabilities, of unit length
-    here: str  # [b, t, k], the same at each position
+    classes: str  # [b, 2k], the classes' standardised log probabilities, of unit length
+    classes_here: str  # [b, t, k], the same at each position
+    tokens: str  # [b, t, c]
     attention_logits: str  # [b, l, t]
     values: str  # [b, t, p]
 
@@ -70,8 +79,9 @@ def head_tensors(model: onnx.ModelProto) -> HeadTensors:
         weighted = graph.maker(graph.maker(bases["embeddings"], "Div").input[0], "MatMul")
         return HeadTensors(
             logits=graph.maker(bases["scores"], "Sigmoid").input[0],
-            features=graph.reader(whole, "Div").output[0],
-            here=graph.reader(graph.reader(norm, "Unsqueeze").output[0], "Div").output[0],
+            classes=graph.reader(whole, "Div").output[0],
+            classes_here=graph.reader(graph.reader(norm, "Unsqueeze").output[0], "Div").output[0],
+            tokens=graph.maker(weighted.input[1], "MatMul").input[0],
             attention_logits=attention.input[0],
             values=weighted.input[1],
         )
@@ -82,7 +92,9 @@ def head_tensors(model: onnx.ModelProto) -> HeadTensors:
 
 
 class _Walk:
-    """Follows a graph's tensors, past the Casts of half precision."""
+    """Follows a graph's tensors, past what other precisions put between."""
+
+    _BETWEEN = ("Cast", "QuantizeLinear", "DequantizeLinear")
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._makers = {name: node for node in graph.node for name in node.output}
@@ -93,7 +105,7 @@ class _Walk:
 
     def maker(self, tensor: str, kind: str) -> onnx.NodeProto:
         node = self._makers.get(tensor)
-        while node is not None and node.op_type == "Cast":
+        while node is not None and node.op_type in self._BETWEEN:
             node = self._makers.get(node.input[0])
         if node is None or node.op_type != kind:
             raise LookupError(kind)
@@ -130,10 +142,44 @@ def read_lessons(model: onnx.ModelProto, labels: Sequence[str]) -> Lessons:
 
 def base_labels(model: onnx.ModelProto) -> int:
     """How many labels the trained head has."""
+    return _size(model, _BIAS)
+
+
+def _size(model: onnx.ModelProto, weights: str) -> int:
     for tensor in model.graph.initializer:
-        if tensor.name.partition("/")[0] == "tagger.head.bias":  # half_storage.py adds to names
+        if tensor.name.partition("/")[0] == weights:  # half_storage.py adds to names
             return int(tensor.dims[0])
-    raise LabelwiseError("This graph cannot be taught: it has no biases of labels. Export the run again.")
+    raise LabelwiseError(f"This graph cannot be taught: it has no {weights}. Export the run again.")
+
+
+def add_features(model: onnx.ModelProto) -> str:
+    """Makes `model` compute the features [b, 2k + c] that taught labels are fitted to; returns their name."""
+    if not _Walk(model.graph).made(_FEATURES):
+        _add_features(model.graph, _in_single(model, head_tensors(model)))
+    return _FEATURES
+
+
+def _add_features(graph: onnx.GraphProto, head: HeadTensors) -> None:
+    arrays = {
+        "positions": np.array([1], np.int64),
+        "channels": np.array([2], np.int64),
+        "least": np.array(1e-6, np.float32),
+        "of_classes": np.array(_OF_CLASSES, np.float32),
+        "of_tokens": np.array(_OF_TOKENS, np.float32),
+    }
+    graph.initializer.extend(numpy_helper.from_array(array, _PREFIX + name) for name, array in arrays.items())
+
+    def add(kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        graph.node.append(helper.make_node(kind, list(inputs), [_PREFIX + output], **attributes))
+        return _PREFIX + output
+
+    positions, channels, least, of_classes, of_tokens = (_PREFIX + name for name in arrays)
+    mean = add("ReduceMean", [head.tokens, positions], "mean", keepdims=1)  # b t c -> b 1 c
+    length = add("Max", [add("ReduceL2", [mean, channels], "norm", keepdims=1), least], "length")  # b 1 1
+    tokens = add("Mul", [add("Div", [head.tokens, length], "unit"), of_tokens], "tokens_here")  # b t c
+    pooled = add("ReduceMean", [tokens, positions], "tokens", keepdims=0)  # b c
+    add("Concat", [add("Mul", [head.classes, of_classes], "classes"), pooled], "features", axis=-1)
+    add("Concat", [add("Mul", [head.classes_here, of_classes], "classes_here"), tokens], "here", axis=-1)
 
 
 def write_lessons(model: onnx.ModelProto, lessons: Lessons) -> None:
@@ -146,12 +192,14 @@ def write_lessons(model: onnx.ModelProto, lessons: Lessons) -> None:
         _rename(graph, name, _BASE + name)
     starts, count = {None: 0}, base_labels(model)
     joined: dict[str, list[str]] = {name: [_BASE + name] for name in OUTPUTS}
+    if lessons.groups:
+        _add_features(graph, head)
     for version, group in sorted(lessons.groups.items()):
         starts[version] = count
         count += len(group.bias)
         for name in OUTPUTS:
             joined[name].append(f"{_PREFIX}{version}/{name}")
-        _add_group(graph, f"{_PREFIX}{version}/", group, head, grid)
+        _add_group(graph, f"{_PREFIX}{version}/", group, head, _steering(group, _size(model, _SCALE) // 2), grid)
     order = np.array([starts[source.version] + source.column for source in lessons.sources.values()], np.int64)
     graph.initializer.append(numpy_helper.from_array(order, _ORDER))
     for name, parts in joined.items():
@@ -163,11 +211,23 @@ def write_lessons(model: onnx.ModelProto, lessons: Lessons) -> None:
         _output(graph, name).type.tensor_type.shape.dim[1].dim_value = len(order)
 
 
-def _add_group(graph: onnx.GraphProto, prefix: str, group: Group, head: HeadTensors, grid: Sequence[int]) -> None:
-    half = len(group.weight) // 2
+def _steering(group: Group, classes: int) -> NDArray[np.float32]:
+    """The weights [k + c, m] of a position's features."""
+    whole, best, tokens = np.split(group.weight, [classes, 2 * classes])
+    return np.concatenate([whole + best, tokens])
+
+
+def _add_group(
+    graph: onnx.GraphProto,
+    prefix: str,
+    group: Group,
+    head: HeadTensors,
+    steering: NDArray[np.float32],
+    grid: Sequence[int],
+) -> None:
     arrays = {
         **group._asdict(),
-        "steering": group.weight[:half] + group.weight[half:],  # k m
+        "steering": steering,
         "base_to_m": np.ascontiguousarray(group.from_base.T),  # m l
         "shape": np.array([0, -1, *grid], np.int64),
     }
@@ -178,11 +238,11 @@ def _add_group(graph: onnx.GraphProto, prefix: str, group: Group, head: HeadTens
         graph.node.append(helper.make_node(kind, list(inputs), [prefix + output], **attributes))
         return prefix + output
 
-    own = add("MatMul", [head.features, prefix + "weight"], "own")  # b 2k, 2k m -> b m
+    own = add("MatMul", [_FEATURES, prefix + "weight"], "own")  # b d, d m -> b m
     base = add("MatMul", [head.logits, prefix + "from_base"], "from_trained")  # b l, l m -> b m
     logits = add("Add", [add("Add", [own, prefix + "bias"], "biased"), base], "logits")
     add("Sigmoid", [logits], "scores")
-    steered = add("MatMul", [head.here, prefix + "steering"], "steered")  # b t k, k m -> b t m
+    steered = add("MatMul", [_HERE, prefix + "steering"], "steered")  # b t e, e m -> b t m
     turned = add("Transpose", [steered], "turned", perm=[0, 2, 1])  # b m t
     seen = add("MatMul", [prefix + "base_to_m", head.attention_logits], "seen")  # m l, b l t -> b m t
     attention = add("Softmax", [add("Add", [turned, seen], "attention_logits")], "softmax", axis=-1)

@@ -21,8 +21,8 @@ def test_half_precision_is_taught_too(tmp_path: Path):
     """There the head computes in half floats, and the taught label in fp32."""
     model = to_half(load_model(BUNDLED / "everyday_model/1/model.onnx"))
     save_model(model, tmp_path / "before.onnx")
-    row = LabelRow(np.random.default_rng(0).normal(size=2000).astype(np.float32), -1.0)
-    copy_of_dog = LabelRow(np.zeros(2000, np.float32), 0.0, SPEC.labels.index("dog"), 1.0)
+    row = LabelRow(np.random.default_rng(0).normal(size=3280).astype(np.float32), -1.0)
+    copy_of_dog = LabelRow(np.zeros(3280, np.float32), 0.0, SPEC.labels.index("dog"), 1.0)
     lessons = read_lessons(model, SPEC.labels).taught(2, {"new": row, "dog too": copy_of_dog}, base_labels(model))
     write_lessons(model, lessons)
     save_model(model, tmp_path / "taught.onnx")
