@@ -1,5 +1,6 @@
 """Engines run a tagger on pixels. The gateway knows them only as `Engine`."""
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from labelwise.repository import Repository, VersionKey
 from serving.inference import Engine
 from serving.precision import Chooser
 from serving.settings import Settings
+
+logger = logging.getLogger("labelwise.engine")
 
 if TYPE_CHECKING:
     from serving.local_triton.server import BorrowedTriton, LocalTriton
@@ -32,6 +35,7 @@ def create_engine(
         from serving.engines.embedded import EmbeddedEngine
 
         device = choose_device(settings.device)
+        logger.info("models run on %s: %s", device, device.reason)
         return EmbeddedEngine(
             repository,
             settings.threads,

@@ -1,6 +1,7 @@
 """The embedded engine while its repository changes."""
 
 import asyncio
+import logging
 import shutil
 import threading
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.devices.choice import Device
+from labelwise.devices.choice import Device, choose_device
 from labelwise.errors import RepositoryError
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
+from serving.engines import create_engine
 from serving.engines.embedded import EmbeddedEngine
 from serving.errors import UnknownModel
+from serving.settings import load_settings
 from tests.polling import until_async
 from tests.serving.publishing import BUNDLED, publish_next
 
@@ -160,3 +163,11 @@ async def test_a_request_that_ends_early_leaves_its_queue(repository: Path) -> N
     await asyncio.gather(*requests, return_exceptions=True)
     assert batches.images == 0
     await engine.close()
+
+
+async def test_the_log_says_what_models_run_on(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    create_engine(load_settings(repository=repository))
+    (line,) = [record.message for record in caplog.records if record.message.startswith("models run on ")]
+    device = choose_device("auto")
+    assert line == f"models run on {device}: {device.reason}"
