@@ -5,6 +5,7 @@ table; after a kill, the journal has them.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,11 @@ from serving.bulk.tag_errors import RUN_AGAIN, OutputError, UsageError
 from serving.embeddings import embeddings_path
 
 if TYPE_CHECKING:
-    from serving.embeddings.embeddings_file import Embedder, LabelRows  # a run without embeddings does not load PyArrow
+    from serving.embeddings.embeddings_file import (  # a run without embeddings does not load PyArrow
+        Embedder,
+        Embeddings,
+        LabelRows,
+    )
 
 _ROWS, _VALUES = 16_384, 4_000_000  # embeddings, and scores of their photos, in memory at once
 
@@ -41,12 +46,25 @@ class KeptEmbeddings:
         """Path, place of the label and bytes of each embedding; none if there is no file or it is of another model."""
         if not self.path.exists():
             return
+        with self._opened() as found:
+            if found.embedder == _embedder(spec):
+                yield from found.rows()
+
+    def remove_of_others(self, spec: TaggerSpec) -> None:
+        """Removes the file if another model made it: beside a table of this one, a search would take it for its own."""
+        if self.path.exists():
+            with self._opened() as found:
+                is_ours = found.embedder == _embedder(spec)
+            if not is_ours:
+                self.path.unlink()
+
+    @contextmanager
+    def _opened(self) -> "Iterator[Embeddings]":
         from serving.embeddings.embeddings_file import Embeddings, NotEmbeddings
 
         try:
             with Embeddings(self.path) as found:
-                if found.embedder == _embedder(spec):
-                    yield from found.rows()
+                yield found
         except (NotEmbeddings, OSError) as error:
             raise OutputError(
                 f"{self.path} is not a file of embeddings that `labelwise tag` wrote: remove it and run this again."

@@ -72,6 +72,7 @@ class Output:
             if ledger is None:
                 remove(self.journal)
                 ledger = self._begin(spec, force)
+                self._embeddings.remove_of_others(spec)
             if not self._parts():
                 self.publish(ledger, spec)
             if self.keeps_embeddings and not self._embeddings.path.exists():

@@ -85,6 +85,22 @@ def test_a_killed_run_leaves_them_in_the_journal(tmp_path: Path, monkeypatch: py
     assert {key: vector[0] for key, vector in kept("t.parquet").items()} == {("a.jpg", "sea"): 2, ("b.jpg", "sea"): 1}
 
 
+def test_a_table_of_another_model_does_not_keep_the_embeddings_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    output = Output("t.parquet", embeddings=True)
+    ledger = output.open(SPEC, force=False)
+    ledger.put([row("a.jpg", 1)])
+    output.publish(ledger, SPEC)
+    output.publish_embeddings(ledger, SPEC)
+    ledger.delete()
+    assert len(kept("t.parquet")) == 1
+    retrained = SPEC.model_copy(update={"weights_sha256": "0" * 64})
+    Output("t.parquet").open(retrained, force=True).close()  # and then killed
+    assert kept("t.parquet") == {}
+
+
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     output = Output("t.parquet", embeddings=True)
