@@ -18,6 +18,9 @@ def teach(
     no: Annotated[list[Path] | None, typer.Option(help="Photos that have it not, like those to be tagged.")] = None,
     labels: Annotated[Path | None, typer.Option(help=_CSV_HELP)] = None,
     forget: Annotated[str | None, typer.Option(help="Remove this label instead.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Keep only this many of the newest versions. [default: all]")
+    ] = None,
 ) -> None:
     """Add a label to a published tagger from a few photos, improve one, or remove one: publishes the next version."""
     ways = (label is not None, labels is not None, forget is not None)
@@ -28,11 +31,11 @@ def teach(
     from teaching.given_photos import from_folders, from_table
 
     if forget is not None:
-        spec = lesson.forget(repository, model, forget)
+        spec = lesson.forget(repository, model, forget, keep)
         typer.echo(f"Published {spec.name} version {spec.version} in {repository}, without {forget}.")
         return
     given = from_table(labels) if labels else from_folders(label or "", yes or [], no or [])
-    taught = lesson.teach(repository, model, given)
+    taught = lesson.teach(repository, model, given, keep)
     for line in report(taught):
         typer.echo(line)
     typer.echo(f"Published {taught.spec.name} version {taught.spec.version} in {repository}.")

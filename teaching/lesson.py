@@ -59,8 +59,11 @@ class Lesson:
     left_out: tuple[str, ...]
 
 
-def teach(repository: Path, model: str | None, given: GivenPhotos) -> Lesson:
-    """Publishes the next version of `model` with the labels of `given` added or improved. Raises LabelwiseError."""
+def teach(repository: Path, model: str | None, given: GivenPhotos, keep: int | None = None) -> Lesson:
+    """Publishes the next version of `model` with the labels of `given` added or improved. Raises LabelwiseError.
+
+    Then removes all but the `keep` newest versions; None keeps all.
+    """
     with _newest(repository, model) as (version, stage):
         spec = version.spec
         for label in given.labels:
@@ -75,11 +78,12 @@ def teach(repository: Path, model: str | None, given: GivenPhotos) -> Lesson:
         def change(lessons: Lessons, base: int) -> Lessons:
             return lessons.taught(number, {label: _row(lessons, label, fit) for label, fit in fits.items()}, base)
 
-        return Lesson(_publish(repository, stage, version, number, change, thresholds, taught), learned, seen.left_out)
+        published = _publish(repository, stage, version, number, change, thresholds, taught, keep)
+        return Lesson(published, learned, seen.left_out)
 
 
-def forget(repository: Path, model: str | None, label: str) -> TaggerSpec:
-    """Publishes the next version of `model` without `label`. Raises LabelwiseError."""
+def forget(repository: Path, model: str | None, label: str, keep: int | None = None) -> TaggerSpec:
+    """Publishes the next version of `model` without `label`, and removes old ones as `teach`. Raises LabelwiseError."""
     label = checked_label(label)
     with _newest(repository, model) as (version, stage):
         spec = version.spec
@@ -90,7 +94,7 @@ def forget(repository: Path, model: str | None, label: str) -> TaggerSpec:
             raise DataError(f"{label!r} is the last label of {spec.name}: a tagger needs one.")
         number = next_version(repository, spec.name)
         taught = {name: record for name, record in spec.taught.items() if name != label}
-        return _publish(repository, stage, version, number, lambda lessons, _: lessons.without(label), {}, taught)
+        return _publish(repository, stage, version, number, lambda lessons, _: lessons.without(label), {}, taught, keep)
 
 
 @contextmanager
@@ -163,6 +167,7 @@ def _publish(
     change: Callable[[Lessons, int], Lessons],
     thresholds: dict[str, float],
     taught: dict[str, TaughtLabel],
+    keep: int | None,
 ) -> TaggerSpec:
     """Writes all graphs of `version` with the labels as `change` leaves them, checks them, and publishes."""
     old, labels = version.spec, ()
@@ -188,7 +193,7 @@ def _publish(
         graphs.append(graph.model_copy(update={"sha256": sha256_of(stage / graph.file)}))
     published = new.published(old.name, number, graphs)
     config = repository / model_names(old.name).model / CONFIG_FILE
-    publish(repository, stage, published, *read_options(config.read_text("utf-8")))
+    publish(repository, stage, published, *read_options(config.read_text("utf-8")), keep=keep)
     return published
 
 

@@ -14,7 +14,7 @@ from export.check.graph_file import check_graph
 from export.onnx_file import load_structure, open_session
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.image import load_pixels
-from labelwise.repository import Repository, TaggerVersion
+from labelwise.repository import Repository, TaggerVersion, version_folders
 from teaching.given_photos import GivenPhotos, from_folders
 from teaching.lesson import forget, teach
 from tests.conftest import ROOT
@@ -72,7 +72,8 @@ def test_labels_come_change_and_go_and_no_other_changes_a_bit(everyday: Path, pi
     assert_same(second, third, set())
     teach(everyday, None, both)  # one of the trained head, and one that was taught
     forget(everyday, None, "discs")
-    forget(everyday, None, "cat")
+    forget(everyday, None, "cat", keep=2)
+    assert list(version_folders(everyday / "everyday")) == [5, 6]
     last = version(everyday, 6), answers(everyday, 6)
     assert last[0].spec.labels == tuple(label for label in second[0].spec.labels if label != "cat")
     assert {label: record.improved for label, record in last[0].spec.taught.items()} == {"dog": True, "stripes": True}
