@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from labelwise.devices.names import DeviceChoice
 from labelwise.errors import LabelwiseError
 
 _Precision = Literal["fp32", "fp16", "int8"]
@@ -91,7 +92,7 @@ def bench(
     spec: ForeignSpec = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads for each batch. [default: all cores]")] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"],
+        DeviceChoice,
         typer.Option(help="What to run on; auto is cuda if it works, otherwise cpu."),
     ] = "auto",
     out: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from labelwise.devices.names import DeviceChoice
+
 
 def serve(
     repository: Annotated[
@@ -21,7 +23,7 @@ def serve(
         str | None, typer.Option(help="Model for requests that name none. [default: the only one, or everyday]")
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"] | None,
+        DeviceChoice | None,
         typer.Option(help="What the embedded engine runs on; auto is cuda if it works. [default: auto]"),
     ] = None,
     precision: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from labelwise.devices.names import DeviceChoice
 from labelwise.errors import LabelwiseError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ Out = Annotated[str, typer.Option(help="FILE.parquet, .csv or .jsonl, or FOLDER/
 Repository = Annotated[Path, typer.Option(envvar="LABELWISE_REPOSITORY", help="Triton model repository.")]
 Engine = Annotated[Literal["embedded", "triton"], typer.Option(help="What runs the repository's model here.")]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"],
+    DeviceChoice,
     typer.Option(envvar="LABELWISE_DEVICE", help="What the embedded engine runs on; auto is cuda if it works."),
 ]
 Precision = Annotated[

@@ -1,7 +1,6 @@
 """`labelwise bench`: the speed and the loss of half and 8-bit precision on this machine, on its CPU or on a GPU."""
 
 import platform
-import re
 import shutil
 import tempfile
 import time
@@ -22,7 +21,7 @@ from export.precision import convert
 from export.precision.int8 import MOST_PHOTOS
 from export.source import Source
 from export.tolerances import Precision
-from labelwise.cores import usable_cores
+from labelwise.cores import processor, usable_cores
 from labelwise.devices.choice import CPU, Device
 from labelwise.devices.libraries import gpu_names
 from labelwise.devices.sessions import open_session as open_on_device
@@ -159,9 +158,7 @@ def _seconds(run: Runner, pixels: Pixels) -> tuple[float, float]:
 def _machine(threads: int | None, device: Device) -> str:
     if not device.is_cpu:
         return f"{gpu_names(1)[0]} by {device.name}; ONNX Runtime {ort.__version__}, labelwise {VERSION}"
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"^model name\s*: (.+)", cpuinfo.read_text(), re.M) if cpuinfo.is_file() else []
-    model = models[0] if models else platform.processor() or platform.machine()
+    model = processor().get("model name") or platform.processor() or platform.machine()
     return f"{model}, {threads or usable_cores()} threads; ONNX Runtime {ort.__version__}, labelwise {VERSION}"
 
 

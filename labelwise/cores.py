@@ -43,3 +43,12 @@ def memory_of_machine() -> int | None:
     with contextlib.suppress(AttributeError, ValueError, OSError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return None
+
+
+def processor() -> dict[str, str]:
+    """What Linux tells of the first core, by name, such as `model name` and `flags`; empty on other systems."""
+    with contextlib.suppress(OSError):
+        first = Path("/proc/cpuinfo").read_text("utf-8", "replace").partition("\n\n")[0]
+        pairs = (line.partition(":") for line in first.splitlines())
+        return {name.strip(): value.strip() for name, _, value in pairs}
+    return {}

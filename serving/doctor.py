@@ -9,15 +9,15 @@ import platform
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import onnxruntime as ort
 from PIL import features
 
-from labelwise.cores import core_limit, memory_limit, memory_of_machine, usable_cores
-from labelwise.devices.choice import AUTO, DeviceName, choose_device, fault_of, remedy_for
+from labelwise.cores import core_limit, memory_limit, memory_of_machine, processor, usable_cores
+from labelwise.devices.choice import choose_device, fault_of, remedy_for
 from labelwise.devices.libraries import count_gpus, driver_fault, driver_version, gpu_names
+from labelwise.devices.names import AUTO, DeviceName
 from labelwise.errors import LabelwiseError
 from labelwise.version import VERSION
 from serving.local_triton.install import find_triton
@@ -104,12 +104,8 @@ def _memory() -> str:
 
 def _instructions() -> str:
     """Those that matter for models; only Linux tells them."""
-    flags: set[str] = set()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n", 1)[0].splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("flags", "Features"):
-                flags.update(value.split())
+    core = processor()
+    flags = core.get("flags", core.get("Features", "")).split()  # the latter on ARM
     if not flags:
         return "unknown on this system"
     wide = [text for flag, text in _WIDE.items() if flag in flags]

@@ -11,13 +11,14 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
+from labelwise.cores import processor
 from labelwise.devices.choice import CPU, Device
 from labelwise.devices.libraries import gpu_names
 from labelwise.errors import RepositoryError
@@ -84,7 +85,7 @@ class Chooser:
             return f"{self._device.name} does not run the {graph.precision} graph"
         if graph.map_change is None:
             return f"{graph.precision} was exported without --data, so its loss is unknown"
-        return f"{graph.precision} changes mAP by {_points(graph)}, and max_loss is {self._max_loss:g}"
+        return f"{graph.precision} changes mAP by {_points(graph.map_change)}, and max_loss is {self._max_loss:g}"
 
     def _measured(self, versions: Mapping[str, TaggerVersion]) -> dict[str, float]:
         """Returns seconds a photo by precision, from an earlier measurement on this machine if there is one."""
@@ -109,29 +110,32 @@ class Chooser:
         return {name: seconds / images for name, seconds in seconds_of(runs, clock).items()}
 
     def _key(self, versions: Mapping[str, TaggerVersion]) -> str:
-        facts = (_processor(), ort.__version__, self._device.name, self._threads, *gpu_names(self._device.gpus))
+        facts = (
+            *_kind_of_processor(),
+            ort.__version__,
+            self._device.name,
+            self._threads,
+            *gpu_names(self._device.gpus),
+        )
         hashes = [version.spec.weights_sha256 for version in versions.values()]
         return hashlib.sha256(json.dumps([*facts, *hashes]).encode()).hexdigest()
 
 
-def _points(graph: GraphSpec) -> str:
-    return "0 points" if graph.map_change is None else f"{100 * graph.map_change:+.2f} points"
+def _points(map_change: float) -> str:
+    return f"{100 * map_change:+.2f} points"
 
 
 def _why_fastest(seconds: Mapping[str, float], best: GraphSpec) -> str:
     times = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items())
-    change = "" if best.map_change is None else f"; mAP {_points(best)}"
+    change = "" if best.map_change is None else f"; mAP {_points(best.map_change)}"
     return f"the fastest here: {times} a photo{change}"
 
 
-@cache
-def _processor() -> str:
+def _kind_of_processor() -> list[str]:
     """What tells one kind of processor from another, also its instructions where a virtual machine hides some."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n", 1)[0].splitlines()
-        wanted = ("model name", "flags", "Features", "CPU part")
-        return "\n".join(line for line in lines if line.startswith(wanted))
-    return platform.machine() + platform.processor()
+    core = processor()
+    told = [core[name] for name in ("model name", "CPU part", "flags", "Features") if name in core]
+    return told or [platform.machine(), platform.processor()]
 
 
 @contextlib.contextmanager

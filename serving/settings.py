@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from labelwise.cores import usable_cores
+from labelwise.devices.names import DeviceChoice
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS
 from labelwise.precision import AUTO, MAX_LOSS
@@ -72,7 +73,7 @@ class Settings(BaseSettings):
     default_model: Model | None = Field(
         None, description="for requests that name none; by default the only one, or everyday"
     )
-    device: Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"] = Field(
+    device: DeviceChoice = Field(
         "auto", description="what the embedded engine runs on; auto is cuda if it loads, otherwise cpu"
     )
     precision: Literal["auto", "fp32", "fp16", "int8"] = Field(

@@ -30,7 +30,7 @@ from benchmarks.gpu.subjects import BUNDLED, RESNET
 from benchmarks.gpu.tasks import ROOT, Results, Task, run_process, run_task
 from benchmarks.process_tree import adopt_orphans
 from labelwise.cores import usable_cores
-from labelwise.devices.choice import DeviceName
+from labelwise.devices.names import DeviceName
 
 DEVICES: tuple[str, ...] = get_args(DeviceName)
 PRECISIONS = ("fp16", "fp32", "int8")  # what matters on a GPU first

@@ -32,6 +32,7 @@ from benchmarks.peers.subject import ROOT, read_subject
 from benchmarks.peers.table import Results, tables
 from benchmarks.peers.turns import BareLoop, check_answers, run_bare_loop, take_turn
 from benchmarks.process_tree import adopt_orphans
+from labelwise.cores import processor
 
 RESULT = ROOT / "benchmarks/results/peers.md"
 EXPLANATIONS = (
@@ -94,8 +95,7 @@ class Run:
 
 def machine() -> str:
     """Returns the kind of machine in general words."""
-    lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
-    facts = {name.strip(): value.strip() for name, _, value in lines}
+    facts = processor()
     vnni = "with" if "avx512_vnni" in facts.get("flags", "") else "without"
     return f"{os.cpu_count()} cores of an {facts.get('model name', platform.machine())} ({vnni} AVX-512 VNNI)"
 

@@ -3,16 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from labelwise.devices.libraries import count_gpus, cuda_fault, driver_fault, rtx_fault, tensorrt_fault
+from labelwise.devices.names import AUTO, DeviceName
 from labelwise.errors import LabelwiseError
 from labelwise.files import cache_folder
 from labelwise.profiles import profile_shapes
 from labelwise.spec import Precision, TrainedSpec
-
-DeviceName = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
-AUTO = "auto"
 
 _FAULTS: dict[DeviceName, Callable[[], str]] = {
     "cuda": cuda_fault,

@@ -9,13 +9,13 @@ from labelwise.devices import libraries
 from labelwise.devices.choice import (
     CPU,
     Device,
-    DeviceName,
     choose_device,
     fault_of,
     provider_options,
     remedy_for,
     rtx_options,
 )
+from labelwise.devices.names import DeviceName
 from labelwise.errors import LabelwiseError, RepositoryError
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec

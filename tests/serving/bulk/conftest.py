@@ -23,6 +23,20 @@ def tag_command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "labelwise", "tag", *map(str, arguments)]
 
 
+def run_here(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command line to its end in this process, which starts no second Python."""
+    monkeypatch.setattr(sys, "argv", command)
+    capsys.readouterr()
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0
+    return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+
+
 @pytest.fixture
 def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tag:
     """tag(*arguments) runs the command to its end, in the test's folder; with `**how` in a process of its own."""
@@ -34,14 +48,7 @@ def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         if how:
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
             return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, **how)
-        monkeypatch.setattr(sys, "argv", command[2:])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+        return run_here(command[2:], monkeypatch, capsys)
 
     return run
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from commands import main
 from tests.conftest import scenes_only
-from tests.serving.bulk.conftest import ROOT, tag_command
+from tests.serving.bulk.conftest import ROOT, run_here, tag_command
 
 Search = Callable[..., subprocess.CompletedProcess[str]]
 SUNSET = ("--like", "photos/sunset-hills.jpg", "--label", "sunset")
@@ -43,14 +42,7 @@ def search(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     def run(*arguments: object, table: str = "tags.parquet") -> subprocess.CompletedProcess[str]:
         repository = () if "--repository" in arguments else ("--repository", scenes_only())
         command = ["labelwise", "search", table, *map(str, (*arguments, *repository))]
-        monkeypatch.setattr(sys, "argv", command)
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+        return run_here(command, monkeypatch, capsys)
 
     return run
 
