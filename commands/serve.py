@@ -39,6 +39,15 @@ def serve(
     insecure_no_keys: Annotated[
         bool | None, typer.Option("--insecure-no-keys", help="Let anyone use the gateway, from other machines too.")
     ] = None,
+    teach: Annotated[
+        bool | None, typer.Option("--teach", help="Let clients teach labels; with --keys, those made with --may teach.")
+    ] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(help="File (.db) for clients' corrections. Without it, none is kept.")
+    ] = None,
+    feedback_photos: Annotated[
+        bool | None, typer.Option("--feedback-photos", help="Keep the photos of the corrections, too.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that serve; they share the threads. [default: 1]")
     ] = None,
@@ -53,7 +62,8 @@ def serve(
     models = {"repository": repository, "engine": engine, "triton_url": triton_url, "default_model": default_model}
     models |= {"device": device, "precision": precision}
     exposure = {"host": host, "port": port, "keys": keys, "insecure_no_keys": insecure_no_keys}
-    launch(load_settings(workers=workers, **models, **exposure))
+    learning = {"teach": teach, "feedback": feedback, "feedback_photos": feedback_photos}
+    launch(load_settings(workers=workers, **models, **exposure, **learning))
 
 
 keys_app = typer.Typer(help="Manage the gateway's API keys, kept as a file of names and hashes.", no_args_is_help=True)
@@ -64,22 +74,26 @@ _KEY_FILE = Path("labelwise.keys")
 @keys_app.command("add")
 def add_key(
     name: Annotated[str, typer.Argument(help="Who or what the key is for; the log names it.")],
+    may: Annotated[
+        list[str] | None, typer.Option(help="What it may do besides tagging: teach or feedback; repeatable.")
+    ] = None,
     keys: KeyFile = _KEY_FILE,
 ) -> None:
     """Make a key and print it. It is shown only now: the file keeps its hash."""
     from serving.gateway.access import keys as key_file
 
-    typer.echo(key_file.add_key(keys, name))
+    typer.echo(key_file.add_key(keys, name, may or ()))
     typer.echo(f"Keep it: it is not shown again. `labelwise serve --keys {keys}` accepts it now.", err=True)
 
 
 @keys_app.command("list")
 def list_keys(keys: KeyFile = _KEY_FILE) -> None:
-    """List the keys' names and dates."""
+    """List the keys' names, dates, and what each may do besides tagging."""
     from serving.gateway.access import keys as key_file
 
     for key in key_file.read_keys(keys):
-        typer.echo(f"{key.name}  {key.made}".rstrip())
+        may = f"may {', '.join(key.may)}" if key.may else ""
+        typer.echo("  ".join(filter(None, (key.name, key.made, may))))
 
 
 @keys_app.command("revoke")

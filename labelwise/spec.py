@@ -21,6 +21,8 @@ SPEC_FILE = "tagger.json"
 LAST_VERSION = 10**15 - 1  # JSON and Triton's int64 keep it exactly
 LABELS_FILE = "labels.txt"
 
+_INDEPENDENT_HEAD = "class-evidence"
+TAUGHT_OUTPUTS = ("scores", "embeddings", "attention")
 _LARGEST_FILE = 64 * 2**20  # bytes of a tagger.json
 
 # Fits a URL, a folder name and a Triton configuration; without dots, so that it cannot leave its folder.
@@ -145,6 +147,13 @@ class TrainedSpec(_Frozen):
     @property
     def output_names(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.outputs)
+
+    @property
+    def is_teachable(self) -> bool:
+        """Whether its labels share no weights, so that `labelwise teach` can change one and leave the others as is."""
+        model = self.training.get("model")
+        has_head = isinstance(model, dict) and model.get("head") == _INDEPENDENT_HEAD
+        return has_head and self.output_names == TAUGHT_OUTPUTS
 
     def changed(self, **changes: Any) -> "Self":
         """Returns a validated copy with other values for some fields."""

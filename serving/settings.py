@@ -106,6 +106,10 @@ class Settings(BaseSettings):
     )
     fetch_timeout: Seconds = Field(10, description="how long fetching a photo may take, redirects included")
 
+    teach: bool = Field(False, description="clients may teach, forget and roll back; with keys, those that may")
+    feedback: Given[Path] | None = Field(None, description="file for corrections by clients; without it, none is kept")
+    feedback_photos: bool = Field(False, description="keep the photos of corrections, too")
+
     max_connections: int = Field(1000, ge=1, description="open at once; beyond it 503")
     header_timeout: Seconds = Field(10, description="how long a request's headers may take to arrive")
     keep_alive_timeout: int = Field(
@@ -143,6 +147,12 @@ class Settings(BaseSettings):
             raise ValueError("max_pending_images must be at least max_images")
         if self.max_pending_bytes < max(self.max_body, self.max_batch_body):
             raise ValueError("max_pending_bytes must be at least max_body and max_batch_body")
+        return self
+
+    @model_validator(mode="after")
+    def _photos_are_kept_with_their_corrections(self) -> "Settings":
+        if self.feedback_photos and self.feedback is None:
+            raise ValueError("feedback_photos needs a file for the corrections: add --feedback FILE.db")
         return self
 
     @model_validator(mode="after")

@@ -23,11 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from labelwise.errors import LabelwiseError
 from labelwise.label_names import some
-from labelwise.spec import TaggerSpec
+from labelwise.spec import TAUGHT_OUTPUTS, TaggerSpec
 from teaching.label_rows import Group, Lessons, Source
-
-INDEPENDENT_HEAD = "class-evidence"
-OUTPUTS = ("scores", "embeddings", "attention")
 
 _PREFIX = "taught/"
 _BASE = _PREFIX + "base/"  # the trained head's own outputs
@@ -53,9 +50,9 @@ class HeadTensors(NamedTuple):
 
 def require_independent(spec: TaggerSpec, others: Sequence[TaggerSpec]) -> None:
     """Raises LabelwiseError if the labels of `spec` share weights; `others` are all taggers of the repository."""
-    if _is_independent(spec):
+    if spec.is_teachable:
         return
-    fit = [other.name for other in others if _is_independent(other)]
+    fit = [other.name for other in others if other.is_teachable]
     choice = f"choose --model {some(fit)}" if fit else "no tagger here can be taught"
     raise LabelwiseError(
         f"{spec.name} cannot be taught, because its labels share weights: {choice}, or train one with "
@@ -63,15 +60,10 @@ def require_independent(spec: TaggerSpec, others: Sequence[TaggerSpec]) -> None:
     )
 
 
-def _is_independent(spec: TaggerSpec) -> bool:
-    model = spec.training.get("model")
-    return isinstance(model, dict) and model.get("head") == INDEPENDENT_HEAD and spec.output_names == OUTPUTS
-
-
 def head_tensors(model: onnx.ModelProto) -> HeadTensors:
     """Finds the head by its structure, the same in fp32, fp16 and int8. Raises LabelwiseError if it is another."""
     graph = _Walk(model.graph)
-    bases = {name: _BASE + name if graph.made(_BASE + name) else name for name in OUTPUTS}
+    bases = {name: _BASE + name if graph.made(_BASE + name) else name for name in TAUGHT_OUTPUTS}
     try:
         whole = graph.reader(_SCALE, "Mul").output[0]
         norm = graph.reader(whole, "ReduceL2").output[0]
@@ -188,16 +180,16 @@ def write_lessons(model: onnx.ModelProto, lessons: Lessons) -> None:
     _take_out(graph)
     head = _in_single(model, head_tensors(model))
     grid = [dimension.dim_value for dimension in _output(graph, "attention").type.tensor_type.shape.dim[2:]]
-    for name in OUTPUTS:
+    for name in TAUGHT_OUTPUTS:
         _rename(graph, name, _BASE + name)
     starts, count = {None: 0}, base_labels(model)
-    joined: dict[str, list[str]] = {name: [_BASE + name] for name in OUTPUTS}
+    joined: dict[str, list[str]] = {name: [_BASE + name] for name in TAUGHT_OUTPUTS}
     if lessons.groups:
         _add_features(graph, head)
     for version, group in sorted(lessons.groups.items()):
         starts[version] = count
         count += len(group.bias)
-        for name in OUTPUTS:
+        for name in TAUGHT_OUTPUTS:
             joined[name].append(f"{_PREFIX}{version}/{name}")
         _add_group(graph, f"{_PREFIX}{version}/", group, head, _steering(group, _size(model, _SCALE) // 2), grid)
     order = np.array([starts[source.version] + source.column for source in lessons.sources.values()], np.int64)
@@ -273,7 +265,7 @@ def _take_out(graph: onnx.GraphProto) -> None:
         kept = [part for part in parts if not any(map(_is_taught, _names_of(part)))]
         del parts[:]
         parts.extend(kept)
-    for name in OUTPUTS:
+    for name in TAUGHT_OUTPUTS:
         _rename(graph, _BASE + name, name)
 
 
@@ -282,7 +274,7 @@ def _names_of(part: onnx.NodeProto | TensorProto) -> Sequence[str]:
 
 
 def _is_taught(name: str) -> bool:
-    return (name.startswith(_PREFIX) and not name.startswith(_BASE)) or name in OUTPUTS
+    return (name.startswith(_PREFIX) and not name.startswith(_BASE)) or name in TAUGHT_OUTPUTS
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

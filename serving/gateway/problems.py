@@ -24,6 +24,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "malformed_body": (400, "The request's body cannot be read"),
     "malformed_request": (400, "This is not well-formed HTTP"),
     "unauthorized": (401, "A valid key is needed"),
+    "forbidden": (403, "This is not allowed here"),
     "cross_origin": (403, "Pages of other sites may not do this"),
     "not_found": (404, "There is nothing at this address"),
     "method_not_allowed": (405, "This address does not answer this method"),

@@ -17,7 +17,7 @@ METHODS = {"get", "post"}
 # Answers of the connection, to a proxy's mistake and to protect browsers are the same for every address.
 NOT_OF_ROUTES = {
     *("malformed_request", "cross_origin", "not_found", "method_not_allowed", "header_timeout", "headers_too_large"),
-    *("misdirected_request", "client_closed", "too_many_connections", "image_not_base64", "unauthorized"),
+    *("misdirected_request", "client_closed", "too_many_connections", "image_not_base64", "unauthorized", "forbidden"),
     "transfer_coding_unsupported",
 }
 

@@ -32,6 +32,8 @@ def test_a_wrong_value_is_refused_at_the_start(name: str, value: str, monkeypatc
 def test_contradicting_settings() -> None:
     with pytest.raises(LabelwiseError, match="name them in triton_url"):
         load_settings(engine="triton", triton_load=True)
+    with pytest.raises(LabelwiseError, match="add --feedback"):
+        load_settings(feedback_photos=True)
 
 
 def test_good_values_are_accepted() -> None:

@@ -3,7 +3,7 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.gateway.access.keys import KeyRing
+from serving.gateway.access.keys import Key, KeyRing
 from serving.gateway.problems import GatewayError
 
 # Probes, which cannot hold secrets, and what is the same in every installation. Everything else is closed, also what a
@@ -24,23 +24,24 @@ def needs_key(path: str, public_metrics: bool) -> bool:
 
 
 class RequireKey:
-    """Refuses requests without a valid key, and puts the key's name into the request's state, for the log."""
+    """Refuses requests without a valid key. The key's name, for the log, and its scopes go into the request's state."""
 
     def __init__(self, app: ASGIApp, keys: KeyRing, public_metrics: bool) -> None:
         self._app, self._keys, self._public_metrics = app, keys, public_metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if needs_key(scope["path"], self._public_metrics):
-            scope.setdefault("state", {})["key_name"] = self._owner(given_key(Headers(scope=scope)))
+            key = self._key(given_key(Headers(scope=scope)))
+            scope.setdefault("state", {}).update(key_name=key.name, key_may=key.may)
         await self._app(scope, receive, send)
 
-    def _owner(self, key: str | None) -> str:
-        if key is None:
+    def _key(self, given: str | None) -> Key:
+        if given is None:
             raise GatewayError("unauthorized", NO_KEY, {"WWW-Authenticate": _CHALLENGE})
-        name = self._keys.name_of(key)
-        if name is None:
+        key = self._keys.find(given)
+        if key is None:
             raise GatewayError("unauthorized", _WRONG_KEY, {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'})
-        return name
+        return key
 
 
 def given_key(headers: Headers) -> str | None:

@@ -26,8 +26,8 @@ PAGE_HEADERS = {
 HEADERS_OF_ALL = ((b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", b"same-origin"))
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CORS_OPTIONS: dict[str, Any] = {
-    "allow_methods": ("GET", "POST"),
-    "allow_headers": ("Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout"),
+    "allow_methods": ("GET", "POST", "DELETE"),
+    "allow_headers": ("Authorization", "X-API-Key", "Idempotency-Key", "X-Request-ID", "X-Request-Timeout"),
     "expose_headers": (
         *("Retry-After", "X-Request-ID", "X-Labelwise-Labels", "X-Labelwise-Dimension"),
         *("X-Labelwise-Model", "X-Labelwise-Version", "X-Labelwise-Notes"),
@@ -38,7 +38,7 @@ CORS_OPTIONS: dict[str, Any] = {
 def check_exposure(settings: Settings) -> None:
     """Raises LabelwiseError for a broken key file, an unknown address, or one that others reach without a key.
 
-    The setting insecure_no_keys allows the last.
+    The setting insecure_no_keys allows the last, but nobody teaches without a key from another machine.
     """
     if settings.keys is not None:
         read_keys(settings.keys)
@@ -47,6 +47,11 @@ def check_exposure(settings: Settings) -> None:
         raise LabelwiseError(
             f"Others can reach {settings.host}: protect it with --keys FILE (`labelwise keys add NAME` makes one), "
             "or add --insecure-no-keys to serve everyone."
+        )
+    if settings.teach and settings.keys is None and not is_ours_alone:
+        raise LabelwiseError(
+            f"Others can reach {settings.host} and could teach without a key: add --keys FILE (`labelwise keys add "
+            "NAME --may teach` makes one), or leave out --teach."
         )
 
 

@@ -1,7 +1,9 @@
 """API keys: a text file of names and hashes, which may change while the gateway runs.
 
     # comment
-    NAME sha256:HEX [date it was made]
+    NAME sha256:HEX [date it was made] [may=teach,feedback]
+
+Every key may tag; `may` names what else it may do.
 
 Only hashes are stored. Plain SHA-256 is enough: a key is 256 random bits, so it cannot be guessed, and a slow password
 hash would only let anybody keep the processor busy.
@@ -17,29 +19,38 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from labelwise.errors import LabelwiseError
 from labelwise.files import locked_folder, read_regular_file, write_atomically
 
 logger = logging.getLogger("labelwise.keys")
 
+Scope = Literal["teach", "feedback"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
 _PREFIX = "lw_"  # so that people and secret scanners recognise a leaked key
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_LINE = re.compile(rf"(?P<name>{_NAME.pattern})\s+sha256:(?P<digest>[0-9a-f]{{64}})(?:\s+(?P<made>\S+))?")
+_SCOPE = "|".join(SCOPES)
+_LINE = re.compile(
+    rf"(?P<name>{_NAME.pattern})\s+sha256:(?P<digest>[0-9a-f]{{64}})(?:\s+(?P<made>(?!may=)\S+))?"
+    rf"(?:\s+may=(?P<may>(?:{_SCOPE})(?:,(?:{_SCOPE}))*))?"
+)
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LARGEST_FILE = 2**20  # bytes, enough for thousands of keys; the file is read on the event loop
 
 
 @dataclass(frozen=True)
 class Key:
-    """One line of a key file; `made` is a date or empty."""
+    """One line of a key file; `made` is a date or empty. `may` is what it may do besides tagging."""
 
     name: str
     digest: bytes
     made: str
+    may: tuple[Scope, ...] = ()
 
 
 class KeyRing:
@@ -54,14 +65,14 @@ class KeyRing:
         if not self._keys:
             logger.warning("%s has no key: every request is refused until it has one", file)
 
-    def name_of(self, key: str) -> str | None:
-        """Returns the name of a valid key, or None for any other text."""
+    def find(self, key: str) -> Key | None:
+        """Returns the line of a valid key, or None for any other text."""
         self._look_again()
         digest = _digest(key)
         found = None
         for known in self._keys:  # all of them, each in constant time: the duration tells nothing
             if hmac.compare_digest(known.digest, digest):
-                found = known.name
+                found = known
         return found
 
     def _look_again(self) -> None:
@@ -101,8 +112,13 @@ def read_keys(file: Path) -> tuple[Key, ...]:
     return tuple(keys)
 
 
-def add_key(file: Path, name: str) -> str:
-    """Adds the hash of a new key to the file, which may be new, and returns the key, which is stored nowhere."""
+def add_key(file: Path, name: str, may: Sequence[str] = ()) -> str:
+    """Adds the hash of a new key to the file, which may be new, and returns the key, which is stored nowhere.
+
+    `may` are the scopes that it has besides tagging. Raises LabelwiseError for another scope, or a name in use.
+    """
+    if unknown := [scope for scope in may if scope not in SCOPES]:
+        raise LabelwiseError(f"A key may {' or '.join(SCOPES)} besides tagging, not {unknown[0]!r}.")
     if not _NAME.fullmatch(name):
         raise LabelwiseError("A key's name has 1 to 64 letters, digits, dots, dashes or underscores.")
     key = _PREFIX + secrets.token_urlsafe(32)
@@ -111,7 +127,8 @@ def add_key(file: Path, name: str) -> str:
         lines = _lines(file) if file.exists() else []
         if name in {key.name for key in (read_keys(file) if lines else ())}:
             raise LabelwiseError(f"{file} already has a key named {name}: choose another name, or revoke it first.")
-        _write(file, [*lines, f"{name} sha256:{_digest(key).hex()} {made}"])
+        scopes = f" may={','.join(scope for scope in SCOPES if scope in may)}" if may else ""
+        _write(file, [*lines, f"{name} sha256:{_digest(key).hex()} {made}{scopes}"])
     return key
 
 
@@ -142,8 +159,14 @@ def _entries(file: Path) -> list[tuple[int, Key | None]]:
     for number, line in enumerate(map(str.strip, _lines(file)), 1):
         if line and not line.startswith("#"):
             match = _LINE.fullmatch(line)
-            entries.append((number, match and Key(match["name"], bytes.fromhex(match["digest"]), match["made"] or "")))
+            entries.append((number, match and _key(match)))
     return entries
+
+
+def _key(match: re.Match[str]) -> Key:
+    given = (match["may"] or "").split(",")
+    may = tuple(scope for scope in SCOPES if scope in given)
+    return Key(match["name"], bytes.fromhex(match["digest"]), match["made"] or "", may)
 
 
 def _lines(file: Path) -> list[str]:

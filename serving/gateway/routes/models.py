@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field
 
 from labelwise.repository import VersionKey
 from labelwise.spec import TaggerSpec
+from serving.gateway.access.keys import Scope
+from serving.gateway.access.scopes import allowed
 from serving.gateway.routes import examples
 from serving.gateway.routes.api_route import ApiRoute, service_of
 from serving.gateway.routes.openapi import done, problems
@@ -39,12 +41,14 @@ class ModelInfo(BaseModel):
     precision: str | None = Field(description="Of the graph that runs: fp32, fp16 or int8; null: not known here.")
     precision_reason: str | None = Field(description="Why that graph runs and no other.")
     outputs: list[str] = Field(description="`attention` is for /v1/explain, `embeddings` for /v1/embed.")
+    teachable: bool = Field(description="Whether labels can be taught: its labels share no weights.")
 
 
 class ModelList(BaseModel):
     """The default one first."""
 
     default: str | None = Field(description="For requests that name no model; null: they have to.")
+    may: list[Scope] = Field(description="What this request may do here besides tagging.")
     models: list[ModelInfo]
 
 
@@ -64,6 +68,7 @@ def _describe(versions: Mapping[int, TaggerSpec], reasons: Mapping[VersionKey, s
         precision=spec.graph.precision if spec.graph and reason else None,
         precision_reason=reason,
         outputs=list(spec.output_names),
+        teachable=spec.is_teachable,
     )
 
 
@@ -71,13 +76,16 @@ _EXAMPLE = _describe({1: examples.CONTRACT}, {("scenes", 1): "its only graph"})
 
 
 @router.get(
-    "/v1/models", summary="What is served here", responses=done(ModelList(default=_EXAMPLE.name, models=[_EXAMPLE]))
+    "/v1/models",
+    summary="What is served here",
+    responses=done(ModelList(default=_EXAMPLE.name, may=[], models=[_EXAMPLE])),
 )
 async def models(request: Request) -> ModelList:
     service = service_of(request)
     catalogue, default, reasons = service.engine.catalogue, service.default_model, service.engine.reasons
     names = sorted(catalogue, key=lambda name: name != default)
-    return ModelList(default=default, models=[_describe(catalogue[name], reasons) for name in names])
+    may = list(allowed(request, service.settings))
+    return ModelList(default=default, may=may, models=[_describe(catalogue[name], reasons) for name in names])
 
 
 @router.get(

@@ -48,7 +48,7 @@ def key(file: Path) -> str:
 @pytest.fixture(scope="module")
 def url(file: Path, key: str) -> Iterator[str]:
     """A gateway with keys, on every address: that is what they allow."""
-    with running_gateway("--keys", str(file), "--host", "0.0.0.0") as (url, _):
+    with running_gateway("--keys", str(file), "--host", "0.0.0.0", "--teach") as (url, _):
         yield url
 
 
@@ -109,6 +109,16 @@ def test_keys_come_and_go_while_it_runs(client: httpx.Client, file: Path) -> Non
     until(lambda: status(guest) == 200)
     revoke_key(file, "guest")
     until(lambda: status(guest) == 401)
+
+
+def test_it_says_what_a_key_may_do_here(client: httpx.Client, file: Path, key: str) -> None:
+    def may(key: str) -> object:
+        answer = client.get("/v1/models", headers={"X-API-Key": key})
+        return answer.status_code == 200 and answer.json()["may"]
+
+    teacher = add_key(file, "teacher", ["teach", "feedback"])
+    until(lambda: may(teacher) == ["teach"])  # the operator did not switch feedback on
+    assert may(key) == []
 
 
 def test_the_openapi_document_tells(client: httpx.Client) -> None:

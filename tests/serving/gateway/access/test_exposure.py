@@ -47,6 +47,12 @@ def test_listening_beyond_this_machine_needs_keys_or_the_option() -> None:
         assert httpx.get(f"{url}/v1/models", headers={"Host": "tags.example.org"}).status_code == 200
 
 
+def test_teaching_from_other_machines_needs_keys() -> None:
+    with pytest.raises(LabelwiseError, match=r"could teach without a key: add --keys FILE .*leave out --teach"):
+        check_exposure(load_settings(host="0.0.0.0", insecure_no_keys=True, teach=True))
+    check_exposure(load_settings(teach=True))
+
+
 def test_a_missing_key_file(tmp_path: Path) -> None:
     with pytest.raises(LabelwiseError, match=r"no key file .* `labelwise keys add"):
         check_exposure(load_settings(keys=tmp_path / "none"))
