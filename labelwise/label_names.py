@@ -57,7 +57,12 @@ def printable(name: str) -> str:
 
 def same_but_for_case(labels: Sequence[str]) -> list[list[str]]:
     """The groups of labels that differ only by case, or in how Unicode composes their letters."""
-    return _groups(labels, lambda label: clean_name(clean_name(label).lower()))
+    return _groups(labels, without_case)
+
+
+def without_case(label: str) -> str:
+    """The same text for labels that differ only by case, or in how Unicode composes their letters."""
+    return clean_name(clean_name(label).lower())
 
 
 def alike(labels: Sequence[str]) -> list[list[str]]:
