@@ -37,6 +37,13 @@ export async function explainPhoto(file, { model, version }, which, signal) {
   return answer;
 }
 
+/** Returns the embedding of `label` in the file, as the version that tagged it has it: a vector of length 1. */
+export async function embedPhoto(file, { model, version }, label, signal) {
+  const { response, answer } = await send(file, "v1/embed", { model, version, labels: label }, signal);
+  if (!Array.isArray(answer.embeddings?.[0]?.values)) throw notUnderstood(response);
+  return Float32Array.from(answer.embeddings[0].values);
+}
+
 function send(file, path, query, signal) {
   // The browser guesses the type from the file's name. After a wrong guess the server must still look at the bytes.
   const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";

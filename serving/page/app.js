@@ -1,5 +1,6 @@
 /** The page: photos in, tags out. This module connects its parts. */
 
+import { listenForAlike, refreshAlike, showAlike } from "./alike.js";
 import { BARS_SHOWN } from "./card.js";
 import { copyOnClick, download } from "./clipboard.js";
 import { showCommand } from "./command.js";
@@ -65,6 +66,7 @@ function chooseSliders() {
 listenForModels((chosen) => {
   model = chosen;
   showSliders(model);
+  byId("results").classList.toggle("compares", model.outputs.includes("embeddings"));
   byId("finder").hidden = model.labels.length <= FEW_LABELS;
   byId("find").value = "";
   chooseSliders();
@@ -75,17 +77,20 @@ listenForPhotos(() => {
   for (const id of ["copy-json", "copy-csv", "save-json", "save-csv"]) byId(id).disabled = tagged().length === 0;
   if (tagged().length) noticeVersion(tagged()[0].answer);
   chooseSliders();
+  refreshAlike();
 });
 
 listenForSliding(() => {
   for (const photo of tagged()) photo.showThresholds();
   countTags();
+  refreshAlike();
   showCommand(model, chosenModel() === null);
 });
 
 const find = oncePerFrame(() => {
   chooseSliders();
   for (const photo of tagged()) photo.showLabels(finder());
+  refreshAlike();
 });
 
 byId("find").addEventListener("input", find);
@@ -99,6 +104,7 @@ copyOnClick(byId("copy-curl"), () => byId("curl").textContent);
 byId("destination").textContent = `This page sends them only to ${location.host}.`;
 listenForKey();
 listenForFiles((files) => files.length && addFiles(files, chosenModel(), finder));
-listenForPointing(byId("cards"), photoOf, announce);
+listenForAlike(finder, announce);
+listenForPointing(byId("cards"), photoOf, announce, showAlike);
 showCommand({ labels: [] }, true);
 loadModels();

@@ -101,6 +101,9 @@ export class Card {
   /** Marks the pinned label. Tab stops at one label only, and arrow keys move between the labels. */
   press(pinned) {
     this.pinned = pinned;
+    const more = this.find(".more-alike");
+    more.hidden = pinned === null;
+    more.ariaLabel = `More like this: photos whose ${pinned} looks similar`;
     const buttons = [...this.node.querySelectorAll(".see")];
     const stop = buttons.find((button) => button === document.activeElement) ?? buttons[0];
     for (const button of buttons) {
@@ -117,6 +120,11 @@ export class Card {
 
   shape(aspect) {
     this.find(".picture").style.setProperty("--shape", aspect);
+  }
+
+  /** Says how alike the photo is to another one. */
+  showLikeness(text) {
+    this.find(".likeness").textContent = text;
   }
 
   /** Writes the line on the photo. `isDrawn` says whether the canvas shows the place that the line describes. */

@@ -1,17 +1,19 @@
 /** Holds all photos on the page. Sends a few at a time, counts and announces them, and removes them. */
 
+import { arrangeCards, neighbourOf } from "./arrangement.js";
 import { byId, counted, make, oncePerFrame } from "./dom.js";
 import { Photo } from "./photo.js";
-import { createQueue } from "./queue.js";
+import { enqueueRequest } from "./queue.js";
 
-const REQUESTS_IN_FLIGHT = 3;
 const LINES_ANNOUNCED = 20;
 const FEW = 10; // up to this many photos are announced one by one; beyond it, only failures and the end are
 
-const enqueue = createQueue(REQUESTS_IN_FLIGHT);
 const photoOfCard = new WeakMap();
 const show = oncePerFrame(() => (showSummary(), onChange()));
+const arrange = oncePerFrame(() => arrangeCards(byId("cards"), choose().map(nodeOf), photos.map(nodeOf)));
+const nodeOf = ({ card }) => card.node;
 let photos = [];
+let choose = () => photos; // the photos to show, in their order
 let onChange = () => {};
 
 export const photoOf = (card) => photoOfCard.get(card);
@@ -25,12 +27,18 @@ export function listenForPhotos(then) {
   byId("clear").addEventListener("click", clear);
 }
 
+/** Shows only the photos that `chosen()` returns, in their order; null shows all again, the newest first. */
+export function arrangePhotos(chosen) {
+  choose = chosen ?? (() => photos);
+  arrange();
+}
+
 /** Queues `files` for `model` (null: the server's default). `search()` returns the search for the labels to show. */
 export function addFiles(files, model, search) {
   const added = files.map((file) => new Photo(file));
   for (const photo of added) {
     photoOfCard.set(photo.card.node, photo);
-    photo.submit = () => enqueue(async () => settle(await photo.run(model, search())));
+    photo.submit = () => enqueueRequest(async () => settle(await photo.run(model, search())));
     photo.card.find(".retry").addEventListener("click", () => (photo.card.node.focus(), submit(photo)));
     photo.card.find(".remove").addEventListener("click", () => remove(photo));
     photo.submit();
@@ -47,8 +55,7 @@ function submit(photo) {
 }
 
 function remove(photo) {
-  const { node } = photo.card;
-  const neighbour = node.nextElementSibling ?? node.previousElementSibling;
+  const neighbour = neighbourOf(photo.card.node);
   photo.remove();
   photos = photos.filter((other) => other !== photo);
   (neighbour?.querySelector(".remove") ?? byId("files")).focus();

@@ -1,6 +1,6 @@
 /** One photo: its file, the server's answer, and its state (queued, sending, waiting, done, failed). */
 
-import { ApiError, explainPhoto, tagPhoto } from "./api.js";
+import { ApiError, embedPhoto, explainPhoto, tagPhoto } from "./api.js";
 import { Card } from "./card.js";
 import { patiently } from "./patience.js";
 import { judge } from "./thresholds.js";
@@ -15,11 +15,16 @@ export class Photo {
     this.answer = null;
     this.judged = null; // the answer with the current thresholds
     this.explanations = new Map(); // by what was asked for: a promise, once a person has pointed at such a label
+    this.embeddings = new Map(); // label -> its vector, once other photos were compared with it
     this.pointed = null;
     this.pinned = null;
     this.aborter = new AbortController();
     this.card = new Card(file);
     this.show("queued", "Waiting for its turn");
+  }
+
+  get isRemoved() {
+    return this.aborter.signal.aborted;
   }
 
   show(state, status) {
@@ -33,11 +38,19 @@ export class Photo {
     if (signal.aborted) return null;
     const ask = () => (this.show("sending", "Tagging…"), tagPhoto(this.file, model, signal));
     try {
-      this.answer = await patiently(ask, { signal, onWait: (sentence) => this.show("waiting", sentence) });
+      const answer = await patiently(ask, { signal, onWait: (sentence) => this.show("waiting", sentence) });
+      if (answer.version !== this.answer?.version) this.forget();
+      this.answer = answer;
       return this.showAnswer(search);
     } catch (error) {
       return signal.aborted ? null : this.showError(error);
     }
+  }
+
+  /** Forgets what another version said about the photo. */
+  forget() {
+    this.explanations.clear();
+    this.embeddings.clear();
   }
 
   showAnswer(search) {
@@ -126,6 +139,22 @@ export class Photo {
       });
     }
     return this.explanations.get(key);
+  }
+
+  hasTag(label) {
+    return this.judged.tags.some((tag) => tag.label === label);
+  }
+
+  /** Returns the vector of `label`, or undefined until `embed` has asked for it. */
+  embeddingOf(label) {
+    return this.embeddings.get(label);
+  }
+
+  async embed(label, aborted, onWait) {
+    const { answer } = this;
+    const signal = AbortSignal.any([aborted, this.aborter.signal]);
+    const vector = await patiently(() => embedPhoto(this.file, answer, label, signal), { signal, onWait });
+    if (answer.version === this.answer.version) this.embeddings.set(label, vector);
   }
 
   remove() {

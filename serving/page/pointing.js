@@ -8,8 +8,9 @@ const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -
  * @param {Element} root holds the cards
  * @param {(card: Element) => Photo} photoOf
  * @param {(sentence: string) => void} announce
+ * @param {(photo: Photo, label: string) => void} showAlike
  */
-export function listenForPointing(root, photoOf, announce) {
+export function listenForPointing(root, photoOf, announce, showAlike) {
   let pointed = null; // the photo
   let current = null; // the label's element
   let timer;
@@ -40,7 +41,13 @@ export function listenForPointing(root, photoOf, announce) {
   root.addEventListener("pointerleave", () => point(null));
   root.addEventListener("focusin", (event) => point(event.target));
   root.addEventListener("focusout", (event) => root.contains(event.relatedTarget) || point(null));
+  const showMore = (button) => {
+    const photo = photoOf(button.closest(".card"));
+    if (button.checkVisibility()) showAlike(photo, photo.pinned);
+  };
+
   root.addEventListener("click", ({ target }) => {
+    if (target.matches(".more-alike")) showMore(target);
     const item = target.closest("[data-label]");
     if (!item) return;
     point(photoOf(item.closest(".card")).pin(item.dataset.label) ? item : null, 0);
@@ -50,6 +57,7 @@ export function listenForPointing(root, photoOf, announce) {
     if (!event.target.matches(".see")) return;
     if (event.key in STEPS) move(event);
     if (event.key === "Escape") hide(photoOf(event.target.closest(".card")));
+    if (event.key === "m") showMore(event.target.closest(".card").querySelector(".more-alike"));
   });
 }
 

@@ -1,5 +1,6 @@
 """The web page in a real browser, and the steps that its tests share."""
 
+import json
 import re
 import shutil
 import time
@@ -115,6 +116,14 @@ def read_bars(card: Any) -> list[tuple[str, float, float]]:
     rows = zip(labels, card.locator(".bar-numbers").all_text_contents(), strict=True)
     numbers = re.compile(r"(\d\.\d+), threshold (\d\.\d+)")
     return [(label, *map(float, numbers.fullmatch(text).groups())) for label, text in rows]  # type: ignore[union-attr]
+
+
+def assert_accessible(page: Any) -> None:
+    """Skips the rest of the test where axe-core is not installed."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
+    violations = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    told = [(found["id"], found["help"], [node["html"] for node in found["nodes"][:3]]) for found in violations]
+    assert told == [], json.dumps(told, indent=1)
 
 
 def take_screenshot(page: Any, name: str) -> None:

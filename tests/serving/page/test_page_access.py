@@ -1,6 +1,5 @@
 """Accessibility of the page: keyboard, axe-core, screen readers, reduced motion and forced colours."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,7 @@ from typing import Any
 import pytest
 
 from tests.serving import chromium
-from tests.serving.chromium import card, expect, open_thresholds, pick_done, slide, take_screenshot
-
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs: pip install axe-playwright-python")
+from tests.serving.chromium import assert_accessible, card, expect, open_thresholds, pick_done, slide, take_screenshot
 
 browser, page = chromium.browser, chromium.page
 
@@ -31,12 +28,6 @@ def press(page: Any, *keys: str) -> str:
     name, is_seen = page.evaluate(FOCUS)
     assert is_seen, f"the focus on {name!r} is not visible"
     return str(name)
-
-
-def assert_accessible(page: Any) -> None:
-    violations = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    told = [(found["id"], found["help"], [node["html"] for node in found["nodes"][:3]]) for found in violations]
-    assert told == [], json.dumps(told, indent=1)
 
 
 def test_the_keyboard_reaches_everything(page: Any, photos: list[Path]) -> None:
@@ -102,6 +93,10 @@ def test_axe_finds_nothing(page: Any, photos: list[Path], scheme: str, tmp_path:
     first.locator(".bar").nth(1).click()
     expect(first.locator(".where")).to_contain_text("trees: ")
     take_screenshot(page, f"page-{scheme}-where")
+    assert_accessible(page)
+    first.get_by_role("button", name="More like this").click()
+    expect(page.get_by_role("region", name="Photos whose trees looks like that of")).to_contain_text("No other photo")
+    take_screenshot(page, f"page-{scheme}-alike")
     assert_accessible(page)
 
     page.route(re.compile("/v[12]/"), lambda route: route.abort("connectionrefused"))
