@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from export.onnx_file import Pixels
 from export.pictures import photo_files
 from labelwise.cores import usable_cores
 from labelwise.errors import DataError
+from labelwise.feedback import NO, UNKNOWN, YES
 from labelwise.image import ImageError, load_pixels
 from labelwise.label_names import clean_name, printable, same_but_for_case, shown_groups
 from labelwise.spec import ImageSpec
@@ -20,11 +22,18 @@ from training.data.layouts.csv_list import read_rows
 from training.data.layouts.layout_files import locate
 from training.data.layouts.table import PATH_COLUMNS, find_column
 
-YES, NO, UNKNOWN = 1, 0, -1
 _AT_ONCE = 32  # photos in memory
 _IGNORED = ("split", "is_valid")  # columns of a table for `labelwise train`
 
 Answers = NDArray[np.int8]  # [n, labels]: YES, NO or UNKNOWN
+Found = tuple[NDArray[np.float32], ...]  # what was seen on n photos: each [n, ...]
+See = Callable[[Pixels], Found]  # n photos uint8 [n, h, w, 3] -> what is seen on them
+
+
+class GivenFile(Protocol):
+    """A Path, or a photo that lies elsewhere; as text, what the user calls it."""
+
+    def read_bytes(self) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class GivenPhotos:
     """n files, and for each label what each file says."""
 
     labels: tuple[str, ...]
-    files: tuple[Path, ...]
+    files: tuple[GivenFile, ...]
     answers: Answers  # [n, l]
 
     def chosen(self, rows: Sequence[int], answers: Answers) -> "GivenPhotos":
@@ -76,21 +85,22 @@ def checked_label(text: str) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """What can be learned from: each photo once, with what `see` said of it; and why the others were left out."""
+    """What can be learned from: n photos, their SHA-256, and what was seen on them; and why others were left out."""
 
     photos: GivenPhotos
-    values: tuple[NDArray[np.float32], ...]  # each [n, ...]
+    digests: tuple[str, ...]
+    values: Found
     left_out: tuple[str, ...]
 
 
-def look_at(given: GivenPhotos, image: ImageSpec, see: Callable[[Pixels], Sequence[NDArray[np.float32]]]) -> Seen:
-    """Decodes the photos as serving does, and asks `see` about them, some at a time: pixels [b, ...] -> [b, ...] each.
+def look_at(given: GivenPhotos, image: ImageSpec, see: See) -> Seen:
+    """Decodes the photos as serving does, and asks `see` about them, some at a time.
 
     Broken photos are left out, and copies count once. Raises DataError if copies of a photo contradict each other.
     """
-    first: dict[str, int] = {}
-    answers = given.answers.copy()
-    seen: list[Sequence[NDArray[np.float32]]] = []
+    digests: dict[int, str] = {}  # by row
+    met: set[str] = set()
+    values: list[Found] = []
     left_out: list[str] = []
     with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(given.files), _AT_ONCE):
@@ -99,18 +109,45 @@ def look_at(given: GivenPhotos, image: ImageSpec, see: Callable[[Pixels], Sequen
             for row, (file, result) in enumerate(zip(files, results, strict=True), start):
                 if isinstance(result, str):
                     left_out.append(f"{file} ({result})")
-                elif (same := first.setdefault(result[0], row)) == row:
+                    continue
+                digests[row] = result[0]
+                if result[0] not in met:
+                    met.add(result[0])
                     pixels.append(result[1])
-                else:
-                    answers[same] = merged(given, answers, same, row)
-                    left_out.append(f"{file} (a copy of {given.files[same]})")
             if pixels:
-                seen.append(see(np.stack(pixels)))
-    if not seen:
+                values.append(see(np.stack(pixels)))
+    if not values:
         raise DataError(f"None of the {len(given.files)} photos can be decoded, such as {left_out[0]}.")
-    rows = list(first.values())
-    values = tuple(np.concatenate(parts) for parts in zip(*seen, strict=True))
-    return Seen(given.chosen(rows, answers[rows]), values, tuple(left_out))
+    decoded = given.chosen([*digests], given.answers[[*digests]])
+    photos, _, copies = _each_once(decoded, [*digests.values()])
+    return Seen(photos, tuple(dict.fromkeys(digests.values())), _joined(values), (*left_out, *copies))
+
+
+def joined(one: Seen, other: Seen) -> Seen:
+    """What both say, of the same labels. Raises DataError if they contradict each other about a photo."""
+    digests = (*one.digests, *other.digests)
+    files, answers = (
+        (*one.photos.files, *other.photos.files),
+        np.concatenate([one.photos.answers, other.photos.answers]),
+    )
+    photos, rows, copies = _each_once(GivenPhotos(one.photos.labels, files, answers), digests)
+    values = tuple(each[rows] for each in _joined([one.values, other.values]))
+    return Seen(photos, tuple(digests[row] for row in rows), values, (*one.left_out, *other.left_out, *copies))
+
+
+def _each_once(given: GivenPhotos, digests: Sequence[str]) -> tuple[GivenPhotos, list[int], list[str]]:
+    """The photos without copies, their rows in `given`, and what was left out. A photo says what all its copies say."""
+    answers, first, copies = given.answers.copy(), dict[str, int](), list[str]()
+    for row, digest in enumerate(digests):
+        if (same := first.setdefault(digest, row)) != row:
+            answers[same] = merged(given, answers, same, row)
+            copies.append(f"{given.files[row]} (a copy of {given.files[same]})")
+    rows = [*first.values()]
+    return given.chosen(rows, answers[rows]), rows, copies
+
+
+def _joined(parts: Sequence[Found]) -> Found:
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
 
 
 def merged(given: GivenPhotos, answers: Answers, one: int, other: int) -> Answers:
@@ -126,7 +163,7 @@ def merged(given: GivenPhotos, answers: Answers, one: int, other: int) -> Answer
     return np.maximum(answers[one], answers[other])
 
 
-def _decode(file: Path, image: ImageSpec) -> tuple[str, Pixels] | str:
+def _decode(file: GivenFile, image: ImageSpec) -> tuple[str, Pixels] | str:
     """The SHA-256 of the file and its pixels, or why there are none."""
     try:
         data = file.read_bytes()

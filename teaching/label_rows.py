@@ -53,6 +53,14 @@ class Lessons(NamedTuple):
         source = self.sources[label]
         return None if source.version is None else self.groups[source.version].row(source.column)
 
+    def logits(self, label: str, features: Values, trained: Values) -> Values:
+        """The label's logits [n], of n photos with features [n, d] and logits [n, l] of the trained head."""
+        row = self.row(label)
+        if row is None:
+            return trained[:, self.sources[label].column]
+        own = features @ row.weight + row.bias
+        return own if row.base is None else own + row.factor * trained[:, row.base]
+
     def taught(self, version: int, rows: dict[str, LabelRow], base_labels: int) -> "Lessons":
         """Adds what `version` teaches: new labels go to the end, improved ones stay where they are."""
         sources = self.sources | {label: Source(column, version) for column, label in enumerate(rows)}

@@ -34,6 +34,7 @@ from teaching.feature_graph import open_features
 from teaching.fit import FittedLabel, fit_label
 from teaching.given_photos import UNKNOWN, YES, GivenPhotos, Seen, checked_label, look_at
 from teaching.label_rows import LabelRow, Lessons
+from teaching.logistic import sigmoid
 from teaching.taught_graph import base_labels, read_lessons, require_independent, write_lessons
 
 Say = Callable[[str], None]
@@ -68,8 +69,9 @@ def teach(repository: Path, model: str | None, given: GivenPhotos, keep: int | N
         spec = version.spec
         for label in given.labels:
             _require_same_case(spec, label)
-        seen = look_at(given, spec.image, open_features(_files(version)[0], spec))
-        learned = tuple(_learn(spec, seen, column) for column in range(len(given.labels)))
+        graph = open_features(_files(version)[0], spec)
+        seen = look_at(given, spec.image, graph.see)
+        learned = tuple(_learn(graph.lessons, seen, column) for column in range(len(given.labels)))
         fits = {each.label: each.fitted for each in learned}
         number = next_version(repository, spec.name)
         taught = spec.taught | {each.label: _record(each, number) for each in learned}
@@ -122,12 +124,12 @@ def _require_same_case(spec: TaggerSpec, label: str) -> None:
             raise DataError(f"{spec.name} has the label {group[0]!r} already: write it so, or choose another name.")
 
 
-def _learn(spec: TaggerSpec, seen: Seen, column: int) -> Learned:
+def _learn(lessons: Lessons, seen: Seen, column: int) -> Learned:
     label, answers = seen.photos.labels[column], seen.photos.answers[:, column]
     rows = np.flatnonzero(answers != UNKNOWN)
-    features, scores = (values[rows] for values in seen.values)
-    improved = label in spec.labels
-    before = scores[:, spec.labels.index(label)] if improved else None
+    features, trained = (values[rows] for values in seen.values)
+    improved = label in lessons.sources
+    before = sigmoid(lessons.logits(label, features, trained)) if improved else None
     has = answers[rows] == YES
     fitted = fit_label(label, features, has, before)
     return Learned(label, improved, fitted, tuple(seen.photos.files[row] for row in rows), has)

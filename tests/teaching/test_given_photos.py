@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelwise.errors import DataError
-from teaching.given_photos import NO, UNKNOWN, YES, GivenPhotos, from_folders, from_table, merged
+from teaching.given_photos import NO, UNKNOWN, YES, GivenPhotos, Seen, from_folders, from_table, joined, merged
 
 
 def test_a_table_may_leave_cells_unknown(tmp_path: Path):
@@ -49,3 +49,19 @@ def test_folders_without_photos_are_refused(pictures: tuple[Path, Path], tmp_pat
 def test_copies_of_a_photo_complete_each_other():
     given = GivenPhotos(("a", "b"), (Path("1"), Path("2")), np.array([[YES, UNKNOWN], [UNKNOWN, NO]], np.int8))
     assert merged(given, given.answers, 0, 1).tolist() == [YES, NO]
+
+
+def test_what_was_seen_at_two_places_is_joined_and_each_photo_counts_once():
+    def seen(files: str, digests: str, answers: list[list[int]]) -> Seen:
+        given = GivenPhotos(("a", "b"), tuple(map(Path, files)), np.array(answers, np.int8))
+        return Seen(given, tuple(digests), (np.array([[ord(digest)] for digest in digests], np.float32),), ())
+
+    one = seen("12", "xy", [[YES, UNKNOWN], [NO, NO]])
+    both = joined(one, seen("34", "zx", [[NO, YES], [UNKNOWN, NO]]))
+    assert both.digests == ("x", "y", "z")
+    assert both.photos.files == (Path("1"), Path("2"), Path("3"))
+    assert both.photos.answers.tolist() == [[YES, NO], [NO, NO], [NO, YES]]
+    assert both.values[0][:, 0].tolist() == [ord(digest) for digest in "xyz"]
+    assert both.left_out == ("4 (a copy of 1)",)
+    with pytest.raises(DataError, match="given as 'a' and as not: 1 and 3"):
+        joined(one, seen("3", "x", [[NO, YES]]))

@@ -9,6 +9,7 @@ from export.onnx_file import load_model, load_structure, open_session, save_mode
 from export.precision.half import to_half
 from labelwise.errors import LabelwiseError
 from labelwise.spec import TaggerSpec
+from teaching.feature_graph import open_features
 from teaching.label_rows import LabelRow
 from teaching.taught_graph import base_labels, head_tensors, read_lessons, write_lessons
 from tests.conftest import ROOT
@@ -32,7 +33,15 @@ def test_half_precision_is_taught_too(tmp_path: Path):
     for old, new in zip(before, after, strict=True):
         assert np.array_equal(new[:, :-2], old)
         assert new[:, -1] == pytest.approx(old[:, SPEC.labels.index("dog")], abs=2e-3)
-    again = read_lessons(load_structure(tmp_path / "taught.onnx"), [*SPEC.labels, "new", "dog too"])
+    # What was computed by the version before serves the taught one, and no other graph.
+    taught = SPEC.model_copy(update={"labels": (*SPEC.labels, "new", "dog too")})
+    graph = open_features(tmp_path / "before.onnx", SPEC)
+    assert graph.identity == open_features(tmp_path / "taught.onnx", taught).identity
+    assert graph.identity != open_features(BUNDLED / "everyday_model/1/model.onnx", SPEC).identity
+    features, trained = graph.see(pixels["image"])
+    logits = lessons.logits("new", features, trained), lessons.logits("dog too", features, trained)
+    assert 1 / (1 + np.exp(-np.stack(logits, axis=1))) == pytest.approx(after[0][:, -2:], abs=2e-3)
+    again = read_lessons(load_structure(tmp_path / "taught.onnx"), taught.labels)
     assert np.array_equal(again.row("new").weight, row.weight)
     assert again.row("dog too")[1:] == copy_of_dog[1:]
 
