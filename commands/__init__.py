@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from commands import doctor, export, search, serve, tag, teach, train
+from commands.extras import how_to_install
 from labelwise.errors import LabelwiseError
 
 app = typer.Typer(
@@ -25,32 +26,11 @@ def main() -> None:
         print(f"labelwise: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
-        if extra is None:
+        advice = how_to_install(error)
+        if advice is None:
             raise
-        print(f"labelwise: this needs the {extra!r} extra: pip install 'labelwise[{extra}]'", file=sys.stderr)
+        print(f"labelwise: {advice}", file=sys.stderr)
         sys.exit(1)
-
-
-_EXTRA_OF = {
-    "torch": "train",
-    "timm": "train",
-    "torchvision": "train",
-    "sklearn": "train",
-    "safetensors": "train",
-    "webdataset": "train",
-    "matplotlib": "train",
-    "jinja2": "train",
-    "tensorboard": "train",
-    "yaml": "train",
-    "onnx": "onnx",
-    "google": "onnx",
-    "onnxscript": "export",
-    "pytriton": "triton",
-    "opentelemetry": "otel",
-    "ray": "ray",
-    "numkong": "search",
-}
 
 
 @app.callback(invoke_without_command=True)

@@ -1,10 +1,12 @@
-"""Says in words what a lesson taught: what to expect, which photos to look at again, whether more would help."""
+"""Says what a lesson taught: what to expect, which photos to look at again, whether more would help."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from labelwise.label_names import printable, some
+from labelwise.spec import TaggerSpec
 from teaching.lesson import Learned, Lesson
 
 _DOUBTFUL = 5  # photos that are shown
@@ -13,12 +15,39 @@ _FEW = 10  # photos with a label, with which the spread itself is a guess
 _GAIN = 0.02  # of average precision, below which more photos are not worth the work
 
 
+class Doubt(NamedTuple):
+    """A photo whose score by cross-validation contradicts its answer."""
+
+    photo: str
+    given: str  # yes or no
+    score: float
+
+
 def report(lesson: Lesson) -> Iterator[str]:
     """The lines to print."""
     if lesson.left_out:
-        yield f"Left out {len(lesson.left_out)}: {some(lesson.left_out)}."
+        yield f"Left out {len(lesson.left_out)}: {some([str(each) for each in lesson.left_out])}."
     for learned in lesson.learned:
         yield from _of_label(learned)
+
+
+def facts(lesson: Lesson) -> dict[str, Any]:
+    """The same for programs, as JSON has it."""
+    return {
+        "labels": [_facts_of(lesson.spec, learned) for learned in lesson.learned],
+        "left_out": [{"photo": str(file), "reason": reason} for file, reason in lesson.left_out],
+    }
+
+
+def _facts_of(spec: TaggerSpec, learned: Learned) -> dict[str, Any]:
+    record = spec.taught[learned.label].model_dump(exclude={"version"})
+    return {
+        "label": learned.label,
+        **record,
+        "threshold": learned.fitted.threshold,
+        "advice": _advice(learned),
+        "doubtful": [{**doubt._asdict(), "score": round(doubt.score, 4)} for doubt in _doubts(learned)],
+    }
 
 
 def _of_label(learned: Learned) -> Iterator[str]:
@@ -30,25 +59,31 @@ def _of_label(learned: Learned) -> Iterator[str]:
         f"  By cross-validation expect AP {expected.average_precision:.2f} ± {expected.spread:.2f}{before} and F1 "
         f"{expected.f1:.2f} ± {expected.f1_spread:.2f} at the threshold {fitted.threshold:.2f}."
     )
-    against = np.where(has, fitted.doubts, 1 - fitted.doubts)  # how probable each photo's answer is
-    doubtful = np.argsort(against, kind="stable")[:_DOUBTFUL]
-    doubtful = doubtful[against[doubtful] < _DOUBT]
-    if len(doubtful):
+    if doubts := _doubts(learned):
         yield "  Most doubtful, so look at them again:"
-    for row in doubtful:
-        answer = "yes" if has[row] else "no"
-        yield f"    {printable(str(learned.files[row]))}: given as {answer}, its score is {fitted.doubts[row]:.2f}"
-    yield from _more(learned)
+    for doubt in doubts:
+        yield f"    {printable(doubt.photo)}: given as {doubt.given}, its score is {doubt.score:.2f}"
+    if advice := _advice(learned):
+        yield f"  {advice}"
 
 
-def _more(learned: Learned) -> Iterator[str]:
+def _doubts(learned: Learned) -> Sequence[Doubt]:
+    """The most doubtful photos, the worst first."""
+    has, scores = learned.has, learned.fitted.doubts
+    against = np.where(has, scores, 1 - scores)  # how probable each photo's answer is
+    rows = [row for row in np.argsort(against, kind="stable")[:_DOUBTFUL] if against[row] < _DOUBT]
+    return [Doubt(str(learned.files[row]), "yes" if has[row] else "no", float(scores[row])) for row in rows]
+
+
+def _advice(learned: Learned) -> str | None:
     """Whether more photos would help: from what the second half of them brought."""
     count, expected = int(learned.has.sum()), learned.fitted.expectation
     if count < _FEW:
-        yield f"  {count} photos with it are few, so these numbers are rough: {_FEW - count} more with it would help."
-    elif expected.with_half is not None and (gain := expected.average_precision - expected.with_half) > _GAIN:
+        return f"{count} photos with it are few, so these numbers are rough: {_FEW - count} more with it would help."
+    if expected.with_half is not None and (gain := expected.average_precision - expected.with_half) > _GAIN:
         reached = min(0.99, expected.average_precision + gain / 2)  # each doubling brings less than the one before
-        yield (
-            f"  From half of these photos the AP is {expected.with_half:.2f}: {count} more with it may bring it to "
+        return (
+            f"From half of these photos the AP is {expected.with_half:.2f}: {count} more with it may bring it to "
             f"about {reached:.2f}."
         )
+    return None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ _IGNORED = ("split", "is_valid")  # columns of a table for `labelwise train`
 
 Answers = NDArray[np.int8]  # [n, labels]: YES, NO or UNKNOWN
 Found = tuple[NDArray[np.float32], ...]  # what was seen on n photos: each [n, ...]
+Tell = Callable[[dict[str, str | int]], None]  # gets each step of a lesson: {"step": "look", "done": 32, "of": 80}
 See = Callable[[Pixels], Found]  # n photos uint8 [n, h, w, 3] -> what is seen on them
 
 
@@ -34,6 +35,20 @@ class GivenFile(Protocol):
     """A Path, or a photo that lies elsewhere; as text, what the user calls it."""
 
     def read_bytes(self) -> bytes: ...
+
+
+class LeftOut(NamedTuple):
+    """A photo that nothing is learned from, and why."""
+
+    file: GivenFile
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} ({self.reason})"
+
+
+def tell_nobody(step: dict[str, str | int]) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -90,10 +105,10 @@ class Seen:
     photos: GivenPhotos
     digests: tuple[str, ...]
     values: Found
-    left_out: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
 
 
-def look_at(given: GivenPhotos, image: ImageSpec, see: See) -> Seen:
+def look_at(given: GivenPhotos, image: ImageSpec, see: See, tell: Tell = tell_nobody) -> Seen:
     """Decodes the photos as serving does, and asks `see` about them, some at a time.
 
     Broken photos are left out, and copies count once. Raises DataError if copies of a photo contradict each other.
@@ -101,14 +116,15 @@ def look_at(given: GivenPhotos, image: ImageSpec, see: See) -> Seen:
     digests: dict[int, str] = {}  # by row
     met: set[str] = set()
     values: list[Found] = []
-    left_out: list[str] = []
+    left_out: list[LeftOut] = []
     with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(given.files), _AT_ONCE):
+            tell({"step": "look", "done": start, "of": len(given.files)})
             files, pixels = given.files[start : start + _AT_ONCE], []
             results = pool.map(lambda file: _decode(file, image), files)
             for row, (file, result) in enumerate(zip(files, results, strict=True), start):
                 if isinstance(result, str):
-                    left_out.append(f"{file} ({result})")
+                    left_out.append(LeftOut(file, result))
                     continue
                 digests[row] = result[0]
                 if result[0] not in met:
@@ -135,13 +151,13 @@ def joined(one: Seen, other: Seen) -> Seen:
     return Seen(photos, tuple(digests[row] for row in rows), values, (*one.left_out, *other.left_out, *copies))
 
 
-def _each_once(given: GivenPhotos, digests: Sequence[str]) -> tuple[GivenPhotos, list[int], list[str]]:
+def _each_once(given: GivenPhotos, digests: Sequence[str]) -> tuple[GivenPhotos, list[int], list[LeftOut]]:
     """The photos without copies, their rows in `given`, and what was left out. A photo says what all its copies say."""
-    answers, first, copies = given.answers.copy(), dict[str, int](), list[str]()
+    answers, first, copies = given.answers.copy(), dict[str, int](), list[LeftOut]()
     for row, digest in enumerate(digests):
         if (same := first.setdefault(digest, row)) != row:
             answers[same] = merged(given, answers, same, row)
-            copies.append(f"{given.files[row]} (a copy of {given.files[same]})")
+            copies.append(LeftOut(given.files[row], f"a copy of {given.files[same]}"))
     rows = [*first.values()]
     return given.chosen(rows, answers[rows]), rows, copies
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,10 @@ from labelwise.repository import CONFIG_FILE, Repository, TaggerVersion, default
 from labelwise.spec import TaggerSpec, TaughtLabel
 from teaching.feature_graph import open_features
 from teaching.fit import FittedLabel, fit_label
-from teaching.given_photos import UNKNOWN, YES, GivenPhotos, Seen, checked_label, look_at
+from teaching.given_photos import UNKNOWN, YES, GivenPhotos, LeftOut, Seen, Tell, checked_label, look_at, tell_nobody
 from teaching.label_rows import LabelRow, Lessons
 from teaching.logistic import sigmoid
 from teaching.taught_graph import base_labels, read_lessons, require_independent, write_lessons
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,26 +50,41 @@ class Learned:
     has: NDArray[np.bool_]  # [n], by file
 
 
+class Published(NamedTuple):
+    """The version that was published, and the number of the newest one before."""
+
+    spec: TaggerSpec
+    previous: int
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What was published, what was learned, and which photos were left out."""
 
-    spec: TaggerSpec
+    published: Published
     learned: tuple[Learned, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def spec(self) -> TaggerSpec:
+        return self.published.spec
 
 
-def teach(repository: Path, model: str | None, given: GivenPhotos, keep: int | None = None) -> Lesson:
+def teach(
+    repository: Path, model: str | None, given: GivenPhotos, keep: int | None = None, tell: Tell = tell_nobody
+) -> Lesson:
     """Publishes the next version of `model` with the labels of `given` added or improved. Raises LabelwiseError.
 
     Then removes all but the `keep` newest versions; None keeps all.
     """
-    with _newest(repository, model) as (version, stage):
+    with _versions(repository, model) as (versions, stage):
+        version = versions[max(versions)]
         spec = version.spec
         for label in given.labels:
             _require_same_case(spec, label)
         graph = open_features(_files(version)[0], spec)
-        seen = look_at(given, spec.image, graph.see)
+        seen = look_at(given, spec.image, graph.see, tell)
+        tell({"step": "fit"})
         learned = tuple(_learn(graph.lessons, seen, column) for column in range(len(given.labels)))
         fits = {each.label: each.fitted for each in learned}
         number = next_version(repository, spec.name)
@@ -80,14 +94,16 @@ def teach(repository: Path, model: str | None, given: GivenPhotos, keep: int | N
         def change(lessons: Lessons, base: int) -> Lessons:
             return lessons.taught(number, {label: _row(lessons, label, fit) for label, fit in fits.items()}, base)
 
+        tell({"step": "publish"})
         published = _publish(repository, stage, version, number, change, thresholds, taught, keep)
-        return Lesson(published, learned, seen.left_out)
+        return Lesson(Published(published, spec.version), learned, seen.left_out)
 
 
-def forget(repository: Path, model: str | None, label: str, keep: int | None = None) -> TaggerSpec:
+def forget(repository: Path, model: str | None, label: str, keep: int | None = None) -> Published:
     """Publishes the next version of `model` without `label`, and removes old ones as `teach`. Raises LabelwiseError."""
     label = checked_label(label)
-    with _newest(repository, model) as (version, stage):
+    with _versions(repository, model) as (versions, stage):
+        version = versions[max(versions)]
         spec = version.spec
         if label not in spec.labels:
             _require_same_case(spec, label)
@@ -96,12 +112,27 @@ def forget(repository: Path, model: str | None, label: str, keep: int | None = N
             raise DataError(f"{label!r} is the last label of {spec.name}: a tagger needs one.")
         number = next_version(repository, spec.name)
         taught = {name: record for name, record in spec.taught.items() if name != label}
-        return _publish(repository, stage, version, number, lambda lessons, _: lessons.without(label), {}, taught, keep)
+        spec = _publish(repository, stage, version, number, lambda lessons, _: lessons.without(label), {}, taught, keep)
+        return Published(spec, version.spec.version)
+
+
+def back_to(repository: Path, model: str | None, number: int, keep: int | None = None) -> Published:
+    """Publishes the next version of `model`, which answers as version `number` did. Raises LabelwiseError."""
+    with _versions(repository, model) as (versions, stage):
+        newest = max(versions)
+        name = versions[newest].spec.name
+        if number not in versions:
+            raise DataError(f"{name} has no whole version {number}; it has {', '.join(map(str, versions))}.")
+        if number == newest:
+            raise DataError(f"{name} is at version {number} already: there is nothing to go back from.")
+        old = versions[number]
+        spec = _publish(repository, stage, old, next_version(repository, name), None, {}, old.spec.taught, keep)
+        return Published(spec, newest)
 
 
 @contextmanager
-def _newest(repository: Path, model: str | None) -> Iterator[tuple[TaggerVersion, Path]]:
-    """The newest version of a tagger that can be taught, and a scratch folder, while no other export runs."""
+def _versions(repository: Path, model: str | None) -> Iterator[tuple[dict[int, TaggerVersion], Path]]:
+    """The versions of a tagger that can be taught, and a scratch folder, while no other export runs."""
     names = published_names(repository)
     name = default_tagger(names, model)
     if name is None:
@@ -113,7 +144,7 @@ def _newest(repository: Path, model: str | None) -> Iterator[tuple[TaggerVersion
             raise RepositoryError(f"No version of {name} in {repository} is whole: see `labelwise check {repository}`.")
         newest = {each: versions[max(versions)] for each, versions in taggers.items()}
         require_independent(newest[name].spec, [version.spec for version in newest.values()])
-        yield newest[name], stage
+        yield taggers[name], stage
 
 
 def _require_same_case(spec: TaggerSpec, label: str) -> None:
@@ -166,15 +197,15 @@ def _publish(
     stage: Path,
     version: TaggerVersion,
     number: int,
-    change: Callable[[Lessons, int], Lessons],
+    change: Callable[[Lessons, int], Lessons] | None,
     thresholds: dict[str, float],
     taught: dict[str, TaughtLabel],
     keep: int | None,
 ) -> TaggerSpec:
-    """Writes all graphs of `version` with the labels as `change` leaves them, checks them, and publishes."""
-    old, labels = version.spec, ()
+    """Writes all graphs of `version`, with the labels as `change` leaves them, checks them, and publishes."""
+    old, labels = version.spec, version.spec.labels
     models = [load_structure(file) for file in _files(version)]
-    for model in models:
+    for model in models if change else []:
         lessons = change(read_lessons(model, old.labels), base_labels(model))
         labels = tuple(lessons.sources)
         write_lessons(model, lessons)

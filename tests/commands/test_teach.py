@@ -1,5 +1,6 @@
 """`labelwise teach` as docs/teaching.md shows it, and what it refuses at once."""
 
+import json
 import os
 import re
 import subprocess
@@ -37,5 +38,17 @@ def test_what_to_teach_has_to_be_clear(options: list[str]):
     run = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr == (
-        "labelwise: Give either --label with --yes and --no, or --labels TABLE.csv, or --forget LABEL.\n"
+        "labelwise: Give either --label with --yes and --no, or --labels TABLE.csv, or --forget LABEL, or --back-to "
+        "VERSION.\n"
     )
+
+
+def test_errors_are_json_for_programs(tmp_path: Path):
+    command = [sys.executable, "-m", "labelwise", "teach", "model_repository", "--json", "--label", "\udcffa"]
+    run = subprocess.run(
+        [*command, "--yes", tmp_path, "--no", tmp_path], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (1, "")
+    answer = json.loads(run.stdout)
+    assert answer["kind"] == "data"
+    assert "has no photos" in answer["error"]

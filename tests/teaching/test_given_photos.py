@@ -62,6 +62,6 @@ def test_what_was_seen_at_two_places_is_joined_and_each_photo_counts_once():
     assert both.photos.files == (Path("1"), Path("2"), Path("3"))
     assert both.photos.answers.tolist() == [[YES, NO], [NO, NO], [NO, YES]]
     assert both.values[0][:, 0].tolist() == [ord(digest) for digest in "xyz"]
-    assert both.left_out == ("4 (a copy of 1)",)
+    assert both.left_out == ((Path("4"), "a copy of 1"),)
     with pytest.raises(DataError, match="given as 'a' and as not: 1 and 3"):
         joined(one, seen("3", "x", [[NO, YES]]))

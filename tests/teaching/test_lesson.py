@@ -16,7 +16,7 @@ from labelwise.errors import DataError, LabelwiseError
 from labelwise.image import load_pixels
 from labelwise.repository import Repository, TaggerVersion, version_folders
 from teaching.given_photos import GivenPhotos, from_folders
-from teaching.lesson import forget, teach
+from teaching.lesson import back_to, forget, teach
 from tests.conftest import ROOT
 
 PHOTOS = sorted((ROOT / "tests/assets/photos-everyday").glob("*.jpg"))[:2]
@@ -79,8 +79,12 @@ def test_labels_come_change_and_go_and_no_other_changes_a_bit(everyday: Path, pi
     assert {label: record.improved for label, record in last[0].spec.taught.items()} == {"dog": True, "stripes": True}
     assert_same(third, last, {"dog", "stripes"})
 
+    newest = back_to(everyday, None, 5).spec
+    assert newest.labels == version(everyday, 5).spec.labels
+    assert_same((version(everyday, 5), answers(everyday, 5)), (version(everyday, 7), answers(everyday, 7)), set())
+
     readable, findings = read_versions(everyday, "everyday")
-    findings += [*check_configs(everyday, {"everyday": last[0].spec}), check_copies(everyday, readable[-1])]
+    findings += [*check_configs(everyday, {"everyday": newest}), check_copies(everyday, readable[-1])]
     for each in (graph for found in readable for graph in found.each_graph):
         findings += [*check_files(everyday, each), *check_graph(each, load_structure(each.weights), [])]
     assert [found for found in findings if found.status != "ok"] == []
@@ -116,6 +120,9 @@ def test_what_cannot_be_taught_is_refused_in_one_line(everyday: Path, pictures: 
     for photos, message in cases:
         with pytest.raises(DataError, match=message):
             teach(everyday, None, photos)
+    for number, message in ((1, "at version 1 already"), (2, "no whole version 2; it has 1")):
+        with pytest.raises(DataError, match=message):
+            back_to(everyday, None, number)
     with pytest.raises(DataError, match="no label 'stripes' to forget"):
         forget(everyday, None, "stripes")
     (no / "copy.png").unlink()
@@ -131,4 +138,4 @@ def test_broken_photos_are_listed_and_left_out(everyday: Path, pictures: tuple[P
     shutil.copy(pictures[0] / "0.png", pictures[0] / "again.png")
     lesson = teach(everyday, None, given("stripes", pictures))
     assert len(lesson.learned[0].files) == 8
-    assert sorted(line.split(" (")[0].rpartition("/")[2] for line in lesson.left_out) == ["again.png", "broken.jpg"]
+    assert sorted(each.file.name for each in lesson.left_out) == ["again.png", "broken.jpg"]
