@@ -32,7 +32,15 @@ LAYERS = {
         *("parity labelled precision foreign checkpoint_graph triton_config", "check", "preflight", "publish"),
         "exporting bench",
     ),
-    "teaching": (*("label_rows logistic given_photos", "taught_graph fit", "feature_graph", "lesson", "expectation"),),
+    "teaching": (
+        *(
+            "label_rows logistic given_photos",
+            "taught_graph fit",
+            "feature_graph",
+            "lesson feature_process",
+            "expectation",
+        ),
+    ),
     "serving": ("inference", "*", "decoding triton", "local_triton client", "engines", "gateway bulk doctor"),
     "commands": ("*",),
 }

@@ -24,6 +24,7 @@ from serving.gateway.access.exposure import (
     is_loopback,
 )
 from serving.gateway.access.keys import KeyRing
+from serving.gateway.feedback.service import FeedbackService
 from serving.gateway.middleware import AnswerHead, Observe
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.problems import AnswerErrors
@@ -62,7 +63,10 @@ class _Routes(Router):
 
     def __init__(self, routes: Sequence[BaseRoute], **options: Any) -> None:
         super().__init__(routes, **options)
-        fixed = [route for route in routes if isinstance(route, ApiRoute) and not route.param_convertors]
+        ours = [route for route in routes if isinstance(route, ApiRoute)]
+        for route in ours:
+            route.allowed = sorted({method for same in ours if same.path == route.path for method in same.allowed})
+        fixed = [route for route in ours if not route.param_convertors]
         self._fixed = {(method, route.path): route for route in fixed for method in route.methods or ()}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
@@ -101,7 +105,10 @@ class _Gateway(FastAPI):
 def create_app(
     settings: Settings, engine: Engine, metrics: Metrics | None = None, traces: "Traces | None" = None
 ) -> FastAPI:
-    """Returns the ASGI app. The caller starts and closes the engine. Raises LabelwiseError for a bad key file."""
+    """Returns the ASGI app. The caller starts and closes the engine, and closes the feedback.
+
+    Raises LabelwiseError for a bad key file, or a store of corrections that cannot be used.
+    """
     metrics = metrics or Metrics()
     app = _Gateway(
         title="labelwise",
@@ -114,7 +121,8 @@ def create_app(
         routes=list(ROUTES),
         middleware=list(_middleware(settings, metrics, traces)),
     )
-    app.state.service = TaggingService(settings, engine, metrics)
+    app.state.service = service = TaggingService(settings, engine, metrics)
+    app.state.feedback = None if settings.feedback is None else FeedbackService(service, settings.feedback)
     if settings.keys is not None:
         app.needs_key = partial(needs_key, public_metrics=settings.public_metrics)
     _add_pages(app)

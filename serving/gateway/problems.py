@@ -53,6 +53,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "decoder_failed": (500, "The image could not be decoded here"),
     "engine_failed": (500, "The model could not be run"),
     "engine_unavailable": (503, "The engine does not answer"),
+    "store_unavailable": (503, "Corrections cannot be stored now"),
+    "store_full": (507, "There is no room for corrections"),
     "shutting_down": (503, "The server is shutting down"),
     "too_many_connections": (503, "Too many connections at once"),
     "deadline_exceeded": (504, "The answer took too long"),
@@ -65,7 +67,10 @@ _ENGINE_PROBLEMS: dict[type[ServingError], tuple[str, str]] = {
     ServerTimeout: ("deadline_exceeded", "The model did not answer in time; try again, or send less at once."),
 }
 _ENGINE_FAILED = ("engine_failed", "The model failed on this input; the log here says why.")
-_RETRY_AFTER = {"overloaded": "1", "engine_unavailable": "2", "shutting_down": "2", "too_many_connections": "1"}
+_RETRY_AFTER = {
+    **dict.fromkeys(("overloaded", "too_many_connections"), "1"),
+    **dict.fromkeys(("engine_unavailable", "store_unavailable", "shutting_down"), "2"),
+}
 
 
 class Problem(BaseModel):

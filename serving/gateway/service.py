@@ -86,14 +86,14 @@ class TaggingService:
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
         """Tags the photo in the request's body. Raises GatewayError, ImageError or ServingError, as the others do."""
-        with self._place(request) as place:
+        with self.place(request) as place:
             run = await self._one(request, place, query, "scores")
             scored = ScoredPhoto(run.outputs["scores"][0], run.photo.notes)
             return make_answer(run.choice, scored, query, request.scope["state"]["request_id"])
 
     async def tag_batch(self, request: Request, query: TagQuery) -> BatchAnswer:
         """Tags all photos in the request's body. An error of one photo is its result."""
-        with self._place(request) as place:
+        with self.place(request) as place:
             choice = self._choose(query)
             with Stage("receive", self.metrics.observe_receive):
                 items = await self.uploads.batch(request, place)
@@ -111,7 +111,7 @@ class TaggingService:
 
     async def explain(self, request: Request, query: ExplainQuery) -> ExplainAnswer:
         """Returns where in the photo its labels were seen."""
-        with self._place(request) as place:
+        with self.place(request) as place:
             run = await self._one(request, place, query, "scores", "attention")
             scores, attention = run.outputs["scores"][0], run.outputs["attention"][0]
             return make_explanation(
@@ -120,7 +120,7 @@ class TaggingService:
 
     async def explain_as_picture(self, request: Request, query: ExplainQuery) -> bytes:
         """Returns the same as a PNG of the upright photo."""
-        with self._place(request) as place:
+        with self.place(request) as place:
             run = await self._one(request, place, query, "scores", "attention")
             choice = run.choice
             places, tags = choice.explained(run.outputs["scores"][0])
@@ -133,7 +133,7 @@ class TaggingService:
 
     async def embed(self, request: Request, query: LabelQuery) -> tuple[Choice, Embeddings, Sequence[str]]:
         """Returns the chosen labels, the photo's embeddings of all labels [l, p], and the notes about the photo."""
-        with self._place(request) as place:
+        with self.place(request) as place:
             run = await self._one(request, place, query, "embeddings")
             return run.choice, run.outputs["embeddings"][0], run.photo.notes
 
@@ -163,7 +163,7 @@ class TaggingService:
         """Checks the query before the upload, so that a wrong one costs little."""
         return choose(self.find(query.model, query.version), query, output)
 
-    def _place(self, request: Request) -> Place:
+    def place(self, request: Request) -> Place:
         """Returns a place for the request. Refuses what it can before the body is read."""
         refuse_repeats(request)
         return self.admission.place(requested_timeout(request, self.settings.request_timeout))
@@ -189,6 +189,17 @@ class TaggingService:
         if photo.notes:
             _log_notes(request, photo.notes)
         return _PhotoRun(choice, data, photo, answer, deadline)
+
+    async def decoded(self, request: Request, place: Place, spec: TaggerSpec) -> tuple[bytes, Photo, Deadline]:
+        """The one photo of a request, as sent and at the model's size, and when the answer is due."""
+        request.scope["state"].update(model=spec.name, version=spec.version, images=1)
+        with Stage("receive", self.metrics.observe_receive):
+            data = await self.uploads.photo(request, place)
+        deadline = Deadline(place.seconds)
+        with self.metrics.in_flight(), EndedByHangUp(request):
+            await self._enter(1, deadline)
+            with _Work(self, 1), Stage("decode", self.metrics.observe_decode):
+                return data, await self.decoders.photo(data, spec, deadline), deadline
 
     async def _on_served(
         self,

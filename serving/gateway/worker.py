@@ -110,6 +110,8 @@ async def _serve(
             raise server.failure
     finally:
         with signals_ignored():
+            if app.state.feedback is not None:
+                await app.state.feedback.close()
             await service.decoders.close()
             await engine.close()
             metrics.writes.write()

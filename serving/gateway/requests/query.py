@@ -10,6 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from labelwise import tagging
+from labelwise.label_names import clean_name, without_case
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice, ChoiceError, UnknownLabels
 from serving.gateway.problems import GatewayError
@@ -76,6 +77,36 @@ class TagQuery(ThresholdQuery):
     """The query string of /v1/tag and /v1/tag:batch."""
 
     scores: Literal["tags", "all"] = Field("tags", description="`all` adds every label's score, tag or not.")
+
+
+class FeedbackQuery(BaseModel):
+    """The query string of POST /v1/feedback."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(None, description="Which model tagged it; needed only where there is more than one.")
+    version: int | None = Field(None, ge=1, description="Which version tagged it; by default the newest.")
+    yes: str = Field("", description="Labels that the photo has, separated by commas; new words are welcome.")
+    no: str = Field("", description="Labels that the photo does not have.", examples=["sea,trees"])
+
+
+def answers_of(spec: TaggerSpec, query: FeedbackQuery) -> dict[str, bool]:
+    """By label, whether the photo has it. A label that differs from one of the model's only by case is that one.
+
+    Raises GatewayError `invalid_request` for no answer, two answers, or a label that cannot be shown.
+    """
+    known = {without_case(label): label for label in spec.labels}
+    answers: dict[str, tuple[str, bool]] = {}
+    for text, has in ((query.yes, True), (query.no, False)):
+        for label in map(clean_name, _joined(spec, text.split(","))):
+            if not label.isprintable():
+                raise GatewayError("invalid_request", f"{'yes' if has else 'no'}: {label!a} cannot be printed.")
+            key = without_case(label)
+            if answers.setdefault(key, (known.get(key, label), has))[1] != has:
+                raise GatewayError("invalid_request", f"yes, no: {label} is in both.")
+    if not answers:
+        raise GatewayError("invalid_request", "yes, no: name at least one label that the photo has or does not have.")
+    return dict(answers.values())
 
 
 @functools.lru_cache(_REMEMBERED)

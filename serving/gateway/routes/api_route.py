@@ -45,10 +45,11 @@ class ApiRoute(APIRoute):
             raise TypeError(f"{path}: an endpoint takes `request` and `query`, and nothing else is injected here")
         super().__init__(path, endpoint, **described)
         self._call = _with_query(endpoint)
+        self.allowed = sorted(self.methods or ())  # at this path; another route may add its own
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.methods and scope["method"] not in self.methods:
-            raise HTTPException(405, headers={"Allow": ", ".join(self.methods)})
+            raise HTTPException(405, headers={"Allow": ", ".join(self.allowed)})
         answer = await self._call(Request(scope, receive))
         if isinstance(answer, Response):
             await answer(scope, receive, send)

@@ -5,6 +5,7 @@ from labelwise.tagging import Tag
 from serving.gateway.answers.embedding import EmbedAnswer, LabelEmbedding
 from serving.gateway.answers.explaining import ExplainAnswer, Grid, ImageInfo, SeenLabel
 from serving.gateway.answers.tagging import BatchAnswer, BatchItem, ItemError, TagAnswer
+from serving.gateway.feedback.service import FeedbackAnswer, FeedbackCounts, LabelAnswers
 
 REQUEST_ID = "8d83e2c45f604f16a8aa6c65912f27dc"
 
@@ -40,6 +41,9 @@ EMBED = EmbedAnswer(
     embeddings=[LabelEmbedding(label="sunset", values=[0.5, -0.5, 0.1, 0.7])],
     request_id=REQUEST_ID,
 )
+
+FEEDBACK = FeedbackAnswer(photo="0" * 64, model="scenes", version=1, stored=2, request_id=REQUEST_ID)
+COUNTS = FeedbackCounts(labels=[LabelAnswers(label="sea", yes=12, no=30)])
 
 CONTRACT = TaggerSpec(
     name="scenes",
@@ -78,6 +82,7 @@ DETAILS: dict[str, str] = {
     "invalid_request": "labels: scenes has no such label: moon; see /v1/models.",
     "malformed_body": "The multipart form has no file in the field `file`.",
     "unauthorized": "This needs a key: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+    "forbidden": "Feedback is switched off here: `labelwise serve --feedback FILE.db` switches it on.",
     "unknown_model": "scenes has no version 9 here; it has 1.",
     "upload_timeout": "The upload was too slow and was given up; try again.",
     "body_too_large": "Send at most 20 MiB.",
@@ -97,6 +102,8 @@ DETAILS: dict[str, str] = {
     "internal": "The server failed; its log has the details under this request id.",
     "engine_failed": "The model failed on this input; the log here says why.",
     "engine_unavailable": "The engine is down or starting; try again shortly.",
+    "store_full": "The server has no room for corrections; nothing was stored.",
+    "store_unavailable": "The server cannot store corrections now; its log says why. Try again shortly.",
     "shutting_down": "The server is shutting down; try again shortly.",
     "deadline_exceeded": "There was not enough time for this request; try again, or send less at once.",
 }

@@ -57,6 +57,9 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 OUTPUT_PROBLEMS = problems(*_OF_ANY_UPLOAD, *_OF_ONE_PHOTO, "output_not_offered")
 BATCH_PROBLEMS = problems(*_OF_ANY_UPLOAD, "too_many_images")
 PHOTO_PROBLEMS = problems(*_OF_ANY_UPLOAD, *_OF_ONE_PHOTO)
+_OF_THE_STORE = ("forbidden", "store_full", "store_unavailable")
+FEEDBACK_PROBLEMS = problems(*_OF_ANY_UPLOAD, *_OF_ONE_PHOTO, *_OF_THE_STORE)
+STORE_PROBLEMS = problems("forbidden", "store_unavailable", "deadline_exceeded")
 
 
 ONE_PHOTO = {

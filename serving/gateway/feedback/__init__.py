@@ -1,0 +1,1 @@
+"""Corrections that clients send: stored with what they can be learned from."""
