@@ -14,6 +14,11 @@ from commands.extras import how_to_install
 from labelwise.errors import DataError, LabelwiseError
 
 _CSV_HELP = "A table with the column image and one per label: 1 has it, 0 has it not, empty is unknown."
+_UNCLEAR = (
+    "Give either --label with --yes and --no, or --labels TABLE.csv, or --from-feedback FILE.db, or --forget LABEL, or "
+    "--back-to VERSION."
+)
+_STORE_HELP = "The store of `labelwise serve --feedback`: learn its corrections of --label, or of every label."
 
 
 def teach(
@@ -23,6 +28,7 @@ def teach(
     yes: Annotated[list[Path] | None, typer.Option(help="Photos that have it: a folder or a list; repeatable.")] = None,
     no: Annotated[list[Path] | None, typer.Option(help="Photos that have it not, like those to be tagged.")] = None,
     labels: Annotated[Path | None, typer.Option(help=_CSV_HELP)] = None,
+    from_feedback: Annotated[Path | None, typer.Option(help=_STORE_HELP)] = None,
     forget: Annotated[str | None, typer.Option(help="Remove this label instead.")] = None,
     back_to: Annotated[int | None, typer.Option(min=1, help="Go back to what this version was instead.")] = None,
     keep: Annotated[
@@ -35,31 +41,40 @@ def teach(
     """Add a label to a published tagger from a few photos, improve one, or remove one: publishes the next version."""
     with _errors_as_json() if as_json else contextlib.nullcontext():
         ways = (label is not None, labels is not None, forget is not None, back_to is not None)
-        if sum(ways) != 1 or (label is not None) != bool(yes) or (label is not None) != bool(no):
-            raise LabelwiseError(
-                "Give either --label with --yes and --no, or --labels TABLE.csv, or --forget LABEL, or "
-                "--back-to VERSION."
-            )
+        photos = [*(yes or []), *(no or [])]
+        if from_feedback is not None:
+            is_clear = sum(ways) <= 1 and forget is None and back_to is None and (label is not None or not photos)
+        else:
+            is_clear = sum(ways) == 1 and (label is not None) == bool(yes) == bool(no)
+        if not is_clear:
+            raise LabelwiseError(_UNCLEAR)
         if forget is not None or back_to is not None:
             _undo(repository, model, forget, back_to, keep, as_json)
         else:
-            _teach(repository, model, labels or (label or "", yes or [], no or []), keep, as_json)
+            _teach(repository, model, labels or (label, yes or [], no or []), keep, as_json, from_feedback)
 
 
 def _teach(
     repository: Path,
     model: str | None,
-    photos: Path | tuple[str, list[Path], list[Path]],
+    photos: Path | tuple[str | None, list[Path], list[Path]],
     keep: int | None,
     as_json: bool,
+    from_feedback: Path | None,
 ) -> None:
-    """`photos` are a table, or a label with what shows it and what does not."""
+    """`photos` are a table, or a label with what shows it and what does not; without a label, those of the store."""
+    from labelwise.feedback import FeedbackStore
     from teaching import lesson
     from teaching.expectation import facts, report
-    from teaching.given_photos import from_folders, from_table, tell_nobody
+    from teaching.given_photos import from_folders, from_table, no_photos, tell_nobody
 
-    given = from_table(photos) if isinstance(photos, Path) else from_folders(*photos)
-    taught = lesson.teach(repository, model, given, keep, _print_json if as_json else tell_nobody)
+    if isinstance(photos, Path):
+        given = from_table(photos)
+    else:
+        label, yes, no = photos
+        given = no_photos() if label is None else from_folders(label, yes, no)
+    store = None if from_feedback is None else FeedbackStore(from_feedback)
+    taught = lesson.teach(repository, model, given, keep, _print_json if as_json else tell_nobody, store)
     if as_json:
         _print_json({"result": _version_facts(taught.published) | facts(taught)})
         return

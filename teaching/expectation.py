@@ -7,6 +7,7 @@ import numpy as np
 
 from labelwise.label_names import printable, some
 from labelwise.spec import TaggerSpec
+from teaching.fit import FEWEST
 from teaching.lesson import Learned, Lesson
 
 _DOUBTFUL = 5  # photos that are shown
@@ -27,6 +28,8 @@ def report(lesson: Lesson) -> Iterator[str]:
     """The lines to print."""
     if lesson.left_out:
         yield f"Left out {len(lesson.left_out)}: {some([str(each) for each in lesson.left_out])}."
+    if lesson.too_few:
+        yield f"Not taught, because there are fewer than {FEWEST} photos with it or without: {some(lesson.too_few)}."
     for learned in lesson.learned:
         yield from _of_label(learned)
 
@@ -36,11 +39,12 @@ def facts(lesson: Lesson) -> dict[str, Any]:
     return {
         "labels": [_facts_of(lesson.spec, learned) for learned in lesson.learned],
         "left_out": [{"photo": str(file), "reason": reason} for file, reason in lesson.left_out],
+        "too_few": list(lesson.too_few),
     }
 
 
 def _facts_of(spec: TaggerSpec, learned: Learned) -> dict[str, Any]:
-    record = spec.taught[learned.label].model_dump(exclude={"version"})
+    record = spec.taught[learned.label].model_dump(exclude={"version", "from_feedback"})
     return {
         "label": learned.label,
         **record,

@@ -63,6 +63,11 @@ class GivenPhotos:
         return GivenPhotos(self.labels, tuple(self.files[row] for row in rows), answers)
 
 
+def no_photos() -> GivenPhotos:
+    """No photos and no labels: those of a store of corrections are to be learned."""
+    return GivenPhotos((), (), np.empty((0, 0), np.int8))
+
+
 def from_folders(label: str, yes: Sequence[Path], no: Sequence[Path]) -> GivenPhotos:
     """Reads folders, photos or lists of photos. Raises DataError if one cannot be read or has no photos."""
     answers = {YES: [file for place in yes for file in photo_files(place)]}

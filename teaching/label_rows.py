@@ -1,6 +1,6 @@
 """What a taught label is, and where each label of a tagger comes from."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +60,13 @@ class Lessons(NamedTuple):
             return trained[:, self.sources[label].column]
         own = features @ row.weight + row.bias
         return own if row.base is None else own + row.factor * trained[:, row.base]
+
+    def before(self, labels: Collection[str]) -> "Lessons":
+        """Without what was taught of `labels`: one of the trained head is as trained, another is not there."""
+        rows = {label: row for label in labels if (row := self.row(label)) is not None}
+        trained = {label: Source(row.base) for label, row in rows.items() if row.base is not None}
+        kept = {label: source for label, source in self.sources.items() if label not in rows or label in trained}
+        return self._replace(sources=kept | trained)
 
     def taught(self, version: int, rows: dict[str, LabelRow], base_labels: int) -> "Lessons":
         """Adds what `version` teaches: new labels go to the end, improved ones stay where they are."""

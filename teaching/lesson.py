@@ -27,15 +27,27 @@ from export.pictures import drawn_pictures
 from export.publish import next_version, publish, staging
 from export.triton_config import read_options
 from labelwise.errors import DataError, LabelwiseError, RepositoryError
+from labelwise.feedback import UNKNOWN, YES, FeedbackStore
 from labelwise.files import sha256_of
 from labelwise.label_names import same_but_for_case, some
 from labelwise.repository import CONFIG_FILE, Repository, TaggerVersion, default_tagger, model_names, published_names
 from labelwise.spec import TaggerSpec, TaughtLabel
-from teaching.feature_graph import open_features
+from teaching.feature_graph import FeatureGraph, open_features
 from teaching.fit import FittedLabel, fit_label
-from teaching.given_photos import UNKNOWN, YES, GivenPhotos, LeftOut, Seen, Tell, checked_label, look_at, tell_nobody
+from teaching.given_photos import (
+    GivenFile,
+    GivenPhotos,
+    LeftOut,
+    Seen,
+    Tell,
+    checked_label,
+    joined,
+    look_at,
+    tell_nobody,
+)
 from teaching.label_rows import LabelRow, Lessons
 from teaching.logistic import sigmoid
+from teaching.recalled import recall, with_enough
 from teaching.taught_graph import base_labels, read_lessons, require_independent, write_lessons
 
 
@@ -46,7 +58,7 @@ class Learned:
     label: str
     improved: bool
     fitted: FittedLabel
-    files: tuple[Path, ...]
+    files: tuple[GivenFile, ...]
     has: NDArray[np.bool_]  # [n], by file
 
 
@@ -59,11 +71,12 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What was published, what was learned, and which photos were left out."""
+    """What was published, what was learned, which photos were left out, and which labels had too few answers."""
 
     published: Published
     learned: tuple[Learned, ...]
     left_out: tuple[LeftOut, ...]
+    too_few: tuple[str, ...]
 
     @property
     def spec(self) -> TaggerSpec:
@@ -71,11 +84,17 @@ class Lesson:
 
 
 def teach(
-    repository: Path, model: str | None, given: GivenPhotos, keep: int | None = None, tell: Tell = tell_nobody
+    repository: Path,
+    model: str | None,
+    given: GivenPhotos,
+    keep: int | None = None,
+    tell: Tell = tell_nobody,
+    store: FeedbackStore | None = None,
 ) -> Lesson:
     """Publishes the next version of `model` with the labels of `given` added or improved. Raises LabelwiseError.
 
-    Then removes all but the `keep` newest versions; None keeps all.
+    Also learns what `store` says of these labels, or, if there are none, of every label that it says enough of. Then
+    removes all but the `keep` newest versions; None keeps all.
     """
     with _versions(repository, model) as (versions, stage):
         version = versions[max(versions)]
@@ -83,20 +102,24 @@ def teach(
         for label in given.labels:
             _require_same_case(spec, label)
         graph = open_features(_files(version)[0], spec)
-        seen = look_at(given, spec.image, graph.see, tell)
+        seen, too_few = _look(given, store, spec, graph, tell)
         tell({"step": "fit"})
-        learned = tuple(_learn(graph.lessons, seen, column) for column in range(len(given.labels)))
-        fits = {each.label: each.fitted for each in learned}
+        # A store has all its answers still. Learned again on top of themselves, they would count twice.
+        alone = store is not None and not given.files
+        anew = [label for label, record in spec.taught.items() if record.from_feedback] if alone else []
+        learned = tuple(_learn(graph.lessons.before(anew), seen, label) for label in seen.photos.labels)
         number = next_version(repository, spec.name)
-        taught = spec.taught | {each.label: _record(each, number) for each in learned}
-        thresholds = {label: fit.threshold for label, fit in fits.items()}
+        again = {label: alone and (label in anew or label not in spec.taught) for label in seen.photos.labels}
+        taught = spec.taught | {each.label: _record(each, number, again[each.label]) for each in learned}
+        thresholds = {each.label: each.fitted.threshold for each in learned}
 
         def change(lessons: Lessons, base: int) -> Lessons:
-            return lessons.taught(number, {label: _row(lessons, label, fit) for label, fit in fits.items()}, base)
+            rows = {each.label: _row(lessons.before(anew), each.label, each.fitted) for each in learned}
+            return lessons.taught(number, rows, base)
 
         tell({"step": "publish"})
         published = _publish(repository, stage, version, number, change, thresholds, taught, keep)
-        return Lesson(Published(published, spec.version), learned, seen.left_out)
+        return Lesson(Published(published, spec.version), learned, seen.left_out, too_few)
 
 
 def forget(repository: Path, model: str | None, label: str, keep: int | None = None) -> Published:
@@ -155,8 +178,27 @@ def _require_same_case(spec: TaggerSpec, label: str) -> None:
             raise DataError(f"{spec.name} has the label {group[0]!r} already: write it so, or choose another name.")
 
 
-def _learn(lessons: Lessons, seen: Seen, column: int) -> Learned:
-    label, answers = seen.photos.labels[column], seen.photos.answers[:, column]
+def _look(
+    given: GivenPhotos, store: FeedbackStore | None, spec: TaggerSpec, graph: FeatureGraph, tell: Tell
+) -> tuple[Seen, tuple[str, ...]]:
+    """What can be learned from the photos and the store, and the labels that the store says too little of."""
+    if store is None:
+        return look_at(given, spec.image, graph.see, tell), ()
+    recalled = recall(store, given.labels, spec, graph, tell)
+    if given.files:
+        seen = look_at(given, spec.image, graph.see, tell)
+        return (seen if recalled is None else joined(seen, recalled)), ()
+    if recalled is None:
+        about = some(given.labels) or "photos"
+        raise DataError(
+            f"{spec.name} can learn nothing from {store.file}: it holds no answers about {about}, or neither their "
+            "photos nor features for this tagger."
+        )
+    return (recalled, ()) if given.labels else with_enough(recalled, store)
+
+
+def _learn(lessons: Lessons, seen: Seen, label: str) -> Learned:
+    answers = seen.photos.answers[:, seen.photos.labels.index(label)]
     rows = np.flatnonzero(answers != UNKNOWN)
     features, trained = (values[rows] for values in seen.values)
     improved = label in lessons.sources
@@ -178,7 +220,7 @@ def _row(lessons: Lessons, label: str, fitted: FittedLabel) -> LabelRow:
     return LabelRow(weight + factor * before.weight, bias + factor * before.bias, before.base, factor * before.factor)
 
 
-def _record(learned: Learned, version: int) -> TaughtLabel:
+def _record(learned: Learned, version: int, from_feedback: bool) -> TaughtLabel:
     expected = learned.fitted.expectation
     return TaughtLabel(
         version=version,
@@ -189,6 +231,7 @@ def _record(learned: Learned, version: int) -> TaughtLabel:
         average_precision_spread=round(expected.spread, 4),
         f1=round(expected.f1, 4),
         f1_spread=round(expected.f1_spread, 4),
+        from_feedback=from_feedback,
     )
 
 

@@ -33,13 +33,8 @@ LAYERS = {
         "exporting bench",
     ),
     "teaching": (
-        *(
-            "label_rows logistic given_photos",
-            "taught_graph fit",
-            "feature_graph",
-            "lesson feature_process",
-            "expectation",
-        ),
+        *("label_rows logistic given_photos", "taught_graph fit", "feature_graph", "recalled"),
+        *("lesson feature_process", "expectation"),
     ),
     "serving": ("inference", "*", "decoding triton", "local_triton client", "engines", "gateway bulk doctor"),
     "commands": ("*",),

@@ -31,15 +31,18 @@ def test_the_worked_example_prints_what_the_document_says(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["--label", "a"], ["--label", "a", "--yes", "x"], ["--yes", "x", "--no", "x", "--forget", "a"]],
+    [
+        *([], ["--label", "a"], ["--label", "a", "--yes", "x"], ["--yes", "x", "--no", "x", "--forget", "a"]),
+        *(["--from-feedback", "x", "--yes", "x"], ["--from-feedback", "x", "--forget", "a"]),
+    ],
 )
 def test_what_to_teach_has_to_be_clear(options: list[str]):
     command = [sys.executable, "-m", "labelwise", "teach", "model_repository", *options]
     run = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr == (
-        "labelwise: Give either --label with --yes and --no, or --labels TABLE.csv, or --forget LABEL, or --back-to "
-        "VERSION.\n"
+        "labelwise: Give either --label with --yes and --no, or --labels TABLE.csv, or --from-feedback FILE.db, or "
+        "--forget LABEL, or --back-to VERSION.\n"
     )
 
 
