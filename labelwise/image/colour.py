@@ -9,7 +9,7 @@ from PIL import Image
 
 from .cicp import CURVES, PRIMARIES, SRGB_PRIMARIES, UNSPECIFIED, Chromaticities, Cicp, gamma, srgb
 from .hdr import to_sdr
-from .icc import ProfileError, make_profile, stated_cicp, to_srgb
+from .icc import ProfileError, leaves_rgb, make_profile, stated_cicp, to_srgb
 from .isobmff import read_nclx
 from .png import read_png_cicp
 from .tiff import WHITE_IS_ZERO
@@ -41,6 +41,12 @@ def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, tuple[str, ...
     white = Image.new("RGB", opaque.size, "white")
     white.paste(opaque, mask=alpha)
     return white, notes
+
+
+def is_srgb(image: Image.Image, data: bytes) -> bool:
+    """Whether the RGB values of `image`, opened from `data`, are shown as they are. It need not be decoded."""
+    space = _stated_space(image, data)
+    return space is None or (isinstance(space, bytes) and leaves_rgb(space))
 
 
 def _of_deep_grey(image: Image.Image, space: Space) -> tuple[Image.Image, tuple[str, ...]]:

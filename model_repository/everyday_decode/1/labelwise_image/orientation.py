@@ -20,7 +20,7 @@ _XMP = ("xmp", "XML:com.adobe.xmp")
 def load_upright(image: Image.Image, data: bytes) -> int:
     """Decodes `image`, opened from `data`, turns it upright and returns the orientation in the file, 1 to 8."""
     if isinstance(image, TiffImageFile):  # Pillow turns it on loading and drops its orientation
-        orientation = _settled_orientation(image)
+        orientation = settled_orientation(image)
         image.load()
         return orientation
     if isinstance(image, JpegImageFile):
@@ -28,11 +28,11 @@ def load_upright(image: Image.Image, data: bytes) -> int:
     else:
         image.load()  # before EXIF is read: some parts of a PNG come after its pixels
         _free_decoder(image)
-    orientation = _settled_orientation(image)
+    orientation = settled_orientation(image)
     for name in _EXIF:  # otherwise Pillow reads all of it, to write it again without the orientation
         image.info.pop(name, None)
     if orientation != 1:
-        with suppress(Exception):  # as in _settled_orientation
+        with suppress(Exception):  # as in settled_orientation
             ImageOps.exif_transpose(image, in_place=True)  # in place, so that the picture is not copied
     return orientation
 
@@ -45,7 +45,7 @@ def _free_decoder(image: Image.Image) -> None:
             image.fp.close()  # an AVIF's pixels
 
 
-def _settled_orientation(image: Image.Image) -> int:
+def settled_orientation(image: Image.Image) -> int:
     """Returns the EXIF orientation, and makes Pillow use the same one. Ignores a broken EXIF block."""
     hidden = {name: image.info.pop(name) for name in _XMP if name in image.info}
     try:

@@ -3,6 +3,7 @@
 import functools
 import io
 import struct
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +32,23 @@ class ProfileError(ValueError):
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Converts an image of mode L, RGB or CMYK to RGB in sRGB. Raises ProfileError."""
-    mode, transform = _transform(profile) if len(profile) <= _LARGEST_CACHED else _build(profile)
+    mode, transform = _transform_of(profile)
     if mode != image.mode:
         image = _fitting(image, mode)
     if transform is None:
         return image.convert("RGB") if image.mode == "L" else image
     return _by_table(image, transform) if mode == "L" else transform.apply(image)
+
+
+def leaves_rgb(profile: bytes) -> bool:
+    """Whether the profile is for RGB, and changes nothing of it."""
+    with suppress(ProfileError):
+        return _transform_of(profile) == ("RGB", None)
+    return False
+
+
+def _transform_of(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
+    return _transform(profile) if len(profile) <= _LARGEST_CACHED else _build(profile)
 
 
 def _by_table(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:

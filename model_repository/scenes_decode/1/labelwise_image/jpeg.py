@@ -27,9 +27,10 @@ _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # not an escaped 0xFF
 _MARKER_BUT_RESTART = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _BARE = {0x01, *range(0xD0, 0xDA)}  # markers without a length field
 _LONG = {*range(0x01, 0xFF)} - _BARE  # and those with one
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL, _PROGRESSIVE, _ARITHMETIC = {0xC0, 0xC1}, {0xC2, 0xCA}, {0xC9, 0xCA}
-_END, _SCAN, _TABLES, _RESTART_INTERVAL, _APP1, _APP2 = 0xD9, 0xDA, 0xDB, 0xDD, 0xE1, 0xE2
+END, SCAN = 0xD9, 0xDA
+_TABLES, _RESTART_INTERVAL, _APP1, _APP2 = 0xDB, 0xDD, 0xE1, 0xE2
 _END_MARKER = b"\xff\xd9"
 _BEYOND_LIBJPEG = {
     **dict.fromkeys((0xC3, 0xCB), "lossless coding"),
@@ -46,7 +47,7 @@ _ENDINGS = tuple(
 )
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yields each marker with its place and its bytes, and skips the scans' data.
 
     Restart markers belong to a scan's data if the file has defined their interval; otherwise they end the scan.
@@ -75,20 +76,20 @@ def jpeg_structure(data: bytes, most: int = _MOST_SEGMENTS) -> Structure:
     place, count, tables, frame = 2, 0, 0, b""
     kind, scan = 0, b""
     exif: list[bytes] = []
-    for marker, start, body in _segments(data):
+    for marker, start, body in segments(data):
         count += 1 + start - place  # a decoder reads what is between segments byte by byte
         if count > most or tables > _MOST_TABLES:
             break  # refused below
         place = start + 2 if marker in _BARE else start + 4 + len(body)
         if marker == _TABLES:
             tables += len(body)
-        elif marker in _FRAMES:
+        elif marker in FRAMES:
             kind, frame = marker, body
         elif marker == _APP1 and body.startswith(b"Exif\0\0"):
             exif.append(body[6:] if exif else body)
         elif marker == _APP2 and body.startswith(b"MPF\0"):
             check_exif(body[4:])  # a directory of tags, as in EXIF
-        elif marker == _SCAN:
+        elif marker == SCAN:
             scan = body
             break
     require(count <= most, "more than {} segments", most)
@@ -111,11 +112,11 @@ def _scans(data: bytes, place: int, kind: int, frame: bytes, scan: bytes) -> int
     scans, count = 1, 0
     while found := _MARKER_BUT_RESTART.search(data, place):
         marker, place = data[found.end() - 1], found.end()
-        if marker == _END:
+        if marker == END:
             break
         count += 1
         require(count <= _MOST_SEGMENTS, "more than {} segments among its scans", _MOST_SEGMENTS)
-        scans += marker == _SCAN
+        scans += marker == SCAN
         require(scans <= _MOST_SCANS, "more than {} scans", _MOST_SCANS)
         if marker not in _BARE:
             place += int.from_bytes(data[place : place + 2], "big")
@@ -147,10 +148,10 @@ def keeps_coefficients(image: JpegImageFile, data: bytes) -> bool:
 
 def unsupported_coding(data: bytes) -> str | None:
     """Names what the JPEG `data` uses that libjpeg or Pillow cannot decode, or None if nothing is known."""
-    for marker, _, body in _segments(data):
+    for marker, _, body in segments(data):
         if marker in _BEYOND_LIBJPEG:
             return _BEYOND_LIBJPEG[marker]
-        if marker in _FRAMES and len(body) >= 9:
+        if marker in FRAMES and len(body) >= 9:
             if body[0] != 8:
                 return f"a depth of {body[0]} bits"
             if body[1:3] == b"\0\0":
@@ -204,7 +205,7 @@ def _load(image: JpegImageFile, tile: list[_Tile], data: bytes) -> None:
 
 def _is_arithmetic(data: bytes) -> bool:
     """Whether the coding is arithmetic: then endless zeros follow the data (T.81, D.2), and nothing turns grey."""
-    return next((marker in _ARITHMETIC for marker, _, _ in _segments(data) if marker in _FRAMES), False)
+    return next((marker in _ARITHMETIC for marker, _, _ in segments(data) if marker in FRAMES), False)
 
 
 def _ends_in_grey(image: Image.Image) -> bool:
@@ -217,21 +218,21 @@ def _end_of_scans(data: bytes) -> int | None:
     """Returns where the last scan's data end, or None if a component or some of its bits have no scan."""
     missing: set[tuple[int, int]] | None = None  # component, coefficient
     progressive = False
-    for marker, start, body in _segments(data):
+    for marker, start, body in segments(data):
         if missing is not None and not missing:
             return start
-        if marker in _FRAMES and missing is None:
+        if marker in FRAMES and missing is None:
             progressive = marker in _PROGRESSIVE
             missing = {(name, place) for name in body[6::3] for place in range(64 if progressive else 1)}
-        elif marker == _SCAN and missing is not None and len(body) >= 6:
+        elif marker == SCAN and missing is not None and len(body) >= 6:
             first, last, bits = body[-3:]
             places = range(first, last + 1) if progressive else range(1)
             if not progressive or not bits & 15:  # the lowest bit comes with this scan
                 missing -= {(name, place) for name in body[1:-3:2] for place in places}
-        elif marker == _END:
+        elif marker == END:
             return None
     return len(data) if missing is not None and not missing else None
 
 
 def _start_of_scans(data: bytes) -> int:
-    return next((start for marker, start, _ in _segments(data) if marker == _SCAN), len(data))
+    return next((start for marker, start, _ in segments(data) if marker == SCAN), len(data))
