@@ -8,7 +8,7 @@ import typer
 
 def doctor(
     want: Annotated[
-        Literal["gpu", "cuda", "tensorrt", "tensorrt-rtx", "triton"] | None,
+        Literal["gpu", "cuda", "tensorrt", "tensorrt-rtx", "nvjpeg", "triton"] | None,
         typer.Option(help="Exit with 1 if this machine does not have it."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,

@@ -26,6 +26,9 @@ def serve(
         DeviceChoice | None,
         typer.Option(help="What the embedded engine runs on; auto is cuda if it works. [default: auto]"),
     ] = None,
+    decode: Annotated[
+        Literal["cpu", "gpu"] | None, typer.Option(help="Where ordinary JPEGs are decoded. [default: cpu]")
+    ] = None,
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "int8"] | None,
         typer.Option(help="Number format of the models; auto takes the fastest that tags as well. [default: auto]"),
@@ -60,7 +63,7 @@ def serve(
         from serving.settings import load_settings
 
     models = {"repository": repository, "engine": engine, "triton_url": triton_url, "default_model": default_model}
-    models |= {"device": device, "precision": precision}
+    models |= {"device": device, "decode": decode, "precision": precision}
     exposure = {"host": host, "port": port, "keys": keys, "insecure_no_keys": insecure_no_keys}
     learning = {"teach": teach, "feedback": feedback, "feedback_photos": feedback_photos}
     launch(load_settings(workers=workers, **models, **exposure, **learning))

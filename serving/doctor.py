@@ -20,9 +20,10 @@ from labelwise.devices.libraries import count_gpus, driver_fault, driver_version
 from labelwise.devices.names import AUTO, DeviceName
 from labelwise.errors import LabelwiseError
 from labelwise.version import VERSION
+from serving.decoding.gpu_photos import open_gpu_photos
 from serving.local_triton.install import find_triton
 
-Want = Literal["gpu", "cuda", "tensorrt", "tensorrt-rtx", "triton"]
+Want = Literal["gpu", "cuda", "tensorrt", "tensorrt-rtx", "nvjpeg", "triton"]
 _GPU_DEVICES: tuple[DeviceName, ...] = ("cuda", "tensorrt", "tensorrt-rtx")
 _8_BITS = {  # flags of /proc/cpuinfo that make int8 fast
     "avx512_vnni": "AVX-512 VNNI",
@@ -82,12 +83,22 @@ def examine() -> Examination:
     device = choose_device(AUTO)
     threads = usable_cores()
     serves_on = f"{device} ({device.reason}), with {threads} decoding thread{'s'[: threads > 1]}"
-    return Examination((*findings, _triton()), serves_on)
+    return Examination((*findings, _nvjpeg(), _triton()), serves_on)
 
 
 def _device(name: DeviceName) -> Finding:
     fault = fault_of(name)
     return Finding(name, fault, False, remedy_for(name)) if fault else Finding(name, "works", True)
+
+
+def _nvjpeg() -> Finding:
+    if fault := fault_of("nvjpeg"):
+        return Finding("nvjpeg", fault, False, remedy_for("nvjpeg"))
+    try:
+        open_gpu_photos()
+    except LabelwiseError as error:
+        return Finding("nvjpeg", str(error).rstrip("."), False)
+    return Finding("nvjpeg", "decodes as the CPU does: --decode gpu", True)
 
 
 def _cores() -> str:

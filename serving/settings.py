@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     device: DeviceChoice = Field(
         "auto", description="what the embedded engine runs on; auto is cuda if it loads, otherwise cpu"
     )
+    decode: Literal["cpu", "gpu"] = Field("cpu", description="where ordinary JPEGs are decoded; gpu is untried")
     precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
         "auto", description="of the models; auto is the fastest here that loses at most max_loss"
     )

@@ -8,7 +8,7 @@ Needs the installed extras and the bundled models, nothing else. The parts, in t
 2. subjects: the bundled tagger, also in fp16, and an untrained ResNet-50
 3. roofline: the rates of multiplying matrices and of copying to the GPU
 4. engine: parity with the CPU, and images per second by batch, for each tagger, device and precision
-5. end_to_end: `labelwise serve` over HTTP and its Triton over gRPC under load, and decoding alone
+5. end_to_end: decoding alone, `labelwise serve` over HTTP and its Triton over gRPC under load
 6. training: steps of two networks in each precision
 
 Each measurement is a process of its own. If it fails, or its part's time is over, the report says so and goes on.
@@ -48,6 +48,7 @@ class Run:
     devices: tuple[str, ...]
     has_triton: bool
     is_quick: bool
+    nvjpeg_fault: str = ""
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -77,6 +78,14 @@ def usable_devices(doctor: dict, wanted: tuple[str, ...], results: Results) -> t
     return tuple(device for device in (*DEVICES[1:], "cpu") if device in works and device in wanted)
 
 
+def fault_of(subject: str, doctor: dict) -> str:
+    """Returns why it does not work, as doctor found; empty if it works."""
+    for one in doctor["findings"]:
+        if one["subject"] == subject:
+            return "" if one["works"] else one["found"]
+    return "labelwise doctor did not tell"
+
+
 def subjects(run: Run) -> Iterator[Task]:
     yield run.task("subjects", f"{BUNDLED}, bundled", "subjects", BUNDLED, seconds=90)
     yield run.task("subjects", f"{RESNET}, untrained", "subjects", RESNET, seconds=120)
@@ -102,17 +111,27 @@ def engine(run: Run) -> Iterator[Task]:
 
 
 def end_to_end(run: Run) -> Iterator[Task]:
-    yield run.task("end_to_end", "decoding alone", "end_to_end", "decoding", seconds=30)
+    yield run.task("end_to_end", "decoding alone", "decoding", "cpu", seconds=40)
+    if not run.nvjpeg_fault:
+        yield run.task("end_to_end", "decoding alone, on the GPU", "decoding", "gpu", seconds=60)
+    elif run.gpus:
+        run.results.missing.append(("end_to_end", "decoding on the GPU", run.nvjpeg_fault))
     workers = ["1"] if run.is_quick else sorted({"1", str(max(1, usable_cores() // 4))})
     for device in run.devices:
         for number in workers:
-            arguments = ("http", device, fastest(run, device), number)
-            title = f"HTTP, {device}, {number} worker processes"
-            yield run.task("end_to_end", title, "end_to_end", *arguments, seconds=60)
+            yield _http(run, device, number, "cpu")
+    if run.gpus and not run.nvjpeg_fault:
+        yield _http(run, run.gpus[0], workers[-1], "gpu")
     if run.has_triton and not run.is_quick:  # it takes seconds to start and to end
         device = run.devices[0]
-        arguments = ("grpc", "auto", fastest(run, device), "1")
+        arguments = ("grpc", "auto", fastest(run, device), "1", "cpu")
         yield run.task("end_to_end", "gRPC, labelwise serve --engine triton", "end_to_end", *arguments, seconds=60)
+
+
+def _http(run: Run, device: str, workers: str, decode: str) -> Task:
+    arguments = ("http", device, fastest(run, device), workers, decode)
+    title = f"HTTP, {device}, {workers} worker processes, photos decoded on the {decode}"
+    return run.task("end_to_end", title, "end_to_end", *arguments, seconds=60)
 
 
 def fastest(run: Run, device: str) -> str:
@@ -151,8 +170,8 @@ def main() -> None:
         scratch = Path(folder)
         doctor = examine(scratch, results, end("doctor"))
         devices = usable_devices(doctor, arguments.devices, results)
-        has_triton = any(one["subject"] == "triton" and one["works"] for one in doctor["findings"])
-        run = Run(scratch, results, devices, has_triton, arguments.quick)
+        has_triton = not fault_of("triton", doctor)
+        run = Run(scratch, results, devices, has_triton, arguments.quick, fault_of("nvjpeg", doctor))
         for part in (subjects, roofline, engine, end_to_end, training):
             for task in part(run):
                 run_task(task, results, scratch, end(part.__name__))

@@ -1,8 +1,9 @@
-"""A whole server under load: `labelwise serve` over HTTP, or its Triton over gRPC; or decoding alone.
+"""A whole server under load: `labelwise serve` over HTTP, or its Triton over gRPC.
 
-    python -m benchmarks.gpu.end_to_end FOLDER http DEVICE PRECISION WORKERS [--quick]
-    python -m benchmarks.gpu.end_to_end FOLDER grpc auto PRECISION 1 [--quick]
-    python -m benchmarks.gpu.end_to_end FOLDER decoding [--quick]
+    python -m benchmarks.gpu.end_to_end FOLDER http DEVICE PRECISION WORKERS cpu|gpu [--quick]
+    python -m benchmarks.gpu.end_to_end FOLDER grpc auto PRECISION 1 cpu [--quick]
+
+The last word says where photos are decoded.
 
 Clients have one request of one JPEG under way each. They run on one core, and the server on the others.
 """
@@ -10,13 +11,12 @@ Clients have one request of one JPEG under way each. They run on one core, and t
 import argparse
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 import uvloop
 
+from benchmarks.gpu.cores import cores_of_server
 from benchmarks.gpu.memory import note_memory
 from benchmarks.gpu.subjects import BUNDLED, read_subject
 from benchmarks.gpu.tasks import emit
@@ -24,23 +24,16 @@ from benchmarks.peers.contestants import LABELWISE_SETTINGS, Contestant
 from benchmarks.peers.load import Load, Window
 from benchmarks.peers.protocols import LABELWISE, TRITON
 from benchmarks.peers.running import running, server_processes
-from benchmarks.peers.subject import PHOTOS, Subject
-from labelwise.image import load_pixels
+from benchmarks.peers.subject import Subject
 
 CLIENTS = (16, 64)
 _MOST_WARMING, _SECONDS = 4.0, 4.0
 
 
-def cores_of_server() -> set[int]:
-    """Returns all usable cores but one, which is the clients'; of one core, that one."""
-    usable = sorted(os.sched_getaffinity(0))
-    return set(usable[:-1] or usable)
-
-
-def contestant_of(way: str, device: str, precision: str, workers: str) -> Contestant:
+def contestant_of(way: str, device: str, precision: str, workers: str, decode: str) -> Contestant:
     command = ("-m", "labelwise", "serve", "--repository", "{repository}", "--precision", precision)
     if way == "http":
-        arguments = (*command, "--port", "{port}", "--device", device, "--workers", workers)
+        arguments = (*command, "--port", "{port}", "--device", device, "--workers", workers, "--decode", decode)
         return Contestant("http", f"HTTP, {device}", arguments, LABELWISE, settings=LABELWISE_SETTINGS)
     settings = LABELWISE_SETTINGS | {"LABELWISE_TRITON_GRPC_PORT": "{port}"}  # the clients ask Triton itself
     arguments = (*command, "--engine", "triton", "--port", "{port_2}")
@@ -77,42 +70,21 @@ def serve(folder: Path, facts: dict[str, str], is_quick: bool) -> None:
     cores, usable = cores_of_server(), os.sched_getaffinity(0)
     with running(contestant, subject, cores, clients=usable - cores or usable) as (port, cold_start):
         uvloop.run(load(contestant, subject, port, is_quick, {**facts, "tagger": BUNDLED}))
-        what = f"server, {', '.join(facts.values())} worker processes"
+        way, device, precision, workers, decode = facts.values()
+        what = f"server, {way}, {device}, {precision}, {workers} worker processes, photos decoded on the {decode}"
         note_memory(what, list(server_processes()), cold_start)
-
-
-def decode(folder: Path, is_quick: bool) -> None:
-    """Decodes the same photos on the cores of the server, in as many threads, and does nothing else."""
-    image = read_subject(folder, BUNDLED).spec.image
-    photos = [photo.read_bytes() for photo in PHOTOS]
-    os.sched_setaffinity(0, cores := cores_of_server())
-
-    def one(photo: bytes) -> None:
-        load_pixels(photo, image.height, image.width, image.resize, image.interpolation)
-
-    count, started = 0, time.perf_counter()
-    with ThreadPoolExecutor(len(cores)) as threads:
-        while (elapsed := time.perf_counter() - started) < (0.2 if is_quick else 2.0):
-            several = 16 * len(cores)
-            list(threads.map(one, islice(cycle(photos), several)))
-            count += several
-    emit("decoding", tagger=BUNDLED, threads=len(cores), images_per_second=count / elapsed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("way", choices=("http", "grpc", "decoding"))
-    parser.add_argument("device", nargs="?")
-    parser.add_argument("precision", nargs="?")
-    parser.add_argument("workers", nargs="?")
+    parser.add_argument("way", choices=("http", "grpc"))
+    names = ("way", "device", "precision", "workers", "decode")
+    for name in names[1:]:
+        parser.add_argument(name)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    if arguments.way == "decoding":
-        decode(arguments.folder, arguments.quick)
-    else:
-        facts = {name: getattr(arguments, name) for name in ("way", "device", "precision", "workers")}
-        serve(arguments.folder, facts, arguments.quick)
+    serve(arguments.folder, {name: getattr(arguments, name) for name in names}, arguments.quick)
 
 
 if __name__ == "__main__":

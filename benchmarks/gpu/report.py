@@ -17,7 +17,7 @@ def report(facts: dict[str, Any], doctor: dict[str, Any], results: Results) -> s
         ("Engine", "engine", _engine),
         ("Share of the roofline", "roofline", _roofline),
         ("Parity with the CPU in fp32", "parity", _parity),
-        ("Server, end to end", "end_to_end", _end_to_end),
+        ("Decoding, and the server end to end", "end_to_end", _end_to_end),
         ("Training", "training", _training),
         ("Memory", "memory", _memory),
     ]
@@ -134,7 +134,7 @@ def _parity(results: Results) -> str:
 
 
 def _end_to_end(results: Results) -> str:
-    names = ("way", "device", "precision", "workers", "clients")
+    names = ("way", "device", "precision", "decode", "workers", "clients")
     rows = [
         (
             *(row[name] for name in names),
@@ -144,11 +144,29 @@ def _end_to_end(results: Results) -> str:
         for row in results.of("end_to_end")
     ]
     head = (*names, "images/s", "p50 ms", "p99 ms", "not answered", "cores busy", "the clients' core busy")
-    alone = [
-        f"Decoding alone, of the same photos in {row['threads']} threads: {row['images_per_second']:.1f} images/s."
+    return "\n\n".join(part for part in (_decoding(results), _table(head, rows)) if part)
+
+
+def _decoding(results: Results) -> str:
+    names = ("where", "photos", "threads")
+    rows = [
+        (
+            *(row[name] for name in names),
+            *(f"{row['images_per_second']:.1f}", f"{row['pixels_mean']:.2f} / {row['pixels_most']}"),
+            *(f"{row['scores_largest']:.4f}", row["left_to_cpu"]),
+        )
         for row in results.of("decoding")
     ]
-    return "\n\n".join([*alone, _table(head, rows)])
+    head = ("decoded on", *names[1:], "images/s", "pixels' difference", "largest of a score", "left to the CPU")
+    parts = [
+        "Decoding alone. Differences are from the CPU's pixels (mean / largest, of 255) and scores.",
+        _table(head, rows),
+    ]
+    parts += [
+        f"Cut-off files that only one of {row['where'].upper()} and CPU refuses: {row['disagreements']}."
+        for row in results.of("damaged")
+    ]
+    return "\n\n".join(parts) if rows else ""
 
 
 def _training(results: Results) -> str:

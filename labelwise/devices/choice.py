@@ -3,24 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-from labelwise.devices.libraries import count_gpus, cuda_fault, driver_fault, rtx_fault, tensorrt_fault
+from labelwise.devices.libraries import count_gpus, cuda_fault, driver_fault, nvjpeg_fault, rtx_fault, tensorrt_fault
 from labelwise.devices.names import AUTO, DeviceName
 from labelwise.errors import LabelwiseError
 from labelwise.files import cache_folder
 from labelwise.profiles import profile_shapes
 from labelwise.spec import Precision, TrainedSpec
 
-_FAULTS: dict[DeviceName, Callable[[], str]] = {
+Feature = DeviceName | Literal["nvjpeg"]
+
+_FAULTS: dict[Feature, Callable[[], str]] = {
     "cuda": cuda_fault,
     "tensorrt": tensorrt_fault,
     "tensorrt-rtx": rtx_fault,
+    "nvjpeg": nvjpeg_fault,
 }
-_REMEDIES: dict[DeviceName, str] = {
+_REMEDIES: dict[Feature, str] = {
     "cuda": "pip install 'labelwise[gpu]'",
     "tensorrt": "pip install 'labelwise[tensorrt]'",
     "tensorrt-rtx": "pip install 'labelwise[tensorrt-rtx]'",
+    "nvjpeg": "pip install 'labelwise[nvjpeg]'",
 }
 _DRIVER = "install NVIDIA's newest driver, or give this container its GPU (docker run --gpus all)"
 _BEST_FOR_AUTO: DeviceName = "cuda"  # the TensorRTs first compile each model, for seconds to minutes: only if asked for
@@ -50,18 +54,18 @@ class Device:
 CPU = Device("cpu", 0, "as asked")
 
 
-def fault_of(name: DeviceName) -> str:
-    """Why models cannot run on the device `name` here; empty if they can."""
+def fault_of(name: Feature) -> str:
+    """Why models cannot run on the device `name` here, or JPEGs are not decoded on a GPU; empty if it works."""
     return "" if name == "cpu" else "; ".join(filter(None, (driver_fault(), _package_fault(name))))
 
 
-def remedy_for(name: DeviceName) -> str:
-    """What makes the device `name` work, where `fault_of` tells a fault."""
+def remedy_for(name: Feature) -> str:
+    """What makes `name` work, where `fault_of` tells a fault."""
     driver = _DRIVER if driver_fault() else ""
     return "; then ".join(filter(None, (driver, _REMEDIES[name] if _package_fault(name) else "")))
 
 
-def _package_fault(name: DeviceName) -> str:
+def _package_fault(name: Feature) -> str:
     """What is wrong beside the driver."""
     fault = _FAULTS[name]()
     return "" if fault.startswith("libcuda.so.1 ") else fault

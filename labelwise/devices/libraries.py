@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import importlib.util
 import io
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,19 @@ def tensorrt_fault() -> str:
         for file in sorted(_folder_of("tensorrt_libs").glob(f"{name}.*")):
             _fault_of(file)  # the provider's own fault tells what is still missing
     return _fault_of(_CAPI / "libonnxruntime_providers_tensorrt.so")
+
+
+@cache
+def nvjpeg_fault() -> str:
+    """Why NVIDIA's decoder of JPEGs does not load; empty if it does. ONNX Runtime's CUDA provider resizes for it."""
+    if fault := cuda_fault():
+        return fault
+    os.environ.setdefault("PYNVIMGCODEC_VERBOSITY", "0")  # otherwise it prints lines about each damaged photo
+    try:
+        importlib.import_module("nvidia.nvimgcodec")
+    except ImportError as error:
+        return f"the package nvidia-nvimgcodec-cu13 does not load ({' '.join(str(error).split())})"
+    return ""
 
 
 @cache

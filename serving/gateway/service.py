@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import Request
 
 from labelwise.attention import locate
-from labelwise.image import ImageError, Photo
+from labelwise.image import ImageError, Photo, load_photo
 from labelwise.repository import default_tagger
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice
@@ -81,7 +81,8 @@ class TaggingService:
         self.admission = Admission(settings.max_requests, settings.max_pending_images, settings.max_pending_bytes)
         self.gate = Gate(max(_MOST_AT_WORK, 2 * _MOST_AT_ONCE * settings.threads))
         self.observe_turn, on_wait = metrics.observe_wait("turn"), metrics.observe_wait("decode")
-        self.decoders = Decoders(settings.threads, settings.max_pixels, settings.max_decoding_pixels, on_wait)
+        limits = settings.max_pixels, settings.max_decoding_pixels
+        self.decoders = Decoders(settings.threads, *limits, on_wait, _loader(settings.decode))
         self.uploads = Uploads(settings, self.decoders)
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
@@ -277,6 +278,15 @@ class TaggingService:
             answer = await self.engine.infer(spec.name, spec.version, pixels, outputs, deadline.left())
         metrics.count_answer(len(pixels), answer.get("scores"))
         return answer
+
+
+def _loader(decode: str) -> Callable[..., Photo]:
+    """Returns what loads ordinary photos. Raises LabelwiseError if they are to be decoded on a GPU that does not."""
+    if decode == "cpu":
+        return load_photo
+    from serving.decoding.gpu_photos import open_gpu_photos
+
+    return open_gpu_photos().load_photo
 
 
 def _log_notes(request: Request, notes: Iterable[str]) -> None:

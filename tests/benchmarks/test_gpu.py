@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.gpu.__main__ import Run, end_to_end
 from benchmarks.gpu.multiply_adds import count
 from benchmarks.gpu.report import report
 from benchmarks.gpu.tasks import Results, Task, run_task
@@ -34,10 +36,21 @@ def test_it_measures_every_part_on_a_cpu(tmp_path: Path) -> None:
     assert 0 < max(row["largest"] for row in rows["parity"] if row["precision"] == "fp16") < 0.05
     assert [row["way"] for row in rows["end_to_end"]] == ["http"]
     assert all(row["images_per_second"] > 0 for row in (*rows["end_to_end"], *rows["training"], *rows["decoding"]))
+    assert [(row["where"], row["scores_largest"], row["left_to_cpu"]) for row in rows["decoding"]] == [("cpu", 0, 0)]
+    assert [row["disagreements"] for row in rows["damaged"]] == [0]
     assert len(rows["memory"]) == 8
     text = (tmp_path / "gpu.md").read_text()
     assert "**CPU only: this says nothing about a GPU**" in text
     assert "its numbers mean nothing" in text
+
+
+@pytest.mark.parametrize("fault", ["", "there is no nvImageCodec"])
+def test_decoding_on_the_gpu_is_measured_where_it_works(tmp_path: Path, fault: str) -> None:
+    run = Run(tmp_path, Results(), ("cuda", "cpu"), has_triton=False, is_quick=True, nvjpeg_fault=fault)
+    on_gpu = [task.title for task in end_to_end(run) if "gpu" in task.arguments]
+    expected = ["decoding alone, on the GPU", "HTTP, cuda, 1 worker processes, photos decoded on the gpu"]
+    assert on_gpu == ([] if fault else expected)
+    assert run.results.missing == ([("end_to_end", "decoding on the GPU", fault)] if fault else [])
 
 
 def test_a_task_that_fails_leaves_its_rows_and_its_reason(tmp_path: Path) -> None:

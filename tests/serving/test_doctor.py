@@ -36,7 +36,7 @@ def test_it_tells_versions_cores_and_memory(found: dict[str, dict[str, object]])
 
 @without_gpu
 def test_without_a_gpu_it_says_what_is_missing_and_what_to_do(found: dict[str, dict[str, object]]):
-    for name in ("cuda", "tensorrt", "tensorrt-rtx"):
+    for name in ("cuda", "tensorrt", "tensorrt-rtx", "nvjpeg"):
         assert found[name]["works"] is False
         assert "there is no NVIDIA driver (libcuda.so.1 is missing)" in str(found[name]["found"])
         assert "install NVIDIA's newest driver" in str(found[name]["remedy"])

@@ -31,7 +31,7 @@ class Decoders:
     """`count` threads for ordinary photos of at most `max_pixels`, and as many processes for all others.
 
     A thread is cheapest, but its work cannot be ended. So threads get only files whose structure shows that they take
-    little time. Admission limits how many photos wait.
+    little time. Admission limits how many photos wait. `load` loads ordinary photos as `load_photo` does.
     """
 
     def __init__(
@@ -40,8 +40,9 @@ class Decoders:
         max_pixels: int,
         max_decoding_pixels: int,
         on_wait: Callable[[float], None] | None = None,
+        load: Callable[..., Photo] = load_photo,
     ) -> None:
-        self.count = count
+        self.count, self._load = count, load
         self._max_pixels = max_pixels
         self._budget = PixelBudget(max_decoding_pixels)
         self._threads = Workers(count, "decode", on_wait)
@@ -80,7 +81,7 @@ class Decoders:
         if structure := ordinary(data):
             hold = self._hold(deadline)
             return await self.run(
-                functools.partial(load_photo, data, **asked, hold=hold, structure=structure), deadline
+                functools.partial(self._load, data, **asked, hold=hold, structure=structure), deadline
             )
         said, pixels = await self._processed("photo", data, asked, deadline)
         facts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
