@@ -15,6 +15,7 @@ from training.data.layouts import (
     coco,
     csv_list,
     cvat_images,
+    feedback_store,
     image_folder,
     jsonl_list,
     label_folders,
@@ -44,7 +45,7 @@ class Reader(Protocol):
 _TABLES = (image_folder, roboflow_csv, label_studio)  # of other tools; csv_list and coco would accept them, too
 # Asked in this order: our own lists, then other tools' data. Any folder of folders looks like folders of labels.
 READERS: tuple[Reader, ...] = (
-    *(csv_list, jsonl_list, shards),
+    *(csv_list, jsonl_list, shards, feedback_store),
     *_TABLES,
     *(coco, voc, cvat_images, yolo, nus_wide, label_folders),
 )
