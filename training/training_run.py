@@ -73,6 +73,8 @@ def train_run(
             else:
                 config, computing = settle(config, len(data.labels), [out], world)
                 _say(computing, quiet)
+                if config.compile:
+                    _say("The first steps compile the model, which takes minutes on a CPU.", quiet)
                 metrics = Trainer(config, data, out, world, options.quiet, options.features).run()
             headline = ", ".join(f"{name} {metrics[name]:.4f}" for name in HEADLINE if name in metrics)
             _say(f"Best epoch: {headline}. Saved in {out}.", quiet)

@@ -95,7 +95,11 @@ def test_a_label_that_never_occurs_is_named_or_left_out(dataset: Path, short: Tr
 
 
 def test_a_machine_that_cannot_compile_is_one_line(
-    dataset: Path, short: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path,
+    short: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.setattr(cpp, "cxx", (None, "/nowhere/c++"))
     monkeypatch.setattr(inductor, "compile_threads", 1)  # no processes to compile in, which would all import torch
@@ -103,6 +107,7 @@ def test_a_machine_that_cannot_compile_is_one_line(
     compiled = short.model_copy(update={"compile": True, "method": "bce", "model": shallow})
     with pytest.raises(LabelwiseError, match=r"torch\.compile fails here \(.*compiler.*\): leave out --compile\."):
         train_run(dataset, tmp_path / "run", compiled)
+    assert "The first steps compile the model, which takes minutes on a CPU." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
