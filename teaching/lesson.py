@@ -107,7 +107,7 @@ def teach(
         # A store has all its answers still. Learned again on top of themselves, they would count twice.
         alone = store is not None and not given.files
         anew = [label for label, record in spec.taught.items() if record.from_feedback] if alone else []
-        learned = tuple(_learn(graph.lessons.before(anew), seen, label) for label in seen.photos.labels)
+        learned = tuple(_learn(graph.lessons, anew, seen, label) for label in seen.photos.labels)
         number = next_version(repository, spec.name)
         again = {label: alone and (label in anew or label not in spec.taught) for label in seen.photos.labels}
         taught = spec.taught | {each.label: _record(each, number, again[each.label]) for each in learned}
@@ -197,15 +197,16 @@ def _look(
     return (recalled, ()) if given.labels else with_enough(recalled, store)
 
 
-def _learn(lessons: Lessons, seen: Seen, label: str) -> Learned:
+def _learn(lessons: Lessons, anew: Sequence[str], seen: Seen, label: str) -> Learned:
+    """What the photos say of `label`; the labels `anew` begin where they were before they were taught."""
+    start = lessons.before(anew)
     answers = seen.photos.answers[:, seen.photos.labels.index(label)]
     rows = np.flatnonzero(answers != UNKNOWN)
     features, trained = (values[rows] for values in seen.values)
-    improved = label in lessons.sources
-    before = sigmoid(lessons.logits(label, features, trained)) if improved else None
+    before = sigmoid(start.logits(label, features, trained)) if label in start.sources else None
     has = answers[rows] == YES
     fitted = fit_label(label, features, has, before)
-    return Learned(label, improved, fitted, tuple(seen.photos.files[row] for row in rows), has)
+    return Learned(label, label in lessons.sources, fitted, tuple(seen.photos.files[row] for row in rows), has)
 
 
 def _row(lessons: Lessons, label: str, fitted: FittedLabel) -> LabelRow:

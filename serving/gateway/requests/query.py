@@ -18,6 +18,7 @@ from serving.gateway.problems import GatewayError
 _REMEMBERED = 32  # choices: most clients ask the same again, and a choice among many labels takes long
 _REMEMBERED_TEXTS = 256  # query strings; clients use few
 _LONGEST = 512  # bytes of a query string that is remembered
+_LONGEST_LABEL = 200  # of a new word
 _PLAIN_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 T = TypeVar("T")
@@ -99,8 +100,11 @@ def answers_of(spec: TaggerSpec, query: FeedbackQuery) -> dict[str, bool]:
     answers: dict[str, tuple[str, bool]] = {}
     for text, has in ((query.yes, True), (query.no, False)):
         for label in map(clean_name, _joined(spec, text.split(","))):
+            field = "yes" if has else "no"
             if not label.isprintable():
-                raise GatewayError("invalid_request", f"{'yes' if has else 'no'}: {label!a} cannot be printed.")
+                raise GatewayError("invalid_request", f"{field}: {label!a} cannot be printed.")
+            if len(label) > _LONGEST_LABEL:
+                raise GatewayError("invalid_request", f"{field}: a label has at most {_LONGEST_LABEL} characters.")
             key = without_case(label)
             if answers.setdefault(key, (known.get(key, label), has))[1] != has:
                 raise GatewayError("invalid_request", f"yes, no: {label} is in both.")

@@ -1,6 +1,7 @@
 """A store of corrections as data to train on: its photos, with unknown labels where nobody answered."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from labelwise.errors import DataError
 from labelwise.feedback import Correction, FeedbackStore
 from labelwise.label_names import some
+from tests.conftest import ROOT
 from training.data.labelled_data import ABSENT, PRESENT, UNKNOWN
 from training.data.layouts import read_data
 
@@ -52,6 +54,25 @@ def test_the_photos_that_are_stored_are_read_with_masked_labels(store: FeedbackS
     assert "Left out: 1 photo that somebody answered about, but that are not stored." in data.notes
     assert (len(data.train), len(data.val)) == (8, 2)
     assert np.unique([*said.values()]).tolist() == [UNKNOWN, ABSENT, PRESENT]
+
+
+def test_two_data_sets_are_joined_as_the_document_says(store: FeedbackStore, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("pandas")
+    store.file.with_name("data").mkdir()
+    for number in range(5):
+        add(store, number, picture(number, "JPEG"), sea=True, moon=False)
+        store.file.with_name("data").joinpath(f"{number}.png").write_bytes(picture(number, "PNG"))
+    rows = "".join(f"{number}.png,1\n" for number in range(5))
+    store.file.with_name("data").joinpath("labels.csv").write_text(f"image,trees\n{rows}")
+    monkeypatch.chdir(store.file.parent)
+    (program,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/training.md").read_text(), re.M | re.S)
+    exec(program, {})
+    data = read_data(Path("both.csv"))
+    assert data.labels == ("trees", "sea", "moon")
+    assert (len(data.train), len(data.val)) == (8, 2)
+    assert {tuple(row) for row in data.train.targets.tolist()} == {
+        *((PRESENT, UNKNOWN, UNKNOWN), (UNKNOWN, PRESENT, ABSENT))
+    }
 
 
 def test_without_photos_it_says_what_to_do(store: FeedbackStore):
