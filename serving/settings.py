@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     fetch_timeout: Seconds = Field(10, description="how long fetching a photo may take, redirects included")
 
     teach: bool = Field(False, description="clients may teach, forget and roll back; with keys, those that may")
+    max_teach_images: int = Field(1000, ge=6, description="photos of a lesson; beyond it 413")
+    max_teach_body: int = Field(
+        2**30, ge=1, description="the photos of a lesson, kept on disk meanwhile; beyond it 413"
+    )
+    teach_timeout: Seconds = Field(600, description="from the beginning of a lesson's upload to its answer")
     feedback: Given[Path] | None = Field(None, description="file for corrections by clients; without it, none is kept")
     feedback_photos: bool = Field(False, description="keep the photos of corrections, too")
 
@@ -154,6 +159,12 @@ class Settings(BaseSettings):
     def _photos_are_kept_with_their_corrections(self) -> "Settings":
         if self.feedback_photos and self.feedback is None:
             raise ValueError("feedback_photos needs a file for the corrections: add --feedback FILE.db")
+        return self
+
+    @model_validator(mode="after")
+    def _lessons_are_served_soon(self) -> "Settings":
+        if self.teach and not self.reload_interval:
+            raise ValueError("teach needs a reload_interval: with 0, no lesson would ever be served")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ import os
 import signal
 
 from serving.gateway.access.exposure import check_exposure
+from serving.gateway.lessons.preflight import require_lessons
 from serving.gateway.listener import announce, bind
 from serving.gateway.observe.logs import configure_logging
 from serving.processes import importing
@@ -18,6 +19,7 @@ logger = logging.getLogger("labelwise.gateway")
 def serve(settings: Settings) -> None:
     """Serves until SIGINT, SIGTERM or SIGHUP. Raises LabelwiseError if it cannot start."""
     check_exposure(settings)
+    require_lessons(settings)
     _end_well_at_hang_up()
     configure_logging(settings)
     for name in unknown_variables():

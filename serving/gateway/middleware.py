@@ -61,7 +61,7 @@ class Observe:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's template, not the path: clients invent paths, and each would be a new series.
         matched, state = scope.get("route"), scope["state"]
-        route = matched.path if isinstance(matched, APIRoute) else "other"
+        route = matched.path_format if isinstance(matched, APIRoute) else "other"
         facts = {**state, "method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
         self._add_answer((facts, time.time()))
         self._metrics.writes.write_soon()

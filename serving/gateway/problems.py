@@ -42,6 +42,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "image_too_complex": (422, "The image is too complex"),
     "image_too_small": (422, "The image is too small"),
     "image_not_base64": (422, "The image is not valid base64"),
+    "not_teachable": (422, "This model cannot be taught"),
+    "lesson_refused": (422, "This lesson cannot be given"),
     "output_not_offered": (422, "This model does not offer that"),
     "misdirected_request": (421, "This server does not answer for this host name"),
     "url_not_allowed": (422, "Photos are not fetched from this address"),
@@ -50,6 +52,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "headers_too_large": (431, "The request's headers are too large"),
     "client_closed": (499, "The client hung up"),
     "internal": (500, "Something went wrong here"),
+    "lesson_failed": (500, "The lesson failed here"),
     "decoder_failed": (500, "The image could not be decoded here"),
     "engine_failed": (500, "The model could not be run"),
     "engine_unavailable": (503, "The engine does not answer"),
@@ -118,11 +121,7 @@ class AnswerErrors:
 
 async def answer_problem(scope: Scope, send: Send, error: BaseException) -> None:
     """Answers with `error`. The client gets our words; what an engine or a library said is for the log."""
-    state = scope.setdefault("state", {})
-    request_id = state.get("request_id", "")
-    failure = error if isinstance(error, GatewayError) else _as_gateway_error(error, scope, request_id)
-    state["problem"] = failure.code
-    problem = Problem.of(failure.code, failure.detail, request_id)
+    problem, failure = problem_of(error, scope)
     body = problem.model_dump_json().encode()
     # What a Response would send: a flood of requests that are refused must cost little.
     further = {**retry_after(failure.code), **failure.headers}
@@ -130,6 +129,15 @@ async def answer_problem(scope: Scope, send: Send, error: BaseException) -> None
     headers += (b"content-length", b"%d" % len(body)), _PROBLEM_HEADER
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def problem_of(error: BaseException, scope: Scope) -> tuple[Problem, GatewayError]:
+    """The problem that `error` is for the client, and as an error of the gateway; the log gets both."""
+    state = scope.setdefault("state", {})
+    request_id = state.get("request_id", "")
+    failure = error if isinstance(error, GatewayError) else _as_gateway_error(error, scope, request_id)
+    state["problem"] = failure.code
+    return Problem.of(failure.code, failure.detail, request_id), failure
 
 
 def retry_after(code: str) -> dict[str, str]:

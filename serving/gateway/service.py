@@ -24,6 +24,7 @@ from serving.gateway.answers.tagging import (
     make_answer,
     make_batch_answer,
 )
+from serving.gateway.lessons.lessons import Lessons
 from serving.gateway.observe.metrics import Metrics
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Admission, Place
@@ -84,6 +85,7 @@ class TaggingService:
         limits = settings.max_pixels, settings.max_decoding_pixels
         self.decoders = Decoders(settings.threads, *limits, on_wait, _loader(settings.decode))
         self.uploads = Uploads(settings, self.decoders)
+        self.lessons = Lessons(settings, engine, self.uploads, metrics)
 
     async def tag(self, request: Request, query: TagQuery) -> TagAnswer:
         """Tags the photo in the request's body. Raises GatewayError, ImageError or ServingError, as the others do."""

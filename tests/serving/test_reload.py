@@ -12,8 +12,6 @@ import httpx
 import pytest
 
 from labelwise.repository import model_names
-from teaching.given_photos import from_folders
-from teaching.lesson import forget, teach
 from tests.conftest import ROOT, free_port, running_gateway
 from tests.polling import until
 from tests.serving.publishing import BUNDLED, copy_to_change, publish_next
@@ -45,7 +43,7 @@ def served_everyday(engine_settings: dict[str, str], tmp_path: Path) -> Iterator
     copy = copy_to_change(BUNDLED, tmp_path / "repository")
     for part in model_names("scenes"):
         shutil.rmtree(copy / part)
-    with running_gateway("--repository", str(copy), "--precision", "fp32", **engine_settings) as (url, _):
+    with running_gateway("--repository", str(copy), "--precision", "fp32", "--teach", **engine_settings) as (url, _):
         yield url, copy
 
 
@@ -133,16 +131,16 @@ def test_no_request_is_dropped_while_versions_come_and_go(served: tuple[str, Pat
 
 def test_no_request_is_dropped_while_labels_come_and_go(served_everyday: tuple[str, Path]) -> None:
     """The versions differ in their labels, so a Triton cannot have two of them at once."""
-    url, repository = served_everyday
-    assets = ROOT / "tests/assets"
-    photos = from_folders("landscape", [assets / "photos"], [assets / "photos-everyday"])
+    url, _ = served_everyday
+    folders = {"yes": ROOT / "tests/assets/photos", "no": ROOT / "tests/assets/photos-everyday"}
+    photos = [(answer, file.read_bytes()) for answer, folder in folders.items() for file in folder.glob("*.jpg")]
     with Load(url, 1) as load, Load(url, 1, as_batch=True) as batches:
         load.wait_for(3)
-        teach(repository, None, photos)
-        until_newest(url, 2, "everyday")
+        taught = httpx.post(f"{url}/v1/teach", data={"label": "landscape"}, files=photos, timeout=PATIENCE)
+        assert (taught.status_code, taught.json().get("version")) == (200, 2), taught.text
         batches.wait_for(3)
-        forget(repository, None, "landscape")
-        until_newest(url, 3, "everyday")
+        forgotten = httpx.delete(f"{url}/v1/models/everyday/taught/landscape", timeout=PATIENCE)
+        assert (forgotten.status_code, forgotten.json().get("version")) == (200, 3), forgotten.text
         batches.wait_for(3)
         load.wait_for(3)
     assert {answer.status for answer in (*load.answers, *batches.answers)} == {200}

@@ -21,14 +21,19 @@ def allowed(request: Request, settings: Settings) -> tuple[Scope, ...]:
 
 def require(request: Request, settings: Settings, scope: Scope) -> None:
     """Raises GatewayError `forbidden`, which says what to do, if this request does not have the scope."""
-    if not _is_on(settings, scope):
-        raise GatewayError("forbidden", _SWITCHED_OFF[scope])
+    require_on(settings, scope)
     if scope not in _of_key(request):
         raise GatewayError(
             "forbidden",
             f"This key may not do this: `labelwise keys add NAME --may {scope}` makes one that may, or add "
             f"may={scope} to its line in the key file.",
         )
+
+
+def require_on(settings: Settings, scope: Scope) -> None:
+    """Raises GatewayError `forbidden` if the operator did not switch this on."""
+    if not _is_on(settings, scope):
+        raise GatewayError("forbidden", _SWITCHED_OFF[scope])
 
 
 def _is_on(settings: Settings, scope: Scope) -> bool:

@@ -26,6 +26,7 @@ logger = logging.getLogger("labelwise.metrics")
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LESSON_SECONDS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 _SCORES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64)
 _MOST_LABELS = 500  # the scores of a model with more are not counted: each label is several series
@@ -59,6 +60,12 @@ class Metrics:
             "batch_images", "Photos that the engine ran, or sent to Triton, at once.", _IMAGES, model
         )
         self.images = self._counter("images", "Photos answered by the engine.", model)
+        self.lessons = self._counter("lessons", "Lessons by clients, forgetting and going back included.", ("outcome",))
+        for outcome in ("published", "refused", "failed"):
+            self.lessons.labels(outcome)
+        self.lesson_seconds = self._histogram(
+            "lesson_seconds", "From a lesson's first byte to its end.", _LESSON_SECONDS
+        )
         self.label_score = self._histogram("label_score", "Scores of a sample.", _SCORES, (*model, "label"))
         in_flight = Gauge(
             "labelwise_requests_in_flight",

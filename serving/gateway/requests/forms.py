@@ -5,7 +5,7 @@ import binascii
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from python_multipart.exceptions import FormParserError
@@ -16,8 +16,11 @@ from serving.gateway.problems import GatewayError
 
 _OTHER_PARTS = 64  # besides the photos; more only cost time
 _LONGEST_ID = 1024
-_PIECE = 2**20  # bytes of a form, or characters of base64; a multiple of four
-_MOST_SECONDS = 2.0  # of processor time for a form; 64 MiB of photos take 0.2
+PIECE = 2**20  # bytes of a form, or characters of base64; a multiple of four
+_MOST_SECONDS = 2.0  # of processor time for each _TIMED bytes of a form; photos take 0.2
+_TIMED = 64 * 2**20
+_LONGEST_HEAD = 16 * 2**10  # bytes of a part's headers
+NOT_A_FORM = (FormParserError, KeyError, UnicodeError, ValueError)  # what a reader raises for other bytes
 _PARTS = ("part_begin", "part_data", "header_begin", "header_field", "header_value", "header_end", "headers_finished")
 
 
@@ -29,11 +32,17 @@ class Item:
     photo: bytes | GatewayError
 
 
+class PartHead(NamedTuple):
+    """What a part says of itself: its field, whether it is a file, and the file's name if it has one."""
+
+    name: str
+    is_file: bool
+    file_name: str | None
+
+
 @dataclass
-class _Part:
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    name: str | None = None
-    file_name: str | None = None
+class _File:
+    name: str | None
     content: list[bytes] = field(default_factory=list)
 
 
@@ -42,26 +51,17 @@ def form_files(body: bytes, content_type: str, field_name: str, most: int) -> li
 
     Raises GatewayError `malformed_body` if the body is not such a form, `too_many_images` for more than `most` files.
     """
-    _, options = parse_options_header(content_type)
-    reader = _FormReader(field_name, most)
+    view = memoryview(body)
     try:
-        parser = MultipartParser(options[b"boundary"], reader.callbacks())  # type: ignore[arg-type]
-        _feed(parser, body)
-        parser.finalize()
-    except (FormParserError, KeyError, UnicodeError, ValueError):
-        raise _not_a_form(field_name) from None
-    if not reader.has_ended:
-        raise _not_a_form(field_name)
-    return [(part.file_name, b"".join(part.content)) for part in reader.files]
-
-
-def _feed(parser: MultipartParser, body: bytes) -> None:
-    """Feeds pieces, and gives up after a while: where many boundaries seem to begin, the parser goes byte by byte."""
-    begun, view = time.thread_time(), memoryview(body)
-    for start in range(0, len(body), _PIECE):
-        parser.write(bytes(view[start : start + _PIECE]))
-        if time.thread_time() - begun > _MOST_SECONDS:
-            raise FormParserError("it takes too long")
+        reader = _FilesOfField(content_type, field_name, most)
+        for start in range(0, len(body), PIECE):
+            reader.feed(bytes(view[start : start + PIECE]))
+        reader.finish()
+    except NOT_A_FORM:
+        raise GatewayError(
+            "malformed_body", f"The multipart form cannot be read; send files in the field `{field_name}`."
+        ) from None
+    return [(file.name, b"".join(file.content)) for file in reader.files]
 
 
 def form_items(body: bytes, content_type: str, field_name: str, most: int) -> list[Item]:
@@ -73,57 +73,102 @@ def form_items(body: bytes, content_type: str, field_name: str, most: int) -> li
     return [Item(str(place), photo) for place, (_, photo) in enumerate(files)]
 
 
-class _FormReader:
-    """The callbacks of python_multipart's parser."""
+class FormReader:
+    """Reads a multipart form (RFC 7578) in pieces, with limits on the heads of its parts and on processor time.
 
-    def __init__(self, field_name: str, most: int) -> None:
-        self._field_name, self._most = field_name, most
-        self._others, self._part, self._header = 0, _Part(), [b"", b""]
-        self.files: list[_Part] = []
-        self.has_ended = False
+    A subclass gets each part: `begin` its head, then `take` its content. All of it may raise one of NOT_A_FORM.
+    """
 
-    def callbacks(self) -> dict[str, object]:
-        return {f"on_{event}": getattr(self, f"_on_{event}") for event in (*_PARTS, "end")}
+    def __init__(self, content_type: str) -> None:
+        _, options = parse_options_header(content_type)
+        callbacks = {f"on_{event}": getattr(self, f"_on_{event}") for event in (*_PARTS, "end")}
+        self._parser = MultipartParser(options[b"boundary"], callbacks)  # type: ignore[arg-type]
+        self._headers: dict[bytes, bytes] = {}
+        self._header, self._head_bytes = [b"", b""], 0
+        self._bytes, self._seconds, self._has_ended = 0, 0.0, False
+
+    def begin(self, part: PartHead) -> None:
+        raise NotImplementedError
+
+    def take(self, content: bytes) -> None:
+        raise NotImplementedError
+
+    def feed(self, piece: bytes) -> None:
+        """Gives up after a while: where many boundaries seem to begin, the parser goes byte by byte."""
+        begun = time.thread_time()
+        self._parser.write(piece)
+        self._seconds += time.thread_time() - begun
+        self._bytes += len(piece)
+        if self._seconds > _MOST_SECONDS * max(1, self._bytes / _TIMED):
+            raise FormParserError("it takes too long")
+
+    def finish(self) -> None:
+        self._parser.finalize()
+        if not self._has_ended:
+            raise FormParserError("it has no end")
 
     def _on_part_begin(self) -> None:
-        self._part = _Part()
+        self._headers, self._head_bytes = {}, 0
 
     def _on_header_begin(self) -> None:
         self._header = [b"", b""]
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header[0] += data[start:end]
+        self._add(0, data[start:end])
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header[1] += data[start:end]
+        self._add(1, data[start:end])
+
+    def _add(self, place: int, text: bytes) -> None:
+        self._head_bytes += len(text)
+        if self._head_bytes > _LONGEST_HEAD:
+            raise FormParserError("a part's headers are too long")
+        self._header[place] += text
 
     def _on_header_end(self) -> None:
-        self._part.headers[self._header[0].lower()] = self._header[1]
+        self._headers[self._header[0].lower()] = self._header[1]
 
     def _on_headers_finished(self) -> None:
-        disposition = self._part.headers.get(b"content-disposition", b"").decode("latin-1")
+        disposition = self._headers.get(b"content-disposition", b"").decode("latin-1")
         _, options = parse_options_header(disposition)
         if b"name" not in options:
             raise FormParserError("a part has no name")
-        if options[b"name"].decode(errors="replace") != self._field_name:
+        # Some clients send a name beyond ASCII only in the extended form (RFC 5987), which the parser ignores.
+        is_file = b"filename" in options or b"content-type" in self._headers or "filename*=" in disposition
+        file_name = options.get(b"filename", b"").decode(errors="replace") or None
+        self.begin(PartHead(options[b"name"].decode(errors="replace"), is_file, file_name))
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self.take(data[start:end])
+
+    def _on_end(self) -> None:
+        self._has_ended = True
+
+
+class _FilesOfField(FormReader):
+    """Keeps the files of one field, at most `most` of them. Drops a few other parts."""
+
+    def __init__(self, content_type: str, field_name: str, most: int) -> None:
+        super().__init__(content_type)
+        self._field_name, self._most = field_name, most
+        self._others, self._part = 0, _File(None)
+        self.files: list[_File] = []
+
+    def begin(self, part: PartHead) -> None:
+        self._part = _File(part.file_name)
+        if part.name != self._field_name:
             self._others += 1
             if self._others > _OTHER_PARTS:
                 raise FormParserError("too many parts")
             return
-        # Some clients send a name beyond ASCII only in the extended form (RFC 5987), which the parser ignores.
-        is_file = b"filename" in options or b"content-type" in self._part.headers or "filename*=" in disposition
-        if not is_file:
+        if not part.is_file:
             raise FormParserError("a text in place of a photo, which would be missing among the results")
         if len(self.files) == self._most:
             raise too_many_images(self._most)
-        self._part.file_name = options.get(b"filename", b"").decode(errors="replace") or None
         self.files.append(self._part)
 
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._part.content.append(data[start:end])
-
-    def _on_end(self) -> None:
-        self.has_ended = True
+    def take(self, content: bytes) -> None:
+        self._part.content.append(content)
 
 
 class _Json(BaseModel):
@@ -182,7 +227,7 @@ def _from_base64(text: str) -> bytes | GatewayError:
     if len(text) % 4 or "=" in text[:-2]:
         return wrong
     try:
-        pieces = (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+        pieces = (text[start : start + PIECE] for start in range(0, len(text), PIECE))
         return b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
     except (binascii.Error, ValueError):
         return wrong
@@ -197,7 +242,3 @@ def _wrong_json(error: ValidationError, expected: str) -> GatewayError:
     if refusal.kind == "json_invalid":
         return GatewayError("malformed_body", f"The body is not JSON; expected {expected}.")
     return GatewayError("invalid_request", f"{refusal.field or 'body'}: {refusal.reason}.")
-
-
-def _not_a_form(field_name: str) -> GatewayError:
-    return GatewayError("malformed_body", f"The multipart form cannot be read; send files in the field `{field_name}`.")

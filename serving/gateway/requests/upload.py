@@ -1,8 +1,10 @@
-"""Reads photos from a request, with limits while the bytes arrive, in memory and never on the disk."""
+"""Reads photos from a request, with limits while the bytes arrive. Only those of a lesson are written to the disk."""
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -12,12 +14,15 @@ from serving.gateway.requests.admission import Place
 from serving.gateway.requests.answer import arrived_body
 from serving.gateway.requests.deadline import Deadline
 from serving.gateway.requests.decoders import Decoders
-from serving.gateway.requests.forms import Item, form_files, form_items, json_items, json_url
+from serving.gateway.requests.forms import PIECE, Item, form_files, form_items, json_items, json_url
 from serving.gateway.requests.head import headers_of
+from serving.gateway.requests.lesson_form import LessonForm
 from serving.settings import Settings
 
 if TYPE_CHECKING:
     from serving.gateway.requests.fetch import Fetcher
+
+T = TypeVar("T")
 
 FORM_FIELD = "file"
 BATCH_FIELD = "files"
@@ -76,6 +81,33 @@ class Uploads:
         place.take_images(len(items))
         return [Item(item.id, self._checked(item.photo)) for item in items]
 
+    async def lesson(self, request: Request, folder: Path, deadline: Deadline) -> LessonForm:
+        """Writes the photos of a lesson's form into `folder`. Raises GatewayError, and OSError if the disk is full."""
+        if _content_type(request) != _FORM:
+            raise GatewayError(
+                "content_type_unsupported", "Send a lesson as a multipart form with the fields label, yes and no."
+            )
+        most, size, is_whole = self._settings.max_teach_body, 0, False
+        self._check_head(request, most)
+        form = LessonForm(
+            request.headers["content-type"], folder, self._settings.max_teach_images, self._settings.max_body
+        )
+        try:
+            while not is_whole:
+                # A client that sends slowly must not hold up other lessons.
+                wait = min(self._settings.upload_timeout, deadline.left())
+                piece, is_whole = await asyncio.wait_for(_piece(request), wait)
+                size += len(piece)
+                if size > most:
+                    raise _too_large(most)
+                await finished_in_thread(functools.partial(form.feed, piece))
+            await finished_in_thread(form.finish)
+        except asyncio.TimeoutError:
+            raise _too_slow() from None
+        finally:
+            form.close()
+        return form
+
     def _checked(self, photo: bytes | GatewayError) -> bytes | GatewayError:
         if isinstance(photo, bytes) and len(photo) > self._settings.max_body:
             return _too_large(self._settings.max_body)
@@ -89,13 +121,16 @@ class Uploads:
             raise GatewayError("malformed_body", f"The multipart form has {there} in the field `{FORM_FIELD}`.")
         return files[0][1]
 
-    async def _body(self, request: Request, place: Place, most: int) -> bytes:
+    def _check_head(self, request: Request, most: int) -> None:
         headers = headers_of(request.scope)
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise GatewayError("content_type_unsupported", "Send it as it is: this server unpacks no Content-Encoding.")
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > most:
             raise _too_large(most)
+
+    async def _body(self, request: Request, place: Place, most: int) -> bytes:
+        self._check_head(request, most)
         arrived = arrived_body(request.scope)
         if arrived is not None:
             if len(arrived) > most:
@@ -107,10 +142,7 @@ class Uploads:
             with place.upload(self._settings.upload_timeout):
                 is_whole = False
                 while not is_whole:
-                    message = await request.receive()
-                    if message["type"] == "http.disconnect":
-                        raise GatewayError("client_closed", "The upload ended before its end.")
-                    chunk, is_whole = message.get("body", b""), not message.get("more_body", False)
+                    chunk, is_whole = await _received(request)
                     place.take_bytes(len(chunk))
                     if first:
                         rest += chunk
@@ -119,7 +151,7 @@ class Uploads:
                     if len(first) + len(rest) > most:
                         raise _too_large(most)
         except asyncio.TimeoutError:
-            raise GatewayError("upload_timeout", "The upload was too slow and was given up; try again.") from None
+            raise _too_slow() from None
         return first + rest
 
 
@@ -129,9 +161,41 @@ def _fetcher(settings: Settings) -> "Fetcher":
     return Fetcher(settings.fetch_hosts, settings.max_body, settings.fetch_timeout)
 
 
+async def _received(request: Request) -> tuple[bytes, bool]:
+    """Returns what has arrived of the body, and whether that was the last of it."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise GatewayError("client_closed", "The upload ended before its end.")
+    return message.get("body", b""), not message.get("more_body", False)
+
+
+async def _piece(request: Request) -> tuple[bytes, bool]:
+    """Returns at least PIECE bytes of the body or its rest, and whether these were the last."""
+    chunks, size, is_whole = [], 0, False
+    while size < PIECE and not is_whole:
+        chunk, is_whole = await _received(request)
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks), is_whole
+
+
+async def finished_in_thread(work: Callable[[], T]) -> T:
+    """Does `work` on a thread, and returns or raises only when it has ended, even if this task is cancelled."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
 def _content_type(request: Request) -> str:
     kind, _ = parse_options_header(headers_of(request.scope).get(b"content-type", b"").decode("latin-1"))
     return kind.decode("latin-1").lower()
+
+
+def _too_slow() -> GatewayError:
+    return GatewayError("upload_timeout", "The upload was too slow and was given up; try again.")
 
 
 def _too_large(most: int) -> GatewayError:

@@ -1,10 +1,21 @@
 """The examples in the OpenAPI document: answers like those of the bundled model, and the text of each error."""
 
-from labelwise.spec import DataSpec, GraphSpec, ImageSpec, TaggerSpec, TensorSpec
+from typing import Any
+
+from labelwise.spec import DataSpec, GraphSpec, ImageSpec, TaggerSpec, TaughtLabel, TensorSpec
 from labelwise.tagging import Tag
 from serving.gateway.answers.embedding import EmbedAnswer, LabelEmbedding
 from serving.gateway.answers.explaining import ExplainAnswer, Grid, ImageInfo, SeenLabel
 from serving.gateway.answers.tagging import BatchAnswer, BatchItem, ItemError, TagAnswer
+from serving.gateway.answers.teaching import (
+    DoubtfulPhoto,
+    LeftOutPhoto,
+    PublishedVersion,
+    TaughtAnswer,
+    TeachAnswer,
+    VersionAnswer,
+    VersionsAnswer,
+)
 from serving.gateway.feedback.service import FeedbackAnswer, FeedbackCounts, LabelAnswers
 
 REQUEST_ID = "8d83e2c45f604f16a8aa6c65912f27dc"
@@ -44,6 +55,41 @@ EMBED = EmbedAnswer(
 
 FEEDBACK = FeedbackAnswer(photo="0" * 64, model="scenes", version=1, stored=2, request_id=REQUEST_ID)
 COUNTS = FeedbackCounts(labels=[LabelAnswers(label="sea", yes=12, no=30)])
+
+_PUBLISHED: dict[str, Any] = {"model": "everyday", "version": 2, "previous_version": 1, "request_id": REQUEST_ID}
+TEACH = TeachAnswer(
+    **_PUBLISHED,
+    label="climbing helmet",
+    improved=False,
+    photos_with=20,
+    photos_without=60,
+    average_precision=0.98,
+    average_precision_spread=0.03,
+    f1=0.85,
+    f1_spread=0.11,
+    threshold=0.455438,
+    advice=None,
+    doubtful=[DoubtfulPhoto(photo="cyclist.jpg", index=12, given="yes", score=0.33)],
+    left_out=[LeftOutPhoto(photo="half.jpg", index=3, reason=_BROKEN)],
+)
+TEACH_LINES = """{"step": "look", "done": 32, "of": 80}
+{"step": "fit"}
+{"step": "publish"}
+{"result": {"model": "everyday", "version": 2, "previous_version": 1, "label": "climbing helmet", "...": "..."}}
+"""
+UNDONE = VersionAnswer(**_PUBLISHED)
+_TAUGHT = TaughtLabel(
+    version=2,
+    **{name: value for name, value in vars(TEACH).items() if name in TaughtLabel.model_fields.keys() - {"version"}},
+)
+TAUGHT = TaughtAnswer(model="everyday", version=2, taught={"climbing helmet": _TAUGHT})
+VERSIONS = VersionsAnswer(
+    model="everyday",
+    versions=[
+        PublishedVersion(version=1, served=False, labels=284, taught=[]),
+        PublishedVersion(version=2, served=True, labels=285, taught=["climbing helmet"]),
+    ],
+)
 
 CONTRACT = TaggerSpec(
     name="scenes",
@@ -97,6 +143,10 @@ DETAILS: dict[str, str] = {
     "decoder_failed": "The image ended the process that decoded it; try again, or save it in another format.",
     "url_not_allowed": "Photos are fetched from the hosts that this server lists, and no others.",
     "url_not_fetched": "The host answered with status 404.",
+    "not_found": "everyday was not taught 'climbing helmet'.",
+    "not_teachable": "scenes cannot be taught, because its labels share weights; here everyday can be.",
+    "lesson_refused": "'climbing helmet' has 1 photo with it: give at least 3 with it and 3 without it.",
+    "lesson_failed": "Not published: the model repository cannot be written: No space left on device.",
     "output_not_offered": "shapes offers no embeddings, only scores.",
     "overloaded": "As many requests are being worked on as this server takes; try again shortly.",
     "internal": "The server failed; its log has the details under this request id.",

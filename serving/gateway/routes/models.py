@@ -17,9 +17,7 @@ from serving.gateway.routes.openapi import done, problems
 router = APIRouter(tags=["models"], route_class=ApiRoute)
 
 # Described here, because FastAPI would add a 422 of its own for a path parameter in the signature; none occurs.
-_NAME = {
-    "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "title": "Name"}}]
-}
+NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "title": "Name"}}]}
 
 
 class ContractQuery(BaseModel):
@@ -92,7 +90,7 @@ async def models(request: Request) -> ModelList:
     "/v1/models/{name}",
     summary="One model",
     responses=done(_EXAMPLE) | problems("unknown_model"),
-    openapi_extra=_NAME,
+    openapi_extra=NAME,
 )
 async def model(request: Request) -> ModelInfo:
     service = service_of(request)
@@ -104,7 +102,7 @@ async def model(request: Request) -> ModelInfo:
     "/v1/models/{name}/contract",
     summary="tagger.json of one version, by default the newest, for clients that are programs",
     responses=done(examples.CONTRACT) | problems("unknown_model", "invalid_request"),
-    openapi_extra=_NAME,
+    openapi_extra=NAME,
 )
 async def contract(request: Request, query: Annotated[ContractQuery, Query()]) -> TaggerSpec:
     return service_of(request).find(request.path_params["name"], query.version)

@@ -15,6 +15,7 @@ _KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
+LINES_TYPE = "application/x-ndjson"
 _SCHEMAS = "#/components/schemas/{model}"
 _PHOTO_SCHEMA: dict[str, Any] = {"type": "string", "format": "binary"}
 
@@ -31,13 +32,15 @@ _OF_ONE_PHOTO = (
 )
 
 
-def done(answer: Any, other: str | None = None) -> dict[int | str, dict[str, Any]]:
-    """Describes a 200 that looks like `answer`, or is bytes of the content type `other`."""
+def done(answer: Any, other: str | None = None, lines: str | None = None) -> dict[int | str, dict[str, Any]]:
+    """Describes a 200 that looks like `answer`, or is bytes of the content type `other`, or `lines` of JSON."""
     content: dict[str, Any] = {
         JSON_TYPE: {"example": serializer_of(answer).to_python(answer, mode="json", exclude_none=True)}
     }
     if other:
         content[other] = {"schema": _PHOTO_SCHEMA}
+    if lines:
+        content[LINES_TYPE] = {"schema": {"type": "string"}, "example": lines}
     return {200: {"description": "Done", "content": content}}
 
 
@@ -60,6 +63,15 @@ PHOTO_PROBLEMS = problems(*_OF_ANY_UPLOAD, *_OF_ONE_PHOTO)
 _OF_THE_STORE = ("forbidden", "store_full", "store_unavailable")
 FEEDBACK_PROBLEMS = problems(*_OF_ANY_UPLOAD, *_OF_ONE_PHOTO, *_OF_THE_STORE)
 STORE_PROBLEMS = problems("forbidden", "store_unavailable", "deadline_exceeded")
+_OF_ANY_LESSON = (
+    *("forbidden", "unknown_model", "invalid_request", "not_teachable", "lesson_refused", "overloaded", "internal"),
+    *("lesson_failed", "engine_unavailable", "shutting_down", "deadline_exceeded"),
+)
+LESSON_PROBLEMS = problems(
+    *_OF_ANY_LESSON,
+    *("malformed_body", "upload_timeout", "body_too_large", "too_many_images", "content_type_unsupported"),
+)
+UNDO_PROBLEMS = problems(*_OF_ANY_LESSON, "not_found")
 
 
 ONE_PHOTO = {
@@ -92,6 +104,32 @@ MANY_PHOTOS = {
                     ]
                 },
             },
+        },
+    },
+}
+
+
+LESSON = {
+    "requestBody": {
+        "required": True,
+        "description": "The label, photos that have it, and photos that have it not.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["label"],
+                    "properties": {
+                        "label": {"type": "string", "minLength": 1},
+                        "yes": {"type": "array", "items": _PHOTO_SCHEMA},
+                        "no": {"type": "array", "items": _PHOTO_SCHEMA},
+                        "from_feedback": {
+                            "type": "string",
+                            "enum": ["true", "false"],
+                            "description": "`true` adds what corrections said about this label.",
+                        },
+                    },
+                }
+            }
         },
     },
 }

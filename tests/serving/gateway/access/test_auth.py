@@ -119,6 +119,10 @@ def test_it_says_what_a_key_may_do_here(client: httpx.Client, file: Path, key: s
     teacher = add_key(file, "teacher", ["teach", "feedback"])
     until(lambda: may(teacher) == ["teach"])  # the operator did not switch feedback on
     assert may(key) == []
+    refused = client.post("/v1/teach", headers={"X-API-Key": key})
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert "labelwise keys add NAME --may teach" in refused.json()["detail"]
+    assert client.get("/v1/models/scenes/versions", headers={"X-API-Key": teacher}).status_code == 200
 
 
 def test_the_openapi_document_tells(client: httpx.Client) -> None:
