@@ -39,6 +39,7 @@ class FeatureChild:
     def __init__(self, repository: Path, idle: float = _IDLE) -> None:
         self._repository, self._idle = repository, idle
         self._process: asyncio.subprocess.Process | None = None
+        self._graphs: dict[str, str] = {}  # what computed features before: the graph's identity, by its weights
         self._turn = asyncio.Lock()
         self._asking: set[asyncio.Task[Features]] = set()
         self._end: asyncio.TimerHandle | None = None
@@ -46,6 +47,10 @@ class FeatureChild:
     @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
+
+    def graph_of(self, spec: TaggerSpec) -> str | None:
+        """What would compute the features; None if that is not known yet."""
+        return self._graphs.get(_weights(spec))
 
     async def features(self, spec: TaggerSpec, pixels: NDArray[np.uint8], within: float) -> Features:
         """What taught labels are fitted to, of a photo [h, w, 3].
@@ -93,7 +98,7 @@ class FeatureChild:
                 self._end = asyncio.get_running_loop().call_later(self._idle, self._close_input)
 
     async def _ask(self, spec: TaggerSpec, pixels: NDArray[np.uint8]) -> Features:
-        weights = spec.graphs[0].sha256 if spec.graphs else spec.weights_sha256
+        weights = _weights(spec)
         asked = {"model": spec.name, "version": spec.version, "weights": weights, "shape": pixels.shape}
         process = await self._started()
         assert process.stdin is not None
@@ -106,6 +111,7 @@ class FeatureChild:
         features, logits = [
             np.frombuffer(await process.stdout.readexactly(4 * said[part]), "<f4") for part in ("features", "logits")
         ]
+        self._graphs[weights] = said["graph"]
         return Features(said["graph"], features, logits)
 
     async def _started(self) -> asyncio.subprocess.Process:
@@ -137,3 +143,8 @@ class FeatureChild:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _weights(spec: TaggerSpec) -> str:
+    """Of the most exact graph, whichever is served."""
+    return spec.graphs[0].sha256 if spec.graphs else spec.weights_sha256

@@ -72,10 +72,11 @@ class FeedbackService:
             spec = self._tagging.find(query.model, query.version)
             answers = answers_of(spec, query)
             data, photo, deadline = await self._tagging.decoded(request, place, spec)
-            features, notes = await self._features_of(spec, photo.pixels, deadline)
+            sha256 = hashlib.sha256(data).hexdigest()
+            features, notes = await self._features_of(spec, sha256, photo.pixels, deadline)
             state = request.scope["state"]
             correction = Correction(
-                sha256=hashlib.sha256(data).hexdigest(),
+                sha256=sha256,
                 answers=answers,
                 model=spec.name,
                 version=spec.version,
@@ -86,7 +87,7 @@ class FeedbackService:
             )
             stored = await self._do(functools.partial(self._store.add, correction), deadline)
         return FeedbackAnswer(
-            photo=correction.sha256,
+            photo=sha256,
             model=spec.name,
             version=spec.version,
             stored=stored,
@@ -104,8 +105,14 @@ class FeedbackService:
         await self._thread.close()
 
     async def _features_of(
-        self, spec: TaggerSpec, pixels: Pixels, deadline: Deadline
+        self, spec: TaggerSpec, sha256: str, pixels: Pixels, deadline: Deadline
     ) -> tuple[Features | None, list[str]]:
+        """The features that the store does not have yet, and notes on why there are none."""
+        graph = self.features.graph_of(spec)
+        if graph is not None:
+            there = await self._do(functools.partial(self._store.features, graph, [sha256]), deadline)
+            if there:
+                return None, []
         try:
             return await self.features.features(spec, pixels, deadline.left()), []
         except NoFeatures as error:

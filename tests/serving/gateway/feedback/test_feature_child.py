@@ -38,7 +38,7 @@ async def test_it_computes_what_a_lesson_would_and_ends_when_idle() -> None:
     pid = child.pid
     graph = open_features(EVERYDAY.weights.with_name("model.onnx"), EVERYDAY.spec, 1)
     features, logits = (values[0] for values in graph.see(PIXELS[None]))
-    assert found.graph == graph.identity
+    assert found.graph == graph.identity == child.graph_of(EVERYDAY.spec)
     assert np.array_equal(found.features, features)
     assert np.array_equal(found.logits, logits)
     await asyncio.wait_for(until_gone(pid), 20)
