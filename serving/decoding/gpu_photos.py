@@ -14,7 +14,7 @@ from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS, Hold, Photo, centre_box, load_photo
 from labelwise.image.plain_jpeg import PlainJpeg, read_plain_jpeg
 from labelwise.image.structure import Structure
-from serving.decoding.resizing import LONGEST_SIDE, DevicePixels, Resizer
+from serving.decoding.resizing import LONGEST_SIDE, DevicePixels, Resizer, is_vertical_first
 
 logger = logging.getLogger("labelwise.decoder")
 
@@ -87,13 +87,15 @@ class GpuPhotos:
         self, data: bytes, plain: PlainJpeg, target: tuple[int, int], resize: str, interpolation: str
     ) -> NDArray[np.uint8]:
         """Returns upright pixels in the size `target` (width, height). Raises _Unable."""
-        stored = target[::-1] if plain.orientation > 4 else target
+        is_turned = plain.orientation > 4
+        stored, upright = (target[::-1], plain.size[::-1]) if is_turned else (target, plain.size)
+        vertical_first = is_vertical_first(upright, target) != is_turned  # Pillow turns a photo before it scales it
         box = centre_box(plain.size, stored[0] / stored[1]) if resize == "crop" else None
         try:
             decoded = self._decode(data[: plain.end])
             if decoded is None or decoded.shape[1::-1] != plain.size:
                 raise _Unable("nvImageCodec refused it")
-            pixels, last = self._resizer.resize(decoded, stored, box, interpolation)
+            pixels, last = self._resizer.resize(decoded, stored, box, interpolation, vertical_first)
         except Exception as error:  # nvImageCodec and ONNX Runtime raise classes of their own
             raise _Unable(" ".join(str(error).split())[:200].rstrip(".")) from error
         if all(level in _GREY for level in last):

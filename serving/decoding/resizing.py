@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
 from labelwise.devices.sessions import open_exact_session
 
-GRAPH = Path(__file__).with_name("resize.onnx")  # tests/serving/decoding/resize_graph.py makes it
+# By whether they scale vertically first. tests/serving/decoding/resize_graph.py makes them.
+GRAPHS = {
+    False: Path(__file__).with_name("resize_across_first.onnx"),
+    True: Path(__file__).with_name("resize_down_first.onnx"),
+}
 LONGEST_SIDE = 8192  # of a picture to resize; its weights take 12 MiB for 384 pixels
+_KNOWS_VERTICAL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
 
 Values = NDArray[np.float64]
 Box = tuple[float, float, float, float]
@@ -34,10 +40,16 @@ class Resizer:
 
     def __init__(self, device: Literal["cuda", "cpu"], gpu: int = 0) -> None:
         self._device, self._gpu = device, gpu
-        self._session = open_exact_session(GRAPH, None if device == "cpu" else gpu)
+        number = None if device == "cpu" else gpu
+        self._sessions = {first: open_exact_session(graph, number) for first, graph in GRAPHS.items()}
 
     def resize(
-        self, pixels: DevicePixels, size: tuple[int, int], box: Box | None, interpolation: str
+        self,
+        pixels: DevicePixels,
+        size: tuple[int, int],
+        box: Box | None = None,
+        interpolation: str = "bicubic",
+        vertical_first: bool = False,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Scales what is within `box` (left, top, right, bottom) to `size` (width, height).
 
@@ -45,15 +57,26 @@ class Resizer:
         """
         height, width, _ = pixels.shape
         left, top, right, bottom = box or (0, 0, width, height)
-        binding = self._session.io_binding()
+        session = self._sessions[vertical_first]
+        binding = session.io_binding()
         binding.bind_input("pixels", self._device, self._gpu, np.uint8, pixels.shape, pixels.address)
         binding.bind_cpu_input("across", weights(width, (left, right), size[0], interpolation))
         binding.bind_cpu_input("down", weights(height, (top, bottom), size[1], interpolation))
         for name in ("resized", "last"):
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding)
         resized, last = binding.copy_outputs_to_cpu()
         return resized, last.reshape(3)
+
+
+def is_vertical_first(source: tuple[int, int], target: tuple[int, int]) -> bool:
+    """Whether Pillow scales a picture of the size `source` (width, height) to `target` vertically first.
+
+    Since version 13 it does if the height loses more than twice as many pixels as the width (its pull request 9549).
+    The order shows, because each direction is rounded to bytes.
+    """
+    less_width, less_height = (old - new for old, new in zip(source, target, strict=True))
+    return _KNOWS_VERTICAL_FIRST and less_height >= 0 and less_height > 2 * less_width
 
 
 def weights(size: int, part: tuple[float, float], target: int, interpolation: str) -> NDArray[np.float32]:

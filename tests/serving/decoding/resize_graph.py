@@ -1,4 +1,4 @@
-"""The graph serving/decoding/resize.onnx; `python -m tests.serving.decoding.resize_graph` writes it.
+"""The graphs serving/decoding/resize_*.onnx; `python -m tests.serving.decoding.resize_graph` writes them.
 
 The serving install has no package that writes graphs.
 """
@@ -7,35 +7,38 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.decoding.resizing import GRAPH
+from serving.decoding.resizing import GRAPHS
 
 
-def _rounded(name: str) -> list[onnx.NodeProto]:
-    """Rounds to bytes after each direction, as Pillow does."""
+def _pass(source: str, weights: str, target: str) -> list[onnx.NodeProto]:
+    """[a, b, 3] -> [n, b, 3] for weights [n, a], rounded to bytes as Pillow does after each pass."""
     return [
-        helper.make_node("Add", [name, "half"], [f"{name}_raised"]),
-        helper.make_node("Floor", [f"{name}_raised"], [f"{name}_whole"]),
-        helper.make_node("Clip", [f"{name}_whole", "least", "most"], [f"{name}_bytes"]),
+        helper.make_node("Reshape", [source, "flat"], [f"{source}_flat"]),  # a (b 3)
+        helper.make_node("MatMul", [weights, f"{source}_flat"], [f"{weights}_sum"]),
+        helper.make_node("Add", [f"{weights}_sum", "half"], [f"{weights}_raised"]),
+        helper.make_node("Floor", [f"{weights}_raised"], [f"{weights}_whole"]),
+        helper.make_node("Clip", [f"{weights}_whole", "least", "most"], [f"{weights}_bytes"]),
+        helper.make_node("Reshape", [f"{weights}_bytes", "coloured"], [target]),
     ]
 
 
-def build() -> onnx.ModelProto:
+def _turn(source: str, target: str) -> onnx.NodeProto:
+    return helper.make_node("Transpose", [source], [target], perm=[1, 0, 2])
+
+
+def build(vertical_first: bool) -> onnx.ModelProto:
     """pixels [H, W, 3], across [w, W] and down [h, H] -> resized [h, w, 3], and the last pixel."""
-    node = helper.make_node
+    if vertical_first:
+        passes = [*_pass("rows", "down", "short"), _turn("short", "columns")]
+        passes += [*_pass("columns", "across", "turned"), _turn("turned", "small")]
+    else:
+        passes = [_turn("rows", "columns"), *_pass("columns", "across", "turned")]
+        passes += [_turn("turned", "narrow"), *_pass("narrow", "down", "small")]
     nodes = [
-        node("Transpose", ["pixels"], ["columns"], perm=[1, 0, 2]),
-        node("Cast", ["columns"], ["values"], to=TensorProto.FLOAT),
-        node("Reshape", ["values", "flat"], ["flat_columns"]),  # W (H 3)
-        node("MatMul", ["across", "flat_columns"], ["narrow"]),  # w (H 3)
-        *_rounded("narrow"),
-        node("Reshape", ["narrow_bytes", "coloured"], ["narrow_columns"]),
-        node("Transpose", ["narrow_columns"], ["rows"], perm=[1, 0, 2]),
-        node("Reshape", ["rows", "flat"], ["flat_rows"]),  # H (w 3)
-        node("MatMul", ["down", "flat_rows"], ["small"]),  # h (w 3)
-        *_rounded("small"),
-        node("Reshape", ["small_bytes", "coloured"], ["small_rows"]),
-        node("Cast", ["small_rows"], ["resized"], to=TensorProto.UINT8),
-        node("Slice", ["pixels", "minus_one", "end"], ["last"]),
+        helper.make_node("Cast", ["pixels"], ["rows"], to=TensorProto.FLOAT),
+        *passes,
+        helper.make_node("Cast", ["small"], ["resized"], to=TensorProto.UINT8),
+        helper.make_node("Slice", ["pixels", "minus_one", "end"], ["last"]),
     ]
     constants = {
         "flat": np.array([0, -1]),
@@ -64,4 +67,5 @@ def build() -> onnx.ModelProto:
 
 
 if __name__ == "__main__":
-    GRAPH.write_bytes(build().SerializeToString())
+    for vertical_first, file in GRAPHS.items():
+        file.write_bytes(build(vertical_first).SerializeToString())

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from export.tolerances import TOLERANCES
+from labelwise.devices.choice import fault_of
 from labelwise.errors import LabelwiseError
 from labelwise.image import MAX_PIXELS, ImageError, Photo, load_photo
 from labelwise.repository import Repository
@@ -30,6 +31,7 @@ from tests.labelwise.devices.test_choice import without_gpu
 PHOTOS = sorted((ROOT / "tests/assets").glob("photos*/*.jpg"))
 PLAIN = PHOTOS[0].read_bytes()
 SIDE = 224
+NVJPEG_FAULT = fault_of("nvjpeg")
 
 
 class StandIn:
@@ -65,18 +67,33 @@ def largest(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one.astype(float) - other).max())
 
 
-def test_real_photos_have_the_scores_of_the_cpu() -> None:
-    photos, decode = loader()
+def require_scores_of_the_cpu(photos: GpuPhotos) -> None:
     pairs = [
         (photos.load_photo(data, SIDE, SIDE), load_photo(data, SIDE, SIDE)) for data in map(Path.read_bytes, PHOTOS)
     ]
-    assert len(decode.sizes) == len(PHOTOS)
     assert [one.size for one, _ in pairs] == [other.size for _, other in pairs]
     session = ort.InferenceSession(
         ROOT / "model_repository/scenes_model/1/model.onnx", providers=["CPUExecutionProvider"]
     )
     scores = [session.run(["scores"], {"image": np.stack([pair[way].pixels for pair in pairs])})[0] for way in (0, 1)]
     assert largest(*scores) <= TOLERANCES["fp16"]["scores"].limit
+
+
+def test_real_photos_have_the_scores_of_the_cpu() -> None:
+    photos, decode = loader()
+    require_scores_of_the_cpu(photos)
+    assert len(decode.sizes) == len(PHOTOS)
+
+
+@pytest.mark.skipif(bool(NVJPEG_FAULT), reason=f"nvJPEG does not work here: {NVJPEG_FAULT}")
+def test_a_gpu_gives_the_scores_of_the_cpu_and_refuses_what_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    photos = open_gpu_photos()
+    with caplog.at_level(logging.WARNING, "labelwise.decoder"):
+        require_scores_of_the_cpu(photos)
+    assert caplog.messages == []  # the GPU decoded all of them
+    for tenths in range(2, 10):
+        with pytest.raises(ImageError):
+            photos.load_photo(PLAIN[: len(PLAIN) * tenths // 10] + b"\xff\xd9", SIDE, SIDE)
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])

@@ -7,7 +7,8 @@ only Pillow and NumPy, and its own modules only relatively.
 Read `loading` first: it has the steps in order. The other modules by topic:
 
 - opening and refusing files: `opening`, `complexity`, `structure`, `budget`, `image_errors`
-- formats: `jpeg`, `png`; `tiff` and `tiff_tags`, also for EXIF; `isobmff` and `frame_sizes` for AVIF and HEIF
+- formats: `jpeg`, `plain_jpeg`, `png`; `tiff` and `tiff_tags`, also for EXIF
+- AVIF and HEIF: `isobmff`, `frame_sizes`
 - what is shown: `orientation`, `colour`, `icc`, `cicp`, `hdr`
 """
 
