@@ -1,8 +1,10 @@
 """The photos that a user gives, and what each says about the labels: from folders, or from a table."""
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -15,7 +17,7 @@ from export.pictures import photo_files
 from labelwise.cores import usable_cores
 from labelwise.errors import DataError
 from labelwise.feedback import NO, UNKNOWN, YES
-from labelwise.image import ImageError, load_pixels
+from labelwise.image import MAX_PIXELS, Hold, ImageError, load_photo
 from labelwise.label_names import clean_name, printable, same_but_for_case, shown_groups
 from labelwise.spec import ImageSpec
 from training.data.layouts.csv_list import read_rows
@@ -122,11 +124,12 @@ def look_at(given: GivenPhotos, image: ImageSpec, see: See, tell: Tell = tell_no
     met: set[str] = set()
     values: list[Found] = []
     left_out: list[LeftOut] = []
+    hold = _one_large_at_a_time()
+    tell({"step": "look", "done": 0, "of": len(given.files)})
     with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(given.files), _AT_ONCE):
-            tell({"step": "look", "done": start, "of": len(given.files)})
             files, pixels = given.files[start : start + _AT_ONCE], []
-            results = pool.map(lambda file: _decode(file, image), files)
+            results = pool.map(lambda file: _decode(file, image, hold), files)
             for row, (file, result) in enumerate(zip(files, results, strict=True), start):
                 if isinstance(result, str):
                     left_out.append(LeftOut(file, result))
@@ -137,6 +140,7 @@ def look_at(given: GivenPhotos, image: ImageSpec, see: See, tell: Tell = tell_no
                     pixels.append(result[1])
             if pixels:
                 values.append(see(np.stack(pixels)))
+            tell({"step": "look", "done": start + len(files), "of": len(given.files)})
     if not values:
         raise DataError(f"None of the {len(given.files)} photos can be decoded, such as {left_out[0]}.")
     decoded = given.chosen([*digests], given.answers[[*digests]])
@@ -184,12 +188,18 @@ def merged(given: GivenPhotos, answers: Answers, one: int, other: int) -> Answer
     return np.maximum(answers[one], answers[other])
 
 
-def _decode(file: GivenFile, image: ImageSpec) -> tuple[str, Pixels] | str:
+def _one_large_at_a_time() -> Hold:
+    """Photos from anywhere may be huge: decoded on every core at once, they would take all memory."""
+    turn, small = threading.Lock(), MAX_PIXELS // (4 * usable_cores())
+    return lambda pixels: turn if pixels > small else nullcontext()
+
+
+def _decode(file: GivenFile, image: ImageSpec, hold: Hold) -> tuple[str, Pixels] | str:
     """The SHA-256 of the file and its pixels, or why there are none."""
     try:
         data = file.read_bytes()
-        pixels = load_pixels(data, image.height, image.width, image.resize, image.interpolation)
-        return hashlib.sha256(data).hexdigest(), pixels
+        photo = load_photo(data, image.height, image.width, image.resize, image.interpolation, hold=hold)
+        return hashlib.sha256(data).hexdigest(), photo.pixels
     except ImageError as error:
         return str(error)
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name

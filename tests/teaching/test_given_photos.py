@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from labelwise.errors import DataError
+from labelwise.image import MAX_PIXELS
+from teaching import given_photos
 from teaching.given_photos import NO, UNKNOWN, YES, GivenPhotos, Seen, from_folders, from_table, joined, merged
 
 
@@ -49,6 +51,12 @@ def test_folders_without_photos_are_refused(pictures: tuple[Path, Path], tmp_pat
 def test_copies_of_a_photo_complete_each_other():
     given = GivenPhotos(("a", "b"), (Path("1"), Path("2")), np.array([[YES, UNKNOWN], [UNKNOWN, NO]], np.int8))
     assert merged(given, given.answers, 0, 1).tolist() == [YES, NO]
+
+
+def test_large_photos_are_decoded_one_at_a_time():
+    hold = given_photos._one_large_at_a_time()
+    with hold(MAX_PIXELS), hold(1000):  # a small one does not wait
+        assert not hold(MAX_PIXELS).acquire(blocking=False)
 
 
 def test_what_was_seen_at_two_places_is_joined_and_each_photo_counts_once():

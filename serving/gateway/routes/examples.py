@@ -72,7 +72,8 @@ TEACH = TeachAnswer(
     doubtful=[DoubtfulPhoto(photo="cyclist.jpg", index=12, given="yes", score=0.33)],
     left_out=[LeftOutPhoto(photo="half.jpg", index=3, reason=_BROKEN)],
 )
-TEACH_LINES = """{"step": "look", "done": 32, "of": 80}
+TEACH_LINES = """{"step": "look", "done": 0, "of": 80}
+{"step": "look", "done": 32, "of": 80}
 {"step": "fit"}
 {"step": "publish"}
 {"result": {"model": "everyday", "version": 2, "previous_version": 1, "label": "climbing helmet", "...": "..."}}
