@@ -19,7 +19,7 @@ export function listenForAlike(search, say) {
   chooseTags = (tags) => search()(tags);
   announce = say;
   byId("alike-leave").addEventListener("click", leave);
-  byId("alike-retry").addEventListener("click", () => (failed.clear(), refreshAlike()));
+  byId("alike-retry").addEventListener("click", () => (byId("alike").focus(), failed.clear(), refreshAlike()));
   byId("alike").addEventListener("keydown", ({ key }) => key === "Escape" && leave());
 }
 
@@ -40,14 +40,14 @@ export function showAlike(photo, label) {
 export function refreshAlike() {
   if (wanted === null) return;
   const { photo, label } = wanted;
-  if (photo.isRemoved) return forget();
+  if (photo.isRemoved) return arrangePhotos(null);
   const done = inState("done");
   const compared = done.filter((other) => other === photo || isComparable(other));
   for (const other of compared) if (!other.embeddingOf(label)) ask(other);
   if (waiting.size === 0 && photo.state === "done") sort(compared);
   showStatus(compared, done);
   offerTags(compared);
-  arrangePhotos(shown);
+  arrangePhotos(shown, forget);
 }
 
 const refreshSoon = oncePerFrame(refreshAlike);
@@ -158,7 +158,7 @@ function showTag(button, count) {
 /** Shows all photos again, and the one that they were compared with. */
 function leave() {
   const { card } = wanted.photo;
-  forget();
+  arrangePhotos(null);
   card.node.focus();
 }
 
@@ -171,5 +171,4 @@ function forget() {
   failed.clear();
   pressed.clear();
   byId("alike").hidden = true;
-  arrangePhotos(null);
 }

@@ -16,11 +16,14 @@ export class ApiError extends Error {
   }
 }
 
-/** @returns {Promise<Array<{name: string, labels: string[], thresholds: Object<string, number>}>>} */
+/**
+ * Returns the models, and what this page may do besides tagging: "teach", "feedback".
+ * @returns {Promise<{models: Array<{name: string, labels: string[], thresholds: Object<string, number>}>, may: string[]}>}
+ */
 export async function fetchModels() {
   const { response, answer } = await request("v1/models");
   if (!Array.isArray(answer.models)) throw notUnderstood(response);
-  return answer.models;
+  return { models: answer.models, may: answer.may ?? [] };
 }
 
 /** Tags one file; without a model name the server uses its default. The answer has every label's score, tag or not. */
@@ -44,41 +47,64 @@ export async function embedPhoto(file, { model, version }, label, signal) {
   return Float32Array.from(answer.embeddings[0].values);
 }
 
-function send(file, path, query, signal) {
+/** Publishes the next version of `model`, equal to its earlier `version`. */
+export async function rollBack(model, version) {
+  const path = `v1/models/${encodeURIComponent(model)}/rollback?${new URLSearchParams({ version })}`;
+  return (await request(path, { method: "POST" })).answer;
+}
+
+/** Tells the server what a person says about the file: `yes` and `no` list labels. The same `key` counts only once. */
+export async function sendFeedback(file, model, { yes, no }, key) {
+  const query = { ...(model && { model }), ...(yes.length && { yes: yes.join(",") }), ...(no.length && { no: no.join(",") }) };
+  return (await send(file, "v1/feedback", query, undefined, { "Idempotency-Key": key })).answer;
+}
+
+function send(file, path, query, signal, more = {}) {
   // The browser guesses the type from the file's name. After a wrong guess the server must still look at the bytes.
   const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
-  const headers = { "Content-Type": type };
+  const headers = { "Content-Type": type, ...more };
   return request(`${path}?${new URLSearchParams(query)}`, { method: "POST", body: file, headers, signal });
 }
 
 async function request(path, options = {}) {
+  const response = await respond(path, options);
+  const answer = await response.json().catch(() => null);
+  if (answer === null || typeof answer !== "object") throw notUnderstood(response);
+  if (!response.ok) throw refusal(answer, response);
+  return { response, answer };
+}
+
+/** Resolves to the server's response, whatever its status, unless it asks for a key. */
+export async function respond(path, options) {
   const headers = { ...options.headers, ...keyHeaders() };
   const response = await fetch(path, { ...options, headers }).catch(async (error) => {
     throw options.signal?.aborted ? error : await whyNoAnswer(options.body);
   });
   if (response.status === 401) throw new ApiError(askForKey(headers.Authorization), { reason: "key" });
-  const answer = await response.json().catch(() => null);
-  if (answer === null || typeof answer !== "object") throw notUnderstood(response);
-  if (!response.ok) throw refusal(response, answer);
-  return { response, answer };
+  return response;
 }
 
-/** fetch fails alike for a dead server, a vanished file and a folder. Only reading the file tells them apart. */
-async function whyNoAnswer(file) {
-  try {
-    await file?.slice(0, 1).arrayBuffer();
-  } catch {
-    return new ApiError("This file cannot be read: it was moved or changed, or it is a folder.");
+/** fetch fails alike for a dead server, a vanished file and a folder. Only reading the files tells them apart. */
+async function whyNoAnswer(body) {
+  const files = body instanceof FormData ? [...body.values()].filter((value) => value instanceof File) : [body];
+  for (const file of files) {
+    try {
+      await file?.slice(0, 1).arrayBuffer();
+    } catch {
+      const named = body instanceof FormData ? `The file ${file.name}` : "This file";
+      return new ApiError(`${named} cannot be read: it was moved or changed, or it is a folder.`);
+    }
   }
   return new ApiError(`The server at ${location.host} cannot be reached.`, { reason: "away" });
 }
 
-function refusal(response, problem) {
-  if (typeof problem.detail !== "string") return notUnderstood(response);
+/** What the server's `problem` says. */
+export function refusal(problem, response) {
+  if (typeof problem?.detail !== "string") return notUnderstood(response);
   return new ApiError(problem.detail, { ...metadataOf(response), requestId: problem.request_id });
 }
 
-function notUnderstood(response) {
+export function notUnderstood(response) {
   const sentence = `The server at ${location.host} sent an answer that this page does not understand`;
   return new ApiError(`${sentence} (status ${response.status}).`, metadataOf(response));
 }

@@ -2,6 +2,7 @@
 
 import { byId, counted, foldedList, make } from "./dom.js";
 import { forgetNearness, watchNearness } from "./nearby.js";
+import { listTags } from "./tags.js";
 import { isTag } from "./thresholds.js";
 import { Thumbnail } from "./thumbnail.js";
 import { drawWhere } from "./where.js";
@@ -9,7 +10,6 @@ import { drawWhere } from "./where.js";
 export const BARS_SHOWN = 8; // at least
 const TAGS_SHOWN = 12; // as bars, with the few below them
 const NEXT_SHOWN = 4;
-const CHIPS_SHOWN = 40;
 
 export class Card {
   constructor(file) {
@@ -88,12 +88,7 @@ export class Card {
   }
 
   showTags() {
-    const labels = this.judged.tags.slice(0, CHIPS_SHOWN).map(({ label }) => label);
-    const shown = [...this.node.querySelectorAll(".chip")].map((chip) => chip.dataset.label);
-    if (shown.join("\n") !== labels.join("\n")) {
-      this.find(".tags").replaceChildren(...labels.map((label) => make("li", "", makeChip(label))));
-    }
-    const more = this.judged.tags.length - labels.length;
+    const more = listTags(this.find(".tags"), this.judged);
     this.find(".more-tags").textContent = more ? `and ${counted(more, "more tag")}` : "";
     this.press(this.pinned);
   }
@@ -104,6 +99,7 @@ export class Card {
     const more = this.find(".more-alike");
     more.hidden = pinned === null;
     more.ariaLabel = `More like this: photos whose ${pinned} looks similar`;
+    this.showCaption();
     const buttons = [...this.node.querySelectorAll(".see")];
     const stop = buttons.find((button) => button === document.activeElement) ?? buttons[0];
     for (const button of buttons) {
@@ -131,6 +127,11 @@ export class Card {
   say(sentence, isDrawn = false) {
     this.find(".where").textContent = sentence;
     this.node.classList.toggle("explained", isDrawn);
+    this.showCaption();
+  }
+
+  showCaption() {
+    this.find(".caption").hidden = this.pinned === null && this.find(".where").textContent === "";
   }
 
   remove() {
@@ -138,13 +139,6 @@ export class Card {
     this.thumbnail.hide();
     this.node.remove();
   }
-}
-
-function makeChip(label) {
-  const chip = make("button", "see chip", label);
-  chip.type = "button";
-  chip.dataset.label = label;
-  return chip;
 }
 
 function extension(name) {

@@ -13,7 +13,9 @@ const show = oncePerFrame(() => (showSummary(), onChange()));
 const arrange = oncePerFrame(() => arrangeCards(byId("cards"), choose().map(nodeOf), photos.map(nodeOf)));
 const nodeOf = ({ card }) => card.node;
 let photos = [];
-let choose = () => photos; // the photos to show, in their order
+const all = () => photos;
+let choose = all; // returns the photos to show, in their order
+let onReplaced = () => {};
 let onChange = () => {};
 
 export const photoOf = (card) => photoOfCard.get(card);
@@ -27,10 +29,29 @@ export function listenForPhotos(then) {
   byId("clear").addEventListener("click", clear);
 }
 
-/** Shows only the photos that `chosen()` returns, in their order; null shows all again, the newest first. */
-export function arrangePhotos(chosen) {
-  choose = chosen ?? (() => photos);
+export const photosOnPage = () => photos;
+
+/**
+ * Shows only the photos that `chosen()` returns, in their order; null shows all again, the newest first. Calls `ended`
+ * when another arrangement takes the place of this one.
+ */
+export function arrangePhotos(chosen, ended = () => {}) {
   arrange();
+  if (choose === (chosen ?? all)) return;
+  const tell = onReplaced;
+  [choose, onReplaced] = [chosen ?? all, ended];
+  tell();
+}
+
+/** Tags all photos of `model` again, by a version that is not older than `version`. */
+export function tagAgain(model, version) {
+  for (const photo of inState("done")) {
+    if (photo.answer.model !== model) continue;
+    photo.oldestVersion = version;
+    photo.show("queued", "Waiting for its turn");
+    photo.submit();
+  }
+  show();
 }
 
 /** Queues `files` for `model` (null: the server's default). `search()` returns the search for the labels to show. */
@@ -80,6 +101,7 @@ function showSummary() {
   const pending = inState("queued", "sending", "waiting").length;
   byId("summary").textContent = summary();
   byId("results").hidden = photos.length === 0;
+  document.body.classList.toggle("has-photos", photos.length > 0);
   byId("progress").hidden = pending === 0;
   byId("progress").max = photos.length;
   byId("progress").value = photos.length - pending;

@@ -7,9 +7,10 @@ import { patiently } from "./patience.js";
 const LABELS_SHOWN = 24;
 
 let models = [];
+let may = []; // what this page may do besides tagging
 let onChoice = () => {};
 
-/** Calls `then` whenever a model is shown, with what /v1/models says about it. */
+/** Calls `then(model, may)` whenever a model is shown, with what /v1/models says about it and about this page's rights. */
 export function listenForModels(then) {
   onChoice = then;
   byId("model-retry").addEventListener("click", loadModels);
@@ -19,7 +20,7 @@ export function listenForModels(then) {
 export async function loadModels() {
   byId("model-retry").hidden = true;
   try {
-    models = await patiently(fetchModels, { onWait: (sentence) => (byId("model-status").textContent = sentence) });
+    ({ models, may } = await patiently(fetchModels, { onWait: (sentence) => (byId("model-status").textContent = sentence) }));
     showModels();
   } catch (error) {
     byId("model-status").textContent = error.message;
@@ -61,5 +62,5 @@ function showModel() {
     : "The server is running, but it serves no model yet.";
   const labels = foldedList(model?.labels ?? [], LABELS_SHOWN, "label-list", (label) => make("li", "label", label));
   byId("labels").replaceChildren(...labels);
-  if (model) onChoice(model);
+  if (model) onChoice(model, may);
 }

@@ -15,9 +15,11 @@ export class Photo {
     this.answer = null;
     this.judged = null; // the answer with the current thresholds
     this.explanations = new Map(); // by what was asked for: a promise, once a person has pointed at such a label
+    this.marks = new Map(); // label -> whether a person says that the photo has it
     this.embeddings = new Map(); // label -> its vector, once other photos were compared with it
     this.pointed = null;
     this.pinned = null;
+    this.oldestVersion = 0; // of an answer; other workers of the server may still have an older one
     this.aborter = new AbortController();
     this.card = new Card(file);
     this.show("queued", "Waiting for its turn");
@@ -36,7 +38,7 @@ export class Photo {
   async run(model, search) {
     const { signal } = this.aborter;
     if (signal.aborted) return null;
-    const ask = () => (this.show("sending", "Tagging…"), tagPhoto(this.file, model, signal));
+    const ask = () => (this.show("sending", "Tagging…"), this.tag(model, signal));
     try {
       const answer = await patiently(ask, { signal, onWait: (sentence) => this.show("waiting", sentence) });
       if (answer.version !== this.answer?.version) this.forget();
@@ -45,6 +47,14 @@ export class Photo {
     } catch (error) {
       return signal.aborted ? null : this.showError(error);
     }
+  }
+
+  async tag(model, signal) {
+    const answer = await tagPhoto(this.file, model, signal);
+    if (answer.version < this.oldestVersion) {
+      throw new ApiError(`The server still loads version ${this.oldestVersion}.`, { reason: "busy" });
+    }
+    return answer;
   }
 
   /** Forgets what another version said about the photo. */
@@ -57,13 +67,13 @@ export class Photo {
     this.judge();
     this.card.showLabels(this.judged, search);
     const { tags } = this.judged;
-    const names = tags.slice(0, TAGS_SPOKEN).map(({ label, score }) => `${label} ${score.toFixed(2)}`);
+    const names = tags.slice(0, TAGS_SPOKEN).map(({ label, score }) => `${label} ${score?.toFixed(2) ?? ""}`.trim());
     if (tags.length > TAGS_SPOKEN) names.push(`and ${tags.length - TAGS_SPOKEN} more`);
     return `${this.file.name}: ${names.join(", ") || "no label reaches its threshold"}.`;
   }
 
   judge() {
-    this.judged = judge(this.answer);
+    this.judged = judge(this.answer, this.marks);
     const { model, version, tags } = this.judged;
     const remark = tags.length ? "" : ": no label reaches its threshold.";
     this.show("done", `Tagged by ${model}, version ${version}${remark}`);
@@ -77,6 +87,10 @@ export class Photo {
   showThresholds() {
     this.judge();
     this.card.showThresholds(this.judged);
+  }
+
+  showMarks() {
+    if (this.state === "done") this.showThresholds();
   }
 
   showError(error) {

@@ -38,10 +38,11 @@ export function showSliders(described) {
 
 /**
  * Shows the rows of the first of `labels`, most important first, in the model's order. Rows are hidden, not removed or
- * moved, so that the slider that a person holds stays. That row is always shown, too.
+ * moved, so that the slider that a person holds stays. That row is always shown, too. Labels that the model lacks have
+ * no threshold.
  */
 export function showRows(labels) {
-  const shown = new Set(labels.slice(0, MOST_ROWS));
+  const shown = new Set(labels.filter((label) => placeOf.has(label)).slice(0, MOST_ROWS));
   for (const label of shown) if (!rows.has(label)) addRow(label);
   for (const [label, row] of rows) row.hidden = !shown.has(label) && !row.contains(document.activeElement);
   const left = model.labels.length - shown.size;
