@@ -13,7 +13,7 @@ import typer
 from commands.extras import how_to_install
 from labelwise.errors import DataError, LabelwiseError
 
-_CSV_HELP = "A table with the column image and one per label: 1 has it, 0 has it not, empty is unknown."
+_CSV_HELP = "A table with the column image and one per label (1, 0, or empty for unknown), or Label Studio's export."
 _UNCLEAR = (
     "Give either --label with --yes and --no, or --labels TABLE.csv, or --from-feedback FILE.db, or --forget LABEL, or "
     "--back-to VERSION."

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.errors import DataError
+from teaching.given_photos import FEWEST
 from teaching.logistic import Matrix, Vector, cross_entropy, fit_logistic, logit, sigmoid
 from training.metrics import average_precisions, f1_score
-
-FEWEST = 3  # photos with the label, and without it: with fewer, cross-validation says nothing
 
 _PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 1000.0)  # the last leaves an improved label as it is
 _FOLDS = 5

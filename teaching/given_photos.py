@@ -20,10 +20,13 @@ from labelwise.feedback import NO, UNKNOWN, YES
 from labelwise.image import MAX_PIXELS, Hold, ImageError, load_photo
 from labelwise.label_names import clean_name, printable, same_but_for_case, shown_groups
 from labelwise.spec import ImageSpec
+from training.data.layouts import label_studio
 from training.data.layouts.csv_list import read_rows
+from training.data.layouts.entries import Entry
 from training.data.layouts.layout_files import locate
 from training.data.layouts.table import PATH_COLUMNS, find_column
 
+FEWEST = 3  # photos with a label, and without it: with fewer, cross-validation says nothing
 _AT_ONCE = 32  # photos in memory
 _IGNORED = ("split", "is_valid")  # columns of a table for `labelwise train`
 
@@ -80,7 +83,10 @@ def from_folders(label: str, yes: Sequence[Path], no: Sequence[Path]) -> GivenPh
 
 
 def from_table(file: Path) -> GivenPhotos:
-    """Reads a column `image` and one per label, of 1, 0 or nothing, as `labelwise train` does. Raises DataError."""
+    """Reads a column `image` and one per label, of 1, 0 or nothing, or an export of Label Studio, as `labelwise train`
+    does. Choices that fewer than FEWEST photos show, or do not show, are left out of an export. Raises DataError."""
+    if label_studio.recognises(file):
+        return _from_export(file)
     columns, rows = read_rows(file)
     path = next((found for name in PATH_COLUMNS if (found := find_column(columns, name))), None)
     labels = [name for name in columns if name != path and name.lower() not in _IGNORED]
@@ -93,6 +99,26 @@ def from_table(file: Path) -> GivenPhotos:
     answers = np.array([[row.target(label) for label in labels] for row in rows])
     files = locate([row.path(path) for row in rows], (file.parent, file.parent / "images"), file)
     return GivenPhotos(tuple(labels), tuple(files), np.where(answers < 0, UNKNOWN, answers).astype(np.int8))
+
+
+def _from_export(file: Path) -> GivenPhotos:
+    entries, _ = label_studio.read_entries(file)
+    names = sorted({label for entry in entries for label in (*entry.present, *entry.unknown)})
+    answers = np.array([[_answer(name, entry) for name in names] for entry in entries], np.int8)
+    enough = [column for column in range(len(names)) if _count_fewer(answers[:, column]) >= FEWEST]
+    if not enough:
+        raise DataError(f"{file} has no choice that {FEWEST} photos show and {FEWEST} do not: annotate more.")
+    labels = tuple(checked_label(names[column]) for column in enough)
+    return GivenPhotos(labels, tuple(entry.file for entry in entries), answers[:, enough])
+
+
+def _answer(name: str, entry: Entry) -> int:
+    return YES if name in entry.present else UNKNOWN if name in entry.unknown else NO
+
+
+def _count_fewer(column: NDArray[np.int8]) -> int:
+    """How many photos have the answer that fewer have."""
+    return min(int((column == answer).sum()) for answer in (YES, NO))
 
 
 def checked_label(text: str) -> str:

@@ -1,5 +1,6 @@
 """What a user gives: folders and lists, or a table with unknown cells."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,26 @@ def test_a_table_may_leave_cells_unknown(tmp_path: Path):
     assert given.labels == ("climbing helmet", "rope")
     assert given.files == (tmp_path / "a.jpg", tmp_path / "b.jpg")
     assert given.answers.tolist() == [[YES, UNKNOWN], [NO, YES]]
+
+
+def test_an_export_of_label_studio_gives_the_choices_with_enough_photos(tmp_path: Path):
+    """One annotator chose `rope` for c.jpg, and the other did not; only one photo shows `snow`."""
+    chosen = {"a": [["helmet"]], "b": [["helmet", "snow"]], "c": [["helmet", "rope"], ["helmet"]]}
+    chosen |= {name: [["rope"]] for name in "def"} | {"g": []}
+    tasks = []
+    for name, annotations in chosen.items():
+        (tmp_path / f"{name}.jpg").touch()
+        results = [[{"type": "choices", "from_name": "x", "value": {"choices": each}}] for each in annotations]
+        given = [{"was_cancelled": False, "completed_by": 1, "result": result} for result in results]
+        tasks.append({"id": 1, "annotations": given, "data": {"image": f"/data/upload/1/0a1b2c3d-{name}.jpg"}})
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    given = from_table(tmp_path / "export.json")
+    assert given.labels == ("helmet",)  # rope is absent from two photos only
+    assert given.files == tuple(tmp_path / f"{name}.jpg" for name in "abcdef")
+    assert given.answers[:, 0].tolist() == [YES, YES, YES, NO, NO, NO]
+    (tmp_path / "export.json").write_text(json.dumps(tasks[:3]))
+    with pytest.raises(DataError, match="no choice that 3 photos show"):
+        from_table(tmp_path / "export.json")
 
 
 @pytest.mark.parametrize(

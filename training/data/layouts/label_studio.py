@@ -42,11 +42,20 @@ def read(source: Path, seed: int) -> LabelledData:
     if len(exports) > 1:
         raise DataError(f"{source} holds several exports of Label Studio: give one of {some(list(map(str, exports)))}.")
     (file,) = exports
+    entries, notes = read_entries(file, tell_missing=source.is_file())
+    return entries_to_data(entries, layout=f"{NAME} ({file.name})", source=source, seed=seed, notes=notes)
+
+
+def read_entries(file: Path, tell_missing: bool = True) -> tuple[list[Entry], list[str]]:
+    """The annotated photos of an export, and notes on what was left out. Raises DataError.
+
+    The number of photos that nobody annotated is among the notes if `tell_missing`.
+    """
     photos, notes = _read_photos(file)
     annotated = {name: choices for name, choices in photos.items() if choices}
     if not annotated:
         raise DataError(f"{file} has no annotated photos.")
-    if (missing := len(photos) - len(annotated)) and source.is_file():
+    if (missing := len(photos) - len(annotated)) and tell_missing:
         notes.append(f"Left out: {counted(missing, 'photo')} that nobody annotated.")
     files = _find_photos([*annotated], file)
     entries = [Entry(path, *_agreed(choices)) for path, choices in zip(files, annotated.values(), strict=True)]
@@ -56,7 +65,7 @@ def read(source: Path, seed: int) -> LabelledData:
         )
     if not any(entry.present or entry.unknown for entry in entries):
         raise DataError(" ".join([f"{file} has no choices and no labels of regions.", *notes]))
-    return entries_to_data(entries, layout=f"{NAME} ({file.name})", source=source, seed=seed, notes=notes)
+    return entries, notes
 
 
 def _exports(source: Path) -> list[Path]:
