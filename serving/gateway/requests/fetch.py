@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -91,21 +91,23 @@ class Fetcher:
     ) -> None:
         self._hosts = tuple(urlsplit(f"//{host}") for host in hosts)
         self._max_bytes, self._timeout = max_bytes, timeout
-        self._network = _CheckedNetwork(allows)
+        self._network, self._own_network = _CheckedNetwork(allows), _CheckedNetwork(lambda _: True)
 
-    async def fetch(self, url: str, take_bytes: Callable[[int], None]) -> bytes:
+    async def fetch(self, url: str, take_bytes: Callable[[int], None], own: Mapping[str, str] | None = None) -> bytes:
         """Returns the bytes at `url`.
 
         Calls `take_bytes` with the size of each piece that arrives. Raises GatewayError, as `take_bytes` may.
+        With `own`, the operator has named the host of `url`: it need not be listed and may have any address, and the
+        request has these headers. A redirect leads to an ordinary URL.
         """
         try:
             with anyio.fail_after(self._timeout):
-                target = self._listed(_parse(url))
+                target = _parse(url) if own is not None else self._listed(_parse(url))
                 for _ in range(_MAX_REDIRECTS + 1):
-                    answer = await self._ask(target, take_bytes)
+                    answer = await self._ask(target, take_bytes, own)
                     if isinstance(answer, bytes):
                         return answer
-                    target = self._listed(_follow(target, answer))
+                    target, own = self._listed(_follow(target, answer)), None
         except TimeoutError:
             raise GatewayError("url_not_fetched", f"The host took more than {self._timeout:g} seconds.") from None
         except _HOST_FAULTS as error:
@@ -118,14 +120,19 @@ class Fetcher:
             raise _not_allowed()
         return target
 
-    async def _ask(self, target: _Target, take_bytes: Callable[[int], None]) -> bytes | str:
+    async def _ask(
+        self, target: _Target, take_bytes: Callable[[int], None], own: Mapping[str, str] | None
+    ) -> bytes | str:
         """Returns the body, or the URL of a redirect."""
+        network = self._network if own is None else self._own_network
+        headers: dict[bytes | str, bytes | str] = {**_HEADERS, "Host": target.authority}
+        headers.update(own or {})
         context = ssl.create_default_context() if target.scheme == "https" else None
         origin = httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port)
         url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=target.path)
         async with (
-            httpcore.AsyncHTTPConnection(origin, context, network_backend=self._network) as connection,
-            connection.stream("GET", url, headers={"Host": target.authority, **_HEADERS}) as response,
+            httpcore.AsyncHTTPConnection(origin, context, network_backend=network) as connection,
+            connection.stream("GET", url, headers=headers) as response,
         ):
             if response.status in _REDIRECTS:
                 return _location(response)
