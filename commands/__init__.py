@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commands import doctor, export, search, serve, tag, teach, train
+from commands import doctor, export, label_studio, search, serve, tag, teach, train
 from commands.extras import how_to_install
 from labelwise.errors import LabelwiseError
 
@@ -51,4 +51,5 @@ app.add_typer(serve.keys_app, name="keys")
 app.command()(tag.tag)
 app.command()(search.search)
 app.command()(teach.teach)
+app.command()(label_studio.label_studio)
 app.command()(doctor.doctor)

@@ -36,7 +36,10 @@ LAYERS = {
         *("label_rows logistic given_photos", "taught_graph fit", "feature_graph", "recalled"),
         *("lesson feature_process", "expectation"),
     ),
-    "serving": ("inference", "*", "decoding triton", "local_triton client", "engines", "gateway bulk doctor"),
+    "serving": (
+        *("inference", "*", "decoding triton", "local_triton client", "engines", "gateway bulk doctor"),
+        "label_studio",
+    ),
     "commands": ("*",),
 }
 # What a user imports and runs. They reach upwards, lazily; so nothing below may import them.
