@@ -1,16 +1,19 @@
 """How good a taught label is: `labelwise teach` against two things a user would do instead, with the same photos.
 
-    python -m benchmarks.teach LABELS.csv
+    python -m benchmarks.teach DATA [LABEL …]
 
-The CSV has the columns image and split and one per label, which `everyday` must not have. For each label, and in each
-of five draws, photos of the train split are given; the average precision is that on all photos of val. Prints a
-Markdown table of means over labels and draws, also as shares of what a fit of the same head to the whole train split
-reaches.
+DATA is in any layout that `labelwise train` reads; all its labels are taught, or those named. For each label, and in
+each of five draws, photos of the train split are given; the average precision is that on all photos of val. Prints a
+Markdown table of means over labels and draws, also as shares of what full training reaches. That is the published head
+for a label that `everyday` was trained on: its labels are independent, so one that is taught anew is one that was left
+out of the training. For other labels, it is a fit of the same head to the whole train split. A row has the labels with
+enough photos for it.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -20,23 +23,35 @@ from export.onnx_file import load_structure, open_session
 from labelwise.cores import usable_cores
 from labelwise.spec import TaggerSpec
 from teaching.fit import fit_label
-from teaching.given_photos import YES, GivenPhotos, from_table, look_at
+from teaching.given_photos import NO, UNKNOWN, YES, GivenPhotos, look_at
 from teaching.taught_graph import add_features, head_tensors
-from training.data.layouts.csv_list import read_rows
+from training.data.labelled_data import LabelledData
+from training.data.layouts import read_data
 from training.metrics import average_precisions
 
 REPOSITORY = Path(__file__).parent.parent / "model_repository"
-GIVEN = ((5, 15), (10, 30), (20, 60), (30, 90))  # photos with the label and without it
+GIVEN = (5, 10, 20, 30)  # photos with the label; three times as many without it, or all there are
 DRAWS = 5
 NEIGHBOURS = 5
 _BATCH = 8
 
 Features = NDArray[np.float32]  # [n, d], of unit length
+Precisions = NDArray[np.float64] | None
 Method = Callable[[Features, NDArray[np.bool_], Features], NDArray[np.float64]]  # given, answers, others -> scores
 
 
-def features_of(given: GivenPhotos) -> tuple[GivenPhotos, Features, Features]:
-    """The photos that decode, the head's features, and the backbone's features averaged over positions."""
+class Photos(NamedTuple):
+    """The photos of train and then of val, n in all, and what each method needs to know of them."""
+
+    answers: NDArray[np.int8]  # [n, l]: YES, NO or UNKNOWN
+    is_train: NDArray[np.bool_]  # [n]
+    classes: Features  # the head's features
+    pooled: Features  # the backbone's, averaged over positions
+    scores: NDArray[np.float32]  # [n, labels of `everyday`]
+
+
+def load(data: LabelledData) -> Photos:
+    """Decodes all photos and runs `everyday`."""
     spec = TaggerSpec.read(REPOSITORY / "everyday")
     model = load_structure(REPOSITORY / "everyday_model/1/model.onnx")
     features, tokens = add_features(model), head_tensors(model).tokens
@@ -48,69 +63,87 @@ def features_of(given: GivenPhotos) -> tuple[GivenPhotos, Features, Features]:
         parts = []
         for start in range(0, len(pixels), _BATCH):
             inputs = {spec.input.name: pixels[start : start + _BATCH]}
-            classes, places = session.run([features, tokens], inputs)
-            parts.append((classes, places.mean(axis=1)))
+            classes, places, scores = session.run([features, tokens, "scores"], inputs)
+            parts.append((classes, places.mean(axis=1), scores))
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
-    seen = look_at(given, spec.image, see)
-    classes, pooled = seen.values
-    return seen.photos, classes, pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+    answers = np.concatenate([data.train.targets, data.val.targets]).astype(np.int8)
+    train = set(data.train.files)
+    seen = look_at(GivenPhotos(data.labels, (*data.train.files, *data.val.files), answers), spec.image, see)
+    classes, pooled, scores = seen.values
+    is_train = np.array([file in train for file in seen.photos.files])
+    pooled = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+    return Photos(seen.photos.answers, is_train, classes, pooled, scores)
 
 
 def fitted(features: Features, has: NDArray[np.bool_], others: Features) -> NDArray[np.float64]:
     fit = fit_label("it", features, has, None)
-    return others @ fit.weight + fit.bias
+    scores: NDArray[np.float64] = others @ fit.weight + fit.bias
+    return scores
 
 
 def nearest(features: Features, has: NDArray[np.bool_], others: Features) -> NDArray[np.float64]:
     """The mean similarity to the nearest photos with the label, less that to the nearest without."""
     similar = [np.sort(others @ features[has == answer].T, axis=1)[:, -NEIGHBOURS:] for answer in (True, False)]
-    return similar[0].mean(axis=1) - similar[1].mean(axis=1)
+    difference: NDArray[np.float64] = similar[0].mean(axis=1) - similar[1].mean(axis=1)
+    return difference
 
 
 def precision(scores: NDArray[np.float64], has: NDArray[np.bool_]) -> float:
     return float(average_precisions(scores[:, None], has[:, None].astype(np.float32))[0])
 
 
-def average(
-    method: Method, features: Features, answers: NDArray[np.bool_], train: NDArray[np.bool_], counts: tuple[int, int]
-) -> NDArray[np.float64]:
-    """The average precision on the photos that are not `train`, by label and draw."""
-    found = np.empty((answers.shape[1], DRAWS))
-    for label, has in enumerate(answers.T):
-        for draw in range(DRAWS):
-            random = np.random.default_rng(draw)
-            rows = [np.flatnonzero(train & (has == answer)) for answer in (True, False)]
-            given = np.concatenate(
-                [random.choice(each, n, replace=False) for each, n in zip(rows, counts, strict=True)]
-            )
-            scores = method(features[given], has[given], features[~train])
-            found[label, draw] = precision(scores, has[~train])
+def fully_trained(photos: Photos, answers: NDArray[np.int8], column: int | None) -> float:
+    """The average precision on val of the published label, or of a fit to the whole train split."""
+    rows, val = photos.is_train & (answers != UNKNOWN), ~photos.is_train & (answers != UNKNOWN)
+    if column is not None:
+        return precision(photos.scores[val, column], answers[val] == YES)
+    return precision(fitted(photos.classes[rows], answers[rows] == YES, photos.classes[val]), answers[val] == YES)
+
+
+def drawn(method: Method, features: Features, photos: Photos, answers: NDArray[np.int8], count: int) -> Precisions:
+    """The average precision on val of one label, by draw; None if there are too few photos to draw from."""
+    rows = [np.flatnonzero(photos.is_train & (answers == answer)) for answer in (YES, NO)]
+    if any(len(each) < count for each in rows):
+        return None
+    counts = (count, min(3 * count, len(rows[1])))
+    val = ~photos.is_train & (answers != UNKNOWN)
+    found = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        random = np.random.default_rng(draw)  # so a larger count adds photos to the smaller ones
+        given = np.concatenate([random.permutation(each)[:n] for each, n in zip(rows, counts, strict=True)])
+        scores = method(features[given], answers[given] == YES, features[val])
+        found[draw] = precision(scores, answers[val] == YES)
     return found
 
 
-def main(file: Path) -> None:
-    _, rows = read_rows(file)
-    splits = {Path(row.path("image")).name: row.split("split") for row in rows}
-    photos, classes, pooled = features_of(from_table(file))
-    answers = photos.answers == YES
-    train = np.array([splits[path.name] == "train" for path in photos.files])
+def main(place: str, names: Sequence[str]) -> None:
+    data = read_data(place)
+    data = data.select(names) if names else data
+    photos = load(data)
+    known = TaggerSpec.read(REPOSITORY / "everyday").labels
+    columns = [known.index(label) if label in known else None for label in data.labels]
+    whole = np.array([fully_trained(photos, *each) for each in zip(photos.answers.T, columns, strict=True)])
     methods: dict[str, tuple[Method, Features]] = {
-        "labelwise teach": (fitted, classes),
-        "linear probe on pooled features": (fitted, pooled),
-        f"{NEIGHBOURS} nearest neighbours": (nearest, pooled),
+        "labelwise teach": (fitted, photos.classes),
+        "linear probe on pooled features": (fitted, photos.pooled),
+        f"{NEIGHBOURS} nearest neighbours": (nearest, photos.pooled),
     }
-    whole = np.array([precision(fitted(classes[train], has[train], classes[~train]), has[~train]) for has in answers.T])
-    print(f"Fit to all {train.sum()} photos: AP {whole.mean():.3f} on {(~train).sum()} others.\n")
-    print("| photos with and without | " + " | ".join(methods) + " |\n|---" + "|---" * len(methods) + "|")
-    for counts in GIVEN:
+    print("| photos with and without | labels | full training | " + " | ".join(methods) + " |")
+    print("|---" * (3 + len(methods)) + "|")
+    for count in GIVEN:
         cells = []
         for method, features in methods.values():
-            found = average(method, features, answers, train, counts)
-            shares = (found / whole[:, None]).mean(axis=0)  # by draw
-            cells.append(f"{found.mean():.3f} ({shares.mean():.0%}, worst draw {shares.min():.0%})")
-        print(f"| {counts[0]} and {counts[1]} | " + " | ".join(cells) + " |", flush=True)
+            by_label = [drawn(method, features, photos, answers, count) for answers in photos.answers.T]
+            used = [label for label, found in enumerate(by_label) if found is not None]
+            found = np.array([by_label[label] for label in used])
+            if used:
+                shares = (found / whole[used, None]).mean(axis=0)  # by draw
+                cells.append(f"{found.mean():.3f} ({shares.mean():.0%}, worst draw {shares.min():.0%})")
+        if cells:
+            start = f"| {count} and {3 * count} | {len(used)} | {whole[used].mean():.3f} | "
+            print(start + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], sys.argv[2:])
