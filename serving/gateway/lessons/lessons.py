@@ -119,7 +119,8 @@ class Lessons:
     ) -> dict[str, Any]:
         """Returns the lesson's result when its version is served here."""
         request_id = request.scope["state"]["request_id"]
-        arguments = [str(self._settings.repository.absolute()), f"--model={spec.name}", *arguments]
+        keep = [] if self._settings.teach_keep is None else [f"--keep={self._settings.teach_keep}"]
+        arguments = [str(self._settings.repository.absolute()), f"--model={spec.name}", *keep, *arguments]
         with self._metrics.in_flight(), EndedByHangUp(request):
             try:
                 result = await run_lesson(arguments, deadline, tell)

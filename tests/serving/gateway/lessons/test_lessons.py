@@ -89,7 +89,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     for part in model_names("everyday"):
         shutil.copytree(ROOT / "model_repository" / part, folder / "repository" / part)
     (folder / "tmp").mkdir()
-    settings = {"reload_interval": "0.2", "max_teach_images": "20", "max_teach_body": "1000000"}
+    settings = {"reload_interval": "0.2", "max_teach_images": "20", "max_teach_body": "1000000", "teach_keep": "2"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder / "tmp"))
         arguments = ("--repository", str(folder / "repository"), "--precision", "fp32", "--teach")
@@ -131,8 +131,13 @@ def test_a_lesson_is_served_when_it_is_answered(served: Served) -> None:
 
     back = httpx.post(f"{served.url}/v1/models/everyday/rollback", params={"version": before}, timeout=PATIENCE).json()
     assert (back["version"], back["previous_version"]) == (before + 2, before + 1)
-    found = httpx.get(f"{served.url}/v1/models/everyday/versions").json()["versions"][-3:]
-    assert [(version["labels"], version["taught"]) for version in found] == [(284, []), (285, ["stripes"]), (284, [])]
+    found = httpx.get(f"{served.url}/v1/models/everyday/versions").json()["versions"]
+    assert [(version["labels"], version["taught"]) for version in found] == [
+        (285, ["stripes"]),
+        (284, []),
+    ]  # teach_keep
+    again = httpx.delete(f"{served.url}/v1/models/everyday/taught/stripes", timeout=PATIENCE)
+    assert (again.status_code, again.json()["code"]) == (404, "not_found")
     assert 'labelwise_lessons_total{outcome="published"} 2.0' in httpx.get(f"{served.url}/metrics").text
     assert served.leftovers() == []
 
