@@ -22,6 +22,7 @@ from serving.label_studio.task_photos import TaskPhotos
 logger = logging.getLogger("labelwise.label_studio")
 
 _SETUP_WITHIN = 2.0  # seconds; Label Studio waits for three
+_REMEMBERED = 100_000  # predictions, about 50 MB
 _AT_ONCE = 16  # tasks whose photos are fetched and tagged
 NO_LESSONS = "Lessons need Label Studio's API: start with --label-studio-url and --label-studio-key."
 
@@ -65,10 +66,15 @@ class TrainingFailed(LabelwiseError):
 
 
 class Backend:
-    """All methods raise LabelwiseError. `lessons` is None without Label Studio's API."""
+    """All methods raise LabelwiseError. `lessons` is None without Label Studio's API.
+
+    Predictions are remembered: Label Studio asks for all selected tasks in one request, and if that takes too long for
+    it, it keeps none and asks again.
+    """
 
     def __init__(self, gateway: Gateway, photos: TaskPhotos, lessons: Lessons | None) -> None:
         self._gateway, self._photos, self._lessons = gateway, photos, lessons
+        self._remembered: dict[tuple[str, ...], dict[str, Any]] = {}
         self._schedule = Schedule(lessons.teach) if lessons else None
 
     async def close(self) -> None:
@@ -94,12 +100,15 @@ class Backend:
         async with self._gateway.tagger() as tagger:
             predictor = Predictor(questions, tagger.spec)
 
+            version = version_of(tagger.spec)
+
             async def answer(_: int, task: Task) -> dict[str, Any] | list[Any]:
-                tagged = await self._tagged(tagger, task, keys) if predictor.knows_any else {}
-                return predictor.predict(tagged) or []
+                place = (version, body.label_config, *(str(task.data.get(key)) for key in keys))
+                if place not in self._remembered and predictor.knows_any:
+                    self._remember(place, predictor.predict(await self._tagged(tagger, task, keys)))
+                return self._remembered.get(place, [])
 
             results = [result async for result in in_order(body.tasks, answer, _AT_ONCE)]
-            version = version_of(tagger.spec)
         count, seconds = sum(map(bool, results)), time.monotonic() - began
         logger.info("predicted %d of %d tasks with %s in %.1f s", count, len(results), version, seconds)
         return {"results": results, "model_version": version}
@@ -123,6 +132,12 @@ class Backend:
         if report.failed:
             raise TrainingFailed(report)
         return {"taught": report.taught, "waiting": report.waiting}
+
+    def _remember(self, place: tuple[str, ...], prediction: dict[str, Any] | None) -> None:
+        if prediction is not None:
+            self._remembered[place] = prediction
+            if len(self._remembered) > _REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
 
     async def _version(self) -> str:
         async with self._gateway.tagger(_SETUP_WITHIN) as tagger:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
     try_again: bool = False
+    seconds: float = 0.0  # that it took to collect the annotations
 
 
 class Lessons:
@@ -50,11 +52,13 @@ class Lessons:
     async def teach(self, project: int, is_asked_for: bool) -> Report:
         """Teaches the labels whose answers are due. Raises LabelwiseError if no label can be taught now."""
         async with self._one_at_a_time:
+            began = time.monotonic()
             config, tasks = await self._studio.config(project), await self._studio.annotated_tasks(project)
             async with self._gateway.tagger() as tagger:
                 spec = tagger.spec
             answers = answers_by_label(tasks, read_questions(config), spec.labels)
             report = Report(waiting={label: lacks for label, each in answers.items() if (lacks := _lacks(each))})
+            report.seconds = time.monotonic() - began
             due = [label for label, each in answers.items() if self._is_due(project, label, each, spec, is_asked_for)]
             if due:
                 await self._gateway.require_teaching(spec.name)
@@ -73,8 +77,13 @@ class Lessons:
             logger.warning("project %d: the backend keeps its title: %s", project, error)
 
     def _is_due(self, project: int, label: str, answers: Answers, spec: TaggerSpec, is_asked_for: bool) -> bool:
-        """Also remembers the answers to a label that was taught before this program started."""
+        """Also remembers the answers to a label that was taught before this program started.
+
+        A label that the model lacks was never taught, or somebody took it out again: then a lesson has to be asked for.
+        """
         earlier = self._taught.get((project, label)) or spec.taught.get(label)
+        if is_asked_for and label not in spec.labels:
+            earlier = None
         is_due = answers.are_due(earlier, is_asked_for)
         if earlier is not None and not is_due:
             self._taught.setdefault((project, label), answers)

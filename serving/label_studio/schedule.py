@@ -11,6 +11,7 @@ logger = logging.getLogger("labelwise.lessons")
 
 _QUIET = 10.0  # seconds without a new annotation
 _QUIET_AT_MOST = 6  # times as long, if people go on annotating
+_SHARE = 10  # times as long as collecting annotations takes, which keeps Label Studio busy
 _RETRY = 60.0  # seconds
 
 
@@ -19,6 +20,7 @@ class Schedule:
 
     def __init__(self, teach: Callable[[int, bool], Awaitable[Report]], quiet: float = _QUIET) -> None:
         self._teach, self._quiet = teach, quiet
+        self._slowness: dict[int, float] = {}  # by project, in seconds
         self._due: dict[int, float] = {}  # by project, on the event loop's clock
         self._waiting: set[int] = set()
         self._met: set[tuple[int, str]] = set()
@@ -32,7 +34,8 @@ class Schedule:
 
     def notice(self, project: int) -> None:
         """Has the project looked at soon, because an annotation came, changed or went."""
-        self._look(project, self._quiet, self._quiet * _QUIET_AT_MOST)
+        quiet = max(self._quiet, _SHARE * self._slowness.get(project, 0.0))
+        self._look(project, quiet, quiet * _QUIET_AT_MOST)
 
     async def close(self) -> None:
         tasks = [*self._tasks]
@@ -55,7 +58,8 @@ class Schedule:
             await asyncio.sleep(left)
         self._waiting.discard(project)  # what comes from now on needs another look
         try:
-            try_again = (await self._teach(project, False)).try_again
+            report = await self._teach(project, False)
+            try_again, self._slowness[project] = report.try_again, report.seconds
         except (LabelwiseError, OSError) as error:
             logger.error("project %d: no lesson: %s", project, error)
             try_again = is_temporary(error)

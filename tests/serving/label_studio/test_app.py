@@ -98,6 +98,19 @@ def test_predictions_have_the_places_of_the_tasks(client: TestClient) -> None:
     assert all(0 <= result["score"] <= 1 for result in (sea, cup, sunset))
 
 
+def test_what_was_predicted_is_not_fetched_again(gateway_url: str) -> None:
+    """Label Studio asks again if a request took too long for it."""
+    request = predict_request("sea-narwhals.jpg", "none.jpg")
+    with running_studio() as (studio, server):
+        app = create_app(backend(gateway_url, studio, None), None, lambda: None)
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            first, second = (client.post("/predict", json=request).json() for _ in range(2))
+    assert first == second
+    assert [path for path, _ in server.seen] == [
+        upload(photo) for photo in ("sea-narwhals.jpg", "none.jpg", "none.jpg")
+    ]
+
+
 def test_choices_that_the_model_lacks_have_no_prediction(client: TestClient) -> None:
     config = CONFIG.replace('"Sea"', '"lake"').replace('alias="sunset"', "")
     assert client.post("/predict", json=predict_request("sea-narwhals.jpg", config=config)).json()["results"] == [[]]

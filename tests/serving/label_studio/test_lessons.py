@@ -28,7 +28,7 @@ class Gateway:
     def __init__(self, **faults: Exception) -> None:
         self.spec: TaggerSpec = Repository.open(scenes_only()).taggers["scenes"][1].spec
         self.faults, self.sent = faults, dict[str, tuple[set[bytes], set[bytes]]]()
-        self.may_teach = True
+        self.may_teach, self.forgets = True, False
 
     @contextlib.asynccontextmanager
     async def tagger(self) -> AsyncIterator[SimpleNamespace]:
@@ -44,6 +44,8 @@ class Gateway:
             raise self.faults[label]
         yes_photos, no_photos = ({file.read_bytes() for file in files} for files in (yes, no))
         self.sent[label] = yes_photos, no_photos
+        if not self.forgets:
+            self.spec = self.spec.model_copy(update={"labels": (*self.spec.labels, label)})
         return {"model": model, "version": 2, "photos_with": len(yes), "photos_without": len(no)}
 
 
@@ -79,6 +81,13 @@ def test_a_label_with_enough_photos_is_taught_once() -> None:
         "sea": "1 photos with it and 5 without; a lesson needs 3 of each",
         "sunset": "0 photos with it and 7 without; a lesson needs 3 of each",
     }
+
+
+def test_a_label_that_was_taken_out_is_taught_again_only_if_asked_for() -> None:
+    gateway = Gateway()
+    gateway.forgets = True
+    asked, by_itself, again = teach(gateway, TASKS, True, False, True)
+    assert [[*report.taught] for report in (asked, by_itself, again)] == [["helmet"], [], ["helmet"]]
 
 
 def test_photos_that_cannot_be_fetched_are_left_out_or_stop_the_label() -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name, some
@@ -102,7 +102,8 @@ def _find(photo: str, finder: Finder, uploads: Mapping[str, list[Path]], file: P
     names = _names(photo)
     if found := next((found for name in names if (found := finder.find(name))), None):
         return found
-    files = next((files for name in names if (files := uploads.get(name.rpartition("/")[2]))), [])
+    plain = [clean_name(unquote(name.rpartition("/")[2])) for name in names]
+    files = next((files for name in plain if (files := uploads.get(name))), [])
     if len(files) > 1:
         raise DataError(f"{file} names the photo {photo}, which {len(files)} files fit: {some(list(map(str, files)))}.")
     return files[0] if files else None
@@ -122,7 +123,7 @@ def _by_uploaded_name(folder: Path) -> dict[str, list[Path]]:
     """Photos by their names in Label Studio, which replaces spaces by underscores and drops other signs."""
     found: dict[str, list[Path]] = {}
     for file in photos_below(folder):
-        found.setdefault(re.sub(r"[^-\w.]", "", file.name.strip().replace(" ", "_")), []).append(file)
+        found.setdefault(re.sub(r"[^-\w.]", "", clean_name(file.name).replace(" ", "_")), []).append(file)
     return found
 
 

@@ -187,6 +187,7 @@ def test_a_csv_of_all_tasks_and_of_several_annotators(tmp_path: Path):
         ("/data/upload/1/0a1b2c3d-a.jpg", "upload/1/0a1b2c3d-a.jpg"),
         ("/data/upload/1/0a1b2c3d-a.jpg", "media/upload/1/0a1b2c3d-a.jpg"),
         ("/data/upload/1/0a1b2c3d-my_cat_1.jpg", "my cat (1).jpg"),
+        ("/data/upload/1/0a1b2c3d-F%C3%BC%C3%9Fe__Meer.jpg", "Füße & Meer.jpg"),
         ("/data/local-files/?d=deep/a%20b.jpg", "deep/a b.jpg"),
         ("/data/local-files/?d=home/me/deep/a.jpg", "deep/a.jpg"),
         ("s3://bucket/deep/a.jpg", "deep/a.jpg"),
