@@ -98,9 +98,6 @@ class TaughtLabel(_Frozen):
     average_precision_spread: float = Field(ge=0)
     f1: Probability
     f1_spread: float = Field(ge=0)
-    from_feedback: bool = Field(
-        False, description="from a store of corrections alone; the next lesson from it begins where this one began"
-    )
 
 
 class TrainedSpec(_Frozen):

@@ -44,7 +44,7 @@ def facts(lesson: Lesson) -> dict[str, Any]:
 
 
 def _facts_of(spec: TaggerSpec, learned: Learned) -> dict[str, Any]:
-    record = spec.taught[learned.label].model_dump(exclude={"version", "from_feedback"})
+    record = spec.taught[learned.label].model_dump(exclude={"version"})
     return {
         "label": learned.label,
         **record,

@@ -12,6 +12,7 @@ from labelwise.cores import usable_cores
 from labelwise.spec import TaggerSpec
 from teaching.given_photos import See
 from teaching.label_rows import Lessons, Values
+from teaching.last_lesson import LastLesson, read_last_lessons
 from teaching.taught_graph import add_features, head_tensors, read_lessons
 
 _BATCH = 8
@@ -19,21 +20,24 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class FeatureGraph:
-    """`see` gives features [n, d] and the trained head's logits [n, l] of n photos; `lessons` is what was taught.
+    """`see` gives features [n, d] and the trained head's logits [n, l] of n photos.
 
-    `identity` is a hash of all that they depend on. A taught version has that of the version that it was taught to; a
+    `lessons` is what was taught, and `last` the last lesson of each label.
+
+    `identity` is a hash of all that `see` depends on. A taught version has that of the version that it was taught to; a
     tagger that was trained again has another.
     """
 
     identity: str
     see: See
     lessons: Lessons
+    last: dict[str, LastLesson]
 
 
 def open_features(file: Path, spec: TaggerSpec, threads: int | None = None) -> FeatureGraph:
     """Opens the graph `file` of `spec`, to run with `threads`, by default one per core. Raises LabelwiseError."""
     model = load_structure(file)
-    lessons = read_lessons(model, spec.labels)
+    lessons, last = read_lessons(model, spec.labels), read_last_lessons(model)
     names = [add_features(model), head_tensors(model).logits]
     identity = hashlib.sha256(spec.image.model_dump_json().encode() + _digest(model.graph, names)).hexdigest()
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
@@ -45,7 +49,7 @@ def open_features(file: Path, spec: TaggerSpec, threads: int | None = None) -> F
         found = [session.run(names, {spec.input.name: batch}) for batch in batches]
         return tuple(np.concatenate(parts).astype(np.float32) for parts in zip(*found, strict=True))
 
-    return FeatureGraph(identity, see, lessons)
+    return FeatureGraph(identity, see, lessons, last)
 
 
 def _digest(graph: onnx.GraphProto, names: list[str]) -> bytes:

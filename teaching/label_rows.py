@@ -1,6 +1,6 @@
 """What a taught label is, and where each label of a tagger comes from."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,18 @@ class LabelRow(NamedTuple):
     bias: float
     base: int | None = None
     factor: float = 1.0
+
+    def logits(self, features: Values, trained: Values) -> Values:
+        """Its logits [n], of n photos with features [n, d] and logits [n, l] of the trained head."""
+        own = features @ self.weight + self.bias
+        return own if self.base is None else own + self.factor * trained[:, self.base]
+
+
+def row_after(start: LabelRow | None, weight: Values, bias: float, factor: float) -> LabelRow:
+    """The row that scores sigmoid(features @ weight + bias + factor * logit of `start`)."""
+    if start is None:
+        return LabelRow(weight, bias)
+    return LabelRow(weight + factor * start.weight, bias + factor * start.bias, start.base, factor * start.factor)
 
 
 class Group(NamedTuple):
@@ -53,20 +65,11 @@ class Lessons(NamedTuple):
         source = self.sources[label]
         return None if source.version is None else self.groups[source.version].row(source.column)
 
-    def logits(self, label: str, features: Values, trained: Values) -> Values:
-        """The label's logits [n], of n photos with features [n, d] and logits [n, l] of the trained head."""
-        row = self.row(label)
-        if row is None:
-            return trained[:, self.sources[label].column]
-        own = features @ row.weight + row.bias
-        return own if row.base is None else own + row.factor * trained[:, row.base]
-
-    def before(self, labels: Collection[str]) -> "Lessons":
-        """Without what was taught of `labels`: one of the trained head is as trained, another is not there."""
-        rows = {label: row for label in labels if (row := self.row(label)) is not None}
-        trained = {label: Source(row.base) for label, row in rows.items() if row.base is not None}
-        kept = {label: source for label, source in self.sources.items() if label not in rows or label in trained}
-        return self._replace(sources=kept | trained)
+    def start(self, label: str, size: int) -> LabelRow | None:
+        """The row that a lesson with `size` features begins with, also for a label as trained. None for a new label."""
+        if label not in self.sources:
+            return None
+        return self.row(label) or LabelRow(np.zeros(size, np.float32), 0.0, self.sources[label].column)
 
     def taught(self, version: int, rows: dict[str, LabelRow], base_labels: int) -> "Lessons":
         """Adds what `version` teaches: new labels go to the end, improved ones stay where they are."""

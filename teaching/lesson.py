@@ -45,7 +45,8 @@ from teaching.given_photos import (
     look_at,
     tell_nobody,
 )
-from teaching.label_rows import LabelRow, Lessons
+from teaching.label_rows import LabelRow, Lessons, row_after
+from teaching.last_lesson import FACT, LastLesson, fact_of, lesson_from, read_last_lessons
 from teaching.logistic import sigmoid
 from teaching.recalled import recall, with_enough
 from teaching.taught_graph import base_labels, read_lessons, require_independent, write_lessons
@@ -60,6 +61,12 @@ class Learned:
     fitted: FittedLabel
     files: tuple[GivenFile, ...]
     has: NDArray[np.bool_]  # [n], by file
+    lesson: LastLesson
+
+    @property
+    def row(self) -> LabelRow:
+        """The fit as a row of the graph, which contains what the lesson began with."""
+        return row_after(self.lesson.start, self.fitted.weight, self.fitted.bias, self.fitted.factor)
 
 
 class Published(NamedTuple):
@@ -83,6 +90,16 @@ class Lesson:
         return self.published.spec
 
 
+@dataclass(frozen=True)
+class _Change:
+    """What a version has other than the one that it is made from; `lessons` and `last` are None if they stay."""
+
+    lessons: Callable[[Lessons, int], Lessons] | None
+    thresholds: dict[str, float]
+    taught: dict[str, TaughtLabel]
+    last: dict[str, LastLesson] | None
+
+
 def teach(
     repository: Path,
     model: str | None,
@@ -104,21 +121,16 @@ def teach(
         graph = open_features(_files(version)[0], spec)
         seen, too_few = _look(given, store, spec, graph, tell)
         tell({"step": "fit"})
-        # A store has all its answers still. Learned again on top of themselves, they would count twice.
-        alone = store is not None and not given.files
-        anew = [label for label, record in spec.taught.items() if record.from_feedback] if alone else []
-        learned = tuple(_learn(graph.lessons, anew, seen, label) for label in seen.photos.labels)
+        learned = tuple(_learn(graph, seen, label) for label in seen.photos.labels)
         number = next_version(repository, spec.name)
-        again = {label: alone and (label in anew or label not in spec.taught) for label in seen.photos.labels}
-        taught = spec.taught | {each.label: _record(each, number, again[each.label]) for each in learned}
-        thresholds = {each.label: each.fitted.threshold for each in learned}
-
-        def change(lessons: Lessons, base: int) -> Lessons:
-            rows = {each.label: _row(lessons.before(anew), each.label, each.fitted) for each in learned}
-            return lessons.taught(number, rows, base)
-
+        change = _Change(
+            lambda lessons, base: lessons.taught(number, {each.label: each.row for each in learned}, base),
+            {each.label: each.fitted.threshold for each in learned},
+            spec.taught | {each.label: _record(each, number) for each in learned},
+            graph.last | {each.label: each.lesson for each in learned},
+        )
         tell({"step": "publish"})
-        published = _publish(repository, stage, version, number, change, thresholds, taught, keep)
+        published = _publish(repository, stage, version, number, change, keep)
         return Lesson(Published(published, spec.version), learned, seen.left_out, too_few)
 
 
@@ -135,7 +147,10 @@ def forget(repository: Path, model: str | None, label: str, keep: int | None = N
             raise DataError(f"{label!r} is the last label of {spec.name}: a tagger needs one.")
         number = next_version(repository, spec.name)
         taught = {name: record for name, record in spec.taught.items() if name != label}
-        spec = _publish(repository, stage, version, number, lambda lessons, _: lessons.without(label), {}, taught, keep)
+        last = read_last_lessons(load_structure(_files(version)[0]))
+        last.pop(label, None)
+        change = _Change(lambda lessons, _: lessons.without(label), {}, taught, last)
+        spec = _publish(repository, stage, version, number, change, keep)
         return Published(spec, version.spec.version)
 
 
@@ -149,7 +164,7 @@ def back_to(repository: Path, model: str | None, number: int, keep: int | None =
         if number == newest:
             raise DataError(f"{name} is at version {number} already: there is nothing to go back from.")
         old = versions[number]
-        spec = _publish(repository, stage, old, next_version(repository, name), None, {}, old.spec.taught, keep)
+        spec = _publish(repository, stage, old, next_version(repository, name), None, keep)
         return Published(spec, newest)
 
 
@@ -197,31 +212,23 @@ def _look(
     return (recalled, ()) if given.labels else with_enough(recalled, store)
 
 
-def _learn(lessons: Lessons, anew: Sequence[str], seen: Seen, label: str) -> Learned:
-    """What the photos say of `label`; the labels `anew` begin where they were before they were taught."""
-    start = lessons.before(anew)
+def _learn(graph: FeatureGraph, seen: Seen, label: str) -> Learned:
     answers = seen.photos.answers[:, seen.photos.labels.index(label)]
     rows = np.flatnonzero(answers != UNKNOWN)
     features, trained = (values[rows] for values in seen.values)
-    before = sigmoid(start.logits(label, features, trained)) if label in start.sources else None
+    digests = [seen.digests[row] for row in rows]
+    last = graph.last.get(label)
+    if last is not None and last.is_within(digests):
+        start = last.start
+    else:
+        start = graph.lessons.start(label, features.shape[1])
     has = answers[rows] == YES
-    fitted = fit_label(label, features, has, before)
-    return Learned(label, label in lessons.sources, fitted, tuple(seen.photos.files[row] for row in rows), has)
+    fitted = fit_label(label, features, has, None if start is None else sigmoid(start.logits(features, trained)))
+    files = tuple(seen.photos.files[row] for row in rows)
+    return Learned(label, label in graph.lessons.sources, fitted, files, has, lesson_from(start, digests))
 
 
-def _row(lessons: Lessons, label: str, fitted: FittedLabel) -> LabelRow:
-    """The fit as a row of the graph: that of an improved label contains what it was before."""
-    weight, bias = fitted.weight, fitted.bias
-    if label not in lessons.sources:
-        return LabelRow(weight, bias)
-    before = lessons.row(label)
-    if before is None:
-        return LabelRow(weight, bias, lessons.sources[label].column, fitted.factor)
-    factor = fitted.factor
-    return LabelRow(weight + factor * before.weight, bias + factor * before.bias, before.base, factor * before.factor)
-
-
-def _record(learned: Learned, version: int, from_feedback: bool) -> TaughtLabel:
+def _record(learned: Learned, version: int) -> TaughtLabel:
     expected = learned.fitted.expectation
     return TaughtLabel(
         version=version,
@@ -232,7 +239,6 @@ def _record(learned: Learned, version: int, from_feedback: bool) -> TaughtLabel:
         average_precision_spread=round(expected.spread, 4),
         f1=round(expected.f1, 4),
         f1_spread=round(expected.f1_spread, 4),
-        from_feedback=from_feedback,
     )
 
 
@@ -241,32 +247,33 @@ def _publish(
     stage: Path,
     version: TaggerVersion,
     number: int,
-    change: Callable[[Lessons, int], Lessons] | None,
-    thresholds: dict[str, float],
-    taught: dict[str, TaughtLabel],
+    change: _Change | None,
     keep: int | None,
 ) -> TaggerSpec:
-    """Writes all graphs of `version`, with the labels as `change` leaves them, checks them, and publishes."""
+    """Writes all graphs of `version`, with `change`, checks them, and publishes."""
     old, labels = version.spec, version.spec.labels
+    change = change or _Change(None, {}, old.taught, None)
     models = [load_structure(file) for file in _files(version)]
-    for model in models if change else []:
-        lessons = change(read_lessons(model, old.labels), base_labels(model))
+    for model in models if change.lessons else []:
+        lessons = change.lessons(read_lessons(model, old.labels), base_labels(model))
         labels = tuple(lessons.sources)
         write_lessons(model, lessons)
-    known = dict(zip(old.labels, old.thresholds, strict=True)) | thresholds
+    known = dict(zip(old.labels, old.thresholds, strict=True)) | change.thresholds
     outputs = [output.model_copy(update={"shape": (len(labels), *output.shape[1:])}) for output in old.outputs]
     # Not changed(): its graphs are still those of the old version.
     new = old.model_copy(
-        update={"labels": labels, "thresholds": tuple(known[label] for label in labels), "taught": taught}
+        update={"labels": labels, "thresholds": tuple(known[label] for label in labels), "taught": change.taught}
         | {"outputs": tuple(outputs)}
     )
     graphs = []
     for model, graph, file in zip(models, old.graphs, _files(version), strict=True):
         facts = {"version": number, "labels": list(labels), "thresholds": list(new.thresholds)}
+        if change.last is not None:
+            facts[FACT] = fact_of(change.last)
         carry_over(model, model, facts)
         model.model_version = number
         save_model(model, stage / graph.file)
-        _check(new, stage / graph.file, old, file, [label for label in labels if label not in thresholds])
+        _check(new, stage / graph.file, old, file, [label for label in labels if label not in change.thresholds])
         graphs.append(graph.model_copy(update={"sha256": sha256_of(stage / graph.file)}))
     published = new.published(old.name, number, graphs)
     config = repository / model_names(old.name).model / CONFIG_FILE

@@ -33,7 +33,7 @@ LAYERS = {
         "exporting bench",
     ),
     "teaching": (
-        *("label_rows logistic given_photos", "taught_graph fit", "feature_graph", "recalled"),
+        *("label_rows logistic given_photos", "taught_graph fit last_lesson", "feature_graph", "recalled"),
         *("lesson feature_process", "expectation"),
     ),
     "serving": (

@@ -27,7 +27,7 @@ def see(pixels: np.ndarray) -> Found:
     return np.full((len(pixels), 2), 0.5, np.float32), np.zeros((len(pixels), 1), np.float32)
 
 
-GRAPH = FeatureGraph("this one", see, Lessons({}, {}))
+GRAPH = FeatureGraph("this one", see, Lessons({}, {}), {})
 
 
 def features(graph: str) -> Features:

@@ -39,7 +39,7 @@ def test_half_precision_is_taught_too(tmp_path: Path):
     assert graph.identity == open_features(tmp_path / "taught.onnx", taught).identity
     assert graph.identity != open_features(BUNDLED / "everyday_model/1/model.onnx", SPEC).identity
     features, trained = graph.see(pixels["image"])
-    logits = lessons.logits("new", features, trained), lessons.logits("dog too", features, trained)
+    logits = [lessons.row(label).logits(features, trained) for label in ("new", "dog too")]
     assert 1 / (1 + np.exp(-np.stack(logits, axis=1))) == pytest.approx(after[0][:, -2:], abs=2e-3)
     again = read_lessons(load_structure(tmp_path / "taught.onnx"), taught.labels)
     assert np.array_equal(again.row("new").weight, row.weight)
