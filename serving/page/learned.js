@@ -3,7 +3,12 @@
 import { byId, counted, make } from "./dom.js";
 
 const DOUBTS_SHOWN = 6;
-const VERDICTS = [[0.9, "very well"], [0.75, "well"], [0.5, "only roughly"], [0, "hardly"]]; // by average precision
+const VERDICTS = [ // by average precision
+  [0.9, "It tells these photos apart very well."],
+  [0.75, "It tells these photos apart well."],
+  [0.5, "It tells these photos apart only roughly."],
+  [0, "It hardly tells these photos apart. Mark more photos and teach again, or undo it."],
+];
 
 /**
  * @param {object} result the answer of /v1/teach
@@ -17,7 +22,7 @@ export function showLearned(result, given, goTo) {
   const photos = `${counted(result.photos_with, "photo")} with it and ${result.photos_without} without`;
   byId("learned-from").textContent = `From ${photos}. Version ${version} of ${model} has it; all other labels score as before.`;
   const [, verdict] = VERDICTS.find(([least]) => result.average_precision >= least);
-  byId("learned-verdict").textContent = `It tells these photos apart ${verdict}.`;
+  byId("learned-verdict").textContent = verdict;
   byId("learned-numbers").replaceChildren(...numbers(result));
   byId("learned-advice").textContent = [result.advice ?? "", leftOut(result.left_out)].join(" ").trim();
   showDoubts(result.doubtful.filter(({ index }) => index in given), given, goTo);

@@ -41,6 +41,7 @@ export function offerTeaching(described, isAllowed) {
   model = isAllowed && described.teachable ? described : null;
   byId("teach").hidden = model === null;
   byId("teach").open &&= model !== null;
+  byId("learned").hidden = last?.model !== described.name;
   showMode();
 }
 
@@ -93,9 +94,10 @@ async function learn() {
   lesson = new AbortController();
   const { signal } = lesson;
   const [{ name }, word] = [model, label];
-  showRunning("Sending the photos…");
+  showRunning();
   try {
-    const result = await patiently(() => teach(name, word, files, signal, showStep), { signal, onWait: say });
+    const ask = () => (say("Sending the photos…"), teach(name, word, files, signal, showStep));
+    const result = await patiently(ask, { signal, onWait: say });
     endLesson("");
     await showResult(result, [...yes, ...no]);
   } catch (error) {
@@ -137,8 +139,7 @@ function sayOfUndo(sentence) {
   byId("learned-status").textContent = sentence;
 }
 
-function showRunning(sentence) {
-  say(sentence);
+function showRunning() {
   byId("teach-progress").hidden = false;
   byId("teach-progress").removeAttribute("value");
   swap("teach-start", "teach-stop");
