@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import hashlib
+import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ class FeedbackService:
     def __init__(self, tagging: TaggingService, file: Path) -> None:
         self._tagging, self._settings = tagging, tagging.settings
         self._store = FeedbackStore.create(file)
+        if importlib.util.find_spec("onnx") is None:
+            logger.warning("corrections are kept without features to learn from: pip install 'labelwise[onnx]'")
         self.features = FeatureChild(self._settings.repository)
         self._thread = Workers(1, "feedback")  # SQLite waits for other writers, and for the disk
 

@@ -66,6 +66,14 @@ async def test_one_that_dies_costs_only_its_photo_and_another_takes_its_place() 
     assert not is_there(second)
 
 
+async def test_without_onnx_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    child = FeatureChild(ROOT / "model_repository")
+    with pytest.raises(NoFeatures, match=r"lacks the extra 'onnx': pip install 'labelwise\[onnx\]'"):
+        await child.features(EVERYDAY.spec, PIXELS, 60)
+    assert child.pid is None
+
+
 async def test_what_cannot_be_taught_starts_no_process() -> None:
     child = FeatureChild(ROOT / "model_repository")
     with pytest.raises(NoFeatures, match="scenes cannot be taught"):
