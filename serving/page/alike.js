@@ -102,7 +102,7 @@ function dot(one, other) {
   return one.reduce((sum, value, at) => sum + value * other[at], 0);
 }
 
-/** Returns the photos to show: the sorted ones that have all pressed tags, after the one that they are compared with. */
+/** Returns the photos to show: the one that the others are compared with, and those that have all pressed tags. */
 function shown() {
   const isShown = (other) => other === wanted.photo || [...pressed].every((tag) => other.hasTag(tag));
   return sorted.filter((other) => !other.isRemoved && isShown(other));
@@ -117,7 +117,9 @@ function showStatus(compared, done) {
     ? [`Comparing: ${compared.length - waiting.size} of ${counted(compared.length, "photo")} done…`]
     : [`${others} with this tag, the most alike first. Similarity: 1 is the same, 0 is unrelated.`];
   if (compared.length < 2 && !waiting.size) lines[0] = "No other photo on this page has this tag.";
-  if (photo.state === "done" && !photo.hasTag(label)) lines.push(`This photo itself lacks the tag ${label}, so the order says little.`);
+  if (photo.state === "done" && !photo.hasTag(label)) {
+    lines.push(`This photo itself lacks the tag ${label}, so the order says little.`);
+  }
   if (left.length) lines.push(`${counted(left.length, "photo")} could not be compared: ${failed.get(left[0])}`);
   byId("alike-status").textContent = lines.join(" ");
 }

@@ -17,8 +17,8 @@ export class ApiError extends Error {
 }
 
 /**
- * Returns the models, and what this page may do besides tagging: "teach", "feedback".
- * @returns {Promise<{models: Array<{name: string, labels: string[], thresholds: Object<string, number>}>, may: string[]}>}
+ * Returns what /v1/models says of each model, and what this page may do besides tagging: "teach", "feedback".
+ * @returns {Promise<{models: object[], may: string[]}>}
  */
 export async function fetchModels() {
   const { response, answer } = await request("v1/models");
@@ -55,7 +55,8 @@ export async function rollBack(model, version) {
 
 /** Tells the server what a person says about the file: `yes` and `no` list labels. The same `key` counts only once. */
 export async function sendFeedback(file, model, { yes, no }, key) {
-  const query = { ...(model && { model }), ...(yes.length && { yes: yes.join(",") }), ...(no.length && { no: no.join(",") }) };
+  const named = { ...(model && { model }), yes: yes.join(","), no: no.join(",") };
+  const query = Object.fromEntries(Object.entries(named).filter(([, text]) => text !== ""));
   return (await send(file, "v1/feedback", query, undefined, { "Idempotency-Key": key })).answer;
 }
 

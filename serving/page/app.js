@@ -17,7 +17,7 @@ import { chosenModel, listenForModels, loadModels, noticeVersion } from "./model
 import { listenForPointing } from "./pointing.js";
 import { listenForSliding, showCounts, showRows, showSliders } from "./sliders.js";
 import { asCsv, asJson } from "./tables.js";
-import { listenForTeaching, offerTeaching, refreshTeaching } from "./teaching.js";
+import { listenForTeaching, markLabel, offerTeaching, refreshTeaching } from "./teaching.js";
 
 const FEW_LABELS = 12; // a person finds one of these without a search field, and each has a slider
 
@@ -69,7 +69,7 @@ function chooseSliders() {
   countTags();
 }
 
-/** Returns the labels of the model that `text` names, in whatever case, or its words as they are. Commas separate them. */
+/** Returns the model's labels that `text` names, in whatever case, or its words as they are. Commas separate them. */
 function namesOf(text) {
   const clean = (word) => word.trim().normalize("NFC");
   const known = (word) => model.labels.find((label) => label.toLocaleLowerCase() === word.toLocaleLowerCase());
@@ -120,7 +120,8 @@ listenForMarks(oncePerFrame(() => (countTags(), refreshAlike())));
 
 /** Says in classes what decides about all cards. */
 function showModes() {
-  const modes = { "only-tags": byId("only-tags").checked, searched: searched() !== "", searching: document.activeElement === byId("find") };
+  const isSearching = document.activeElement === byId("find");
+  const modes = { "only-tags": byId("only-tags").checked, searched: searched() !== "", searching: isSearching };
   for (const [name, isOn] of Object.entries(modes)) byId("results").classList.toggle(name, isOn);
 }
 
@@ -150,7 +151,7 @@ listenForFiles((files) => files.length && addFiles(files, chosenModel(), finder)
 listenForAlike(finder, announce);
 listenForCorrections(byId("results"), photoOf, namesOf);
 listenForFeedback();
-listenForJudging();
+listenForJudging(markLabel);
 listenForMarking(byId("cards"), photoOf, announce);
 listenForTeaching(namesOf);
 listenForPointing(byId("cards"), photoOf, announce, showAlike);

@@ -78,7 +78,7 @@ function show() {
   const takenBack = answers.filter((isThere) => !isThere).length;
   const lines = [];
   if (answers.length) lines.push(`The server keeps ${counted(answers.length, "answer")} of yours.`);
-  if (takenBack) lines.push(`It was told ${takenBack} of them before you took that back; only the opposite changes it.`);
+  if (takenBack) lines.push(`You took ${takenBack} of them back too late; only the opposite answer changes it.`);
   if (count) lines.push(`${counted(count, "answer")} could not be sent: ${reason}`);
   if (sending.size) lines.push("Sending…");
   byId("kept").hidden = !isOn || lines.length === 0;

@@ -6,13 +6,15 @@ import { focusFirst } from "./marking.js";
 
 const JUDGED_AT_ONCE = 24;
 
+let label = null; // the label that was taught
 let doubtful = () => [];
 let isJudging = false;
 
-export function listenForJudging() {
+/** `markLabel(label)` makes the page mark photos for a label. */
+export function listenForJudging(markLabel) {
   byId("judge-next").addEventListener("click", () => {
     const photos = doubtful();
-    byId("teach").open = true;
+    markLabel(label);
     arrangePhotos(() => photos.filter(({ isRemoved }) => !isRemoved), () => showAll(true));
     showAll(false);
     requestAnimationFrame(focusFirst); // the photos are arranged in this frame
@@ -21,18 +23,19 @@ export function listenForJudging() {
 }
 
 /** Offers the doubtful ones of `photos`, once these were tagged by the version that the lesson published. */
-export function offerJudging({ label, version }, photos) {
+export function offerJudging({ label: taught, version }, photos) {
+  label = taught;
   const isTagged = ({ state, answer }) => state === "done" && answer.version >= version;
   const unmarked = photos.filter((photo) => !photo.marks.has(label) && isTagged(photo));
   const isReady = photos.every(({ state }) => state === "done");
-  doubtful = () => mostDoubtful(label, unmarked).slice(0, JUDGED_AT_ONCE);
+  doubtful = () => mostDoubtful(unmarked).slice(0, JUDGED_AT_ONCE);
   const count = Math.min(JUDGED_AT_ONCE, unmarked.length);
   byId("judge-next").hidden = isJudging || !isReady || count === 0;
   byId("judge-next").textContent = `Judge the ${counted(count, "most doubtful photo")} next`;
 }
 
 /** Returns the photos whose score is nearest its threshold first. */
-function mostDoubtful(label, photos) {
+function mostDoubtful(photos) {
   const doubt = new Map();
   for (const photo of photos) {
     const tag = photo.judged.scores.find((entry) => entry.label === label);

@@ -20,7 +20,8 @@ export function showLearned(result, given, goTo) {
   const { label, improved, model, version } = result;
   byId("learned-title").textContent = `${improved ? "Improved" : "Learned"}: ${label}`;
   const photos = `${counted(result.photos_with, "photo")} with it and ${result.photos_without} without`;
-  byId("learned-from").textContent = `From ${photos}. Version ${version} of ${model} has it; all other labels score as before.`;
+  const served = `Version ${version} of ${model} has it; all other labels score as before.`;
+  byId("learned-from").textContent = `From ${photos}. ${served}`;
   const [, verdict] = VERDICTS.find(([least]) => result.average_precision >= least);
   byId("learned-verdict").textContent = verdict;
   byId("learned-numbers").replaceChildren(...numbers(result));

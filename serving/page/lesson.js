@@ -17,7 +17,8 @@ export async function teach(model, label, { yes, no }, signal, onStep) {
   for (const file of yes) body.append("yes", file, file.name);
   for (const file of no) body.append("no", file, file.name);
   const headers = { Accept: "application/x-ndjson" };
-  const response = await respond(`v1/teach?${new URLSearchParams({ model })}`, { method: "POST", body, headers, signal });
+  const path = `v1/teach?${new URLSearchParams({ model })}`;
+  const response = await respond(path, { method: "POST", body, headers, signal });
   if (!response.ok) throw refusal(await response.json().catch(() => null), response);
   for await (const line of linesOf(response, signal)) {
     if (line.problem) throw refusal(line.problem, response);

@@ -31,13 +31,13 @@ export function markFor(name) {
 
 /** Shows what is marked on these photos, new ones among them. */
 export function showMarkers(photos) {
-  if (label === null) return;
   for (const photo of photos) showMarker(photo);
-  if (!root.querySelector('.has[tabindex="0"]')?.checkVisibility()) stopAt(markable()[0]);
+  if (label !== null && !root.querySelector('.has[tabindex="0"]')?.checkVisibility()) stopAt(markable()[0]);
 }
 
 /** Shows what is marked on one photo. */
 export function showMarker({ card: { node }, file, marks, state, judged }) {
+  if (label === null) return;
   const tag = state === "done" ? judged.scores.find((entry) => entry.label === label) : undefined;
   node.querySelector(".score-note").textContent = tag?.score.toFixed(2) ?? "";
   const has = marks.get(label);

@@ -10,7 +10,7 @@ let models = [];
 let may = []; // what this page may do besides tagging
 let onChoice = () => {};
 
-/** Calls `then(model, may)` whenever a model is shown, with what /v1/models says about it and about this page's rights. */
+/** Calls `then(model, may)` whenever a model is shown, with what /v1/models says about it and this page's rights. */
 export function listenForModels(then) {
   onChoice = then;
   byId("model-retry").addEventListener("click", loadModels);
@@ -20,7 +20,8 @@ export function listenForModels(then) {
 export async function loadModels() {
   byId("model-retry").hidden = true;
   try {
-    ({ models, may } = await patiently(fetchModels, { onWait: (sentence) => (byId("model-status").textContent = sentence) }));
+    const onWait = (sentence) => (byId("model-status").textContent = sentence);
+    ({ models, may } = await patiently(fetchModels, { onWait }));
     showModels();
   } catch (error) {
     byId("model-status").textContent = error.message;

@@ -6,7 +6,8 @@ const CHIPS_SHOWN = 40;
 
 /** Shows the tags of `judged` in `list`, and returns how many are left out. A chip in focus keeps the focus. */
 export function listTags(list, { tags, removed = [] }) {
-  const kindOf = new Map(tags.slice(0, CHIPS_SHOWN).map(({ label, by }) => [label, by === "person" ? "added" : "given"]));
+  const shown = tags.slice(0, CHIPS_SHOWN);
+  const kindOf = new Map(shown.map(({ label, by }) => [label, by === "person" ? "added" : "given"]));
   for (const label of removed) kindOf.set(label, "removed");
   const itemOf = new Map([...list.children].map((item) => [item.firstElementChild.dataset.label, item]));
   const items = [...kindOf.keys()].map((label) => itemOf.get(label) ?? makeItem(label));

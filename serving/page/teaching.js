@@ -24,10 +24,11 @@ let last = null; // the answer to the last lesson, which can be undone
 export function listenForTeaching(namesOf) {
   const field = byId("teach-label");
   const names = () => namesOf(field.value);
-  field.addEventListener("input", () => field.setCustomValidity(names().length > 1 ? "Teach one label at a time." : ""));
+  const fault = () => (names().length > 1 ? "Teach one label at a time." : "");
+  field.addEventListener("input", () => field.setCustomValidity(fault()));
   byId("teach-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    if (names().length) chooseLabel(names()[0]);
+    if (names().length) markLabel(names()[0]);
   });
   byId("teach").addEventListener("toggle", showMode);
   byId("teach-start").addEventListener("click", learn);
@@ -63,8 +64,10 @@ function showCounts() {
   if (last) offerJudging(last, photos);
 }
 
-function chooseLabel(name) {
+/** Opens the panel and makes the page mark photos for the label `name`. */
+export function markLabel(name) {
   label = name;
+  byId("teach").open = true;
   byId("teach-label").value = name;
   byId("marking").hidden = false;
   byId("teach").classList.add("marks");
