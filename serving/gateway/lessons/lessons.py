@@ -18,7 +18,7 @@ from serving.gateway.access.scopes import require_on
 from serving.gateway.answers.teaching import NamedPhoto, TeachAnswer, VersionAnswer, make_teach_answer
 from serving.gateway.lessons.child import LessonEnded, Step, run_lesson
 from serving.gateway.observe.metrics import Metrics
-from serving.gateway.problems import GatewayError
+from serving.gateway.problems import PROBLEMS, GatewayError
 from serving.gateway.requests.deadline import Deadline, EndedByHangUp, requested_timeout
 from serving.gateway.requests.lesson_form import NO, YES, LessonForm, SentPhoto
 from serving.gateway.requests.query import refuse_repeats
@@ -57,11 +57,8 @@ class Lessons:
             except LabelwiseError as error:
                 raise GatewayError("lesson_failed", str(error)) from error
             try:
-                form = await self._receive(request, Path(folder.name), deadline)
+                form, arguments = await self._receive(request, Path(folder.name), deadline)
                 words = _Words(self._settings, folder.name, form.photos)
-                arguments = [f"--label={form.label}", *_lists(Path(folder.name), form)]
-                if form.from_feedback and self._settings.feedback is not None:
-                    arguments.append(f"--from-feedback={self._settings.feedback.absolute()}")
                 result = await self._run(request, spec, arguments, deadline, words, tell)
             finally:
                 await finished_in_thread(folder.cleanup)
@@ -89,16 +86,18 @@ class Lessons:
             yield deadline
             outcome = "published"
         except GatewayError as error:
-            outcome = "refused" if error.code == "lesson_refused" else outcome
+            outcome = "refused" if PROBLEMS[error.code][0] < 500 else "failed"
             raise
         finally:
             self._is_busy = False
             self._metrics.lessons.labels(outcome).inc()
             self._metrics.lesson_seconds.observe(time.perf_counter() - begun)
 
-    async def _receive(self, request: Request, folder: Path, deadline: Deadline) -> LessonForm:
+    async def _receive(self, request: Request, folder: Path, deadline: Deadline) -> tuple[LessonForm, list[str]]:
+        """Returns the form, whose photos are in `folder`, and the arguments that it means."""
         try:
             form = await self._uploads.lesson(request, folder, deadline)
+            arguments = [f"--label={form.label}", *_lists(folder, form)]
         except OSError as error:
             logger.error("request %s: the photos of a lesson: %s", request.scope["state"]["request_id"], error)
             reason = error.strerror or "not possible"
@@ -106,7 +105,9 @@ class Lessons:
         request.scope["state"].update(images=len(form.photos))
         if form.from_feedback:
             require_on(self._settings, "feedback")
-        return form
+            assert self._settings.feedback is not None
+            arguments.append(f"--from-feedback={self._settings.feedback.absolute()}")
+        return form, arguments
 
     async def _run(
         self,

@@ -60,12 +60,7 @@ class Metrics:
             "batch_images", "Photos that the engine ran, or sent to Triton, at once.", _IMAGES, model
         )
         self.images = self._counter("images", "Photos answered by the engine.", model)
-        self.lessons = self._counter("lessons", "Lessons by clients, forgetting and going back included.", ("outcome",))
-        for outcome in ("published", "refused", "failed"):
-            self.lessons.labels(outcome)
-        self.lesson_seconds = self._histogram(
-            "lesson_seconds", "From a lesson's first byte to its end.", _LESSON_SECONDS
-        )
+        self.lessons, self.lesson_seconds = self._of_lessons()
         self.label_score = self._histogram("label_score", "Scores of a sample.", _SCORES, (*model, "label"))
         in_flight = Gauge(
             "labelwise_requests_in_flight",
@@ -127,6 +122,12 @@ class Metrics:
         shown.register(_Served(every, served))
         shown.register(_Precisions(served, reasons or {}, device))
         return generate_latest(shown)
+
+    def _of_lessons(self) -> tuple[Counter, Histogram]:
+        lessons = self._counter("lessons", "Lessons by clients, forgetting and going back included.", ("outcome",))
+        for outcome in ("published", "refused", "failed"):
+            lessons.labels(outcome)  # so that each is there from the start, as 0
+        return lessons, self._histogram("lesson_seconds", "From a lesson's first byte to its end.", _LESSON_SECONDS)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"labelwise_{name}", text, labels, registry=self.registry)
