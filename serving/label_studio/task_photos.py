@@ -12,7 +12,7 @@ from serving.label_studio.studio import LabelStudio, StudioError
 _MAX_BYTES = 20 * 2**20  # a gateway takes no larger photo unless its operator says so
 _TIMEOUT = 30.0  # seconds
 _PHOTOS = re.compile(r"/(data|storage-data|tasks/\d+)/")  # uploads, local files, cloud storage
-_ANY_TYPE = {"Accept": "*/*"}  # Label Studio answers 406 to a client that accepts only photos
+_ANY_TYPE = {"Accept": "*/*"}  # findings/label_studio_photos.sh
 _KEPT_SIGNS = "%/:?#[]@!$&'()*+,;=~"
 
 
