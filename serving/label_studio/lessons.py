@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import LabelwiseError
-from labelwise.label_names import printable
+from labelwise.label_names import printable, some
 from labelwise.spec import TaggerSpec
 from serving.errors import PhotoError, ServerTimeout, ServerUnavailable
 from serving.label_studio.answers import NEEDED, Answers, answers_by_label
@@ -94,18 +94,18 @@ class Lessons:
             with TemporaryFolder("lesson") as folder:
                 yes = await self._fetch(_some(answers.yes, _MOST_YES), f"{folder}/yes")
                 no = await self._fetch(_some(answers.no, _MOST_NO), f"{folder}/no")
-                learned = await self._gateway.teach(model, label, yes, no)
+                learned = await self._gateway.teach(model, label, [*yes], [*no])
         except (LabelwiseError, OSError) as error:
             logger.error("project %d: %s was not taught: %s", project, printable(label), error)
             report.failed[label] = str(error)
             report.try_again |= is_temporary(error)
         else:
             self._taught[project, label] = answers
-            report.taught[label] = learned
+            report.taught[label] = _named(learned, [*yes.values(), *no.values()])
             logger.info("project %d: %s was taught: %s", project, printable(label), _told(learned))
 
-    async def _fetch(self, names: Sequence[str], start: str) -> list[Path]:
-        """The photos, in files whose paths begin with `start`. Raises LessonFailed if too few can be fetched."""
+    async def _fetch(self, names: Sequence[str], start: str) -> dict[Path, str]:
+        """Photos by the files that they are in; the paths begin with `start`. Raises LessonFailed if they are few."""
         places = asyncio.Semaphore(_FETCHED_AT_ONCE)
 
         async def fetch(place: int, name: str) -> Path | str:
@@ -118,7 +118,7 @@ class Lessons:
             return file
 
         fetched = await asyncio.gather(*(fetch(place, name) for place, name in enumerate(names)))
-        files = [found for found in fetched if isinstance(found, Path)]
+        files = {found: name for name, found in zip(names, fetched, strict=True) if isinstance(found, Path)}
         faults = [found for found in fetched if isinstance(found, str)]
         if faults:
             told = f"{len(faults)} of {len(names)} photos cannot be fetched, such as {faults[0]}"
@@ -147,6 +147,15 @@ def _lacks(answers: Answers) -> str:
     return f"{yes} photos with it and {no} without; a lesson needs {NEEDED} of each"
 
 
+def _named(learned: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """What the gateway learned, with the photos called as Label Studio calls them; `names` are in the order sent."""
+    for photo in (*learned.get("doubtful", ()), *learned.get("left_out", ())):
+        place = photo.pop("index", None)
+        if isinstance(place, int) and 0 <= place < len(names):
+            photo["photo"] = names[place]
+    return learned
+
+
 def _told(learned: dict[str, Any]) -> str:
     """In one line what the gateway learned."""
     numbers = ("photos_with", "photos_without", "average_precision", "average_precision_spread")
@@ -154,4 +163,6 @@ def _told(learned: dict[str, Any]) -> str:
         return "the gateway did not say what it learned"
     yes, no, precision, spread = (learned[name] for name in numbers)
     version = f"{learned.get('model')} {learned.get('version')}"
-    return f"{version}, from {yes} photos with it and {no} without, expected AP {precision:.2f} ± {spread:.2f}"
+    doubtful = [f"{photo.get('photo')} ({photo.get('given')})" for photo in learned.get("doubtful", ())]
+    again = f"; look again at {some(doubtful)}" if doubtful else ""
+    return f"{version}, from {yes} photos with it and {no} without, expected AP {precision:.2f} ± {spread:.2f}{again}"

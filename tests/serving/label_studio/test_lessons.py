@@ -16,7 +16,7 @@ from serving.label_studio.lessons import Lessons, Report
 from serving.label_studio.studio import LabelStudio
 from serving.label_studio.task_photos import TaskPhotos
 from tests.conftest import scenes_only
-from tests.serving.label_studio.studio_server import LEGACY, PHOTOS, annotated, running_studio
+from tests.serving.label_studio.studio_server import LEGACY, PHOTOS, annotated, running_studio, upload
 
 WITH = ["desert-pyramid.jpg", "mountains-path.jpg", "sea-narwhals.jpg"]
 WITHOUT = ["coffee-cup.jpg", "sunset-hills.jpg", "trees-forest-stream.jpg"]
@@ -46,7 +46,8 @@ class Gateway:
         self.sent[label] = yes_photos, no_photos
         if not self.forgets:
             self.spec = self.spec.model_copy(update={"labels": (*self.spec.labels, label)})
-        return {"model": model, "version": 2, "photos_with": len(yes), "photos_without": len(no)}
+        doubtful = [{"photo": no[0].name, "index": len(yes), "given": "no", "score": 0.9}]
+        return {"version": 2, "photos_with": len(yes), "photos_without": len(no), "doubtful": doubtful}
 
 
 def teach(gateway: Gateway, tasks: Sequence[dict[str, Any]], *rounds: bool) -> list[Report]:
@@ -74,7 +75,11 @@ def test_a_label_with_enough_photos_is_taught_once() -> None:
     gateway = Gateway()
     by_itself, asked, again = teach(gateway, TASKS, False, True, True)
     assert (by_itself.taught, again.taught) == ({}, {})  # three photos are few, and the second time nothing is new
-    assert asked.taught == {"helmet": {"model": "scenes", "version": 2, "photos_with": 3, "photos_without": 3}}
+    learned = asked.taught["helmet"]
+    assert (learned["version"], learned["photos_with"], learned["photos_without"]) == (2, 3, 3)
+    [doubtful] = learned["doubtful"]
+    assert doubtful == {"photo": doubtful["photo"], "given": "no", "score": 0.9}
+    assert doubtful["photo"] in map(upload, WITHOUT)  # and not as the file was called that was sent
     photos = [{(PHOTOS / name).read_bytes() for name in names} for names in (WITH, WITHOUT)]
     assert gateway.sent == {"helmet": tuple(photos)}
     assert asked.waiting == {
