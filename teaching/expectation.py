@@ -82,6 +82,11 @@ def _doubts(learned: Learned) -> Sequence[Doubt]:
 def _advice(learned: Learned) -> str | None:
     """Whether more photos would help: from what the second half of them brought."""
     count, expected = int(learned.has.sum()), learned.fitted.expectation
+    if learned.is_careful:
+        return (
+            "Many of these answers contradict the tagger, so the label moves only a little and keeps its threshold, "
+            "and the numbers are of hard photos: answers about photos that it tags right would help."
+        )
     if count < _FEW:
         return f"{count} photos with it are few, so these numbers are rough: {_FEW - count} more with it would help."
     if expected.with_half is not None and (gain := expected.average_precision - expected.with_half) > _GAIN:

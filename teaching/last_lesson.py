@@ -21,9 +21,10 @@ _BYTES = 3
 
 
 class LastLesson(NamedTuple):
-    """`start` is None if the label was new."""
+    """`start` is None if the label was new; `threshold` is what it began with."""
 
     start: LabelRow | None
+    threshold: float
     photos: frozenset[bytes]
 
     def is_within(self, digests: Iterable[str]) -> bool:
@@ -31,15 +32,15 @@ class LastLesson(NamedTuple):
         return self.photos <= _marks(digests)
 
 
-def lesson_from(start: LabelRow | None, digests: Iterable[str]) -> LastLesson:
-    return LastLesson(start, _marks(digests))
+def lesson_from(start: LabelRow | None, threshold: float, digests: Iterable[str]) -> LastLesson:
+    return LastLesson(start, threshold, _marks(digests))
 
 
 def read_last_lessons(model: onnx.ModelProto) -> dict[str, LastLesson]:
     """By label, for those that were taught."""
     facts: Any = facts_of(model).get(FACT, {})
     return {
-        label: LastLesson(_row(fact["start"]), _split(base64.b64decode(fact["photos"])))
+        label: LastLesson(_row(fact["start"]), fact["threshold"], _split(base64.b64decode(fact["photos"])))
         for label, fact in facts.items()
     }
 
@@ -47,7 +48,11 @@ def read_last_lessons(model: onnx.ModelProto) -> dict[str, LastLesson]:
 def fact_of(lessons: Mapping[str, LastLesson]) -> dict[str, Any]:
     """What `read_last_lessons` reads, as JSON has it."""
     return {
-        label: {"start": _fact(lesson.start), "photos": _text(b"".join(sorted(lesson.photos)))}
+        label: {
+            "start": _fact(lesson.start),
+            "threshold": lesson.threshold,
+            "photos": _text(b"".join(sorted(lesson.photos))),
+        }
         for label, lesson in lessons.items()
     }
 

@@ -33,7 +33,7 @@ from labelwise.label_names import same_but_for_case, some
 from labelwise.repository import CONFIG_FILE, Repository, TaggerVersion, default_tagger, model_names, published_names
 from labelwise.spec import TaggerSpec, TaughtLabel
 from teaching.feature_graph import FeatureGraph, open_features
-from teaching.fit import FittedLabel, fit_label
+from teaching.fit import FittedLabel, are_mostly_mistakes, correct_label, fit_label
 from teaching.given_photos import (
     GivenFile,
     GivenPhotos,
@@ -41,20 +41,18 @@ from teaching.given_photos import (
     Seen,
     Tell,
     checked_label,
-    joined,
-    look_at,
     tell_nobody,
 )
 from teaching.label_rows import LabelRow, Lessons, row_after
 from teaching.last_lesson import FACT, LastLesson, fact_of, lesson_from, read_last_lessons
 from teaching.logistic import sigmoid
-from teaching.recalled import recall, with_enough
+from teaching.recalled import look_and_recall
 from teaching.taught_graph import base_labels, read_lessons, require_independent, write_lessons
 
 
 @dataclass(frozen=True)
 class Learned:
-    """One label of a lesson: what was fitted, and to which photos."""
+    """One label of a lesson: what was fitted, and to which photos; carefully if most of them show its mistakes."""
 
     label: str
     improved: bool
@@ -62,6 +60,7 @@ class Learned:
     files: tuple[GivenFile, ...]
     has: NDArray[np.bool_]  # [n], by file
     lesson: LastLesson
+    is_careful: bool
 
     @property
     def row(self) -> LabelRow:
@@ -119,9 +118,9 @@ def teach(
         for label in given.labels:
             _require_same_case(spec, label)
         graph = open_features(_files(version)[0], spec)
-        seen, too_few = _look(given, store, spec, graph, tell)
+        seen, too_few = look_and_recall(given, store, spec, graph, tell)
         tell({"step": "fit"})
-        learned = tuple(_learn(graph, seen, label) for label in seen.photos.labels)
+        learned = tuple(_learn(graph, spec, seen, label, store is not None) for label in seen.photos.labels)
         number = next_version(repository, spec.name)
         change = _Change(
             lambda lessons, base: lessons.taught(number, {each.label: each.row for each in learned}, base),
@@ -193,39 +192,27 @@ def _require_same_case(spec: TaggerSpec, label: str) -> None:
             raise DataError(f"{spec.name} has the label {group[0]!r} already: write it so, or choose another name.")
 
 
-def _look(
-    given: GivenPhotos, store: FeedbackStore | None, spec: TaggerSpec, graph: FeatureGraph, tell: Tell
-) -> tuple[Seen, tuple[str, ...]]:
-    """What can be learned from the photos and the store, and the labels that the store says too little of."""
-    if store is None:
-        return look_at(given, spec.image, graph.see, tell), ()
-    recalled = recall(store, given.labels, spec, graph, tell)
-    if given.files:
-        seen = look_at(given, spec.image, graph.see, tell)
-        return (seen if recalled is None else joined(seen, recalled)), ()
-    if recalled is None:
-        about = some(given.labels) or "photos"
-        raise DataError(
-            f"{spec.name} can learn nothing from {store.file}: it holds no answers about {about}, or neither their "
-            "photos nor features for this tagger."
-        )
-    return (recalled, ()) if given.labels else with_enough(recalled, store)
-
-
-def _learn(graph: FeatureGraph, seen: Seen, label: str) -> Learned:
+def _learn(graph: FeatureGraph, spec: TaggerSpec, seen: Seen, label: str, are_chosen: bool) -> Learned:
+    """What the photos say of a label. If people may have chosen them by its mistakes, it moves carefully."""
     answers = seen.photos.answers[:, seen.photos.labels.index(label)]
     rows = np.flatnonzero(answers != UNKNOWN)
     features, trained = (values[rows] for values in seen.values)
-    digests = [seen.digests[row] for row in rows]
+    has, digests = answers[rows] == YES, [seen.digests[row] for row in rows]
     last = graph.last.get(label)
     if last is not None and last.is_within(digests):
-        start = last.start
+        start, threshold = last.start, last.threshold
     else:
         start = graph.lessons.start(label, features.shape[1])
-    has = answers[rows] == YES
-    fitted = fit_label(label, features, has, None if start is None else sigmoid(start.logits(features, trained)))
+        threshold = dict(zip(spec.labels, spec.thresholds, strict=True)).get(label, 0.5)
+    before = None if start is None else sigmoid(start.logits(features, trained))
+    is_careful = False
+    if before is not None and are_chosen and are_mostly_mistakes(has, before, threshold):
+        is_careful, fitted = True, correct_label(label, features, has, before, threshold)
+    else:
+        fitted = fit_label(label, features, has, before)
     files = tuple(seen.photos.files[row] for row in rows)
-    return Learned(label, label in graph.lessons.sources, fitted, files, has, lesson_from(start, digests))
+    lesson = lesson_from(start, threshold, digests)
+    return Learned(label, label in graph.lessons.sources, fitted, files, has, lesson, is_careful)
 
 
 def _record(learned: Learned, version: int) -> TaughtLabel:

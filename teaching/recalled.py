@@ -30,6 +30,25 @@ class StoredPhoto:
         return f"{self.store.file.name}: photo {self.sha256[:12]}"
 
 
+def look_and_recall(
+    given: GivenPhotos, store: FeedbackStore | None, spec: TaggerSpec, graph: FeatureGraph, tell: Tell
+) -> tuple[Seen, tuple[str, ...]]:
+    """What can be learned from the photos and the store, and the labels that the store says too little of."""
+    if store is None:
+        return look_at(given, spec.image, graph.see, tell), ()
+    recalled = recall(store, given.labels, spec, graph, tell)
+    if given.files:
+        seen = look_at(given, spec.image, graph.see, tell)
+        return (seen if recalled is None else joined(seen, recalled)), ()
+    if recalled is None:
+        about = some(given.labels) or "photos"
+        raise DataError(
+            f"{spec.name} can learn nothing from {store.file}: it holds no answers about {about}, or neither their "
+            "photos nor features for this tagger."
+        )
+    return (recalled, ()) if given.labels else with_enough(recalled, store)
+
+
 def recall(
     store: FeedbackStore, labels: Sequence[str], spec: TaggerSpec, graph: FeatureGraph, tell: Tell
 ) -> Seen | None:

@@ -1,10 +1,12 @@
 """The fit of one label to features: what it learns, what it says about itself, and that it always says the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from labelwise.errors import DataError
-from teaching.fit import fit_label
+from teaching.fit import FittedLabel, are_mostly_mistakes, correct_label, fit_label
 from teaching.logistic import sigmoid
 
 
@@ -65,3 +67,28 @@ def test_photos_that_are_all_alike_are_refused():
     features[has] = features[0]
     with pytest.raises(DataError, match="The 5 photos with 'it' are all alike"):
         fit_label("it", features, has, None)
+
+
+def test_mistakes_alone_do_not_turn_a_label_round():
+    """A label that is right nine times out of ten learns from ten mistakes, and from nothing else."""
+    features, has = photos(4000, strength=1.5)
+    known = fit_label("it", features[:300], has[:300], None)
+    logits = features @ known.weight + known.bias
+    before = sigmoid(logits)
+    wrong = (before >= known.threshold) != has
+    rows = np.concatenate([np.flatnonzero(wrong & (has == answer))[:10] for answer in (True, False)])
+    others = np.arange(2000, 4000)
+
+    def f1(fitted: FittedLabel) -> float:
+        scores = sigmoid(features[others] @ fitted.weight + fitted.bias + fitted.factor * logits[others])
+        tagged = scores >= fitted.threshold
+        return float(2 * (tagged & has[others]).sum() / (tagged.sum() + has[others].sum()))
+
+    assert not are_mostly_mistakes(has, before, known.threshold)
+    assert are_mostly_mistakes(has[rows], before[rows], known.threshold)
+    corrected = correct_label("it", features[rows], has[rows], before[rows], known.threshold)
+    plain = fit_label("it", features[rows], has[rows], before[rows])
+    was = f1(replace(known, weight=np.zeros(40), bias=0.0, factor=1.0))
+    assert corrected.threshold == known.threshold
+    assert f1(corrected) > was - 0.02
+    assert f1(plain) < was - 0.1
