@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from labelwise.repository import Repository
 from teaching.feature_graph import open_features
-from teaching.fit import FEWEST, FittedLabel, are_mostly_mistakes, correct_label, fit_label
+from teaching.fit import FEWEST, FittedLabel, are_mistakes, correct_label, fit_label
 from teaching.given_photos import YES, from_table, look_at
 from teaching.logistic import sigmoid
 from training.data.layouts.csv_list import read_rows
@@ -87,7 +87,7 @@ def changes(features: NDArray, has: Bools, train: Bools) -> Iterator[tuple[str, 
                     f"{count} + {count} mistakes {name}, fitted",
                     change(fit_label("it", features[rows], answers, scores)),
                 )
-                assert are_mostly_mistakes(answers, scores, taught.threshold)
+                assert are_mistakes(answers, scores, taught.threshold, True)
                 yield (
                     f"{count} + {count} mistakes {name}, as `teach` does",
                     change(correct_label("it", features[rows], answers, scores, taught.threshold)),

@@ -12,7 +12,8 @@ from training.metrics import average_precisions, f1_score
 
 _PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 1000.0)  # the last leaves an improved label as it is
 _SMALL_STEP = 1.0  # the penalty
-_MISTAKES = 1 / 3  # of the answers, which no useful label reaches on photos that nobody chose for it
+# Of the answers; more contradict a useful label only if photos were chosen for it. Corrections are suspect earlier.
+_MOST_MISTAKES, _MOST_CORRECTED = 1 / 2, 1 / 3
 _FOLDS = 5
 _REPEATS, _MANY = 5, 200  # with many photos, one cross-validation says enough
 _MOST_DIRECTIONS = 256  # of the features
@@ -80,9 +81,9 @@ def fit_label(label: str, features: NDArray, has: NDArray[np.bool_], before: NDA
     )
 
 
-def are_mostly_mistakes(has: NDArray[np.bool_], before: NDArray, threshold: float) -> bool:
-    """Whether more of the answers contradict a label than those of photos that nobody chose for it would."""
-    return bool(((before >= threshold) != has).mean() > _MISTAKES)
+def are_mistakes(has: NDArray[np.bool_], before: NDArray, threshold: float, are_corrections: bool) -> bool:
+    """Whether so many of the answers contradict a label that its mistakes were chosen, and not photos."""
+    return bool(((before >= threshold) != has).mean() > (_MOST_CORRECTED if are_corrections else _MOST_MISTAKES))
 
 
 def correct_label(

@@ -33,7 +33,7 @@ from labelwise.label_names import same_but_for_case, some
 from labelwise.repository import CONFIG_FILE, Repository, TaggerVersion, default_tagger, model_names, published_names
 from labelwise.spec import TaggerSpec, TaughtLabel
 from teaching.feature_graph import FeatureGraph, open_features
-from teaching.fit import FittedLabel, are_mostly_mistakes, correct_label, fit_label
+from teaching.fit import FittedLabel, are_mistakes, correct_label, fit_label
 from teaching.given_photos import (
     GivenFile,
     GivenPhotos,
@@ -192,8 +192,8 @@ def _require_same_case(spec: TaggerSpec, label: str) -> None:
             raise DataError(f"{spec.name} has the label {group[0]!r} already: write it so, or choose another name.")
 
 
-def _learn(graph: FeatureGraph, spec: TaggerSpec, seen: Seen, label: str, are_chosen: bool) -> Learned:
-    """What the photos say of a label. If people may have chosen them by its mistakes, it moves carefully."""
+def _learn(graph: FeatureGraph, spec: TaggerSpec, seen: Seen, label: str, are_corrections: bool) -> Learned:
+    """What the photos say of a label. If people chose them by its mistakes, it moves carefully."""
     answers = seen.photos.answers[:, seen.photos.labels.index(label)]
     rows = np.flatnonzero(answers != UNKNOWN)
     features, trained = (values[rows] for values in seen.values)
@@ -206,7 +206,7 @@ def _learn(graph: FeatureGraph, spec: TaggerSpec, seen: Seen, label: str, are_ch
         threshold = dict(zip(spec.labels, spec.thresholds, strict=True)).get(label, 0.5)
     before = None if start is None else sigmoid(start.logits(features, trained))
     is_careful = False
-    if before is not None and are_chosen and are_mostly_mistakes(has, before, threshold):
+    if before is not None and are_mistakes(has, before, threshold, are_corrections):
         is_careful, fitted = True, correct_label(label, features, has, before, threshold)
     else:
         fitted = fit_label(label, features, has, before)

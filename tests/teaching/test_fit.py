@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelwise.errors import DataError
-from teaching.fit import FittedLabel, are_mostly_mistakes, correct_label, fit_label
+from teaching.fit import FittedLabel, are_mistakes, correct_label, fit_label
 from teaching.logistic import sigmoid
 
 
@@ -84,8 +84,11 @@ def test_mistakes_alone_do_not_turn_a_label_round():
         tagged = scores >= fitted.threshold
         return float(2 * (tagged & has[others]).sum() / (tagged.sum() + has[others].sum()))
 
-    assert not are_mostly_mistakes(has, before, known.threshold)
-    assert are_mostly_mistakes(has[rows], before[rows], known.threshold)
+    for are_corrections in (True, False):
+        assert not are_mistakes(has, before, known.threshold, are_corrections)
+        assert are_mistakes(has[rows], before[rows], known.threshold, are_corrections)
+    half = np.concatenate([rows, np.flatnonzero(~wrong)[:20]])
+    assert [are_mistakes(has[half], before[half], known.threshold, each) for each in (True, False)] == [True, False]
     corrected = correct_label("it", features[rows], has[rows], before[rows], known.threshold)
     plain = fit_label("it", features[rows], has[rows], before[rows])
     was = f1(replace(known, weight=np.zeros(40), bias=0.0, factor=1.0))
