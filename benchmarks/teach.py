@@ -138,7 +138,7 @@ def main(place: str, names: Sequence[str]) -> None:
             used = [label for label, found in enumerate(by_label) if found is not None]
             found = np.array([by_label[label] for label in used])
             if used:
-                shares = (found / whole[used, None]).mean(axis=0)  # by draw
+                shares = found.mean(axis=0) / whole[used].mean()  # by draw
                 cells.append(f"{found.mean():.3f} ({shares.mean():.0%}, worst draw {shares.min():.0%})")
         if cells:
             start = f"| {count} and {3 * count} | {len(used)} | {whole[used].mean():.3f} | "
