@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -189,17 +189,29 @@ def in_eights(batches: Batches) -> Batches:
     return batches
 
 
-async def test_idle_threads_get_their_share() -> None:
+class ByHand(Workers):
+    """Has no threads: the test takes the turns, while `others` other threads are idle."""
+
+    def __init__(self, others: int) -> None:
+        super().__init__(1, "test")
+        self.turns: list[Callable[[], None]] = []
+        self._idle = set(range(others))
+
+    def submit(self, work: Callable[[], None]) -> None:
+        self.turns.append(work)
+
+
+@pytest.mark.parametrize(("others", "runs"), [(0, [[1, 2]]), (1, [[1], [2]])])
+async def test_idle_threads_get_their_share(others: int, runs: list[list[int]]) -> None:
     """Two photos that wait for two idle threads are not run one behind the other."""
-    workers, graph = Workers(2, "test"), Graph(held=True)
+    workers, graph = ByHand(others), Graph()
     batches = in_eights(Batches(graph, workers, 8, clock=itertools.count(step=100).__next__))
-    await workers.run(lambda: None, 20)  # both threads are there
     requests = [asyncio.create_task(batches.infer(photos(value), TWICE, 20)) for value in (1, 2)]
-    await asyncio.sleep(0.1)
-    graph.go_on.set()
+    await asyncio.sleep(0)  # both are queued
+    for turn in workers.turns:
+        turn()
     await asyncio.gather(*requests)
-    assert sorted(graph.runs) == [[1], [2]]
-    await workers.close()
+    assert graph.runs == runs
 
 
 async def test_close_refuses_what_waits() -> None:

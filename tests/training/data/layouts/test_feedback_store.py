@@ -57,7 +57,6 @@ def test_the_photos_that_are_stored_are_read_with_masked_labels(store: FeedbackS
 
 
 def test_two_data_sets_are_joined_as_the_document_says(store: FeedbackStore, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("pandas")
     store.file.with_name("data").mkdir()
     for number in range(5):
         add(store, number, picture(number, "JPEG"), sea=True, moon=False)
