@@ -18,7 +18,6 @@ import numpy as np
 from labelwise.errors import LabelwiseError
 from labelwise.repository import Repository
 from teaching.feature_graph import FeatureGraph, open_features
-from teaching.taught_graph import require_independent
 
 _THREADS = 1  # tagging needs the other cores
 
@@ -33,6 +32,10 @@ def main(repository: str) -> None:
         _work(_Graphs(Path(repository)), sys.stdin.buffer, output)
 
 
+class _NotHere(Exception):
+    """The repository lacks what was asked for. The message is for a client, so it names no path."""
+
+
 class _Graphs:
     """The graph that was asked for last."""
 
@@ -41,7 +44,7 @@ class _Graphs:
         self._held: tuple[str, FeatureGraph] | None = None
 
     def of(self, model: str, version: int, weights: str) -> FeatureGraph:
-        """Raises LabelwiseError if the repository does not have these weights, or if they cannot be taught."""
+        """Raises _NotHere if the repository does not have these weights, LabelwiseError if they cannot be used."""
         if self._held is None or self._held[0] != weights:
             self._held = weights, self._opened(model, version, weights)
         return self._held[1]
@@ -51,8 +54,7 @@ class _Graphs:
         found = versions.get(version)
         graph = next((graph for graph in found.spec.graphs if graph.sha256 == weights), None) if found else None
         if found is None or graph is None:
-            raise LabelwiseError(f"version {version} of {model} is not in the gateway's own repository")
-        require_independent(found.spec, ())
+            raise _NotHere(f"version {version} of {model} is not in the gateway's own repository")
         return open_features(found.weights.with_name(graph.file), found.spec, _THREADS)
 
 
@@ -69,13 +71,16 @@ def _answer(graphs: _Graphs, asked: dict[str, Any], pixels: np.ndarray) -> bytes
     try:
         graph = graphs.of(**asked)
         features, logits = (values[0].astype("<f4") for values in graph.see(pixels))
-    except LabelwiseError as error:
+    except _NotHere as error:
         return _line({"fault": str(error)})
+    except LabelwiseError as error:  # it may name paths, which are for the gateway's log
+        print(f"features of {asked['model']}: {error}", file=sys.stderr, flush=True)
     except Exception:  # a bug, which must not cost the correction
         traceback.print_exc()
-        return _line({"fault": "they could not be computed; the gateway's log says why"})
-    sizes = {"graph": graph.identity, "features": len(features), "logits": len(logits)}
-    return _line(sizes) + features.tobytes() + logits.tobytes()
+    else:
+        sizes = {"graph": graph.identity, "features": len(features), "logits": len(logits)}
+        return _line(sizes) + features.tobytes() + logits.tobytes()
+    return _line({"fault": "they could not be computed; the gateway's log says why"})
 
 
 def _line(said: dict[str, Any]) -> bytes:
