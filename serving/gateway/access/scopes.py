@@ -16,13 +16,13 @@ _SWITCHED_OFF: Mapping[Scope, str] = {
 
 def allowed(request: Request, settings: Settings) -> tuple[Scope, ...]:
     """The scopes that this request has. Without a key file, it has all that the operator switched on."""
-    return tuple(scope for scope in SCOPES if _is_on(settings, scope) and scope in _of_key(request))
+    return tuple(scope for scope in SCOPES if _is_on(settings, scope) and scope in _of_key(request, settings))
 
 
 def require(request: Request, settings: Settings, scope: Scope) -> None:
     """Raises GatewayError `forbidden`, which says what to do, if this request does not have the scope."""
     require_on(settings, scope)
-    if scope not in _of_key(request):
+    if scope not in _of_key(request, settings):
         raise GatewayError(
             "forbidden",
             f"This key may not do this: `labelwise keys add NAME --may {scope}` makes one that may, or add "
@@ -40,6 +40,7 @@ def _is_on(settings: Settings, scope: Scope) -> bool:
     return settings.teach if scope == "teach" else settings.feedback is not None
 
 
-def _of_key(request: Request) -> tuple[Scope, ...]:
-    found: tuple[Scope, ...] = request.scope["state"].get("key_may", SCOPES)
+def _of_key(request: Request, settings: Settings) -> tuple[Scope, ...]:
+    """With a key file, a request whose key was not looked at has no scope."""
+    found: tuple[Scope, ...] = request.scope["state"].get("key_may", () if settings.keys else SCOPES)
     return found

@@ -24,6 +24,7 @@ def test_without_keys_all_is_allowed_that_is_switched_on() -> None:
         ("teach", "feedback"),
     ]
     require(anyone, ALL, "feedback")
+    assert allowed(anyone, load_settings(teach=True, keys=Path("keys.txt"))) == ()
 
 
 @pytest.mark.parametrize(
