@@ -199,9 +199,9 @@ class FeedbackStore:
     def _connected(self, may_be_empty: bool = False) -> Iterator[sqlite3.Connection]:
         address = f"file:{quote(os.fsencode(self.file.absolute()))}?mode=rw"  # read-only if the file is
         with closing(sqlite3.connect(address, timeout=_WAIT, isolation_level=None, uri=True)) as db:
-            (application,) = db.execute("PRAGMA application_id").fetchone()
-            (format,) = db.execute("PRAGMA user_version").fetchone()
-            if application != _OURS and not (may_be_empty and _is_empty(db)):
+            is_new = may_be_empty and _is_empty(db)  # first: another process may make it a store at any moment
+            application, format = db.execute("SELECT * FROM pragma_application_id, pragma_user_version").fetchone()
+            if application != _OURS and not is_new:
                 raise FeedbackError(f"{self.file} is not a store of corrections: name another file.")
             if format > _FORMAT:
                 raise FeedbackError(f"{self.file} was made by a newer labelwise: update this one.")
@@ -268,12 +268,8 @@ def _added_before(db: sqlite3.Connection, correction: Correction) -> int | None:
 
 def _said(correction: Correction) -> str:
     """Tells requests apart. The version is left out: it may change before a request is sent again."""
-    parts = [
-        correction.sha256,
-        correction.model,
-        *sorted(f"{has:d}{label}" for label, has in correction.answers.items()),
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    answers = sorted(f"{has:d}{label}" for label, has in correction.answers.items())
+    return hashlib.sha256("\n".join([correction.sha256, correction.model, *answers]).encode()).hexdigest()
 
 
 def _photo(db: sqlite3.Connection, sha256: str) -> int:

@@ -52,6 +52,18 @@ def rows(store: FeedbackStore, table: str) -> int:
         return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
+def test_one_that_another_process_makes_meanwhile_is_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, is_empty = tmp_path / "feedback.db", feedback._is_empty
+
+    def made_before(db: sqlite3.Connection) -> bool:
+        monkeypatch.undo()
+        FeedbackStore.create(file)
+        return is_empty(db)
+
+    monkeypatch.setattr("labelwise.feedback._is_empty", made_before)
+    assert FeedbackStore.create(file).add(SEA) == 2
+
+
 def test_what_the_store_says_already_is_not_added_again(store: FeedbackStore):
     assert store.add(SEA) == 2
     assert store.add(replace(SEA, model="scenes", key=None)) == 0
