@@ -55,6 +55,11 @@ def printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
+def can_be_shown(name: str) -> bool:
+    """Whether every sign of it can be printed, and none stands in place of bytes that were not UTF-8."""
+    return name.isprintable() and "\N{REPLACEMENT CHARACTER}" not in name
+
+
 def same_but_for_case(labels: Sequence[str]) -> list[list[str]]:
     """The groups of labels that differ only by case, or in how Unicode composes their letters."""
     return _groups(labels, without_case)

@@ -7,7 +7,7 @@ from typing import IO, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 
-from labelwise.label_names import clean_name
+from labelwise.label_names import can_be_shown, clean_name
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.forms import NOT_A_FORM, FormReader, PartHead, too_many_images
 
@@ -57,7 +57,7 @@ class LessonForm(FormReader):
         self.close()
         if self._texts.get(_FROM_FEEDBACK, b"false") not in (b"true", b"false"):
             raise GatewayError("invalid_request", f"{_FROM_FEEDBACK}: it is true or false.")
-        if not self.label or not self.label.isprintable():
+        if not self.label or not can_be_shown(self.label):
             raise GatewayError(
                 "invalid_request", f"{_LABEL}: name the label to teach, in characters that can be printed."
             )

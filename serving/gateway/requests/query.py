@@ -10,7 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from labelwise import tagging
-from labelwise.label_names import clean_name, without_case
+from labelwise.label_names import can_be_shown, clean_name, without_case
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice, ChoiceError, UnknownLabels
 from serving.gateway.problems import GatewayError
@@ -101,7 +101,7 @@ def answers_of(spec: TaggerSpec, query: FeedbackQuery) -> dict[str, bool]:
     for text, has in ((query.yes, True), (query.no, False)):
         for label in map(clean_name, _joined(spec, text.split(","))):
             field = "yes" if has else "no"
-            if not label.isprintable():
+            if not can_be_shown(label):
                 raise GatewayError("invalid_request", f"{field}: {label!a} cannot be printed.")
             if len(label) > _LONGEST_LABEL:
                 raise GatewayError("invalid_request", f"{field}: a label has at most {_LONGEST_LABEL} characters.")

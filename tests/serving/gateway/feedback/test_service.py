@@ -93,6 +93,7 @@ def test_a_request_sent_again_is_stored_once(gateway: Gateway):
         ({"yes": " , "}, "yes, no: name at least one label"),
         ({"yes": "fog", "no": "Fog"}, "yes, no: Fog is in both."),
         ({"yes": "a\tb"}, r"yes: 'a\\tb' cannot be printed."),
+        ({"yes": "gr\ufffde"}, r"yes: 'gr\\ufffde' cannot be printed."),  # as bytes that are not UTF-8 arrive
         ({"no": "sea," + 201 * "a"}, "no: a label has at most 200 characters."),
         ({"labels": "sea"}, "labels: there is no such parameter."),
     ],

@@ -56,6 +56,7 @@ BOTH = (file("yes", "a"), file("no", "b"))
         (BOTH, "invalid_request"),
         ((('name="label"', b" "), *BOTH), "invalid_request"),
         ((('name="label"', b"a\0b"), *BOTH), "invalid_request"),
+        ((('name="label"', "größe".encode("latin-1")), *BOTH), "invalid_request"),
         ((('name="label"', b"a" * 2000), *BOTH), "invalid_request"),
         ((LABEL, LABEL, *BOTH), "invalid_request"),
         ((LABEL, BOTH[0]), "invalid_request"),
