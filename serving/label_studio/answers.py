@@ -10,6 +10,7 @@ from serving.label_studio.studio import Result, Task
 
 NEEDED = 3  # photos with a label and without it that a lesson needs
 ENOUGH = 5  # of each, for a lesson that nobody asked for
+MOST_YES, MOST_NO = 100, 300  # photos in one lesson
 _GROWTH = 0.5  # the share of the yes or of the no that is new, for the next such lesson
 
 
@@ -43,11 +44,12 @@ class Answers:
     def _changes_since(self, earlier: "Answers | TaughtLabel") -> tuple[int, int]:
         """How many yes and how many no are new, changed or gone."""
         if isinstance(earlier, TaughtLabel):
-            return abs(len(self.yes) - earlier.photos_with), abs(len(self.no) - earlier.photos_without)
+            yes, no = min(len(self.yes), MOST_YES), min(len(self.no), MOST_NO)
+            return abs(yes - earlier.photos_with), abs(no - earlier.photos_without)
         ours, theirs = set(self.by_photo.items()), set(earlier.by_photo.items())
         changed = {photo for photo, _ in ours ^ theirs}
-        yes = {photo for photo, shows in ours | theirs if shows}
-        return len(changed & yes), len(changed - yes)
+        shown = {photo for photo, shows in ours | theirs if shows}
+        return len(changed & shown), len(changed - shown)
 
 
 def answers_by_label(tasks: Sequence[Task], questions: Sequence[Question], labels: Sequence[str]) -> dict[str, Answers]:

@@ -13,7 +13,7 @@ from labelwise.errors import LabelwiseError
 from labelwise.label_names import printable, some
 from labelwise.spec import TaggerSpec
 from serving.errors import PhotoError, ServerTimeout, ServerUnavailable
-from serving.label_studio.answers import NEEDED, Answers, answers_by_label
+from serving.label_studio.answers import MOST_NO, MOST_YES, NEEDED, Answers, answers_by_label
 from serving.label_studio.gateway import Gateway, LessonFailed
 from serving.label_studio.labelling import read_questions
 from serving.label_studio.predictions import version_of
@@ -23,7 +23,6 @@ from serving.temporary import TemporaryFolder
 
 logger = logging.getLogger("labelwise.lessons")
 
-_MOST_YES, _MOST_NO = 100, 300  # photos in one lesson
 _FETCHED_AT_ONCE = 8
 
 
@@ -92,8 +91,8 @@ class Lessons:
     async def _teach(self, project: int, model: str, label: str, answers: Answers, report: Report) -> None:
         try:
             with TemporaryFolder("lesson") as folder:
-                yes = await self._fetch(_some(answers.yes, _MOST_YES), f"{folder}/yes")
-                no = await self._fetch(_some(answers.no, _MOST_NO), f"{folder}/no")
+                yes = await self._fetch(_some(answers.yes, MOST_YES), f"{folder}/yes")
+                no = await self._fetch(_some(answers.no, MOST_NO), f"{folder}/no")
                 learned = await self._gateway.teach(model, label, [*yes], [*no])
         except (LabelwiseError, OSError) as error:
             logger.error("project %d: %s was not taught: %s", project, printable(label), error)
@@ -112,7 +111,7 @@ class Lessons:
             async with places:
                 photo = await self._photos.fetch(name)
             if isinstance(photo, PhotoError):
-                return f"{name}: {photo.detail}"
+                return f"{printable(name)}: {photo.detail}"
             file = Path(f"{start}-{place}")
             await asyncio.to_thread(file.write_bytes, photo)
             return file

@@ -60,3 +60,5 @@ def test_a_lesson_of_an_earlier_run_counts_by_its_photos() -> None:
     assert answers(11, 20).are_due(record, is_asked_for=True)
     assert not answers(14, 20).are_due(record, is_asked_for=False)
     assert answers(20, 20).are_due(record, is_asked_for=False)
+    most = record.model_copy(update={"photos_with": 100, "photos_without": 300})
+    assert not answers(5000, 5000).are_due(most, is_asked_for=False)  # more than a lesson takes

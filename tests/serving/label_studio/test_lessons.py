@@ -96,10 +96,11 @@ def test_a_label_that_was_taken_out_is_taught_again_only_if_asked_for() -> None:
 
 
 def test_photos_that_cannot_be_fetched_are_left_out_or_stop_the_label() -> None:
-    tasks = [*TASKS, annotated("gone.jpg", ["helmet"]), *(annotated(f"{n}-gone.jpg", ["Sea"]) for n in range(3))]
+    tasks = [*TASKS, annotated("gone.jpg", ["helmet"]), *(annotated(f"{n}-gone\n.jpg", ["Sea"]) for n in range(3))]
     [report] = teach(Gateway(), tasks, True)
     assert report.taught["helmet"]["photos_with"] == 3
-    assert report.failed["sea"].startswith("3 of 4 photos cannot be fetched, such as /data/upload/1/0a1b2c3d-")
+    assert report.failed["sea"].startswith("3 of 4 photos cannot be fetched, such as '/data/upload/1/0a1b2c3d-")
+    assert "\n" not in report.failed["sea"]  # it goes to the log
     assert not report.try_again
 
 
