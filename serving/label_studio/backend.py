@@ -1,5 +1,6 @@
 """What the ML backend does with each request of Label Studio, in the words of its protocol."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -99,11 +100,10 @@ class Backend:
         keys = list(dict.fromkeys(question.data_key for question in questions))
         async with self._gateway.tagger() as tagger:
             predictor = Predictor(questions, tagger.spec)
-
-            version = version_of(tagger.spec)
+            version, config = version_of(tagger.spec), hashlib.sha256(body.label_config.encode()).hexdigest()
 
             async def answer(_: int, task: Task) -> dict[str, Any] | list[Any]:
-                place = (version, body.label_config, *(str(task.data.get(key)) for key in keys))
+                place = (version, config, *(str(task.data.get(key)) for key in keys))
                 if place not in self._remembered and predictor.knows_any:
                     self._remember(place, predictor.predict(await self._tagged(tagger, task, keys)))
                 return self._remembered.get(place, [])

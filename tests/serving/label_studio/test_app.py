@@ -100,12 +100,14 @@ def test_predictions_have_the_places_of_the_tasks(client: TestClient) -> None:
 
 def test_what_was_predicted_is_not_fetched_again(gateway_url: str) -> None:
     """Label Studio asks again if a request took too long for it."""
-    request = predict_request("sea-narwhals.jpg", "none.jpg")
+    request = predict_request("sea-narwhals.jpg", "none.jpg", config=f"{CONFIG}<!--{'long' * 1000}-->")
     with running_studio() as (studio, server):
-        app = create_app(backend(gateway_url, studio, None), None, lambda: None)
+        bridge = backend(gateway_url, studio, None)
+        app = create_app(bridge, None, lambda: None)
         with TestClient(app, base_url="http://127.0.0.1") as client:
             first, second = (client.post("/predict", json=request).json() for _ in range(2))
     assert first == second
+    assert sum(map(len, *bridge._remembered)) < 1000  # the configuration would take the memory once per task
     assert [path for path, _ in server.seen] == [
         upload(photo) for photo in ("sea-narwhals.jpg", "none.jpg", "none.jpg")
     ]
