@@ -45,7 +45,8 @@ async function collect(photo, label, has) {
   if (has === null) action.marks.delete(label);
   else action.marks.set(label, has);
   collecting.set(photo, action);
-  await sleep(SETTLE);
+  do await sleep(SETTLE); // and a later answer does not overtake one on its way
+  while ([...sending].some(({ photo: other }) => other === photo));
   if (collecting.get(photo) !== action) return; // there was another mark
   collecting.delete(photo);
   if (action.marks.size) send(action);
@@ -53,6 +54,7 @@ async function collect(photo, label, has) {
 }
 
 function send(action) {
+  replaceFailed(action);
   sending.add(action);
   show();
   enqueueRequest(async () => {
@@ -70,6 +72,14 @@ function send(action) {
     sending.delete(action);
     show();
   });
+}
+
+/** What could not be sent, and was answered otherwise since, is not to be sent any more. */
+function replaceFailed({ photo, marks }) {
+  const isOld = (action) => action.photo === photo && [...action.marks.keys()].some((label) => marks.has(label));
+  const left = (action) => new Map([...action.marks].filter(([label]) => !marks.has(label)));
+  failed = failed.map((action) => (isOld(action) ? { photo, marks: left(action), key: newKey() } : action));
+  failed = failed.filter((action) => action.marks.size);
 }
 
 function show() {

@@ -1,6 +1,6 @@
 /** The panel "Teach a label": choose a label, mark photos, teach them to the model, and undo that. */
 
-import { rollBack } from "./api.js";
+import { ApiError, fetchModels, rollBack } from "./api.js";
 import { byId } from "./dom.js";
 import { announce, arrangePhotos, photosOnPage, tagAgain } from "./gallery.js";
 import { offerJudging } from "./judging.js";
@@ -120,9 +120,10 @@ async function showResult(result, given) {
 async function undo() {
   if (last === null || isUndoing) return;
   isUndoing = true; // the button is not disabled, because it would lose the focus
-  const { model: name, previous_version: before } = last;
+  const { model: name, version: own, previous_version: before } = last;
   sayOfUndo("Undoing…");
   try {
+    await patiently(() => requireNewest(name, own), { onWait: sayOfUndo });
     const { version } = await patiently(() => rollBack(name, before), { onWait: sayOfUndo });
     last = null;
     byId("learned").hidden = true;
@@ -136,6 +137,13 @@ async function undo() {
     sayOfUndo(error.message);
   }
   isUndoing = false;
+}
+
+/** Others may have taught since: going back would undo that, too. */
+async function requireNewest(name, own) {
+  const { models } = await fetchModels();
+  const newest = models.find((described) => described.name === name)?.version;
+  if (newest > own) throw new ApiError(`Not undone: version ${newest} was published since, and would be lost, too.`);
 }
 
 function sayOfUndo(sentence) {
