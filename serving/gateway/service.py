@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import Request
 
 from labelwise.attention import locate
-from labelwise.image import ImageError, Photo, load_photo
+from labelwise.image import ImageError, Photo
 from labelwise.repository import default_tagger
 from labelwise.spec import TaggerSpec
 from labelwise.tagging import Choice
@@ -29,7 +29,7 @@ from serving.gateway.observe.metrics import Metrics
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.admission import Admission, Place
 from serving.gateway.requests.deadline import Deadline, EndedByHangUp, deadline_exceeded, requested_timeout
-from serving.gateway.requests.decoders import Decoders
+from serving.gateway.requests.decoders import Decoders, loader_of
 from serving.gateway.requests.forms import Item
 from serving.gateway.requests.pace import Gate
 from serving.gateway.requests.query import LabelQuery, TagQuery, choose, refuse_repeats
@@ -83,7 +83,7 @@ class TaggingService:
         self.gate = Gate(max(_MOST_AT_WORK, 2 * _MOST_AT_ONCE * settings.threads))
         self.observe_turn, on_wait = metrics.observe_wait("turn"), metrics.observe_wait("decode")
         limits = settings.max_pixels, settings.max_decoding_pixels
-        self.decoders = Decoders(settings.threads, *limits, on_wait, _loader(settings.decode))
+        self.decoders = Decoders(settings.threads, *limits, on_wait, loader_of(settings.decode))
         self.uploads = Uploads(settings, self.decoders)
         self.lessons = Lessons(settings, engine, self.uploads, metrics)
 
@@ -280,15 +280,6 @@ class TaggingService:
             answer = await self.engine.infer(spec.name, spec.version, pixels, outputs, deadline.left())
         metrics.count_answer(len(pixels), answer.get("scores"))
         return answer
-
-
-def _loader(decode: str) -> Callable[..., Photo]:
-    """Returns what loads ordinary photos. Raises LabelwiseError if they are to be decoded on a GPU that does not."""
-    if decode == "cpu":
-        return load_photo
-    from serving.decoding.gpu_photos import open_gpu_photos
-
-    return open_gpu_photos().load_photo
 
 
 def _log_notes(request: Request, notes: Iterable[str]) -> None:

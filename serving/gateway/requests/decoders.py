@@ -114,3 +114,12 @@ class Decoders:
             raise DecoderFailedError(
                 "The image ended the process that decoded it; try again, or save it in another format."
             ) from error
+
+
+def loader_of(decode: str) -> Callable[..., Photo]:
+    """Returns what loads ordinary photos. Raises LabelwiseError if they are to be decoded on a GPU that does not."""
+    if decode == "cpu":
+        return load_photo
+    from serving.decoding.gpu_photos import open_gpu_photos
+
+    return open_gpu_photos().load_photo
