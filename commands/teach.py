@@ -26,7 +26,7 @@ def teach(
     model: Annotated[str | None, typer.Option(help="Tagger to teach. [default: the only one, or everyday]")] = None,
     label: Annotated[str | None, typer.Option(help="The label to add, or to improve if the tagger has it.")] = None,
     yes: Annotated[list[Path] | None, typer.Option(help="Photos that have it: a folder or a list; repeatable.")] = None,
-    no: Annotated[list[Path] | None, typer.Option(help="Photos that have it not, like those to be tagged.")] = None,
+    no: Annotated[list[Path] | None, typer.Option(help="Photos without it, like those to be tagged.")] = None,
     labels: Annotated[Path | None, typer.Option(help=_CSV_HELP)] = None,
     from_feedback: Annotated[Path | None, typer.Option(help=_STORE_HELP)] = None,
     forget: Annotated[str | None, typer.Option(help="Remove this label instead.")] = None,

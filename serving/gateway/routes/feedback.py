@@ -24,7 +24,7 @@ _TOKEN: dict[str, Any] = {
 
 @router.post(
     "/v1/feedback",
-    summary="Store what a photo has and has not",
+    summary="Store what a photo shows and what it does not",
     response_model_exclude_none=True,
     responses=done(examples.FEEDBACK) | FEEDBACK_PROBLEMS,
     openapi_extra=ONE_PHOTO | {"parameters": [_TOKEN]},

@@ -112,7 +112,7 @@ MANY_PHOTOS = {
 LESSON = {
     "requestBody": {
         "required": True,
-        "description": "The label, photos that have it, and photos that have it not.",
+        "description": "The label, photos with it, and photos without it.",
         "content": {
             "multipart/form-data": {
                 "schema": {

@@ -59,9 +59,9 @@ def _teacher(request: Request) -> TaggingService:
     openapi_extra=LESSON,
 )
 async def teach(request: Request, query: Annotated[TeachQuery, Query()]) -> TeachAnswer | Response:
-    """Adds a label from photos that have it and photos that have it not, or improves one. Answers when the new version
-    is served, which takes seconds to minutes. With `Accept: application/x-ndjson` each step is a line of the answer,
-    and the last line is the result or the problem."""
+    """Adds a label from photos with it and photos without it, or improves one. Answers when the new version is served,
+    which takes seconds to minutes. With `Accept: application/x-ndjson` each step is a line of the answer, and the last
+    line is the result or the problem."""
     service = _teacher(request)
     spec = service.find(query.model, None)
     if accepts(request, LINES_TYPE):
