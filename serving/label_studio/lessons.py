@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from serving.temporary import TemporaryFolder
 logger = logging.getLogger("labelwise.lessons")
 
 _FETCHED_AT_ONCE = 8
+_YES_BYTES, _NO_BYTES = 240 * 2**20, 720 * 2**20  # a gateway takes 1024 MiB unless its operator says otherwise
 
 
 @dataclass
@@ -91,8 +93,8 @@ class Lessons:
     async def _teach(self, project: int, model: str, label: str, answers: Answers, report: Report) -> None:
         try:
             with TemporaryFolder("lesson") as folder:
-                yes = await self._fetch(_some(answers.yes, MOST_YES), f"{folder}/yes")
-                no = await self._fetch(_some(answers.no, MOST_NO), f"{folder}/no")
+                yes = await self._fetch(_some(answers.yes, MOST_YES), f"{folder}/yes", _YES_BYTES)
+                no = await self._fetch(_some(answers.no, MOST_NO), f"{folder}/no", _NO_BYTES)
                 learned = await self._gateway.teach(model, label, [*yes], [*no])
         except (LabelwiseError, OSError) as error:
             logger.error("project %d: %s was not taught: %s", project, printable(label), error)
@@ -103,8 +105,11 @@ class Lessons:
             report.taught[label] = _named(learned, [*yes.values(), *no.values()])
             logger.info("project %d: %s was taught: %s", project, printable(label), _told(learned))
 
-    async def _fetch(self, names: Sequence[str], start: str) -> dict[Path, str]:
-        """Photos by the files that they are in; the paths begin with `start`. Raises LessonFailed if they are few."""
+    async def _fetch(self, names: Sequence[str], start: str, most_bytes: int) -> dict[Path, str]:
+        """The first photos that have at most `most_bytes` together, by the files that they are in.
+
+        The paths begin with `start`. Raises LessonFailed if too few photos can be fetched.
+        """
         places = asyncio.Semaphore(_FETCHED_AT_ONCE)
 
         async def fetch(place: int, name: str) -> Path | str:
@@ -124,7 +129,12 @@ class Lessons:
             if len(files) < NEEDED:
                 raise LessonFailed(told)
             logger.warning("%s", told)
-        return files
+        return _within(files, most_bytes)
+
+
+def _within(files: dict[Path, str], most_bytes: int) -> dict[Path, str]:
+    sizes = accumulate(file.stat().st_size for file in files)
+    return {file: name for (file, name), size in zip(files.items(), sizes, strict=True) if size <= most_bytes}
 
 
 def is_temporary(error: Exception) -> bool:

@@ -104,6 +104,13 @@ def test_photos_that_cannot_be_fetched_are_left_out_or_stop_the_label() -> None:
     assert not report.try_again
 
 
+def test_large_photos_are_fewer_so_that_the_gateway_takes_the_lesson(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = sorted((PHOTOS / name).stat().st_size for name in WITHOUT)
+    monkeypatch.setattr("serving.label_studio.lessons._NO_BYTES", sum(without) - 1)
+    [report] = teach(Gateway(), TASKS, True)
+    assert (report.taught["helmet"]["photos_with"], report.taught["helmet"]["photos_without"]) == (3, 2)
+
+
 def test_a_label_that_fails_does_not_hold_up_the_others_and_is_due_again() -> None:
     tasks = [*TASKS[:3], *(annotated(photo, ["Sea"]) for photo in WITHOUT)]
     first, second = teach(gateway := Gateway(sea=LessonFailed("Busy.", is_temporary=True)), tasks, True, True)
