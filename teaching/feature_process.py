@@ -1,7 +1,8 @@
 """Computes features of photos for a gateway, which loads no onnx: one photo at a time, until its input ends.
 
 in   {"model": …, "version": …, "weights": …, "shape": [h, w, 3]} as a line, then the pixels, uint8
-out  {"graph": …, "features": d, "logits": l} as a line, then d and l little-endian float32; or {"fault": why not}
+out  {"graph": …, "features": d, "logits": l} as a line, then d and l little-endian float32; or {"fault": why not},
+     in words for a client; or {"log": why not}, which may name paths
 """
 
 import contextlib
@@ -73,14 +74,12 @@ def _answer(graphs: _Graphs, asked: dict[str, Any], pixels: np.ndarray) -> bytes
         features, logits = (values[0].astype("<f4") for values in graph.see(pixels))
     except _NotHere as error:
         return _line({"fault": str(error)})
-    except LabelwiseError as error:  # it may name paths, which are for the gateway's log
-        print(f"features of {asked['model']}: {error}", file=sys.stderr, flush=True)
+    except LabelwiseError as error:
+        return _line({"log": str(error)})
     except Exception:  # a bug, which must not cost the correction
-        traceback.print_exc()
-    else:
-        sizes = {"graph": graph.identity, "features": len(features), "logits": len(logits)}
-        return _line(sizes) + features.tobytes() + logits.tobytes()
-    return _line({"fault": "they could not be computed; the gateway's log says why"})
+        return _line({"log": traceback.format_exc()})
+    sizes = {"graph": graph.identity, "features": len(features), "logits": len(logits)}
+    return _line(sizes) + features.tobytes() + logits.tobytes()
 
 
 def _line(said: dict[str, Any]) -> bytes:

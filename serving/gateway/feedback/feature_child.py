@@ -108,6 +108,9 @@ class FeatureChild:
         said = json.loads(await process.stdout.readuntil(b"\n"))
         if "fault" in said:
             raise NoFeatures(said["fault"])
+        if "log" in said:
+            logger.error("no features of a photo for %s: %s", spec.name, said["log"])
+            raise NoFeatures(_LOST)
         features, logits = [
             np.frombuffer(await process.stdout.readexactly(4 * said[part]), "<f4") for part in ("features", "logits")
         ]
