@@ -71,12 +71,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-@cache
 def scenes_only() -> Path:
-    """The bundled `scenes`, whose five labels the tests know. In fp32 only, so that its scores are known."""
-    folder = Path(tempfile.mkdtemp(prefix="labelwise-scenes-"))
+    """The bundled `scenes`, whose five labels the tests know."""
+    return only_in_fp32("scenes")
+
+
+@cache
+def only_in_fp32(name: str) -> Path:
+    """A repository with one of the bundled taggers, in fp32 only, so that its scores are known. Not to be changed."""
+    folder = Path(tempfile.mkdtemp(prefix=f"labelwise-{name}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    version = Repository.open(ROOT / "model_repository", only="scenes").taggers["scenes"][1]
+    version = Repository.open(ROOT / "model_repository", only=name).taggers[name][1]
     with staging(folder) as stage:
         shutil.copyfile(version.weights, stage / version.weights.name)
         publish(folder, stage, version.spec.model_copy(update={"graphs": version.spec.graphs[:1]}), "onnxruntime")

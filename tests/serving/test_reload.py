@@ -1,6 +1,5 @@
 """Versions come and go under load: no request is dropped, and every answer names its true version."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +10,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from labelwise.repository import model_names
-from tests.conftest import ROOT, free_port, running_gateway
+from tests.conftest import ROOT, free_port, only_in_fp32, running_gateway
 from tests.polling import until
-from tests.serving.publishing import BUNDLED, copy_to_change, publish_next
+from tests.serving.publishing import copy_to_change, publish_next
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 PATIENCE = 90.0  # seconds
@@ -40,10 +38,8 @@ def served(engine_settings: dict[str, str], repository: Path, tmp_path: Path) ->
 @pytest.fixture
 def served_everyday(engine_settings: dict[str, str], tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The same with `everyday`, in fp32."""
-    copy = copy_to_change(BUNDLED, tmp_path / "repository")
-    for part in model_names("scenes"):
-        shutil.rmtree(copy / part)
-    with running_gateway("--repository", str(copy), "--precision", "fp32", "--teach", **engine_settings) as (url, _):
+    copy = copy_to_change(only_in_fp32("everyday"), tmp_path / "repository")
+    with running_gateway("--repository", str(copy), "--teach", **engine_settings) as (url, _):
         yield url, copy
 
 

@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from labelwise.repository import model_names
+from tests.conftest import ROOT, only_in_fp32
 
 
 @pytest.fixture
 def everyday(tmp_path: Path) -> Path:
-    """A repository with `everyday` alone, to change."""
+    """A repository with `everyday` alone, in fp32, to change."""
+    return Path(shutil.copytree(only_in_fp32("everyday"), tmp_path / "repository"))
+
+
+@pytest.fixture
+def everyday_in_int8_too(tmp_path: Path) -> Path:
+    """The same, with both bundled graphs."""
     repository = tmp_path / "repository"
-    for part in ("everyday", "everyday_decode", "everyday_model"):
+    for part in model_names("everyday"):
         shutil.copytree(ROOT / "model_repository" / part, repository / part)
     return repository
 

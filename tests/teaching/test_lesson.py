@@ -55,7 +55,8 @@ def given(label: str, pictures: tuple[Path, Path]) -> GivenPhotos:
     return from_folders(label, [pictures[0]], [pictures[1]])
 
 
-def test_labels_come_change_and_go_and_no_other_changes_a_bit(everyday: Path, pictures: tuple[Path, Path]):
+def test_labels_come_change_and_go_and_no_other_changes_a_bit(everyday_in_int8_too: Path, pictures: tuple[Path, Path]):
+    everyday = everyday_in_int8_too
     first = version(everyday, 1), answers(everyday, 1)
     lesson = teach(everyday, "everyday", given("stripes", pictures))
     second = version(everyday, 2), answers(everyday, 2)

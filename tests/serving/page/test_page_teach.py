@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, running_gateway
+from tests.conftest import ROOT, only_in_fp32, running_gateway
 from tests.serving import chromium
 from tests.serving.chromium import assert_accessible, card, expect, opened_page, pick_done, take_screenshot
 
@@ -21,9 +21,8 @@ LESSON = 60_000  # milliseconds
 @pytest.fixture(scope="module")
 def teaching_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("teaching")
-    for part in ("everyday", "everyday_model", "everyday_decode"):
-        shutil.copytree(ROOT / "model_repository" / part, folder / "repository" / part)
-    flags = "--teach", "--feedback", str(folder / "feedback.db"), "--precision", "int8"
+    shutil.copytree(only_in_fp32("everyday"), folder / "repository")
+    flags = "--teach", "--feedback", str(folder / "feedback.db")
     with running_gateway("--repository", str(folder / "repository"), *flags) as (url, _):
         yield url
 

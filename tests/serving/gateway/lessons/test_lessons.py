@@ -19,13 +19,12 @@ from PIL import Image
 
 from labelwise.errors import LabelwiseError
 from labelwise.files import locked_folder
-from labelwise.repository import model_names
 from serving.gateway.lessons.child import LessonEnded
 from serving.gateway.lessons.lessons import _Words
 from serving.gateway.lessons.preflight import require_lessons
 from serving.gateway.requests.lesson_form import SentPhoto
 from serving.settings import load_settings
-from tests.conftest import ROOT, running_gateway
+from tests.conftest import only_in_fp32, running_gateway
 from tests.polling import until
 from tests.serving.raw_http import connect, read_answer
 
@@ -86,13 +85,12 @@ def _command(pid: int) -> bytes:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("lessons")
-    for part in model_names("everyday"):
-        shutil.copytree(ROOT / "model_repository" / part, folder / "repository" / part)
+    shutil.copytree(only_in_fp32("everyday"), folder / "repository")
     (folder / "tmp").mkdir()
     settings = {"reload_interval": "0.2", "max_teach_images": "20", "max_teach_body": "1000000", "teach_keep": "2"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder / "tmp"))
-        arguments = ("--repository", str(folder / "repository"), "--precision", "fp32", "--teach")
+        arguments = ("--repository", str(folder / "repository"), "--teach")
         with running_gateway(*arguments, **settings) as (url, process):
             yield Served(url, process, folder / "repository", folder / "tmp")
 
