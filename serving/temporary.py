@@ -1,12 +1,15 @@
 """Temporary folders that are removed when this process ends, however it ends."""
 
 import contextlib
+import logging
 import os
 import subprocess
 import tempfile
 from pathlib import Path
 
 from labelwise.errors import LabelwiseError
+
+logger = logging.getLogger("labelwise")
 
 # Reads patterns, one per line, until this process ends and so closes the pipe. It ignores signals that a terminal or a
 # service manager sends to all processes: a process that is still ending needs its folder.
@@ -55,8 +58,11 @@ class TemporaryFolder:
                 self._janitor.stdin.flush()
 
     def cleanup(self) -> None:
-        """Removes the folder. Safe to call twice."""
-        self._folder.cleanup()
+        """Removes the folder, or logs why that fails: what was done in it is done. Safe to call twice."""
+        try:
+            self._folder.cleanup()
+        except OSError as error:
+            logger.error("the temporary folder %s cannot be removed: %s", self.name, error)
         if self._janitor is not None:
             janitor, self._janitor = self._janitor, None
             assert janitor.stdin is not None

@@ -1,5 +1,6 @@
 """Temporary folders are removed, however their process ends."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -36,6 +37,19 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(LabelwiseError, match=r"Cannot make a temporary folder for test: .* TMPDIR can name another"):
         TemporaryFolder("test")
+
+
+def test_a_folder_that_cannot_be_removed_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, "busy")
+
+    with monkeypatch.context() as patch, TemporaryFolder("test") as folder:
+        patch.setattr("shutil.rmtree", refuse)
+    assert f"{folder} cannot be removed" in caplog.text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")

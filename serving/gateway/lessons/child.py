@@ -22,7 +22,7 @@ _PROGRAM = "import sys; sys.path[:] = {path!r}; from commands import main; main(
 _NICENESS = 10  # photos are tagged meanwhile
 _LONGEST_LINE = 16 * 2**20  # bytes; the result names every photo that was left out
 _LAST_LINES = 20  # of standard error, for the log
-_ENDS_WITHIN = 5.0  # seconds after SIGTERM
+_ENDS_WITHIN = 5.0  # seconds after its result, and after SIGTERM
 _PUBLISHES_WITHIN = 15.0  # seconds; what is nearly published is better than what is half published
 
 
@@ -40,12 +40,16 @@ class _Heard(NamedTuple):
 
 
 async def run_lesson(
-    arguments: Sequence[str], deadline: Deadline, tell: Callable[[Step], Awaitable[None]]
+    arguments: Sequence[str],
+    deadline: Deadline,
+    tell: Callable[[Step], Awaitable[None]],
+    on_published: Callable[[], None],
 ) -> dict[str, Any]:
     """Returns the result of `labelwise teach` with `arguments`; `tell` gets each step.
 
     Raises LessonEnded, GatewayError `deadline_exceeded`, and OSError if no process can be started. If it is cancelled,
-    the lesson ends without a new version, unless that is being published already.
+    the lesson ends without a new version, unless that is being published already. `on_published` is called if there is
+    a new version, also before an error.
     """
     process = await _start(arguments)
     last_lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -53,13 +57,18 @@ async def run_lesson(
     conversation = _Conversation(process, tell)
     try:
         heard = await asyncio.wait_for(conversation.listen(), deadline.left())
-        await process.wait()
-        await errors
+        conversation.is_publishing = False  # that was its last word
+        if heard.result is not None:
+            on_published()
+        if await _has_ended(process, _ENDS_WITHIN):
+            await asyncio.wait([errors], timeout=_ENDS_WITHIN)  # another process may hold it open
     except asyncio.TimeoutError:
         raise deadline_exceeded() from None
     finally:
         if process.returncode is None:
             await _end(process, conversation.is_publishing)
+        if conversation.is_publishing and process.returncode == 0:
+            on_published()
         errors.cancel()
     if heard.result is not None:
         return heard.result

@@ -32,6 +32,7 @@ logger = logging.getLogger("labelwise.lesson")
 Tell = Callable[[Step], Awaitable[None]]
 
 _LOOK = 0.05  # seconds between looks whether a version is served
+_BUSY_FOR = 10  # seconds after which a client may ask for its lesson again
 _FAILED = "The lesson failed; the log here says why under this request id."
 
 
@@ -51,46 +52,46 @@ class Lessons:
 
         Answers when the new version is served. `tell` gets each step. Raises GatewayError.
         """
-        with self._turn(request, spec) as deadline:
+        with self._turn(request, spec) as turn:
             try:
                 folder = await finished_in_thread(lambda: TemporaryFolder("lesson"))
             except LabelwiseError as error:
                 raise GatewayError("lesson_failed", str(error)) from error
             try:
-                form, arguments = await self._receive(request, Path(folder.name), deadline)
+                form, arguments = await self._receive(request, Path(folder.name), turn.deadline)
                 words = _Words(self._settings, folder.name, form.photos)
-                result = await self._run(request, spec, arguments, deadline, words, tell)
+                result = await self._run(request, spec, arguments, turn, words, tell)
             finally:
                 await finished_in_thread(folder.cleanup)
             return make_teach_answer(result, words.named, words.told, request.scope["state"]["request_id"])
 
     async def undo(self, request: Request, spec: TaggerSpec, argument: str) -> VersionAnswer:
         """Publishes the next version without a label, or as an earlier one was: `argument` is that of the command."""
-        with self._turn(request, spec) as deadline:
+        with self._turn(request, spec) as turn:
             words = _Words(self._settings, "", ())
-            result = await self._run(request, spec, [argument], deadline, words, tell_nobody)
+            result = await self._run(request, spec, [argument], turn, words, tell_nobody)
             return VersionAnswer(**result, request_id=request.scope["state"]["request_id"])
 
     @contextlib.contextmanager
-    def _turn(self, request: Request, spec: TaggerSpec) -> Iterator[Deadline]:
+    def _turn(self, request: Request, spec: TaggerSpec) -> Iterator["_Turn"]:
         """Counts the lesson. Raises GatewayError `overloaded` during another, `not_teachable` for other taggers."""
         refuse_repeats(request)
         request.scope["state"].update(model=spec.name, version=spec.version)
         if not spec.is_teachable:
             raise GatewayError("not_teachable", self._not_teachable(spec))
         if self._is_busy:
-            raise GatewayError("overloaded", "A lesson is under way here; try again when it has ended.")
-        deadline = Deadline(requested_timeout(request, self._settings.teach_timeout))
+            wait = {"Retry-After": str(_BUSY_FOR)}
+            raise GatewayError("overloaded", "A lesson is under way here; try again when it has ended.", wait)
+        turn = _Turn(Deadline(requested_timeout(request, self._settings.teach_timeout)))
         self._is_busy, begun, outcome = True, time.perf_counter(), "failed"
         try:
-            yield deadline
-            outcome = "published"
+            yield turn
         except GatewayError as error:
             outcome = "refused" if PROBLEMS[error.code][0] < 500 else "failed"
             raise
         finally:
             self._is_busy = False
-            self._metrics.lessons.labels(outcome).inc()
+            self._metrics.lessons.labels("published" if turn.is_published else outcome).inc()
             self._metrics.lesson_seconds.observe(time.perf_counter() - begun)
 
     async def _receive(self, request: Request, folder: Path, deadline: Deadline) -> tuple[LessonForm, list[str]]:
@@ -114,7 +115,7 @@ class Lessons:
         request: Request,
         spec: TaggerSpec,
         arguments: Sequence[str],
-        deadline: Deadline,
+        turn: "_Turn",
         words: "_Words",
         tell: Tell,
     ) -> dict[str, Any]:
@@ -124,14 +125,14 @@ class Lessons:
         arguments = [str(self._settings.repository.absolute()), f"--model={spec.name}", *keep, *arguments]
         with self._metrics.in_flight(), EndedByHangUp(request):
             try:
-                result = await run_lesson(arguments, deadline, tell)
+                result = await run_lesson(arguments, turn.deadline, tell, turn.publish)
             except LessonEnded as error:
                 logger.warning("request %s: no lesson: %s", request_id, error)
                 raise words.refusal(error) from error
             except OSError as error:
                 logger.error("request %s: no lesson: %s", request_id, error)
                 raise GatewayError("lesson_failed", _FAILED) from error
-            await self._until_served(spec.name, result["version"], deadline)
+            await self._until_served(spec.name, result["version"], turn.deadline)
         request.scope["state"].update(version=result["version"])
         return result
 
@@ -149,6 +150,16 @@ class Lessons:
         fit = [other.name for other in newest if other.is_teachable]
         others = f"here {', '.join(fit)} can be" if fit else "`labelwise train --preset everyday` makes one that can be"
         return f"{spec.name} cannot be taught, because its labels share weights; {others}."
+
+
+class _Turn:
+    """A lesson under way. Its client may get an error although the version is published."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline, self.is_published = deadline, False
+
+    def publish(self) -> None:
+        self.is_published = True
 
 
 class _Words:

@@ -8,20 +8,25 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import Request
 from PIL import Image
 
 from labelwise.errors import LabelwiseError
 from labelwise.files import locked_folder
 from serving.gateway.lessons.child import LessonEnded
-from serving.gateway.lessons.lessons import _Words
+from serving.gateway.lessons.lessons import Lessons, _Words
 from serving.gateway.lessons.preflight import require_lessons
+from serving.gateway.observe.metrics import Metrics
+from serving.gateway.problems import GatewayError
+from serving.gateway.requests.deadline import deadline_exceeded
 from serving.gateway.requests.lesson_form import SentPhoto
 from serving.settings import load_settings
 from tests.conftest import only_in_fp32, running_gateway
@@ -174,6 +179,7 @@ def test_a_client_that_hangs_up_and_a_kill_leave_the_version_before(served: Serv
         with begun(served):
             busy = served.teach()
             assert (busy.status_code, busy.json()["code"]) == (429, "overloaded")
+            assert busy.headers["retry-after"] == "10"
         until(lambda: served.teach([]).status_code == 415)  # no longer 429
         assert not served.children()
         assert not served.leftovers()
@@ -257,3 +263,24 @@ def test_what_lessons_need_is_looked_for_at_the_start(tmp_path: Path, monkeypatc
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(LabelwiseError, match=r"pip install 'labelwise\[onnx\]'"):
         require_lessons(load_settings(repository=tmp_path, teach=True))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("is_published", "outcome"), [(True, "published"), (False, "failed")])
+async def test_a_version_counts_as_published_whatever_its_client_gets(
+    is_published: bool, outcome: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def run_lesson(_: object, __: object, ___: object, on_published: Callable[[], None]) -> None:
+        if is_published:
+            on_published()
+        raise deadline_exceeded()
+
+    monkeypatch.setattr("serving.gateway.lessons.lessons.run_lesson", run_lesson)
+    metrics = Metrics()
+    none: Any = None
+    lessons = Lessons(load_settings(repository=tmp_path), none, none, metrics)
+    spec: Any = SimpleNamespace(name="everyday", version=1, is_teachable=True)
+    scope = {"type": "http", "headers": [], "query_string": b"", "state": {"request_id": "x"}}
+    with pytest.raises(GatewayError, match="not enough time"):
+        await lessons.undo(Request(scope), spec, "--forget=sea")
+    assert f'labelwise_lessons_total{{outcome="{outcome}"}} 1.0' in metrics.exposition({}).decode()
