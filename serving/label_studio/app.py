@@ -1,5 +1,6 @@
 """The routes of the ML backend, as Label Studio 1.23 asks them: its ml/api_connector.py and webhooks/utils.py."""
 
+import asyncio
 import base64
 import contextlib
 import hmac
@@ -57,7 +58,12 @@ def create_app(backend: Backend, password: str | None, on_ready: Callable[[], No
     guarded = RequirePassword(polite, password) if password else CheckHost(polite, ())
 
     async def entry(scope: Scope, receive: Receive, send: Send) -> None:
-        await (guarded if scope["type"] == "http" else app)(scope, receive, send)
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        try:
+            await guarded(scope, receive, send)
+        except asyncio.CancelledError:
+            await _error(503, "The ML backend is shutting down.")(scope, receive, send)
 
     return entry
 

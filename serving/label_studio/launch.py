@@ -26,7 +26,7 @@ from serving.settings import FetchHost
 
 logger = logging.getLogger("labelwise.label_studio")
 
-
+_GRACE = 3  # seconds that requests may take to finish at the end: a lesson takes minutes
 _HOST = TypeAdapter(FetchHost)
 
 
@@ -87,7 +87,13 @@ async def _serve(options: BridgeOptions, listener: socket.socket) -> None:
         backend = Backend(gateway, photos, Lessons(studio, gateway, photos) if studio else None)
         app = create_app(backend, options.password, lambda: announce(listener))
         config = uvicorn.Config(
-            app, log_config=None, log_level="warning", access_log=False, server_header=False, ws="none"
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=_GRACE,
         )
         await _Server(config).serve([listener])
 

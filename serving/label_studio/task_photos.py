@@ -52,5 +52,6 @@ def _is_photo_of(studio: str, url: str) -> bool:
     base, asked = urlsplit(studio), urlsplit(url)
     path = unquote(asked.path)
     is_plain = ".." not in path.split("/") and "\\" not in path
-    below = path.removeprefix(base.path)
-    return is_plain and (asked.scheme, asked.netloc) == (base.scheme, base.netloc) and bool(_PHOTOS.match(below))
+    start = unquote(base.path)  # other programs of the host may lie beside it
+    is_below = (asked.scheme, asked.netloc) == (base.scheme, base.netloc) and path.startswith(start)
+    return is_plain and is_below and bool(_PHOTOS.match(path.removeprefix(start)))

@@ -8,7 +8,7 @@ import pytest
 
 from serving.errors import PhotoError
 from serving.label_studio.studio import LabelStudio, StudioError
-from serving.label_studio.task_photos import TaskPhotos
+from serving.label_studio.task_photos import TaskPhotos, _is_photo_of
 from tests.serving.label_studio.studio_server import CONFIG, LEGACY, PERSONAL, PHOTOS, Studio, annotated, running_studio
 from tests.serving.label_studio.studio_server import upload as uploaded
 from tests.serving.photo_server import PHOTO, Photos, serving_photos
@@ -104,6 +104,17 @@ def test_the_token_goes_only_where_label_studio_has_photos(studio: tuple[str, ty
     found = fetch(url, path)
     assert isinstance(found, PhotoError)
     assert seen.seen == []
+
+
+def test_other_programs_beside_a_label_studio_under_a_path_get_no_token() -> None:
+    for studio, url, may in (
+        ("https://a.org/ls", "https://a.org/ls/data/upload/1/x.jpg", True),
+        ("https://a.org/l%20s", "https://a.org/l%20s/data/upload/1/x.jpg", True),
+        ("https://a.org/ls", "https://a.org/data/upload/1/x.jpg", False),
+        ("https://a.org/ls", "https://a.org/other/ls/data/x.jpg", False),
+        ("https://a.org/ls", "https://a.org/lsx/data/x.jpg", False),
+    ):
+        assert _is_photo_of(studio, url) is may, url
 
 
 def test_other_hosts_are_refused_unless_they_are_allowed_and_public(studio: tuple[str, type[Studio]]) -> None:
