@@ -53,9 +53,12 @@ export async function rollBack(model, version) {
   return (await request(path, { method: "POST" })).answer;
 }
 
-/** Tells the server what a person says about the file: `yes` and `no` list labels. The same `key` counts only once. */
-export async function sendFeedback(file, model, { yes, no }, key) {
-  const named = { ...(model && { model }), yes: yes.join(","), no: no.join(",") };
+/**
+ * Tells the server what a person says about the file: `yes` and `no` list labels. The same `key` counts only once.
+ * Without a version, as of a photo that has no answer yet, the server notes its newest.
+ */
+export async function sendFeedback(file, { model, version }, { yes, no }, key) {
+  const named = { ...(model && { model }), ...(version && { version }), yes: yes.join(","), no: no.join(",") };
   const query = Object.fromEntries(Object.entries(named).filter(([, text]) => text !== ""));
   return (await send(file, "v1/feedback", query, undefined, { "Idempotency-Key": key })).answer;
 }

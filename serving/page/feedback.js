@@ -12,7 +12,7 @@ let isOn = false;
 let model = null; // of photos that have no answer yet
 let failed = []; // actions to send again
 let reason = ""; // why the last one failed
-const collecting = new Map(); // photo -> its next action: { photo, marks, key }
+const collecting = new Map(); // photo -> its next action: { photo, answer, marks, key }, about that answer
 const sending = new Set(); // actions
 const kept = new Map(); // photo -> the marks that the server has
 
@@ -41,7 +41,7 @@ function isPending() {
 
 /** Several marks of one photo soon after each other are one action, so one request. */
 async function collect(photo, label, has) {
-  const action = { photo, marks: new Map(collecting.get(photo)?.marks), key: newKey() };
+  const action = { photo, answer: photo.answer, marks: new Map(collecting.get(photo)?.marks), key: newKey() };
   if (has === null) action.marks.delete(label);
   else action.marks.set(label, has);
   collecting.set(photo, action);
@@ -58,10 +58,9 @@ function send(action) {
   sending.add(action);
   show();
   enqueueRequest(async () => {
-    const { photo, marks, key } = action;
+    const { photo, answer, marks, key } = action;
     const said = (wanted) => [...marks].filter(([, has]) => has === wanted).map(([label]) => label);
-    const name = photo.answer?.model ?? model;
-    const ask = () => sendFeedback(photo.file, name, { yes: said(true), no: said(false) }, key);
+    const ask = () => sendFeedback(photo.file, answer ?? { model }, { yes: said(true), no: said(false) }, key);
     try {
       await patiently(ask, { onWait: (sentence) => (byId("kept-status").textContent = sentence) });
       kept.set(photo, new Map([...(kept.get(photo) ?? []), ...marks]));
@@ -78,7 +77,7 @@ function send(action) {
 function replaceFailed({ photo, marks }) {
   const isOld = (action) => action.photo === photo && [...action.marks.keys()].some((label) => marks.has(label));
   const left = (action) => new Map([...action.marks].filter(([label]) => !marks.has(label)));
-  failed = failed.map((action) => (isOld(action) ? { photo, marks: left(action), key: newKey() } : action));
+  failed = failed.map((action) => (isOld(action) ? { ...action, marks: left(action), key: newKey() } : action));
   failed = failed.filter((action) => action.marks.size);
 }
 

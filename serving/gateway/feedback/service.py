@@ -72,7 +72,8 @@ class FeedbackService:
         """Stores what a client says of the photo in the request's body. Raises GatewayError or ImageError."""
         token = _token(request)
         with self._tagging.place(request) as place:
-            spec = self._tagging.find(query.model, query.version)
+            spec = self._tagging.find(query.model, None)  # the version that tagged the photo may be gone
+            version = query.version or spec.version
             answers = answers_of(spec, query)
             data, photo, deadline = await self._tagging.decoded(request, place, spec)
             sha256 = hashlib.sha256(data).hexdigest()
@@ -82,7 +83,7 @@ class FeedbackService:
                 sha256=sha256,
                 answers=answers,
                 model=spec.name,
-                version=spec.version,
+                version=version,
                 key=state.get("key_name"),
                 token=token,
                 content=data if self._settings.feedback_photos else None,
@@ -92,7 +93,7 @@ class FeedbackService:
         return FeedbackAnswer(
             photo=sha256,
             model=spec.name,
-            version=spec.version,
+            version=version,
             stored=stored,
             notes=notes or None,
             request_id=state["request_id"],

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from labelwise import tagging
 from labelwise.label_names import can_be_shown, clean_name, without_case
-from labelwise.spec import TaggerSpec
+from labelwise.spec import LAST_VERSION, TaggerSpec
 from labelwise.tagging import Choice, ChoiceError, UnknownLabels
 from serving.gateway.problems import GatewayError
 
@@ -86,7 +86,9 @@ class FeedbackQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(None, description="Which model tagged it; needed only where there is more than one.")
-    version: int | None = Field(None, ge=1, description="Which version tagged it; by default the newest.")
+    version: int | None = Field(
+        None, ge=1, le=LAST_VERSION, description="Which version tagged it, served or not; by default the newest."
+    )
     yes: str = Field("", description="Labels that the photo has, separated by commas; new words are welcome.")
     no: str = Field("", description="Labels that the photo does not have.", examples=["sea,trees"])
 

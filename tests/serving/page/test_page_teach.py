@@ -123,7 +123,9 @@ def test_corrections_of_tags_reach_the_store(teaching_page: Any, photos: list[Pa
     expect(shown.get_by_role("button", name="Put the tag mountain back")).to_be_visible()
     shown.get_by_role("button", name="Add a tag").press("Enter")
     page.keyboard.type("alpine path, VALLEY")
-    press(page, "Enter")
+    with page.expect_request("**/v1/feedback?*") as sent:
+        press(page, "Enter")
+    assert re.search(r"\bmodel=everyday&version=\d", sent.value.url)
     expect(shown.get_by_role("button", name="Add a tag")).to_be_focused()
     expect(page.get_by_text("The server keeps 3 answers of yours.")).to_be_visible()
     assert counted(page) | {"mountain": (0, 1), "alpine path": (1, 0), "valley": (1, 0)} == counted(page)

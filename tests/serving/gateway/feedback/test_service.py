@@ -74,6 +74,12 @@ def test_without_features_a_note_says_why(gateway: Gateway):
     ]
 
 
+def test_the_version_that_tagged_the_photo_may_be_gone(gateway: Gateway):
+    answer = gateway.post(FOREST, model="scenes", version="7", yes="forest").json()
+    assert (answer["version"], answer["stored"]) == (7, 1)
+    assert gateway.rows("SELECT version FROM answers ORDER BY id DESC LIMIT 1") == [(7,)]
+
+
 def test_a_request_sent_again_is_stored_once(gateway: Gateway):
     def post(token: str, **answers: str) -> httpx.Response:
         return gateway.post(FOREST, token, model="scenes", **answers)
