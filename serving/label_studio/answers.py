@@ -1,9 +1,9 @@
 """What annotators said about each label: the yes and no photos of a lesson."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from labelwise.annotators import agreed
 from labelwise.spec import TaughtLabel
 from serving.label_studio.labelling import Question, label_to_teach, labels_of
 from serving.label_studio.studio import Result, Task
@@ -65,11 +65,10 @@ def answers_by_label(tasks: Sequence[Task], questions: Sequence[Question], label
         for label in taught.values():
             found.setdefault(label, {})
         for photo, given in _annotated(tasks, question):
-            counts = Counter(name for names in given for name in names)
+            chosen, disputed = agreed(given)
             for result, label in taught.items():
-                if counts[result] in (0, len(given)):
-                    shows = counts[result] > 0
-                    found[label][photo] = found[label].get(photo, False) or shows
+                if result not in disputed:
+                    found[label][photo] = found[label].get(photo, False) or result in chosen
     return {label: Answers(by_photo) for label, by_photo in found.items()}
 
 

@@ -1,12 +1,12 @@
 """Label Studio's exports: JSON, JSON-MIN, CSV and TSV, with choices or labelled regions of photos."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from labelwise.annotators import agreed
 from labelwise.errors import DataError
 from labelwise.label_names import clean_name, some
 from training.data.labelled_data import LabelledData, counted
@@ -58,7 +58,7 @@ def read_entries(file: Path, tell_missing: bool = True) -> tuple[list[Entry], li
     if (missing := len(photos) - len(annotated)) and tell_missing:
         notes.append(f"Left out: {counted(missing, 'photo')} that nobody annotated.")
     files = _find_photos([*annotated], file)
-    entries = [Entry(path, *_agreed(choices)) for path, choices in zip(files, annotated.values(), strict=True)]
+    entries = [Entry(path, *agreed(choices)) for path, choices in zip(files, annotated.values(), strict=True)]
     if doubts := sum(bool(entry.unknown) for entry in entries):
         notes.append(
             f"Annotators differ about {counted(doubts, 'photo')}: what only some of them chose is unknown there."
@@ -80,13 +80,6 @@ def _is_export(file: Path) -> bool:
         return bool(_COLUMNS.search(read_head(file).partition("\n")[0]))
     head = read_head(file).lstrip("\ufeff \t\r\n") if suffix == ".json" else ""
     return head.startswith("[") and bool(_TASKS.search(head))
-
-
-def _agreed(choices: Sequence[set[str]]) -> tuple[set[str], set[str]]:
-    """The labels that every annotator chose, and those that only some chose."""
-    counts = Counter(label for chosen in choices for label in chosen)
-    present = {label for label, count in counts.items() if count == len(choices)}
-    return present, {*counts} - present
 
 
 def _find_photos(photos: Sequence[str], file: Path) -> list[Path]:
