@@ -21,6 +21,7 @@ import pytest
 
 from export.publish import publish, staging
 from labelwise.repository import Repository
+from tests.polling import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -125,7 +126,7 @@ def running_gateway(*arguments: str, **settings: str) -> Iterator[tuple[str, sub
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(PATIENCE)
         finally:
             process.kill()
             process.stdout.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -19,6 +20,16 @@ def until(condition: Callable[[], T]) -> T:
         assert time.monotonic() < deadline, f"still {value!r} after {PATIENCE:.0f} s"
         time.sleep(_PAUSE)
     return value
+
+
+def end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
+    """Ends a server that is not tested itself. A Triton that was stopped and continued may not end by itself."""
+    process.terminate()
+    try:
+        process.wait(40)  # a Triton gives requests under way 30 seconds
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 async def until_async(condition: Callable[[], Awaitable[T] | T]) -> T:

@@ -36,7 +36,7 @@ from tests.deploy.files import (
     read,
     seconds,
 )
-from tests.polling import until
+from tests.polling import PATIENCE, until
 from tests.serving.publishing import copy_to_change, publish_next
 from tests.test_imports import STAGES
 
@@ -281,7 +281,7 @@ def started_triton(repository: Path, folder: Path) -> Iterator[dict[str, int]]:
         yield ports
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def is_healthy(ports: dict[str, int]) -> bool:

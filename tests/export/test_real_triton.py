@@ -23,7 +23,7 @@ from labelwise.spec import Precision, TaggerSpec
 from serving.local_triton.install import find_triton
 from tests.conftest import free_port
 from tests.contracts import with_graph
-from tests.polling import until
+from tests.polling import end, until
 from tests.several_graphs import QUICK, SIZE, SLOW, publish_graphs
 
 OPTIONS = ServingOptions(instances=2, response_cache=True, deadline_s=5, queue_size=64, queue_delay_us=200)
@@ -74,8 +74,7 @@ def triton(
         yield client, port, metrics
     finally:
         client.close()
-        process.terminate()
-        process.wait(30)
+        end(process)
 
 
 def live(client: grpc.InferenceServerClient) -> bool:

@@ -16,6 +16,7 @@ import pytest
 
 from serving.bulk.output_formats import format_of
 from tests.conftest import scenes_only
+from tests.polling import PATIENCE
 from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_command
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads processes' times from /proc")
@@ -136,7 +137,7 @@ def test_ctrl_c_ends_a_run_that_waits_for_a_list(tmp_path: Path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     with process.stdin, process.stdout, process.stderr:  # type: ignore[union-attr]
-        assert process.wait(30) == 130
+        assert process.wait(PATIENCE) == 130
 
 
 def read(out: Path) -> list[str]:

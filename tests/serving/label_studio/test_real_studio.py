@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, free_port, running_gateway
-from tests.polling import until
+from tests.polling import PATIENCE, until
 
 STUDIO = shutil.which(os.environ.get("LABEL_STUDIO", "label-studio"))
 DOCUMENT = (ROOT / "docs/label-studio.md").read_text()
@@ -47,7 +47,7 @@ def running(command: list[str], environment: dict[str, str], url: str) -> Iterat
         yield
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
