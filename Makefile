@@ -7,6 +7,8 @@ EXTRA ?=
 BENCH ?=
 # Twice the two cores of a small machine: many tests wait for a Triton to start or to end.
 JOBS ?= 4
+# Many containers set it. Without bytecode of its sources, every process that a test starts compiles them again.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
