@@ -7,19 +7,11 @@ from typing import Any
 
 import httpx
 
-from labelwise.errors import LabelwiseError
 from serving.client import AsyncTagger
+from serving.label_studio.errors import ServiceError
 
 _TIMEOUT = httpx.Timeout(10.0, read=900.0, write=120.0)  # a lesson is as long as the gateway's teach_timeout allows
 _TEMPORARY = (429, 502, 503, 504)
-
-
-class LessonFailed(LabelwiseError):
-    """The gateway did not teach. Trying again later may help if `is_temporary`."""
-
-    def __init__(self, message: str, is_temporary: bool = False) -> None:
-        super().__init__(message)
-        self.is_temporary = is_temporary
 
 
 class Gateway:
@@ -41,19 +33,19 @@ class Gateway:
         return AsyncTagger(self.url, self._model, key=self._key, connect_timeout=within)
 
     async def require_teaching(self, model: str) -> None:
-        """Raises LessonFailed if the gateway, this key or `model` does not allow lessons, before photos are fetched."""
+        """Raises ServiceError if the gateway, this key or `model` does not allow lessons, before photos are fetched."""
         answer = await self._request("GET", "/v1/models")
         served = {each.get("name"): each for each in answer.get("models", ())}
         if "teach" not in answer.get("may", ()):
-            raise LessonFailed(
+            raise ServiceError(
                 f"The gateway at {self.url} does not let this key teach: start it with --teach, and if it has keys, "
                 "give --key one that `labelwise keys add NAME --may teach` made."
             )
         if not served.get(model, {}).get("teachable", True):
-            raise LessonFailed(f"{model} cannot be taught: only taggers with the head class-evidence can.")
+            raise ServiceError(f"{model} cannot be taught: only taggers with the head class-evidence can.")
 
     async def teach(self, model: str, label: str, yes: Sequence[Path], no: Sequence[Path]) -> dict[str, Any]:
-        """Adds or improves `label` in the next version of `model`. Returns what was learned. Raises LessonFailed."""
+        """Adds or improves `label` in the next version of `model`. Returns what was learned. Raises ServiceError."""
         with contextlib.ExitStack() as opened:
             files = [
                 (answer, (file.name, opened.enter_context(file.open("rb")), "application/octet-stream"))
@@ -69,11 +61,11 @@ class Gateway:
             content = response.json()
         except httpx.RequestError as error:
             reason = str(error) or type(error).__name__
-            raise LessonFailed(f"The gateway at {self.url} does not answer: {reason}.", is_temporary=True) from error
+            raise ServiceError(f"The gateway at {self.url} does not answer: {reason}.", is_temporary=True) from error
         except ValueError:
             content = None
         content = content if isinstance(content, dict) else {}
         if not response.is_success:
             detail = content.get("detail") or f"it answered {response.status_code} {response.reason_phrase}."
-            raise LessonFailed(f"{self.url}: {detail}", is_temporary=response.status_code in _TEMPORARY)
+            raise ServiceError(f"{self.url}: {detail}", is_temporary=response.status_code in _TEMPORARY)
         return content

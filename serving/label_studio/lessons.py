@@ -15,10 +15,11 @@ from labelwise.label_names import printable, some
 from labelwise.spec import TaggerSpec
 from serving.errors import PhotoError, ServerTimeout, ServerUnavailable
 from serving.label_studio.answers import MOST_NO, MOST_YES, NEEDED, Answers, answers_by_label
-from serving.label_studio.gateway import Gateway, LessonFailed
+from serving.label_studio.errors import ServiceError
+from serving.label_studio.gateway import Gateway
 from serving.label_studio.labelling import read_questions
 from serving.label_studio.predictions import version_of
-from serving.label_studio.studio import LabelStudio, StudioError
+from serving.label_studio.studio import LabelStudio
 from serving.label_studio.task_photos import TaskPhotos
 from serving.temporary import TemporaryFolder
 
@@ -108,7 +109,7 @@ class Lessons:
     async def _fetch(self, names: Sequence[str], start: str, most_bytes: int) -> dict[Path, str]:
         """The first photos that have at most `most_bytes` together, by the files that they are in.
 
-        The paths begin with `start`. Raises LessonFailed if too few photos can be fetched.
+        The paths begin with `start`. Raises ServiceError if too few photos can be fetched.
         """
         places = asyncio.Semaphore(_FETCHED_AT_ONCE)
 
@@ -127,7 +128,7 @@ class Lessons:
         if faults:
             told = f"{len(faults)} of {len(names)} photos cannot be fetched, such as {faults[0]}"
             if len(files) < NEEDED:
-                raise LessonFailed(told)
+                raise ServiceError(told)
             logger.warning("%s", told)
         return _within(files, most_bytes)
 
@@ -139,7 +140,7 @@ def _within(files: dict[Path, str], most_bytes: int) -> dict[Path, str]:
 
 def is_temporary(error: Exception) -> bool:
     """Whether the same lesson may succeed later, without anybody's help."""
-    if isinstance(error, LessonFailed | StudioError):
+    if isinstance(error, ServiceError):
         return error.is_temporary
     return isinstance(error, ServerUnavailable | ServerTimeout)
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from labelwise.errors import LabelwiseError
+from serving.label_studio.errors import ServiceError
 
 _TIMEOUT = httpx.Timeout(10.0, read=120.0)  # an export of ten thousand tasks takes long
 _BEFORE_THE_END = 30.0  # seconds that an access token must still be valid
@@ -38,14 +38,6 @@ class Task(BaseModel):
 _TASKS = TypeAdapter(list[Task])
 
 
-class StudioError(LabelwiseError):
-    """Label Studio does not answer, or not with what was asked for. Trying again may help if `is_temporary`."""
-
-    def __init__(self, message: str, is_temporary: bool = False) -> None:
-        super().__init__(message)
-        self.is_temporary = is_temporary
-
-
 class LabelStudio:
     """The Label Studio at `url`. `token` is a personal access token, or a legacy one, as its account page shows it."""
 
@@ -61,7 +53,7 @@ class LabelStudio:
         await self._client.aclose()
 
     async def sign_in(self) -> Mapping[str, str]:
-        """The headers of a request that is signed in. Raises StudioError."""
+        """The headers of a request that is signed in. Raises ServiceError."""
         if not self._is_personal:
             return {"Authorization": f"Token {self._token}"}
         async with self._refreshing:
@@ -72,25 +64,25 @@ class LabelStudio:
         return {"Authorization": f"Bearer {self._access}"}
 
     async def config(self, project: int) -> str:
-        """The project's labelling configuration. Raises StudioError."""
+        """The project's labelling configuration. Raises ServiceError."""
         answer = await self._get(f"/api/projects/{project}")
         if not isinstance(answer, dict) or not isinstance(answer.get("label_config"), str):
-            raise StudioError(f"{self.url} did not answer as Label Studio does; is this its address?")
+            raise ServiceError(f"{self.url} did not answer as Label Studio does; is this its address?")
         return str(answer["label_config"])
 
     async def annotated_tasks(self, project: int) -> list[Task]:
-        """The tasks that have annotations, from the JSON export. Raises StudioError."""
+        """The tasks that have annotations, from the JSON export. Raises ServiceError."""
         answer = await self._get(f"/api/projects/{project}/export", exportType="JSON")
         try:
             return _TASKS.validate_python(answer)
         except ValidationError as error:
-            raise StudioError(f"{self.url} exports project {project} in a form that is not known here.") from error
+            raise ServiceError(f"{self.url} exports project {project} in a form that is not known here.") from error
 
     async def name_backend(self, project: int, model: str, version: str) -> None:
         """Renames a backend of the project that is titled as another version of `model`, such as "everyday 2".
 
         Label Studio sorts and samples by the scores of only those predictions whose version is the title of the backend
-        (findings/label_studio.sh). Raises StudioError.
+        (findings/label_studio.sh). Raises ServiceError.
         """
         backends = await self._get("/api/ml", project=str(project))
         for backend in backends if isinstance(backends, list) else ():
@@ -109,13 +101,13 @@ class LabelStudio:
             content = response.json() if response.content else None
         except httpx.RequestError as error:
             reason = str(error) or type(error).__name__
-            raise StudioError(f"Label Studio at {self.url} does not answer: {reason}.", is_temporary=True) from error
+            raise ServiceError(f"Label Studio at {self.url} does not answer: {reason}.", is_temporary=True) from error
         except ValueError:
             content = None
         if response.status_code in (401, 403):
-            raise StudioError(f"Label Studio at {self.url} refuses the token: {_detail(content, response)}")
+            raise ServiceError(f"Label Studio at {self.url} refuses the token: {_detail(content, response)}")
         if not response.is_success:
-            raise StudioError(
+            raise ServiceError(
                 f"Label Studio at {self.url} answers {path} with {response.status_code}: {_detail(content, response)}",
                 is_temporary=response.status_code >= 500,
             )

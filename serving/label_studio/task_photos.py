@@ -7,7 +7,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from serving.errors import PhotoError
 from serving.gateway.problems import GatewayError
 from serving.gateway.requests.fetch import Fetcher
-from serving.label_studio.studio import LabelStudio, StudioError
+from serving.label_studio.errors import ServiceError
+from serving.label_studio.studio import LabelStudio
 
 _MAX_BYTES = 20 * 2**20  # a gateway takes no larger photo unless its operator says so
 _TIMEOUT = 30.0  # seconds
@@ -34,7 +35,7 @@ class TaskPhotos:
             if self._studio and _is_photo_of(self._studio.url, url):
                 own = {**await self._studio.sign_in(), **_ANY_TYPE}
             return await self._fetcher.fetch(url, lambda _: None, own)
-        except StudioError as error:
+        except ServiceError as error:
             return PhotoError("url_not_fetched", str(error))
         except GatewayError as error:
             return PhotoError(error.code, error.detail + self._hint(url, error.code))

@@ -11,7 +11,7 @@ import pytest
 
 from labelwise.repository import Repository
 from labelwise.spec import TaggerSpec
-from serving.label_studio.gateway import LessonFailed
+from serving.label_studio.errors import ServiceError
 from serving.label_studio.lessons import Lessons, Report
 from serving.label_studio.studio import LabelStudio
 from serving.label_studio.task_photos import TaskPhotos
@@ -37,7 +37,7 @@ class Gateway:
     async def require_teaching(self, model: str) -> None:
         assert model == "scenes"
         if not self.may_teach:
-            raise LessonFailed("This key may not teach.")
+            raise ServiceError("This key may not teach.")
 
     async def teach(self, model: str, label: str, yes: Sequence[Path], no: Sequence[Path]) -> dict[str, Any]:
         if label in self.faults:
@@ -113,7 +113,7 @@ def test_large_photos_are_fewer_so_that_the_gateway_takes_the_lesson(monkeypatch
 
 def test_a_label_that_fails_does_not_hold_up_the_others_and_is_due_again() -> None:
     tasks = [*TASKS[:3], *(annotated(photo, ["Sea"]) for photo in WITHOUT)]
-    first, second = teach(gateway := Gateway(sea=LessonFailed("Busy.", is_temporary=True)), tasks, True, True)
+    first, second = teach(gateway := Gateway(sea=ServiceError("Busy.", is_temporary=True)), tasks, True, True)
     assert [*gateway.sent] == ["helmet"]
     assert (first.failed, first.try_again) == ({"sea": "Busy."}, True)
     assert second.failed == {"sea": "Busy."}
@@ -123,6 +123,6 @@ def test_a_label_that_fails_does_not_hold_up_the_others_and_is_due_again() -> No
 def test_no_photo_is_fetched_if_the_gateway_does_not_allow_lessons() -> None:
     gateway = Gateway()
     gateway.may_teach = False
-    with pytest.raises(LessonFailed, match="may not teach"):
+    with pytest.raises(ServiceError, match="may not teach"):
         teach(gateway, TASKS, True)
     assert teach(gateway, TASKS[:2], True)[0].failed == {}  # nothing is due

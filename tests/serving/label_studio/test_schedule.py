@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from serving.label_studio import schedule
-from serving.label_studio.gateway import LessonFailed
+from serving.label_studio.errors import ServiceError
 from serving.label_studio.lessons import Report
 from serving.label_studio.schedule import Schedule
 from tests.polling import until_async
@@ -64,8 +64,8 @@ def test_people_who_go_on_annotating_do_not_hold_a_lesson_up() -> None:
     ("end", "lessons"),
     [
         (Report(failed={"sea": "busy"}, try_again=True), [1, 1]),
-        (LessonFailed("down", is_temporary=True), [1, 1]),
-        (LessonFailed("forbidden"), [1]),
+        (ServiceError("down", is_temporary=True), [1, 1]),
+        (ServiceError("forbidden"), [1]),
     ],
 )
 def test_a_lesson_that_may_succeed_later_is_tried_again(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from serving.errors import PhotoError
-from serving.label_studio.studio import LabelStudio, StudioError
+from serving.label_studio.errors import ServiceError
+from serving.label_studio.studio import LabelStudio
 from serving.label_studio.task_photos import TaskPhotos, _is_photo_of
 from tests.serving.label_studio.studio_server import CONFIG, LEGACY, PERSONAL, PHOTOS, Studio, annotated, running_studio
 from tests.serving.label_studio.studio_server import upload as uploaded
@@ -61,7 +62,7 @@ def test_both_kinds_of_tokens(studio: tuple[str, type[Studio]], token: str) -> N
     ],
 )
 def test_a_refused_token_is_one_line(studio: tuple[str, type[Studio]], token: str, words: str) -> None:
-    with pytest.raises(StudioError, match=words) as caught:
+    with pytest.raises(ServiceError, match=words) as caught:
         ask(studio[0], token, lambda api: api.annotated_tasks(1))
     assert not caught.value.is_temporary
     assert token not in str(caught.value)
@@ -78,9 +79,9 @@ def test_a_backend_named_as_a_version_takes_the_name_of_the_newest(studio: tuple
 
 
 def test_what_is_not_there(studio: tuple[str, type[Studio]]) -> None:
-    with pytest.raises(StudioError, match=r"answers /api/projects/7 with 404: Not found\."):
+    with pytest.raises(ServiceError, match=r"answers /api/projects/7 with 404: Not found\."):
         ask(studio[0], LEGACY, lambda api: api.config(7))
-    with pytest.raises(StudioError, match="does not answer") as caught:
+    with pytest.raises(ServiceError, match="does not answer") as caught:
         ask("http://127.0.0.1:9", LEGACY, lambda api: api.config(1))
     assert caught.value.is_temporary
     assert fetch(studio[0], uploaded("none.jpg")) == PhotoError("url_not_fetched", "The host answered with status 404.")
