@@ -22,7 +22,8 @@ export class ApiError extends Error {
  */
 export async function fetchModels() {
   const { response, answer } = await request("v1/models");
-  if (!Array.isArray(answer.models)) throw notUnderstood(response);
+  const isModel = (each) => typeof each?.name === "string" && Array.isArray(each.labels);
+  if (!answer.models?.every?.(isModel)) throw notUnderstood(response);
   return { models: answer.models, may: answer.may ?? [] };
 }
 

@@ -144,6 +144,17 @@ def test_reports_an_answer_that_is_not_json(page: Any, photos: list[Path]) -> No
     expect(card(page, photos[0].name).get_by_text("does not understand (status 200)")).to_be_visible()
 
 
+@pytest.mark.parametrize("models", [{"scenes": {}}, [{"name": "scenes"}]])
+def test_a_list_of_models_that_it_does_not_understand_can_be_asked_for_again(page: Any, models: Any) -> None:
+    page.route("**/v1/models", lambda route: route.fulfill(json={"models": models}), times=1)
+    page.reload()
+    expect(page.get_by_text("does not understand (status 200)")).to_be_visible()
+
+    page.get_by_role("button", name="Try again").click()
+
+    expect(page.get_by_text("The model scenes knows")).to_be_visible()
+
+
 def test_retries_all_failed_photos_with_one_click(page: Any, photos: list[Path]) -> None:
     page.route("**/v1/tag*", lambda route: route.fulfill(status=500, body=""), times=3)
     pick_done(page, *photos[:3])
