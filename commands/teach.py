@@ -32,7 +32,11 @@ def teach(
     forget: Annotated[str | None, typer.Option(help="Remove this label instead.")] = None,
     back_to: Annotated[int | None, typer.Option(min=1, help="Go back to what this version was instead.")] = None,
     keep: Annotated[
-        int | None, typer.Option(min=1, help="Keep only this many of the newest versions. [default: all]")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Keep only so many of the newest versions, and the last one from before the lessons. [default: all]",
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a line of JSON for each step, and for the result or the error.")

@@ -261,13 +261,26 @@ def _is_ours(version: Path) -> bool:
 
 
 def _take_out_old(repository: Path, stage: Path, spec: TaggerSpec, keep: int) -> None:
-    """Removes all but the `keep` highest versions, oldest first, but not the one just published."""
-    for number in list(version_folders(repository / spec.name))[:-keep]:
-        if number != spec.version:
+    """Removes all but the `keep` highest versions, oldest first, but not the one just published.
+
+    After lessons it also keeps the newest version from before them, because no lesson can make it again.
+    """
+    versions = version_folders(repository / spec.name)
+    kept = {spec.version, *list(versions)[-keep:]}
+    if spec.taught:
+        kept.update([number for number, folder in versions.items() if _is_untaught(folder)][-1:])
+    for number in versions:
+        if number not in kept:
             for part in reversed(model_names(spec.name)):
                 folder = repository / part / str(number)
                 if folder.is_dir():
                     _take_out(folder, stage)
+
+
+def _is_untaught(folder: Path) -> bool:
+    with contextlib.suppress(SpecError):  # a broken version is not worth keeping
+        return not TaggerSpec.read(folder).taught
+    return False
 
 
 def _take_out(folder: Path, stage: Path) -> None:

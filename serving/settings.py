@@ -113,8 +113,8 @@ class Settings(BaseSettings):
         2**30, ge=1, description="the photos of a lesson, kept on disk meanwhile; beyond it 413"
     )
     teach_timeout: Seconds = Field(600, description="from the beginning of a lesson's upload to its answer")
-    teach_keep: int | None = Field(
-        None, ge=2, description="newest versions of a tagger that lessons keep; without it, all"
+    teach_keep: int = Field(
+        10, ge=2, description="newest versions of a tagger that lessons keep, besides the last one from before them"
     )
     feedback: Given[Path] | None = Field(None, description="file for corrections by clients; without it, none is kept")
     feedback_photos: bool = Field(False, description="keep the photos of corrections, too")

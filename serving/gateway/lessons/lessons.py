@@ -121,8 +121,9 @@ class Lessons:
     ) -> dict[str, Any]:
         """Returns the lesson's result when its version is served here."""
         request_id = request.scope["state"]["request_id"]
-        keep = [] if self._settings.teach_keep is None else [f"--keep={self._settings.teach_keep}"]
-        arguments = [str(self._settings.repository.absolute()), f"--model={spec.name}", *keep, *arguments]
+        settings = self._settings
+        where = [str(settings.repository.absolute()), f"--model={spec.name}", f"--keep={settings.teach_keep}"]
+        arguments = [*where, *arguments]
         with self._metrics.in_flight(), EndedByHangUp(request):
             try:
                 result = await run_lesson(arguments, turn.deadline, tell, turn.publish)
