@@ -45,7 +45,7 @@ class Calibrated:
         self._activations = _activations(folded)
         self._model = onnx.shape_inference.infer_shapes(folded).SerializeToString()
         self._symmetric = symmetric
-        self._weights = {} if symmetric else _weight_ranges(folded, self.layers)
+        self._weights = {} if symmetric else _weight_scales(folded, self.layers)
 
     def quantized(self, layers: Sequence[str]) -> onnx.ModelProto:
         """Returns the graph with `layers` in integers."""
@@ -106,15 +106,17 @@ def _layers(model: onnx.ModelProto, symmetric: bool) -> list[str]:
     return layers
 
 
-def _weight_ranges(model: onnx.ModelProto, layers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The range of each channel of the layers' weights, as the quantizer takes it, so that no products saturate.
+def _weight_scales(model: onnx.ModelProto, layers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The scale of each channel of the layers' weights, as the quantizer takes it, so that no products saturate.
 
     A channel's range, which -127..127 stands for, is the largest sum of two neighbours of one sign, in the order in
     which ONNX Runtime multiplies them: input channels fastest. So two neighbours add up to 127, or to 128 once rounded.
     Depthwise layers are multiplied in 32 bits; there the range is the largest weight.
+
+    The quantizer could compute the scale from the range, but takes long, and again for each choice of layers.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    ranges = {}
+    scales = {}
     for node in model.graph.node:
         if node.name not in layers:
             continue
@@ -127,11 +129,11 @@ def _weight_ranges(model: onnx.ModelProto, layers: Sequence[str]) -> dict[str, l
         if not is_depthwise:
             pairs = [signed[:, 1:] + signed[:, :-1] for signed in (rows.clip(min=0), -rows.clip(max=0))]
             most = np.concatenate([most[:, None], *pairs], axis=1).max(axis=1)
-        ranges[node.input[1]] = [
-            {"quant_type": QuantType.QInt8, "axis": axis, "symmetric": True, "rmin": -limit, "rmax": limit}
-            for limit in most
-        ]
-    return ranges
+        steps = (most.astype(np.float64) / 127).astype(np.float32)
+        steps[steps < np.finfo(np.float32).tiny] = 1  # a channel of zeros
+        channel = {"quant_type": QuantType.QInt8, "axis": axis, "zero_point": 0}
+        scales[node.input[1]] = [channel | {"scale": step} for step in steps]
+    return scales
 
 
 def _channel_axis(node: onnx.NodeProto, dimensions: int) -> int:

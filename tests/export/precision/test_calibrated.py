@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
-from export.precision.calibrated import _layers, _weight_ranges
+from export.precision.calibrated import _layers, _weight_scales
 
 
-def test_each_kind_of_weights_has_its_range():
+def test_each_kind_of_weights_has_its_scale():
     """Neighbours are those of the input channels, in the order in which ONNX Runtime multiplies them."""
     graph = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 18]>
         agraph (float[n, 2, 4, 4] x) => (float[n, 2] y) {
@@ -23,10 +23,13 @@ def test_each_kind_of_weights_has_its_range():
     graph.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
     for node in graph.graph.node:
         node.name = node.op_type + node.output[0]
-    ranges = _weight_ranges(graph, ["Conva", "Convb", "MatMuld", "Gemmy"])
-    limits = {name: [channel["rmax"] for channel in channels] for name, channels in ranges.items()}
-    assert limits == {"full": [3, 4], "depthwise": [2, 5], "right": [3, 7], "left": [3, 6]}
-    assert {name: channels[0]["axis"] for name, channels in ranges.items()} == {
+    scales = _weight_scales(graph, ["Conva", "Convb", "MatMuld", "Gemmy"])
+    ranges = {name: [127 * channel["scale"] for channel in channels] for name, channels in scales.items()}
+    assert ranges == {
+        name: pytest.approx(values)
+        for name, values in {"full": [3, 4], "depthwise": [2, 5], "right": [3, 7], "left": [3, 6]}.items()
+    }
+    assert {name: channels[0]["axis"] for name, channels in scales.items()} == {
         "full": 0,
         "depthwise": 0,
         "right": 1,
