@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from export.check.findings import Finding, verdict
@@ -106,15 +107,22 @@ def _decoder_modules(version: Path) -> list[Path]:
 def _fault_of_program(file: Path) -> str:
     """Why Triton's Python backend could not start it; empty if it could."""
     try:
-        tree = ast.parse(file.read_bytes())
+        names = _names_in(file.read_bytes())
     except FileNotFoundError:
         return ""
     except (SyntaxError, ValueError, OSError) as error:
         return f"is not Python: {error}"
-    names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    names |= {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     wanted = _NEEDED.get(file.name)
     return f"has no {wanted}" if wanted and wanted not in names else ""
+
+
+@lru_cache(maxsize=64)  # many versions have the same programs
+def _names_in(program: bytes) -> frozenset[str]:
+    """The classes and functions that a program defines or imports by name. Raises SyntaxError and ValueError."""
+    tree = ast.parse(program)
+    defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return frozenset(defined | imported)
 
 
 def check_copies(repository: Path, newest: Version) -> Finding:
