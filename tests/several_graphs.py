@@ -18,9 +18,9 @@ SLOW, QUICK = 60, 0  # multiplications of 256 x 256 matrices
 
 
 def publish_graphs(
-    repository: Path, work: Mapping[Precision, int], changes: Mapping[Precision, float]
+    repository: Path, work: Mapping[Precision, int], changes: Mapping[Precision, float], name: str = "made"
 ) -> TaggerVersion:
-    """Publishes `made` version 1, with the `work` of each precision, and its change in mAP if that was measured.
+    """Publishes version 1 of `name`, with the `work` of each precision, and its change in mAP if that was measured.
 
     The scores are 0.1 by the first graph, 0.2 by the second.
     """
@@ -40,7 +40,7 @@ def publish_graphs(
                 )
             )
         contract = {
-            "name": "made",
+            "name": name,
             "image": base.image.model_copy(update={"height": SIZE, "width": SIZE}),
             "input": TensorSpec(name="image", dtype="uint8", shape=(SIZE, SIZE, 3)),
             "outputs": base.outputs[:1],
@@ -50,7 +50,7 @@ def publish_graphs(
             "weights_sha256": graphs[0].sha256,
         }
         publish(repository, stage, base.model_copy(update=contract), "python")
-    return Repository.open(repository).taggers["made"][1]
+    return Repository.open(repository).taggers[name][1]
 
 
 def _graph(labels: int, work: int, score: float) -> bytes:

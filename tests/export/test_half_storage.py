@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.checkpoint_graph import write_onnx
 from export.half_storage import halves_of, in_halves, restored
 from export.onnx_file import load_model, load_structure, open_session, save_model, write_folded
 from export.pictures import drawn_pictures
@@ -17,20 +15,6 @@ from export.precision import convert, convert_for_tensorrt
 from export.simplify import superfluous_nodes
 from export.tolerances import precision_of
 from labelwise.spec import TaggerSpec
-from training.checkpoint import load_checkpoint, rounded_to_half
-
-
-@pytest.fixture(scope="module")
-def stored(checkpoint: Path, spec: TaggerSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The graph of the checkpoint with rounded weights, after batch norms that have learned something."""
-    tagger, trained = load_checkpoint(checkpoint)
-    for norm in (module for module in tagger.modules() if isinstance(module, torch.nn.BatchNorm2d)):
-        norm.running_var.uniform_(0.3, 2)
-        torch.nn.init.normal_(norm.weight)
-    tagger.load_state_dict(rounded_to_half(tagger.state_dict()))
-    file = tmp_path_factory.mktemp("stored") / "model.onnx"
-    write_onnx(tagger, trained, spec.name, spec.version, file)
-    return file
 
 
 def large(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -42,37 +26,37 @@ def weights_of(model: onnx.ModelProto) -> dict[str, bytes]:
 
 
 def test_every_large_weight_takes_half_the_bytes_and_every_output_is_the_same(
-    stored: Path, spec: TaggerSpec, tmp_path: Path
+    graph: Path, spec: TaggerSpec, tmp_path: Path
 ):
-    model, whole = load_structure(stored), load_model(stored)
+    model, whole = load_structure(graph), load_model(graph)
     save_model(whole, tmp_path / "whole.onnx")
     assert {tensor.data_type for tensor in large(whole)} == {TensorProto.FLOAT}
     assert {tensor.data_type for tensor in large(model)} == {TensorProto.FLOAT16}
     saved = sum(tensor.ByteSize() for tensor in large(whole)) / 2
-    assert stored.stat().st_size < (tmp_path / "whole.onnx").stat().st_size - 0.8 * saved  # without the factors
+    assert graph.stat().st_size < (tmp_path / "whole.onnx").stat().st_size - 0.8 * saved  # without the factors
     pixels = drawn_pictures(spec.image, 5).pixels
-    ours, theirs = (open_session(file).run(None, {"image": pixels}) for file in (stored, tmp_path / "whole.onnx"))
+    ours, theirs = (open_session(file).run(None, {"image": pixels}) for file in (graph, tmp_path / "whole.onnx"))
     assert [output.tobytes() for output in ours] == [output.tobytes() for output in theirs]
 
 
-def test_it_is_a_graph_in_fp32_without_superfluous_nodes(stored: Path):
-    model = load_structure(stored)
+def test_it_is_a_graph_in_fp32_without_superfluous_nodes(graph: Path):
+    model = load_structure(graph)
     onnx.checker.check_model(model, full_check=True)
     assert precision_of(model) == "fp32"
     assert superfluous_nodes(model) == []
 
 
-def test_8_bits_are_made_from_the_whole_weights(stored: Path, spec: TaggerSpec, tmp_path: Path):
-    for name, model in (("stored", load_structure(stored)), ("whole", load_model(stored))):
+def test_8_bits_are_made_from_the_whole_weights(graph: Path, spec: TaggerSpec, tmp_path: Path):
+    for name, model in (("stored", load_structure(graph)), ("whole", load_model(graph))):
         onnx.save_model(model, tmp_path / name)
         convert(tmp_path / name, spec, "int8", drawn_pictures(spec.image, 16))
     assert weights_of(load_model(tmp_path / "stored")) == weights_of(load_model(tmp_path / "whole"))
 
 
-def test_tensorrt_gets_whole_weights(stored: Path, spec: TaggerSpec, tmp_path: Path):
+def test_tensorrt_gets_whole_weights(graph: Path, spec: TaggerSpec, tmp_path: Path):
     """In a plan's graph, and from ONNX Runtime, which folds constants before it asks a provider."""
-    convert_for_tensorrt(stored, tmp_path / "plan.onnx", spec, "fp32", None)
-    write_folded(load_structure(stored), tmp_path / "folded.onnx")
+    convert_for_tensorrt(graph, tmp_path / "plan.onnx", spec, "fp32", None)
+    write_folded(load_structure(graph), tmp_path / "folded.onnx")
     for name in ("plan.onnx", "folded.onnx"):
         model = load_structure(tmp_path / name)
         assert {tensor.data_type for tensor in large(model)} == {TensorProto.FLOAT}

@@ -19,7 +19,7 @@ from export.triton_config import ServingOptions
 from labelwise.errors import LabelwiseError
 from labelwise.image import load_pixels
 from labelwise.repository import WEIGHTS_FILE
-from labelwise.spec import Precision, TaggerSpec
+from labelwise.spec import TaggerSpec
 from serving.local_triton.install import find_triton
 from tests.conftest import free_port
 from tests.contracts import with_graph
@@ -157,25 +157,31 @@ def test_every_setting_loads_and_each_version_answers_for_itself(
         np.testing.assert_allclose(scores(client, "pets_model", image, "2"), second, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("work", "score"), [({"fp32": SLOW, "int8": QUICK}, 0.2), ({"fp32": QUICK, "int8": SLOW}, 0.1)]
-)
-def test_the_python_backend_runs_the_fastest_graph(tmp_path: Path, work: dict[Precision, int], score: float):
-    repository = tmp_path / "repository"
-    publish_graphs(repository, work, {"int8": -0.004})
-    image = decoded(np.zeros((1, SIZE, SIZE, 3), np.uint8))
-    with triton(repository, tmp_path / "triton") as (client, _, _):
-        client.load_model("made_model")
-        assert scores(client, "made_model", image)[0, 0] == pytest.approx(score)
-
-
-def test_the_python_backend_runs_what_its_configuration_asks_for(tmp_path: Path):
-    repository = tmp_path / "repository"
-    publish_graphs(repository, {"fp32": SLOW, "int8": QUICK}, {"int8": -0.004})
-    config = repository / "made_model/configs/python.pbtxt"
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.InferenceServerClient]:
+    """A Triton with three taggers of two graphs; `asked` is as `quick_int8`, with a limit in its configuration."""
+    repository = tmp_path_factory.mktemp("several") / "repository"
+    publish_graphs(repository, {"fp32": SLOW, "int8": QUICK}, {"int8": -0.004}, "quick_int8")
+    publish_graphs(repository, {"fp32": QUICK, "int8": SLOW}, {"int8": -0.004}, "quick_fp32")
+    publish_graphs(repository, {"fp32": SLOW, "int8": QUICK}, {"int8": -0.004}, "asked")
+    config = repository / "asked_model/configs/python.pbtxt"
     asked = 'parameters { key: "max_loss" value { string_value: "0.3" } }'
     config.write_text(f"{config.read_text('utf-8')}\n{asked}", "utf-8")
+    with triton(repository, tmp_path_factory.mktemp("triton")) as (client, _, _):
+        yield client
+
+
+@pytest.mark.parametrize(("name", "score"), [("quick_int8", 0.2), ("quick_fp32", 0.1)])
+def test_the_python_backend_runs_the_fastest_graph(several: grpc.InferenceServerClient, name: str, score: float):
+    assert first_score(several, name) == pytest.approx(score)
+
+
+def test_the_python_backend_runs_what_its_configuration_asks_for(several: grpc.InferenceServerClient):
+    assert first_score(several, "asked") == pytest.approx(0.1)
+
+
+def first_score(client: grpc.InferenceServerClient, name: str) -> float:
+    """Loads the tagger's model and asks it."""
+    client.load_model(f"{name}_model")
     image = decoded(np.zeros((1, SIZE, SIZE, 3), np.uint8))
-    with triton(repository, tmp_path / "triton") as (client, _, _):
-        client.load_model("made_model")
-        assert scores(client, "made_model", image)[0, 0] == pytest.approx(0.1)
+    return float(scores(client, f"{name}_model", image)[0, 0])

@@ -4,6 +4,7 @@ import collections
 import math
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,37 @@ def drawn(spec: TaggerSpec) -> Pictures:
     return drawn_pictures(spec.image, 16)
 
 
+Converted = Callable[[Precision], tuple[Path, Quantization | None]]
+
+
 @pytest.fixture(scope="module")
-def quantized(fp32: Path, bundled: TaggerSpec, pictures: Pictures) -> tuple[onnx.ModelProto, Quantization]:
+def converted(
+    fp32: Path, bundled: TaggerSpec, pictures: Pictures, tmp_path_factory: pytest.TempPathFactory
+) -> Converted:
+    """converted(precision) is the bundled graph in that precision, made once, and what calibrated it."""
+
+    @cache
+    def convert_once(precision: Precision) -> tuple[Path, Quantization | None]:
+        file = Path(shutil.copy(fp32, tmp_path_factory.mktemp(precision) / "model.onnx"))
+        return file, convert(file, bundled, precision, pictures)
+
+    return convert_once
+
+
+@pytest.fixture(scope="module")
+def quantized(converted: Converted) -> tuple[onnx.ModelProto, Quantization]:
     """Not to be written to."""
-    return quantize(load_model(fp32), bundled, pictures)
+    file, report = converted("int8")
+    assert report
+    return load_model(file), report
+
+
+@pytest.fixture(scope="module")
+def whole(graph: Path, spec: TaggerSpec, drawn: Pictures) -> tuple[onnx.ModelProto, Quantization]:
+    """The small graph with as many layers in integers as can be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export.precision.int8, "BUDGET", {"scores": 1.0, "embeddings": 1.0})
+        return quantize(load_model(graph), spec, drawn)
 
 
 @pytest.fixture
@@ -84,10 +112,9 @@ def test_a_converted_graph_keeps_its_contract_and_is_smaller(
     bundled: TaggerSpec,
     pictures: Pictures,
     upright: Pictures,
-    tmp_path: Path,
+    converted: Converted,
 ):
-    file = Path(shutil.copy(fp32, tmp_path / "model.onnx"))
-    convert(file, bundled, precision, pictures)
+    file, _ = converted(precision)
     model = load_model(file)
     assert precision_of(model) == facts_of(model)["precision"] == precision
     assert facts_of(model)["labels"] == list(bundled.labels)
@@ -101,12 +128,8 @@ def test_a_converted_graph_keeps_its_contract_and_is_smaller(
     check_parity(reference, "fp32", bundled, file, pictures if precision == "fp16" else upright, precision, True)
 
 
-def test_half_precision_keeps_sums_of_squares_and_the_first_convolutions_in_fp32(
-    fp32: Path, bundled: TaggerSpec, tmp_path: Path
-):
-    file = Path(shutil.copy(fp32, tmp_path / "model.onnx"))
-    convert(file, bundled, "fp16", None)
-    model = onnx.shape_inference.infer_shapes(load_model(file))
+def test_half_precision_keeps_sums_of_squares_and_the_first_convolutions_in_fp32(converted: Converted):
+    model = onnx.shape_inference.infer_shapes(load_model(converted("fp16")[0]))
     kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
     norms = [node.input[0] for node in model.graph.node if node.op_type == "ReduceL2"]
     convolutions = [node.input[0] for node in model.graph.node if node.op_type == "Conv"]
@@ -116,7 +139,7 @@ def test_half_precision_keeps_sums_of_squares_and_the_first_convolutions_in_fp32
 
 
 def test_the_best_scores_do_not_tie_in_half_precision(
-    fp32: Path, bundled: TaggerSpec, pictures: Pictures, tmp_path: Path
+    fp32: Path, bundled: TaggerSpec, upright: Pictures, tmp_path: Path
 ):
     half = to_half(sure_of_every_label(load_model(fp32)))
     onnx.save_model(half, tmp_path / "half.onnx")
@@ -128,7 +151,7 @@ def test_the_best_scores_do_not_tie_in_half_precision(
         name = kept[-1].input[0]
     assert [node.op_type for node in kept if matrices & {*node.input}] == [kept[-1].op_type]  # the last layer
     run = session_runner(open_as_computed(tmp_path / "half.onnx"), bundled)
-    scores = run(pictures.pixels[:32])["scores"]
+    scores = run(upright.pixels)["scores"]
     assert (scores.astype(np.float16) == 1).all()  # half precision could not tell them apart
     assert np.mean([len(np.unique(row)) == len(row) for row in scores]) > 0.9
     assert scores.max() < 1
@@ -204,14 +227,17 @@ def test_the_reported_error_is_that_of_photos_not_calibrated_with(
 
 
 def test_the_most_sensitive_layers_are_left_out_until_the_error_is_within_the_budget(
-    graph: Path, spec: TaggerSpec, drawn: Pictures, allow: Callable[[float, float], None]
+    graph: Path,
+    spec: TaggerSpec,
+    drawn: Pictures,
+    whole: tuple[onnx.ModelProto, Quantization],
+    allow: Callable[[float, float], None],
 ):
-    allow(1.0, 1.0)
-    whole = quantize(load_model(graph), spec, drawn)[1]
-    allow(whole.error * 0.9, 1.0)
+    allowed = whole[1].error * 0.9
+    allow(allowed, 1.0)
     model, report = quantize(load_model(graph), spec, drawn)
-    assert report.error <= whole.error * 0.9
-    assert 0 < len(report.left_out) == whole.layers - report.layers
+    assert report.error <= allowed
+    assert 0 < len(report.left_out) == whole[1].layers - report.layers
     assert list(report.left_out.values()) == sorted(report.left_out.values(), reverse=True)
     kinds = {weights.name: weights.data_type for weights in model.graph.initializer}
     left = [node for node in model.graph.node if node.name in report.left_out]
@@ -220,15 +246,18 @@ def test_the_most_sensitive_layers_are_left_out_until_the_error_is_within_the_bu
 
 
 def test_the_embeddings_have_a_budget_too(
-    graph: Path, spec: TaggerSpec, drawn: Pictures, allow: Callable[[float, float], None]
+    graph: Path,
+    spec: TaggerSpec,
+    drawn: Pictures,
+    whole: tuple[onnx.ModelProto, Quantization],
+    allow: Callable[[float, float], None],
 ):
-    allow(1.0, 1.0)
-    assert not quantize(load_model(graph), spec, drawn)[1].left_out
-    whole = embedding_distance(graph, quantize(load_model(graph), spec, drawn)[0], spec, drawn)
-    allow(1.0, whole * 0.9)
+    assert not whole[1].left_out
+    allowed = embedding_distance(graph, whole[0], spec, drawn) * 0.9
+    allow(1.0, allowed)
     model, report = quantize(load_model(graph), spec, drawn)
     assert report.left_out
-    assert embedding_distance(graph, model, spec, drawn) <= whole * 0.9
+    assert embedding_distance(graph, model, spec, drawn) <= allowed
 
 
 def embedding_distance(graph: Path, model: onnx.ModelProto, spec: TaggerSpec, drawn: Pictures) -> float:
@@ -255,10 +284,10 @@ def test_a_graph_is_refused_if_too_many_layers_would_stay_in_fp32(
 
 
 def test_tensorrt_gets_symmetric_pairs_around_weights_and_activations(
-    fp32: Path, bundled: TaggerSpec, pictures: Pictures, allow: Callable[[float, float], None]
+    fp32: Path, bundled: TaggerSpec, upright: Pictures, allow: Callable[[float, float], None]
 ):
     allow(0.02, 0.1)  # so that no layer has to be left out
-    model, report = quantize(load_model(fp32), bundled, pictures, symmetric=True)
+    model, report = quantize(load_model(fp32), bundled, upright, symmetric=True)
     tensors = {weights.name: onnx.numpy_helper.to_array(weights) for weights in model.graph.initializer}
     pairs = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
     assert {tensors[node.input[2]].dtype for node in pairs} == {np.dtype(np.int8)}
