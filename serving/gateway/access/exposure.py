@@ -73,8 +73,9 @@ def is_loopback(host: str) -> bool:
 class RefuseForeignPages:
     """Refuses requests that a page of another site makes a browser send.
 
-    Without CORS such a page cannot read the answer, but a plain form post would still cost the work. Browsers name the
-    site in Sec-Fetch-Site; other clients send no such header.
+    Without CORS such a page cannot read the answer, but a plain form post would still cost the work, and store
+    corrections. Browsers say in Sec-Fetch-Site what sends a request, or over plain HTTP to another machine in Origin
+    only; other clients send neither.
     """
 
     def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
@@ -87,10 +88,14 @@ class RefuseForeignPages:
         return self._app(scope, receive, send)
 
     def _is_foreign(self, headers: Headers) -> bool:
-        site = headers.get(b"sec-fetch-site", b"none")
-        if site in (b"none", b"same-origin") or "*" in self._origins:
-            return False
-        return headers.get(b"origin", b"").decode("latin-1") not in self._origins
+        site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin", b"")
+        if site is None:
+            # A proxy may replace Host. No page can make a browser send X-Forwarded-Host without asking first.
+            hosts = (headers.get(b"host"), headers.get(b"x-forwarded-host"))
+            is_ours = not origin or origin.rpartition(b"//")[2].lower() in hosts
+        else:
+            is_ours = site in (b"none", b"same-origin")
+        return not is_ours and "*" not in self._origins and origin.decode("latin-1") not in self._origins
 
 
 class CheckHost:

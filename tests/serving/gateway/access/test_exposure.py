@@ -102,6 +102,23 @@ def test_pages_of_other_sites_cannot_send_photos(client: httpx.Client, site: str
     assert client.get("/", headers=headers).status_code == 200  # a link to the page still works
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://tags.lan:8000"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://10.0.0.7:8000", "Host": "10.0.0.7:8000"}, 200),
+        ({"Origin": "http://10.0.0.7:9000", "Host": "10.0.0.7:8000"}, 403),
+        ({"Origin": "http://tags.lan", "X-Forwarded-Host": "tags.lan"}, 200),
+    ],
+)
+def test_over_plain_http_a_page_is_known_by_its_origin(
+    client: httpx.Client, headers: dict[str, str], status: int
+) -> None:
+    assert client.post("/v1/tag", content=PHOTO, headers=headers).status_code == status
+
+
 def test_listed_pages_and_host_names(tmp_path: Path) -> None:
     settings = {"cors_origins": "https://a.example, https://b.example:8443", "allowed_hosts": "tags.example.org"}
     with running_gateway(**settings) as (url, _):
