@@ -6,8 +6,10 @@ import shutil
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 
 from labelwise.errors import LabelwiseError
@@ -18,9 +20,10 @@ from training.config import TrainConfig
 from training.config_layers import make_config, setting_names
 from training.data.labelled_data import LabelledData
 from training.data.layouts import read_data
+from training.device import threads_of_each
 from training.frozen import FEATURES_FOLDER
 from training.metrics import HEADLINE
-from training.processes import run_all, threads_of_each
+from training.processes import run_all
 from training.run_log import read_history
 from training.signals import Stopped
 from training.speed import settle
@@ -119,8 +122,10 @@ class Comparison:
         chosen = (f"precision={config.precision}", f"memory_format={config.memory_format}")
         return replace(self, settings=(*self.settings, *chosen)), said
 
-    def train(self, task: tuple[str, int]) -> Run:
-        """Train one of `tasks`, or the rest of it."""
+    def train(self, task: tuple[str, int], threads: int | None = None) -> Run:
+        """Train one of `tasks`, or the rest of it, with this number of torch's threads instead of its own."""
+        if threads:
+            torch.set_num_threads(threads)
         folder = self.folder(*task)
         options = replace(self.options, features=self.features)
         metrics = train_run(self.source, folder, self.config(*task), options, self.background)
@@ -150,7 +155,7 @@ def compare(comparison: Comparison, jobs: int = 1) -> list[Run]:
         print(f"{len(runs)} of {len(tasks)}: {said}", flush=True)
 
     try:
-        run_all(comparison.train, tasks, jobs, threads, keep)
+        run_all(partial(comparison.train, threads=threads), tasks, jobs, keep)
     except Stopped as stopped:
         raise Stopped("Stopped: run the same command again to continue.") from stopped
     shutil.rmtree(comparison.features, ignore_errors=True)  # a stopped comparison goes on with them

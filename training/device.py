@@ -1,7 +1,8 @@
-"""The device of a run, and the precision and memory format of its network."""
+"""The device of a run, its threads, and the precision and memory format of its network."""
 
 import torch
 
+from labelwise.cores import usable_cores
 from labelwise.errors import LabelwiseError
 from training.distributed import World
 
@@ -34,3 +35,8 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported()
     features = torch.cpu.get_capabilities()
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def threads_of_each(jobs: int) -> int:
+    """Threads for each of `jobs` processes that share this one's cores; OMP_NUM_THREADS is an upper bound."""
+    return max(1, min(torch.get_num_threads(), usable_cores() // jobs))

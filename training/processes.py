@@ -11,9 +11,6 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-import torch
-
-from labelwise.cores import usable_cores
 from labelwise.errors import LabelwiseError
 from training.signals import STOPPING, Stopped, handling_signals
 
@@ -27,10 +24,9 @@ def run_all(
     work: Callable[[Task], Outcome],
     tasks: Sequence[Task],
     jobs: int,
-    threads: int,
     finished: Callable[[Outcome], None],
 ) -> None:
-    """Call `work` on every task in `jobs` spawned processes of `threads` torch threads; `finished` gets each result.
+    """Call `work` on every task in `jobs` spawned processes; `finished` gets each result.
 
     Ctrl-C and SIGTERM, to this process or its group, reach `work` as one SIGINT. Nothing new begins, and Stopped is
     raised when all processes have ended; the same happens if `work` raises Stopped. The first LabelwiseError of `work`
@@ -43,7 +39,7 @@ def run_all(
     with handling_signals(lambda number, _: received.append(number)):
         try:
             for _ in range(min(jobs, len(tasks))):
-                workers.append(_TaskProcess(work, threads))
+                workers.append(_TaskProcess(work))
             while not received and (queue or any(worker.is_busy for worker in workers)):
                 for worker in workers:
                     if queue and not worker.is_busy:
@@ -73,12 +69,12 @@ def _end(workers: "list[_TaskProcess[Any, Any]]", received: list[int]) -> None:
 class _TaskProcess(Generic[Task, Outcome]):
     """A process that does one task after another."""
 
-    def __init__(self, work: Callable[[Task], Outcome], threads: int) -> None:
+    def __init__(self, work: Callable[[Task], Outcome]) -> None:
         self.connection, other_end = _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=_serve, args=(work, other_end, threads))
+        self.process = _SPAWN.Process(target=_serve, args=(work, other_end))
         self.is_busy = False
         resource_tracker.ensure_running()  # starting it later would unblock the signals
-        # Blocked until the process can handle them: it imports torch for seconds, and must not stop there.
+        # Blocked until the process can handle them: importing torch takes it seconds, and it must not stop there.
         blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             self.process.start()
@@ -119,14 +115,13 @@ class _TaskProcess(Generic[Task, Outcome]):
         return LabelwiseError("A run failed, as shown above. The same command continues after the last saved step.")
 
 
-def _serve(work: Callable[[Task], Outcome], connection: Connection, threads: int) -> None:
+def _serve(work: Callable[[Task], Outcome], connection: Connection) -> None:
     # Leave the terminal's group: Ctrl-C would come twice, and the second would not wait for the current step.
     os.setpgrp()
     for number in STOPPING:
         signal.signal(number, signal.SIG_DFL)  # outside training there is nothing to save
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
     while True:
         try:
             task = connection.recv()
@@ -146,8 +141,3 @@ def _stop_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def threads_of_each(jobs: int) -> int:
-    """Threads for each of `jobs` processes that share this one's cores; OMP_NUM_THREADS is an upper bound."""
-    return max(1, min(torch.get_num_threads(), usable_cores() // jobs))

@@ -1,5 +1,6 @@
 """A frozen backbone: its features are computed once, shared and recognised; only the head learns."""
 
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def test_features_of_another_backbone_or_damaged_ones_are_not_taken(
     assert torch.equal(first_of(frozen), first)
 
 
-def test_the_runs_of_a_comparison_share_the_features(
+def test_a_comparison_shares_the_features_and_trains_nothing_twice(
     frozen: TrainConfig, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     settings = (
@@ -159,24 +160,36 @@ def test_the_runs_of_a_comparison_share_the_features(
     )
     comparison = Comparison(str(dataset), tmp_path, ("bce", "mulcon"), seeds=2, settings=settings)
     first, *others = comparison.tasks()
-    comparison.train(first)
+    runs = [comparison.train(first)]
     assert len(list(comparison.features.iterdir())) == 2
     monkeypatch.setattr("training.frozen._FeatureFiles._write", None)
-    for task in others:
-        comparison.train(task)
-    runs = compare(replace(comparison, methods=("bce", "mulcon", "ml-decoder")))
-    assert len(runs) == 6
+    runs += [comparison.train(task) for task in others]
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/model.safetensors")}
+    with (comparison.folder("bce", 0) / "history.jsonl").open("a") as history:
+        history.write('{"epoch": 3, "sec')  # a machine that lost its power
+    more = compare(replace(comparison, methods=("bce", "mulcon", "ml-decoder")))
+    assert sorted(more[:4], key=lambda run: run.seed) == runs
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert [(run.method, run.seed) for run in more[4:]] == [("ml-decoder", 0), ("ml-decoder", 1)]
     assert not comparison.features.exists()
-    assert (
-        "resnet is frozen: its features of 4 views per photo were computed once"
-        in (tmp_path / "results.md").read_text()
-    )
     backbones = [
         {name: tensor for name, tensor in load_file(folder / WEIGHTS_FILE).items() if name.startswith("backbone.")}
         for folder in (comparison.folder("bce", 0), comparison.folder("ml-decoder", 1))
     ]
     assert_same(*backbones)
     assert TrainedSpec.read(comparison.folder("mulcon", 1)).training["seed"] == 1
+
+    assert (tmp_path / "results.svg").read_text().count("<use") >= len(more)
+    text = (tmp_path / "results.md").read_text()
+    values = [100 * run.metrics["mAP"] for run in more if run.method == "mulcon"]
+    for words in (
+        "16 photos to train on, 4 for val, 6 labels; preset tiny, 1 + 1 epochs, seeds 0 to 1",
+        "resnet is frozen: its features of 4 views per photo were computed once",
+        "were chosen on val. 1 run at a time, 1 thread each.",
+        f"| mulcon | {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} |",
+        "(mulcon − bce)",
+    ):
+        assert words in text
 
 
 def test_a_backbone_from_nothing_and_several_processes_are_refused(frozen: TrainConfig):
