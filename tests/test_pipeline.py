@@ -1,7 +1,8 @@
-"""The whole way on a procedural data set: synth -> train -> export -> both engines -> HTTP, with the same answers."""
+"""README's way from labels to a repository, on to both engines and HTTP, with the same answers."""
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import httpx
@@ -14,22 +15,20 @@ from commands import app
 from labelwise.image import load_pixels
 from labelwise.spec import TrainedSpec
 from tests.conftest import free_port, running_gateway
+from tests.test_readme import blocks
 from training.checkpoint import load_checkpoint
 
-# Seconds on one core: small pictures, a small backbone, both stages.
+# With these, the smallest network learns something in seconds.
 SETTINGS = {
-    "image.height": 48,
-    "image.width": 48,
-    "model.backbone": "test_resnet",
-    "model.dim": 64,
-    "model.projection_dim": 32,
+    "image": "{height: 48, width: 48}",
+    "model": "{backbone: test_resnet, dim: 64, projection_dim: 32}",
+    "augment": "{min_crop: 0.8, mixup: 0, randaugment_ops: 0}",
     "epochs": 6,
     "contrastive_epochs": 2,
     "batch_size": 16,
     "lr": 0.003,
-    "augment.min_crop": 0.8,
-    "augment.mixup": 0,
-    "augment.randaugment_ops": 0,
+    "precision": "fp32",
+    "memory_format": "channels_last",
     "workers": 0,
 }
 
@@ -42,27 +41,31 @@ def labelwise(*arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data, run and repository of one pass through the command line."""
+    """Data, run and repository, as README's commands make them in this folder."""
     folder = tmp_path_factory.mktemp("pipeline")
-    labelwise("synth", folder / "data", "--count", 200, "--labels", 6, "--seed", 1)
-    settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    labelwise("train", folder / "data", "--out", folder / "run", "--preset", "small", "--no-report", *settings)
-    labelwise("export", folder / "run", "--to", folder / "repository", "--name", "shapes")
+    (commands,) = [block for block in blocks("bash") if block.startswith("labelwise synth")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        printed = [labelwise(*shlex.split(command.removeprefix("labelwise "))) for command in commands.splitlines()]
+    assert " mAP " in printed[2]
+    assert "Published shapes version 1 in runs/repository." in printed[3]
     return folder
 
 
 @pytest.fixture(scope="module")
 def pictures(folder: Path) -> list[Path]:
-    with (folder / "data/labels.csv").open(newline="") as stream:
+    with (folder / "data/shapes/labels.csv").open(newline="") as stream:
         names = [row["image"] for row in csv.DictReader(stream) if row["split"] == "val"]
-    return [folder / "data/images" / name for name in names[:12]]
+    return [folder / "data/shapes/images" / name for name in names[:12]]
 
 
-def test_training_learned_something_and_kept_its_history(folder: Path) -> None:
-    spec = TrainedSpec.read(folder / "run")
+def test_training_learns_something_and_keeps_its_history(folder: Path, tmp_path: Path) -> None:
+    settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+    labelwise("train", folder / "data/shapes", "--out", tmp_path / "run", "--preset", "small", "--no-report", *settings)
+    spec = TrainedSpec.read(tmp_path / "run")
     prevalence = np.mean([count / spec.data.train_images for count in spec.data.train_counts.values()])
     assert spec.metrics["mAP"] > prevalence + 0.2
-    history = [json.loads(line) for line in (folder / "run/history.jsonl").read_text().splitlines()]
+    history = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in history] == list(range(1, 9))
     assert max(entry["mAP"] for entry in history) == pytest.approx(spec.metrics["mAP"], abs=1e-4)
 
@@ -75,12 +78,12 @@ def test_every_engine_answers_with_the_checkpoints_scores(
     if engine == "triton":  # on its own ports: the session's Triton may be running
         ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
         settings = request.getfixturevalue("triton_arguments") | ports
-    with running_gateway("--repository", str(folder / "repository"), **settings) as (url, _):
+    with running_gateway("--repository", str(folder / "runs/repository"), **settings) as (url, _):
         for picture in pictures:
             answer = httpx.post(f"{url}/v1/tag", content=picture.read_bytes(), params={"scores": "all"}).json()
             assert answer["model"] == "shapes"
             scores = {entry["label"]: entry["score"] for entry in answer["scores"]}
-            assert scores == pytest.approx(pytorch_scores(folder / "run", picture), abs=1e-4)
+            assert scores == pytest.approx(pytorch_scores(folder / "runs/shapes", picture), abs=1e-4)
 
 
 def pytorch_scores(run: Path, picture: Path) -> dict[str, float]:

@@ -1,4 +1,7 @@
-"""README's code blocks do what they say, except `sh` blocks: they install, or serve without end; CI runs them."""
+"""README's code blocks do what they say, except `sh` blocks: they install, or serve without end; CI runs them.
+
+test_pipeline.py goes README's way from labels to a repository.
+"""
 
 import json
 import os
@@ -47,14 +50,6 @@ def test_the_table_beside_the_photo_shows_the_answer() -> None:
     assert rows == [(tag["label"], f"{tag['score']:.2f}") for tag in ANSWER["tags"]]
     [pictured] = re.findall(r'<img src="([^"]+)"', README)
     assert f"@{pictured} " in README
-
-
-def test_the_way_from_labels_to_a_repository(tmp_path: Path) -> None:
-    (commands,) = [block for block in blocks("bash") if block.startswith("labelwise synth")]
-    printed = run(["bash", "-ec", commands], tmp_path)
-    assert "mAP" in printed
-    assert "Published shapes version 1" in printed
-    assert (tmp_path / "runs/repository/shapes_model/1/model.onnx").is_file()
 
 
 def test_tagging_many_photos(tmp_path: Path) -> None:
