@@ -1,19 +1,22 @@
 """One step's loss and gradients for each of some settings, on a process's share of a fixed batch.
 
-As a script it is one rank of several, which test_distributed.py starts. Arguments: data set, folder, settings as JSON.
+As a script it is `labelwise` for one rank of several, which torchrun starts. Before a rank trains, it computes these
+for each line of GRADIENTS_OF in the run's folder, settings as JSON. Rank 0 writes them to GRADIENTS there.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+import training.training_run
+from commands import main
 from training.config import TrainConfig
 from training.data.labelled_data import LabelledData
-from training.data.layouts import read_data
-from training.distributed import World, joined_world
+from training.distributed import World
 from training.loop import Trainer
+
+GRADIENTS_OF, GRADIENTS = "gradients_of.jsonl", "gradients.pt"
 
 
 def gradients(config: TrainConfig, data: LabelledData, out: Path, world: World) -> dict[str, torch.Tensor]:
@@ -31,13 +34,22 @@ def gradients(config: TrainConfig, data: LabelledData, out: Path, world: World) 
     return found | {name: value.detach() for name, value in parts.items()}
 
 
-def all_gradients(source: Path, out: Path, texts: Sequence[str], world: World) -> list[dict[str, torch.Tensor]]:
-    configs = [TrainConfig.model_validate_json(text) for text in texts]
-    return [gradients(config, read_data(source), out, world) for config in configs]
+def all_gradients(
+    data: LabelledData, out: Path, texts: Sequence[str], world: World = World()
+) -> list[dict[str, torch.Tensor]]:
+    return [gradients(TrainConfig.model_validate_json(text), data, out, world) for text in texts]
+
+
+class WithGradients(Trainer):
+    def run(self) -> dict[str, float]:
+        settings = (self.out / GRADIENTS_OF).read_text().splitlines()
+        found = all_gradients(self.data, self.out, settings, self.world)
+        if self.world.is_main:
+            torch.save(found, self.out / GRADIENTS)
+        return super().run()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print("ready", flush=True)
-    with joined_world() as world:
-        all_gradients(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:], world)
+    training.training_run.Trainer = WithGradients
+    main()

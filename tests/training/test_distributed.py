@@ -10,42 +10,57 @@ import pytest
 import torch
 
 from labelwise.spec import TrainedSpec
-from tests.conftest import free_port
 from tests.training import joined_gradients
-from tests.training.joined_gradients import all_gradients
+from tests.training.joined_gradients import GRADIENTS, GRADIENTS_OF, all_gradients
 from training.config import TrainConfig
-from training.distributed import World, any_of, gather, gather_objects, joined_world
+from training.data.layouts import read_data
+from training.distributed import World, any_of, gather, gather_objects
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def call(*command: object) -> None:
+# Layer norms, no dropout, a bank that holds all: whatever is drawn or kept per process would rightly differ.
+MODEL = {"backbone": "test_convnext", "feature_level": 2, "dim": 16, "heads": 2, "dropout": 0, "drop_path": 0}
+CASES = (
+    {"method": "mulcon", "loss": {"memory": 64, "memory_confidence": 0, "prototype_weight": 0.2}},
+    {"method": "mulcon", "loss": {"absent_negatives": 5}},
+    {"method": "supcon", "loss": {"classification": "asymmetric"}},
+    {"method": "label-bce"},
+)
+
+
+@pytest.fixture(scope="module")
+def cases(config: TrainConfig) -> list[str]:
+    plain = config.model_dump(mode="json") | {"epochs": 0, "model": MODEL}
+    return [json.dumps(plain | case) for case in CASES]
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(
+    dataset: Path, config: TrainConfig, cases: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The run of `labelwise train` under torchrun, and the gradients that its two processes had first."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "config.yaml").write_text(config.model_dump_json(), encoding="utf-8")  # JSON is YAML
+    (folder / "run").mkdir()
+    (folder / "run" / GRADIENTS_OF).write_text("\n".join(cases))
+    train = (joined_gradients.__file__, "train", dataset, "--out", folder / "run", "--config", folder / "config.yaml")
     done = subprocess.run(
-        [str(word) for word in command],
+        [*TORCHRUN, *map(str, train), "--no-report"],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "run"
 
 
 def test_two_processes_have_the_gradients_of_one_with_the_joined_batch(
-    dataset: Path, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_by_two: Path, dataset: Path, cases: list[str], tmp_path: Path
 ):
-    # Layer norms, no dropout, a bank that holds all: whatever is drawn or kept per process would rightly differ.
-    model = {"backbone": "test_convnext", "feature_level": 2, "dim": 16, "heads": 2, "dropout": 0, "drop_path": 0}
-    cases = [
-        {"method": "mulcon", "loss": {"memory": 64, "memory_confidence": 0, "prototype_weight": 0.2}},
-        {"method": "mulcon", "loss": {"absent_negatives": 5}},
-        {"method": "supcon", "loss": {"classification": "asymmetric"}},
-        {"method": "label-bce"},
-    ]
-    plain = config.model_dump(mode="json") | {"epochs": 0, "model": model}
-    texts = [json.dumps(plain | case) for case in cases]
-    one = all_gradients(dataset, tmp_path, texts, World())
-    two = gradients_of_rank_0(dataset, tmp_path, texts, monkeypatch)
+    one, two = all_gradients(read_data(dataset), tmp_path, cases), torch.load(trained_by_two / GRADIENTS)
     assert [len(found) > 20 for found in one] == [True] * 4
     assert ["contrast" in found for found in one] == [True, True, True, False]
     assert one[0].keys() > {"prototype", "prototypes"}
@@ -55,36 +70,9 @@ def test_two_processes_have_the_gradients_of_one_with_the_joined_batch(
         )
 
 
-def gradients_of_rank_0(
-    dataset: Path, out: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
-) -> list[dict[str, torch.Tensor]]:
-    """This process is rank 0 of two; the other one is started here."""
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    other = subprocess.Popen(
-        [sys.executable, joined_gradients.__file__, str(dataset), str(out), *texts],
-        env=os.environ | world | {"RANK": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert other.stdout is not None
-    assert other.stdout.readline() == "ready\n"  # or it broke, and joining would wait for it
-    for name, value in (world | {"RANK": "0"}).items():
-        monkeypatch.setenv(name, value)
-    with joined_world() as joined:
-        assert joined == World(rank=0, size=2)
-        found = all_gradients(dataset, out, texts, joined)
-    other.communicate(timeout=60)
-    assert other.returncode == 0
-    return found
-
-
-def test_torchrun_trains_one_run(dataset: Path, config: TrainConfig, tmp_path: Path):
-    (tmp_path / "config.yaml").write_text(config.model_dump_json(), encoding="utf-8")  # JSON is YAML
-    train = ("-m", "labelwise", "train", dataset, "--out", tmp_path / "run", "--config", tmp_path / "config.yaml")
-    call(*TORCHRUN, *train, "--no-report")
-    spec = TrainedSpec.read(tmp_path / "run")
-    assert spec.metrics["mAP"] > 0
-    assert len((tmp_path / "run/history.jsonl").read_text().splitlines()) == 4
+def test_torchrun_trains_one_run(trained_by_two: Path):
+    assert TrainedSpec.read(trained_by_two).metrics["mAP"] > 0
+    assert len((trained_by_two / "history.jsonl").read_text().splitlines()) == 4
 
 
 def test_alone_nothing_is_joined():
