@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from labelwise.repository import VersionKey, tagger_of
@@ -26,6 +26,7 @@ _NO_GPU = re.compile(
     r"pinned_memory_manager|NVML|DCGM|CudaDriverHelper|CUDA (memory pool disabled|driver version is insufficient)"
 )
 _PLAIN_ERROR = re.compile(r"error: |.*: unrecognized option|.*error while loading shared libraries")
+_BACKEND_LOADED = "TRITONBACKEND_ModelInstanceInitialize"  # the beginning of a message
 _UNLOADABLE = re.compile(r"failed to load '([^']+)' version (\d+): (.*)")
 
 
@@ -40,6 +41,7 @@ class TritonProcess:
         assert process.stdout is not None
         self._process, self._regions = process, regions
         self._scratch_before = scratch_before
+        self._scratch_made: set[Path] = set()
         self._scratch: Path | None = None
         self.serves = False
         self.unloadable: dict[VersionKey, str] = {}
@@ -77,18 +79,26 @@ class TritonProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
-    async def stop(self, within: float) -> None:
-        """Ask it to end, kill it after `within` seconds, and clear away what it started."""
+    async def stop(self, within: float, has_work: Callable[[], bool]) -> None:
+        """Ask it to end, kill it after `within` seconds or once it has no work, and clear away what it started.
+
+        By itself, Triton takes three seconds to end: it looks once a second whether its models are gone, and waits for
+        its next metrics. It also does so if what it would leave is not known.
+        """
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
-        await self.ended(within)
+        await self._until(lambda: self.status is not None or (self._scratch is not None and not has_work()), within)
         await self.clear_away()
 
     async def ended(self, within: float) -> bool:
         """Returns whether it ended within so many seconds."""
+        return await self._until(lambda: self.status is not None, within)
+
+    @staticmethod
+    async def _until(condition: Callable[[], bool], within: float) -> bool:
+        """Polls, because `wait` may also wait for other processes that hold the output, such as a stub."""
         deadline = time.monotonic() + within
-        # Polled, because `wait` may also wait for other processes that hold the output, such as a stub.
-        while self.status is None:
+        while not condition():
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.05)
@@ -116,7 +126,7 @@ class TritonProcess:
         Returns None if several were made in the meantime, because then Triton's is unknown. Call this once
         Triton serves.
         """
-        made = _scratch_folders() - self._scratch_before
+        made = self._scratch_made or _scratch_folders() - self._scratch_before
         self._scratch = made.pop() if len(made) == 1 else None
         return self._scratch
 
@@ -141,6 +151,8 @@ class TritonProcess:
             if found := _UNLOADABLE.match(message):
                 model, number, reason = found.groups()
                 self.unloadable[tagger_of(model), int(number)] = f"Triton cannot load {model}: {first_line(reason)}"
+            if message.startswith(_BACKEND_LOADED) and not self._scratch_made:  # early: others make some, too
+                self._scratch_made = _scratch_folders() - self._scratch_before
             if not complained and message:
                 complained = level >= logging.ERROR
                 self.complaint = first_line(message)

@@ -167,10 +167,14 @@ class LocalTriton:
         await self._control.close()
         process, self._process = self._process, None
         if process is not None:
-            await process.stop(_STOP_TIMEOUT)
+            await process.stop(_STOP_TIMEOUT, self._has_work)
         if self._workspace is not None:
             self._workspace.cleanup()
             self._workspace = None
+
+    def _has_work(self) -> bool:
+        """Returns whether anybody may still get an answer, or a trace. Its own account leaves out what is computed."""
+        return self._trace_endpoint is not None or _has_clients(self._grpc_port)
 
     def _arguments(self, repository: Path, backends: Path) -> list[str]:
         return [
@@ -250,6 +254,14 @@ def _require_free(port: int, use: str) -> None:
             probe.bind((_HOST, port))
         except OSError as error:
             raise LabelwiseError(f"Triton cannot use {_HOST}:{port} for {use}: {error.strerror}.") from error
+
+
+def _has_clients(port: int) -> bool:
+    """Returns whether a connection to the port is open."""
+    local, established = f":{port:04X}", "01"
+    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]  # gRPC's sockets are of IPv6, if there is that
+    lines = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    return any(line[1].endswith(local) and line[3] == established for line in lines)
 
 
 async def _listens(port: int) -> bool:

@@ -19,6 +19,7 @@ from serving.engines.triton import TritonEngine
 from serving.errors import UnknownModel
 from serving.local_triton.install import find_triton
 from serving.local_triton.server import LocalTriton
+from serving.triton.channel import CHANNEL
 from tests.conftest import ROOT, free_port
 from tests.export.test_real_triton import encoded
 from tests.export.test_real_triton import triton as explicit_triton
@@ -167,12 +168,12 @@ async def test_a_response_cache_gives_every_request_the_outputs_that_it_names(ch
         await engine.close()
 
 
-async def test_cancelled_requests_leave_tritons_queue(repository: Path) -> None:
+async def test_a_triton_that_ends_answers_its_queue_but_cancelled_requests_have_left_it(repository: Path) -> None:
+    """It may have other clients than the engine that ends it."""
     find_or_skip()
     port = free_port()
-    engine = TritonEngine(
-        Repository.open(repository), LocalTriton(repository, grpc_port=free_port(), metrics_port=port)
-    )
+    triton = LocalTriton(repository, grpc_port=free_port(), metrics_port=port)
+    engine = TritonEngine(Repository.open(repository), triton)
     await engine.start()
     try:
         spec = engine.catalogue["scenes"][1]
@@ -184,6 +185,14 @@ async def test_cancelled_requests_leave_tritons_queue(repository: Path) -> None:
         answers = await asyncio.gather(*running, return_exceptions=True)
         assert [isinstance(answer, asyncio.CancelledError) for answer in answers] == [False] * 2 + [True] * 8
         await until_counted(port, CANCELED, 4)  # some may have begun already
+        image = grpcclient.InferInput("image", [8, *spec.input.shape], "UINT8").set_data_from_numpy(large[:8])
+        async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
+            others = [asyncio.create_task(client.infer("scenes_model", [image])) for _ in range(10)]
+            await until_counted(port, PENDING, 3)
+            closing = asyncio.create_task(engine.close())
+            answers = await asyncio.gather(*others, return_exceptions=True)
+            assert len([answer for answer in answers if not isinstance(answer, Exception)]) >= 3, answers
+        await closing
     finally:
         await engine.close()
 
