@@ -34,7 +34,7 @@ lock: $(VENV)/.dev  ## choose new versions for constraints.txt and write their h
 	$(PIP) uv
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate --no-header --extra dev --extra nvjpeg --extra tensorrt-rtx \
 		pyproject.toml --output-file constraints.txt
-	printf 'setuptools\n' | $(LOCK_IMAGE) --python-version 3.11 --extra otel pyproject.toml - --output-file deploy/requirements.txt
+	printf 'setuptools\n' | $(LOCK_IMAGE) --python-version 3.11 --extra otel --extra onnx pyproject.toml - --output-file deploy/requirements.txt
 	printf 'numpy\npillow\n' | $(LOCK_IMAGE) --python-version 3.10 - --output-file deploy/triton-requirements.txt
 
 clean:

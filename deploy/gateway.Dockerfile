@@ -26,14 +26,14 @@ LABEL org.opencontainers.image.title="labelwise gateway" \
     org.opencontainers.image.licenses="Apache-2.0"
 # The base image has no compiled modules; on a read-only file system, each start and each probe would compile them
 # again.
-# /keys belongs to the user, so a volume mounted there does, too.
+# /keys and /feedback belong to the user, so a volume mounted there does, too.
 RUN pip uninstall --yes --quiet pip setuptools wheel \
     && python -m compileall -q -x lib2to3 /usr/local/lib/python3.11 \
     && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent labelwise \
-    && install --directory --owner labelwise --group labelwise /keys
+    && install --directory --owner labelwise --group labelwise /keys /feedback
 COPY --from=build /opt/labelwise /opt/labelwise
-# The bundled model; mount your repository over it.
-COPY model_repository /models
+# The bundled model; mount your repository over it. A new volume there begins as a copy, which the user may teach.
+COPY --chown=10001:10001 model_repository /models
 # Its measurements of models go where all its processes can write.
 ENV PATH=/opt/labelwise/bin:$PATH \
     PYTHONUNBUFFERED=1 \

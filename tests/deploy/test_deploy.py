@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import typer
+import yaml
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
@@ -111,7 +112,7 @@ def pinned(file: Path) -> dict[tuple[str, str], str]:
 @pytest.mark.parametrize(
     ("name", "needed"),
     [
-        ("requirements.txt", {"fastapi", "opentelemetry-sdk", "setuptools"}),
+        ("requirements.txt", {"fastapi", "opentelemetry-sdk", "onnx", "setuptools"}),
         ("triton-requirements.txt", {"pillow", "numpy"}),
     ],
 )
@@ -232,7 +233,20 @@ def test_compose_confines_every_service_and_shows_only_the_gateway() -> None:
     assert re.search(r"^  back:\n    internal: true", read("compose.yaml"), flags=re.MULTILINE)
     for name in ("gateway", "triton"):
         assert "${MODELS:-../model_repository}:/models:ro" in services[name]["volumes"]
-        assert said(f"{name}.Dockerfile", "COPY")[-1] == "model_repository /models"
+        assert said(f"{name}.Dockerfile", "COPY")[-1].endswith("model_repository /models")
+
+
+def test_compose_for_teaching_mounts_volumes_that_the_user_may_write() -> None:
+    (gateway,) = yaml.safe_load(read("compose.teach.yaml"))["services"].values()
+    chosen = {name.removeprefix("LABELWISE_").lower(): value for name, value in gateway["environment"].items()}
+    settings = Settings.model_validate(chosen)
+    assert settings.teach
+    assert gateway["volumes"] == ["${MODELS:-models}:/models", f"feedback:{settings.feedback.parent}"]
+    image = read("gateway.Dockerfile")
+    assert "COPY --chown=10001:10001 model_repository /models" in image
+    assert f"/keys {settings.feedback.parent}\n" in image  # made for the user
+    photos = Settings.model_fields["max_teach_body"].default  # /tmp is memory
+    assert (3 + 2.1) * 2**30 + photos < int(gateway["mem_limit"][0]) * 2**30
 
 
 def compose_command() -> list[str]:
@@ -242,12 +256,13 @@ def compose_command() -> list[str]:
     pytest.skip("no Docker Compose here")
 
 
-@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.triton.yaml"]])
-def test_compose_itself_accepts_the_files(files: list[str]) -> None:
+@pytest.mark.parametrize("more", [[], ["compose.triton.yaml"], ["compose.teach.yaml"]])
+def test_compose_itself_accepts_the_files(more: list[str]) -> None:
     command = compose_command()
-    chosen = [argument for name in files for argument in ("-f", str(DEPLOY / name))]
+    chosen = [argument for name in ("compose.yaml", *more) for argument in ("-f", str(DEPLOY / name))]
     answer = passes(*command, *chosen, "--profile", "monitoring", "config", "--format", "json")
-    assert set(json.loads(answer)["services"]) == {"gateway", "prometheus", *(["triton"] if len(files) > 1 else [])}
+    services = {"gateway", "prometheus", *(["triton"] if "compose.triton.yaml" in more else [])}
+    assert set(json.loads(answer)["services"]) == services
 
 
 def test_every_file_the_document_links_to_is_there() -> None:
