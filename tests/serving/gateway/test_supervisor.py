@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from serving.gateway.supervisor import settings_of_each, supervise
 from serving.settings import Settings
 from tests.conftest import ROOT, free_port, running_gateway
 from tests.polling import until
+from tests.serving.gateway.conftest import Ended, assert_one_line
 from tests.serving.raw_http import connect, read_to_the_end
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
@@ -47,7 +49,18 @@ def ask(url: str, count: int) -> list[int]:
         return list(pool.map(one, range(count)))
 
 
-def test_workers_count_together_and_one_that_dies_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def refused(url: str) -> bool:
+    try:
+        connect(url).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_workers_count_together_one_that_dies_is_replaced_and_all_end_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end, new connections are refused, and accepted requests answered."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with running_gateway("--workers", "2") as (url, process):
         (folder,) = tmp_path.glob("labelwise-metrics-*")
@@ -64,32 +77,19 @@ def test_workers_count_together_and_one_that_dies_is_replaced(tmp_path: Path, mo
         assert in_flight
         assert float(in_flight[1]) == 0
         last = children(process.pid)
-        for pid in (*last, process.pid):  # as when a terminal is closed
-            os.kill(pid, signal.SIGHUP)
+        with connect(url) as connection:
+            head = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(PHOTO)
+            connection.sendall(head + PHOTO[:1000])
+            assert ask(url, 4) == [200] * 4
+            for pid in (*last, process.pid):  # as when a terminal is closed
+                os.kill(pid, signal.SIGHUP)
+            until(lambda: refused(url))
+            assert process.poll() is None
+            connection.sendall(PHOTO[1000:])
+            assert read_to_the_end(connection).startswith(b"HTTP/1.1 200")
         assert process.wait(PATIENCE) == 0
     assert not folder.exists()
     assert not any(Path(f"/proc/{pid}").exists() for pid in last)
-
-
-def test_at_the_end_new_connections_are_refused_and_accepted_requests_answered() -> None:
-    with running_gateway("--workers", "2") as (url, process), connect(url) as connection:
-        head = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(PHOTO)
-        connection.sendall(head + PHOTO[:1000])
-        assert ask(url, 4) == [200] * 4
-        process.terminate()
-
-        def refused() -> bool:
-            try:
-                connect(url).close()
-            except ConnectionRefusedError:
-                return True
-            return False
-
-        until(refused)
-        assert process.poll() is None
-        connection.sendall(PHOTO[1000:])
-        assert read_to_the_end(connection).startswith(b"HTTP/1.1 200")
-        assert process.wait(PATIENCE) == 0
 
 
 def fill(disk: Path) -> None:
@@ -125,10 +125,10 @@ def test_no_folder_to_count_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         asyncio.run(supervise(Settings(workers=2), listener, on_ready=print))
 
 
-def test_workers_read_changed_keys(tmp_path: Path) -> None:
+def test_workers_read_changed_keys_and_end_with_their_parent(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     key = add_key(keys, "phone-app")
-    with running_gateway("--workers", "2", "--keys", str(keys)) as (url, _):
+    with running_gateway("--workers", "2", "--keys", str(keys)) as (url, process):
 
         def statuses() -> set[int]:
             headers = {"X-API-Key": key}
@@ -137,19 +137,15 @@ def test_workers_read_changed_keys(tmp_path: Path) -> None:
         assert statuses() == {200}
         revoke_key(keys, "phone-app")
         until(lambda: statuses() == {401})
-
-
-def test_workers_end_with_their_parent() -> None:
-    with running_gateway("--workers", "2") as (_, process):
         workers = children(process.pid)
         process.kill()
         process.wait()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
-def test_workers_share_one_triton(triton_arguments: dict[str, str]) -> None:
+def test_workers_share_one_triton(triton_arguments: dict[str, str], untidy: Path) -> None:
     ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
-    with running_gateway("--workers", "2", **(triton_arguments | ports)) as (url, process):
+    with running_gateway("--repository", str(untidy), "--workers", "2", **(triton_arguments | ports)) as (url, process):
         assert len(children(process.pid)) == 2
         assert ask(url, 6) == [200] * 6
         running = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -177,9 +173,6 @@ def test_workers_share_the_cores_unless_threads_is_set() -> None:
 
 
 @pytest.mark.parametrize("count", ["0", "many"])
-def test_wrong_numbers_of_workers(count: str) -> None:
-    environment = os.environ | {"LABELWISE_WORKERS": count}
-    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=PATIENCE)
-    assert result.returncode == 1
-    assert "workers" in result.stderr
+def test_wrong_numbers_of_workers(serve: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, count: str) -> None:
+    monkeypatch.setenv("LABELWISE_WORKERS", count)
+    assert_one_line(serve(), "workers")
