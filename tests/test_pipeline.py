@@ -47,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         printed = [labelwise(*shlex.split(command.removeprefix("labelwise "))) for command in commands.splitlines()]
+    assert (folder / "runs/shapes/report.html").is_file()
     assert " mAP " in printed[2]
     assert "Published shapes version 1 in runs/repository." in printed[3]
     return folder

@@ -33,6 +33,7 @@ TINY = [
     "batch_size=8",
     "workers=0",
     "precision=fp32",
+    "memory_format=channels_last",
     "device=cpu",
     "max_batch=2",
 ]
@@ -81,30 +82,24 @@ def test_version_and_help(run):
         assert f" {verb} " in out + error
 
 
-def test_synth_train_and_resume(run, tmp_path: Path):
-    data, out = tmp_path / "data", tmp_path / "run"
+def test_synth_train_resume_and_evaluate(run, tmp_path: Path):
+    data, out, file = tmp_path / "data", tmp_path / "run", tmp_path / "evaluation.json"
     assert run("synth", data, "--count", 20, "--seed", 3)[0] == 0
     assert_refused(run("synth", data), str(data), "already holds a data set")
 
     train = ("train", data, "--out", out, *(part for setting in TINY for part in ("--set", setting)))
-    code, printed, error = run(*train, "--seed", 5)
+    code, printed, error = run(*train, "--seed", 5, "--no-report")
     assert (code, error) == (0, "")
     assert "16 photos to train on, 4 for val, 24 labels" in printed
     assert_refused(run(*train), "--resume")
-    assert run(*train, "--seed", 5, "--resume")[0] == 0
+    assert run(*train, "--seed", 5, "--resume", "--no-report")[0] == 0
     assert_refused(run(*train, "--seed", 6, "--resume"), "other settings")
 
-
-def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
-    data, out, file = tmp_path / "data", tmp_path / "run", tmp_path / "evaluation.json"
-    run("synth", data, "--count", 20)
-    run("train", data, "--out", out, *(part for setting in TINY for part in ("--set", setting)))
     code, printed, error = run("evaluate", out, data, "--json", file)
     assert (code, error) == (0, "")
     for word in ("circle", "threshold", "OF1", "top 3", "mAP", "ECE"):
         assert word in printed
     before = json.loads(file.read_text())
-
     assert run("evaluate", out, data, "--thresholds", "recall=0.9", "--write", "--json", file)[0] == 0
     after = json.loads(file.read_text())
     assert after["metrics"]["OR"] >= 0.9
@@ -116,13 +111,16 @@ def test_evaluate_shows_fits_and_writes(run, tmp_path: Path):
 
 
 def test_photos_without_labels_join_every_step_of_a_run(run, tmp_path: Path):
+    """Its seed is among the settings."""
     data, out, nothing = tmp_path / "data", tmp_path / "run", ("--background", tmp_path / "other/images")
     run("synth", data, "--count", 20)
     run("synth", tmp_path / "other", "--count", 10, "--seed", 1)
-    train = ("train", data, "--out", out, *(part for setting in TINY for part in ("--set", setting)))
+    settings = [part for setting in (*TINY, "seed=9") for part in ("--set", setting)]
+    train = ("train", data, "--out", out, "--no-report", *settings)
     code, printed, error = run(*train, *nothing)
     assert (code, error) == (0, "")
     assert "24 photos to train on, 6 for val, 24 labels" in printed
+    assert json.loads((out / "tagger.json").read_text())["training"]["seed"] == 9
     assert_refused(run(*train, "--resume"), "other data")
     assert run(*train, *nothing, "--resume")[0] == 0
     assert "6 photos (val)" in run("evaluate", out, data, *nothing)[1]
@@ -203,13 +201,6 @@ def test_shards_of_a_data_set(run, tmp_path: Path):
     other = (*shards[:3], tmp_path / "other")
     assert_refused(run(*other), "1 photo cannot be decoded: 00005.jpg (missing)", "--skip-broken")
     assert run(*other, "--skip-broken")[0] == 0
-
-
-def test_a_seed_among_the_settings_counts(run, tmp_path: Path):
-    run("synth", tmp_path / "data", "--count", 10)
-    settings = [*TINY, "seed=9"]
-    run("train", tmp_path / "data", "--out", tmp_path / "run", *(part for s in settings for part in ("--set", s)))
-    assert '"seed": 9' in (tmp_path / "run/tagger.json").read_text()
 
 
 def test_a_base_install_names_the_extra_that_a_verb_needs(tmp_path: Path):

@@ -144,20 +144,20 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
 
 
 class StoppedByHand(Trainer):
-    """A run that gets Ctrl-C in its nth step."""
+    """A run that gets a signal in its nth step."""
 
-    def __init__(self, *arguments: Any, step: int) -> None:
+    def __init__(self, *arguments: Any, step: int, number: signal.Signals) -> None:
         super().__init__(*arguments)
-        self._left = step
+        self._left, self._number = step, number
 
     def _step(self, batch: Any) -> dict[str, float]:
         self._left -= 1
         if not self._left:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self._number)
         return super()._step(batch)
 
 
-@pytest.fixture(scope="module", params=["mulcon", "supcon"])
+@pytest.fixture(scope="module")
 def uninterrupted(
     request: pytest.FixtureRequest, config: TrainConfig, data: LabelledData, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TrainConfig, Path]:
@@ -171,15 +171,22 @@ def uninterrupted(
     return config, run
 
 
-@pytest.mark.parametrize("step", [1, 2, 4, 5, 7])
-def test_ctrl_c_saves_and_the_run_goes_on_within_the_epoch(
-    step: int, uninterrupted: tuple[TrainConfig, Path], data: LabelledData, tmp_path: Path
+@pytest.mark.parametrize(
+    ("uninterrupted", "step", "number"),
+    [
+        *(("mulcon", step, signal.SIGINT) for step in (1, 2, 4, 5)),
+        *(("mulcon", 7, signal.SIGTERM), ("supcon", 2, signal.SIGTERM), ("supcon", 5, signal.SIGINT)),
+    ],
+    indirect=["uninterrupted"],
+)
+def test_a_signal_saves_and_the_run_goes_on_within_the_epoch(
+    step: int, number: signal.Signals, uninterrupted: tuple[TrainConfig, Path], data: LabelledData, tmp_path: Path
 ):
     config, whole = uninterrupted
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
     with pytest.raises(Stopped, match=rf"Stopped in epoch {(step + 1) // 2} after step {2 - step % 2}; .*--resume"):
-        StoppedByHand(config, data, tmp_path, step=step).run()
-    assert signal.getsignal(signal.SIGINT) is handler
+        StoppedByHand(config, data, tmp_path, step=step, number=number).run()
+    assert signal.getsignal(number) is handler
     torch.manual_seed(step)
     Trainer(config.model_copy(update={"workers": 1, "cache": "none"}), data, tmp_path).run()
     assert history(tmp_path) == history(whole)

@@ -110,9 +110,11 @@ def test_a_machine_that_cannot_compile_is_one_line(
     assert "The first steps compile the model, which takes minutes on a CPU." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_exits(number: signal.Signals, dataset: Path, config: TrainConfig, tmp_path: Path):
-    """To the whole process group, workers included, as terminals and torchrun send it; and twice, as launchers do."""
+def test_a_signal_saves_and_exits(dataset: Path, config: TrainConfig, tmp_path: Path):
+    """To the whole process group, workers included, as terminals and torchrun send it; and twice, as launchers do.
+
+    Each signal alone: test_loop.py.
+    """
     settings = tmp_path / "long.yaml"
     settings.write_text(config.model_copy(update={"epochs": 500, "workers": 1}).model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "labelwise", "train", str(dataset), "--out", str(tmp_path / "run")]
@@ -125,8 +127,8 @@ def test_a_signal_saves_and_exits(number: signal.Signals, dataset: Path, config:
         start_new_session=True,
     )
     until((tmp_path / "run/state.pt").is_file)
-    os.killpg(process.pid, number)
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.fullmatch(r"labelwise: Stopped in epoch \d+ after step \d; go on with --resume\.\n", errors)
