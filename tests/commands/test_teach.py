@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from commands import app
+from labelwise.errors import LabelwiseError
 from tests.conftest import ROOT
 
 DOCUMENT = (ROOT / "docs/teaching.md").read_text("utf-8")
@@ -37,13 +40,12 @@ def test_the_worked_example_prints_what_the_document_says(tmp_path: Path):
     ],
 )
 def test_what_to_teach_has_to_be_clear(options: list[str]):
-    command = [sys.executable, "-m", "labelwise", "teach", "model_repository", *options]
-    run = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    assert run.returncode == 1
-    assert run.stderr == (
-        "labelwise: Give either --label with --yes and --no, or --labels TABLE.csv, or --from-feedback FILE.db, or "
-        "--forget LABEL, or --back-to VERSION.\n"
+    refusal = (
+        "Give either --label with --yes and --no, or --labels TABLE.csv, or --from-feedback FILE.db, or "
+        "--forget LABEL, or --back-to VERSION."
     )
+    with pytest.raises(LabelwiseError, match=f"^{re.escape(refusal)}$"):
+        CliRunner().invoke(app, ["teach", str(ROOT / "model_repository"), *options], catch_exceptions=False)
 
 
 def test_errors_are_json_for_programs(tmp_path: Path):

@@ -114,6 +114,7 @@ def test_corrections_are_taught_and_do_not_count_twice(everyday: Path, pictures:
     teach(everyday, None, no_photos(), store=store)
     second, third = version(everyday, 2), version(everyday, 3)
     assert third.spec.labels == second.spec.labels
+    assert [each.spec.taught["stripes"].improved for each in (second, third)] == [False, True]
     before, after = answers(everyday, 2), answers(everyday, 3)
     for file in before:
         for ours, theirs in zip(after[file], before[file], strict=True):
