@@ -12,6 +12,8 @@ from tests.serving.chromium import ask_api, card, expect, pick, pick_done, read_
 
 browser, page = chromium.browser, chromium.page
 
+SCHEMES = ("light", "dark")
+
 
 @pytest.fixture
 def no_photo(tmp_path: Path) -> Path:
@@ -53,23 +55,22 @@ def test_shows_the_notes_about_a_photo(page: Any, photos: list[Path], tmp_path: 
     expect(card(page, photos[0].name).locator(".status .detail")).to_have_count(0)
 
 
-@pytest.mark.parametrize(
-    ("event", "name", "field"), [("DragEvent", "drop", "dataTransfer"), ("ClipboardEvent", "paste", "clipboardData")]
-)
-def test_accepts_dropped_and_pasted_photos(page: Any, photos: list[Path], event: str, name: str, field: str) -> None:
+def test_accepts_dropped_and_pasted_photos(page: Any, photos: list[Path]) -> None:
     encoded = base64.b64encode(photos[0].read_bytes()).decode()
+    events = [("DragEvent", "drop", "dataTransfer"), ("ClipboardEvent", "paste", "clipboardData")]
 
-    page.evaluate(
-        f"""(encoded) => {{
-            const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], "given.jpg", {{ type: "image/jpeg" }}));
-            document.body.dispatchEvent(new {event}("{name}", {{ {field}: transfer, bubbles: true }}));
-        }}""",
-        encoded,
-    )
+    for event, name, field in events:
+        page.evaluate(
+            f"""(encoded) => {{
+                const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+                const transfer = new DataTransfer();
+                transfer.items.add(new File([bytes], "{name}.jpg", {{ type: "image/jpeg" }}));
+                document.body.dispatchEvent(new {event}("{name}", {{ {field}: transfer, bubbles: true }}));
+            }}""",
+            encoded,
+        )
 
-    expect(card(page, "given.jpg")).to_have_attribute("data-state", "done")
+        expect(card(page, f"{name}.jpg")).to_have_attribute("data-state", "done")
 
 
 def test_accepts_all_photos_in_a_dropped_folder(page: Any, photos: list[Path], tmp_path: Path) -> None:
@@ -133,21 +134,21 @@ def test_logs_no_error_and_contacts_only_its_own_server(page: Any, gateway_url: 
     assert [url for url in requests if not url.startswith((gateway_url, f"blob:{gateway_url}", "data:"))] == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1100])
-def test_fits_every_screen_in_light_and_dark(
-    page: Any, photos: list[Path], no_photo: Path, width: int, scheme: str
-) -> None:
+def test_fits_every_screen_in_light_and_dark(page: Any, photos: list[Path], no_photo: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    page.emulate_media(color_scheme=scheme)
-    take_screenshot(page, f"page-{scheme}-{width}-empty")
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        take_screenshot(page, f"page-{scheme}-{width}-empty")
 
     pick_done(page, *photos[1:4], no_photo)
     chromium.open_thresholds(page)
-    take_screenshot(page, f"page-{scheme}-{width}")
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        take_screenshot(page, f"page-{scheme}-{width}")
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    brightness = page.evaluate(
-        "Math.max(...getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number))"
-    )
-    assert (brightness < 64) == (scheme == "dark")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        brightness = page.evaluate(
+            "Math.max(...getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number))"
+        )
+        assert (brightness < 64) == (scheme == "dark")

@@ -75,11 +75,18 @@ def test_sliders_give_the_servers_tags_without_a_request(page: Any, photos: list
         expect(card(page, photo.name).locator(".chip")).to_have_text(own)
 
 
+@pytest.fixture(scope="module")
+def rules(browser: Any, gateway_url: str) -> Iterator[Any]:
+    """A page whose script tests call, one after the other."""
+    with opened_page(browser, gateway_url) as page:
+        yield page
+
+
 @every_case
-def test_slid_thresholds_follow_the_rule_of_the_server(page: Any, case: Case) -> None:
+def test_slid_thresholds_follow_the_rule_of_the_server(rules: Any, case: Case) -> None:
     """The page gets rounded scores, highest first, and applies its thresholds to them."""
     ranked = [{"label": label, "score": score, "threshold": 1 - score} for label, score in case.ranked]
-    tags = page.evaluate(
+    tags = rules.evaluate(
         """async ([scores, thresholds]) => {
             const { judge, slideThreshold } = await import("/page/thresholds.js");
             for (const [label, threshold] of thresholds) slideThreshold("case", label, threshold);
