@@ -32,6 +32,7 @@ from serving.settings import load_settings
 from tests.conftest import only_in_fp32, running_gateway
 from tests.polling import until
 from tests.serving.raw_http import connect, read_answer
+from tests.serving.test_reload import Load, assert_only_that_label_came_and_went
 
 PATIENCE = 120.0  # seconds
 Photo = tuple[str, tuple[str, bytes]]
@@ -111,9 +112,22 @@ def streamed(served: Served, photos: list[Photo]) -> Iterator[str]:
 
 
 def test_a_lesson_is_served_when_it_is_answered(served: Served) -> None:
+    """No request is dropped while its label comes and goes."""
     odd: list[Photo] = [("yes", ("../../odd\n", b"no photo")), ("no", ("again.png", PHOTOS[1][1][1]))]
     before = served.version
-    lines = list(streamed(served, [*PHOTOS, *odd]))
+    with (
+        Load(served.url, 1, pause=0.3, photo=PHOTOS[0][1][1]) as load,
+        Load(served.url, 1, as_batch=True, pause=0.3, photo=PHOTOS[0][1][1]) as batches,
+    ):
+        load.wait_for(2)
+        lines = list(streamed(served, [*PHOTOS, *odd]))
+        batches.wait_for(2)
+        tags = httpx.post(f"{served.url}/v1/tag?labels=stripes", content=PHOTOS[0][1][1]).json()
+        taught = httpx.get(f"{served.url}/v1/models/everyday/taught").json()["taught"]
+        to = {"version": before}
+        back = httpx.post(f"{served.url}/v1/models/everyday/rollback", params=to, timeout=PATIENCE).json()
+        batches.wait_for(2)
+    assert_only_that_label_came_and_went((load, batches), "stripes", [before, before + 1, before + 2])
     for path in (served.repository, served.scratch):
         assert str(path) not in "".join(lines)
     steps, (last,) = [json.loads(line) for line in lines[:-1]], [json.loads(line) for line in lines[-1:]]
@@ -127,12 +141,8 @@ def test_a_lesson_is_served_when_it_is_answered(served: Served) -> None:
         (9, "again.png"),
     ]
     assert result["left_out"][1]["reason"] == "a copy of no 0.png"
-    tags = httpx.post(f"{served.url}/v1/tag?labels=stripes", content=PHOTOS[0][1][1]).json()
     assert (tags["version"], [tag["label"] for tag in tags["tags"]]) == (before + 1, ["stripes"])
-    taught = httpx.get(f"{served.url}/v1/models/everyday/taught").json()["taught"]
     assert taught["stripes"]["average_precision"] == result["average_precision"]
-
-    back = httpx.post(f"{served.url}/v1/models/everyday/rollback", params={"version": before}, timeout=PATIENCE).json()
     assert (back["version"], back["previous_version"]) == (before + 2, before + 1)
     found = httpx.get(f"{served.url}/v1/models/everyday/versions").json()["versions"]
     assert [(version["labels"], version["taught"]) for version in found] == [
