@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import httpx
@@ -69,6 +70,20 @@ def test_training_learns_something_and_keeps_its_history(folder: Path, tmp_path:
     history = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in history] == list(range(1, 9))
     assert max(entry["mAP"] for entry in history) == pytest.approx(spec.metrics["mAP"], abs=1e-4)
+
+
+def test_check_shows_everything_and_fails_if_something_is_wrong(folder: Path, tmp_path: Path) -> None:
+    printed = labelwise("check", folder / "runs/repository")
+    for word in ("config.pbtxt", "opset", "shapes version 1", "0 failed"):
+        assert word in printed
+    broken = shutil.copytree(folder / "runs/repository", tmp_path / "repository")
+    (broken / "shapes_model/labels.txt").write_text("sea\n")
+    result = CliRunner().invoke(app, ["check", str(broken)])
+    assert (result.exit_code, result.stderr) == (1, "")
+    configurations = [broken / "shapes_model/config.pbtxt", *broken.glob("shapes_model/configs/*.pbtxt")]
+    assert f"{len(configurations)} failed" in result.output
+    said = "failed: shapes_model: config.pbtxt: line 1 of labels.txt is 'sea', the contract says 'red circle'"
+    assert said in result.output
 
 
 @pytest.mark.parametrize("engine", ["embedded", "triton"])

@@ -1,7 +1,6 @@
 """`labelwise VERB` as a user types it: errors are one line on stderr, and the verbs reach their stages."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -172,20 +171,6 @@ def test_missing_data_is_said_before_torch_is_imported(tmp_path: Path):
     code += "from commands import main; main()"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert_refused((answer.returncode, answer.stdout, answer.stderr), "no labelled data at nowhere")
-
-
-def test_check_shows_everything_and_fails_if_something_is_wrong(run, tmp_path: Path):
-    code, printed, error = run("check", REPOSITORY)
-    assert (code, error) == (0, "")
-    for word in ("config.pbtxt", "opset", "scenes version 1", "0 failed"):
-        assert word in printed
-    broken = shutil.copytree(REPOSITORY, tmp_path / "repository")
-    (broken / "scenes_model/labels.txt").write_text("sea\n")
-    code, printed, error = run("check", broken)
-    assert (code, error) == (1, "")
-    configurations = [broken / "scenes_model/config.pbtxt", *broken.glob("scenes_model/configs/*.pbtxt")]
-    assert f"{len(configurations)} failed" in printed
-    assert "failed: scenes_model: config.pbtxt: line 1 of labels.txt is 'sea', the contract says 'desert'" in printed
 
 
 def test_shards_of_a_data_set(run, tmp_path: Path):
