@@ -1,6 +1,7 @@
 """Waiting for what another process, thread or task does, without guessing when it does it."""
 
 import asyncio
+import atexit
 import inspect
 import subprocess
 import time
@@ -30,6 +31,12 @@ def end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def end_later(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
+    """As `end`, but only the end of all tests waits for it: a Triton takes three seconds."""
+    process.terminate()
+    atexit.register(end, process)
 
 
 async def until_async(condition: Callable[[], Awaitable[T] | T]) -> T:

@@ -23,7 +23,7 @@ from labelwise.spec import TaggerSpec
 from serving.local_triton.install import find_triton
 from tests.conftest import free_port
 from tests.contracts import with_graph
-from tests.polling import end, until
+from tests.polling import end, end_later, until
 from tests.several_graphs import QUICK, SIZE, SLOW, publish_graphs
 
 OPTIONS = ServingOptions(instances=2, response_cache=True, deadline_s=5, queue_size=64, queue_delay_us=200)
@@ -46,7 +46,10 @@ def add(repository: Path, graph: Path, spec: TaggerSpec, version: int, shift: fl
 def triton(
     repository: Path, folder: Path, *arguments: str, port: int | None = None
 ) -> Iterator[tuple[grpc.InferenceServerClient, int, int]]:
-    """A Triton whose models are loaded on demand; yields a client, its port and that of its metrics."""
+    """A Triton whose models are loaded on demand; yields a client, its port and that of its metrics.
+
+    A chosen `port` is free again at the end.
+    """
     try:
         install = find_triton()
     except LabelwiseError as error:
@@ -54,6 +57,7 @@ def triton(
     (folder / "backends").mkdir(parents=True)
     # The Python backend starts its process through a shell, without quotes, and reads paths as ASCII.
     (folder / "repository").symlink_to(repository)
+    is_port_reused = port is not None
     port, metrics = port or free_port(), free_port()
     command = [
         str(install.binary),
@@ -74,7 +78,7 @@ def triton(
         yield client, port, metrics
     finally:
         client.close()
-        end(process)
+        (end if is_port_reused else end_later)(process)
 
 
 def live(client: grpc.InferenceServerClient) -> bool:

@@ -29,17 +29,16 @@ pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="shared memory is no
 
 
 @contextmanager
-def open_triton(repository: Path, folder: Path, port: int) -> Iterator[grpcclient.InferenceServerClient]:
+def open_triton(repository: Path, folder: Path, port: int | None = None) -> Iterator[grpcclient.InferenceServerClient]:
     """A Triton that allows shared memory, which the one of the gateway does not."""
-    with triton(repository, folder, "--load-model=scenes", port=port) as (client, _, _):
+    with triton(repository, folder, "--load-model=scenes", port=port) as (client, port, _):
+        client.url = f"grpc://127.0.0.1:{port}"
         yield client
 
 
 @pytest.fixture(scope="module")
 def allowing(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpcclient.InferenceServerClient]:
-    port = free_port()
-    with open_triton(repository, tmp_path_factory.mktemp("triton"), port) as client:
-        client.url = f"grpc://127.0.0.1:{port}"
+    with open_triton(repository, tmp_path_factory.mktemp("triton")) as client:
         yield client
 
 
@@ -186,14 +185,13 @@ def test_a_program_that_closes_nothing_leaves_nothing(
 def test_a_triton_that_hangs_costs_no_more_than_the_timeout(
     repository: Path, photos: list[Path], tmp_path: Path
 ) -> None:
-    port = free_port()
-    with open_triton(repository, tmp_path / "triton", port) as client:
+    with open_triton(repository, tmp_path / "triton") as client:
         (process,) = [
             int(file.parent.name)
             for file in Path("/proc").glob("[0-9]*/cmdline")
-            if f"--grpc-port={port}".encode() in file.read_bytes()
+            if f"--grpc-port={client.url.rpartition(':')[2]}".encode() in file.read_bytes()
         ]
-        tagger = Tagger(f"grpc://127.0.0.1:{port}", "scenes", timeout=3, batch=1, in_flight=8)
+        tagger = Tagger(client.url, "scenes", timeout=3, batch=1, in_flight=8)
         tagger.connect()
         os.kill(process, signal.SIGSTOP)
         try:
