@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tritonclient.grpc.aio import InferenceServerClient
 
 from labelwise.errors import LabelwiseError
 from serving.client import AsyncTagger
@@ -19,7 +20,7 @@ from serving.local_triton.install import find_triton
 from serving.local_triton.server import LocalTriton
 from tests.conftest import ROOT, free_port, running_gateway
 from tests.export.test_real_triton import triton as explicit_triton
-from tests.polling import until
+from tests.polling import until, until_async
 from tests.serving.publishing import copy_to_change, publish_next
 
 pytestmark = pytest.mark.anyio
@@ -85,52 +86,54 @@ def served(metrics_port: int) -> int:
     return int(found[1]) if found else 0
 
 
-async def test_a_killed_triton_is_replaced_by_the_other_and_used_again_when_it_is_back(
+async def test_each_of_two_may_be_killed_and_a_version_is_served_once_both_serve_it(
     repository: Path, tmp_path: Path
 ) -> None:
-    copy = copy_to_change(repository, tmp_path / "copy")
-    async with tritons(copy, copy) as (both, ports):
-        # The gateway also starts if one Triton is missing.
-        urls = ",".join([f"127.0.0.1:{free_port()}", *(triton.grpc_url for triton in both)])
-        with running_gateway("--engine", "triton", "--triton-url", urls) as (url, _):
-            async with load(url) as answers:
-                for triton, port in zip(both, ports, strict=True):
-                    await asyncio.to_thread(until, lambda: min(map(served, ports)) > ENOUGH)  # they take turns
-                    assert triton.pid is not None
-                    os.kill(triton.pid, signal.SIGKILL)
-                    await asyncio.to_thread(until, lambda port=port: served(port) == 0)  # type: ignore[misc]
-                await asyncio.to_thread(until, lambda: min(map(served, ports)) > ENOUGH)
-            ready = await asyncio.to_thread(httpx.get, f"{url}/v2/health/ready")
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.text.partition(',"request_id"')[0] for answer in answers}) == 1
-    assert ready.status_code == 200
-
-
-async def test_picks_up_versions_of_tritons_that_others_run(repository: Path, tmp_path: Path) -> None:
-    """A version is served once both Tritons serve it, and dropped once neither does."""
+    """A killed Triton is replaced by the other, and used again when it is back. A version goes once neither has it."""
     copies = [copy_to_change(repository, tmp_path / name) for name in ("one", "two")]
     gateways = copy_to_change(repository, tmp_path / "gateways")
-    async with tritons(*copies, reload_interval=0.2, retire_after=6) as (both, _):
-        urls = ",".join(triton.grpc_url for triton in both)
+    async with tritons(*copies, reload_interval=0.2, retire_after=6) as (both, ports):
+        # The gateway also starts if one Triton is missing.
+        urls = ",".join([f"127.0.0.1:{free_port()}", *(triton.grpc_url for triton in both)])
         arguments = ("--repository", str(gateways), "--engine", "triton", "--triton-url", urls)
         with running_gateway(*arguments, reload_interval="0.2") as (url, _):
-
-            def versions() -> list[int]:
-                return list(httpx.get(f"{url}/v1/models/scenes").json()["versions"])
-
             async with load(url) as answers:
-                publish_next(gateways, keep=1)
-                publish_next(copies[0], keep=1)
-                await asyncio.sleep(3)
-                assert await asyncio.to_thread(versions) == [1]  # the other does not serve it yet
-                publish_next(copies[1], keep=1)
-                await asyncio.to_thread(until, lambda: versions() == [2])
+                await each_is_killed(both, ports)
+                ready = await asyncio.to_thread(httpx.get, f"{url}/v2/health/ready")
+                assert len({answer.text.partition(',"request_id"')[0] for answer in answers}) == 1
+                assert ready.status_code == 200
+                await a_version_comes_to_one_and_then_to_the_other(url, gateways, copies, both)
                 sent = len(answers)
                 await asyncio.to_thread(until, lambda: len(answers) > sent + 10)
                 # Its own request: one of the load that began before may be the last that is answered.
                 newest = await asyncio.to_thread(httpx.post, f"{url}/v1/tag", content=PHOTO)
     assert {answer.status_code for answer in answers} == {200}
     assert (newest.status_code, newest.json()["version"]) == (200, 2)
+
+
+async def each_is_killed(both: list[LocalTriton], ports: list[int]) -> None:
+    for triton, port in zip(both, ports, strict=True):
+        await asyncio.to_thread(until, lambda: min(map(served, ports)) > ENOUGH)  # they take turns
+        assert triton.pid is not None
+        os.kill(triton.pid, signal.SIGKILL)
+        await asyncio.to_thread(until, lambda port=port: served(port) == 0)  # type: ignore[misc]
+    await asyncio.to_thread(until, lambda: min(map(served, ports)) > ENOUGH)
+
+
+async def a_version_comes_to_one_and_then_to_the_other(
+    url: str, gateways: Path, copies: list[Path], both: list[LocalTriton]
+) -> None:
+    def versions() -> list[int]:
+        return list(httpx.get(f"{url}/v1/models/scenes").json()["versions"])
+
+    publish_next(gateways, keep=1)
+    publish_next(copies[0], keep=1)
+    async with InferenceServerClient(both[0].grpc_url) as client:
+        await until_async(lambda: client.is_model_ready("scenes", "2"))
+    await asyncio.sleep(1)  # five looks of the gateway
+    assert await asyncio.to_thread(versions) == [1]  # the other does not serve it yet
+    publish_next(copies[1], keep=1)
+    await asyncio.to_thread(until, lambda: versions() == [2])
 
 
 async def test_the_other_triton_answers_the_requests_of_one_that_hangs(repository: Path, tmp_path: Path) -> None:
