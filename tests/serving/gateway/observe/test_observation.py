@@ -85,7 +85,9 @@ def lines(text: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_one_line_of_json_for_each_request(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_line_of_json_for_each_request_with_the_notes_about_its_photos(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "keys"
     key = add_key(file, "phone-app")
     with running_gateway(log_format="json", keys=str(file)) as (url, _):
@@ -94,9 +96,12 @@ def test_one_line_of_json_for_each_request(tmp_path: Path, capfd: pytest.Capture
         assert httpx.post(f"{url}/v1/tag", files=form, headers=ask).status_code == 200
         assert httpx.post(f"{url}/v1/tag", content=b"no photo", headers=ask).status_code == 415
         assert httpx.get(f"{url}/invented").status_code == 401
+        files = [("files", (name, BROKEN_PROFILE, "image/jpeg")) for name in ("a.jpg", "b.jpg")]
+        for path, form in (("/v1/tag", {"file": ("a.jpg", BROKEN_PROFILE)}), ("/v1/tag:batch", files)):
+            assert httpx.post(f"{url}{path}", files=form, headers=ask).status_code == 200
     err = capfd.readouterr().err
     every = lines(err)
-    good, bad, closed = [line for line in every if line["logger"] == "labelwise.request"]
+    good, bad, closed, *noted = [line for line in every if line["logger"] == "labelwise.request"]
     seconds = good.pop("seconds")
     assert isinstance(seconds, float)
     assert 0 < seconds < 60
@@ -116,33 +121,19 @@ def test_one_line_of_json_for_each_request(tmp_path: Path, capfd: pytest.Capture
     }
     assert (bad["status"], bad["problem"]) == (415, "image_format_unsupported")
     assert (closed["status"], closed["problem"], closed["route"]) == (401, "unauthorized", "other")
+    assert [line["notes"] for line in noted] == [BROKEN_PROFILE_NOTE] * 2
     assert "holiday" not in err
     assert key not in err
 
 
-def test_the_line_has_the_notes_about_the_photos(capfd: pytest.CaptureFixture[str]) -> None:
-    with running_gateway(log_format="json") as (url, _):
-        files = [("files", (name, BROKEN_PROFILE, "image/jpeg")) for name in ("a.jpg", "b.jpg")]
-        for path, form in (("/v1/tag", {"file": ("a.jpg", BROKEN_PROFILE)}), ("/v1/tag:batch", files)):
-            assert httpx.post(f"{url}{path}", files=form).status_code == 200
-    requests = [line for line in lines(capfd.readouterr().err) if line["logger"] == "labelwise.request"]
-    assert [line["notes"] for line in requests] == [BROKEN_PROFILE_NOTE] * 2
-
-
-def test_only_problems_are_logged_with_that_setting(capfd: pytest.CaptureFixture[str]) -> None:
+def test_metrics_of_a_request_and_only_problems_logged(capfd: pytest.CaptureFixture[str]) -> None:
     with running_gateway(log_requests="problems") as (url, _):
-        httpx.post(f"{url}/v1/tag", content=PHOTO)
-        httpx.post(f"{url}/v1/tag", content=b"no photo")
-    told = [line for line in capfd.readouterr().err.splitlines() if "labelwise.request" in line]
-    assert len(told) == 1
-    assert "POST /v1/tag 415 request_id=" in told[0]
-
-
-def test_metrics_of_a_request() -> None:
-    with running_gateway() as (url, _):
         assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
         assert httpx.post(f"{url}/v1/tag:batch", files=[("files", PHOTO)] * 3).status_code == 200
         text = httpx.get(f"{url}/metrics").text
+        assert httpx.post(f"{url}/v1/tag", content=b"no photo").status_code == 415
+    (told,) = [line for line in capfd.readouterr().err.splitlines() if "labelwise.request" in line]
+    assert "POST /v1/tag 415 request_id=" in told
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     model = 'model="scenes",version="1"'
     assert float(values[f"labelwise_images_total{{{model}}}"]) == 4
