@@ -1,7 +1,6 @@
 """What the gateway says of its models."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -11,6 +10,7 @@ from labelwise.spec import TaggerSpec
 from serving.client import Tagger, UnknownModel
 from tests.conftest import running_gateway
 from tests.polling import until
+from tests.serving.gateway.conftest import Ended
 from tests.serving.publishing import copy_to_change, publish_next
 
 
@@ -69,9 +69,8 @@ def test_with_two_models_one_can_be_the_default(two: Path, photos: list[Path]) -
         until(lambda: client.get("/v1/models").json()["default"] == "scenes")
 
 
-def test_an_unknown_default_model(repository: Path) -> None:
-    command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--repository", repository]
-    started = subprocess.run([*command, "--default-model", "nope"], capture_output=True, text=True, timeout=60)
+def test_an_unknown_default_model(serve: Callable[..., Ended], repository: Path) -> None:
+    started = serve("--repository", str(repository), "--default-model", "nope")
     assert started.returncode == 1
     assert started.stderr.splitlines()[-1] == (
         "labelwise: The setting default_model: there is no model nope; there is scenes."
