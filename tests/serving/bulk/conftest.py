@@ -106,5 +106,5 @@ def assert_same(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, An
     for path, row in wanted.items():
         other = found[path]
         assert {**other, "scores": None} == {**row, "scores": None}, path
-        if row["scores"] is not None:
+        if other["scores"] != row["scores"]:
             assert other["scores"] == pytest.approx(row["scores"], abs=2e-6), path
