@@ -98,7 +98,7 @@ async def test_it_follows_versions_and_taggers_and_clients_notice_nothing(
         assert "is not served" not in caplog.text
 
 
-async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart(
+async def test_broken_versions_take_nothing_down_and_do_not_hinder_a_restart(
     changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also if only Triton finds the fault, which may kill it: it comes back with what it had."""
@@ -107,42 +107,38 @@ async def test_a_broken_version_takes_nothing_down_and_does_not_hinder_a_restart
         publish_next(repository, keep=1, broken=True)
         await asyncio.to_thread(until, lambda: "version 2 is not served" in caplog.text)
         assert await versions(client, "scenes") == [1]
-        elsewhere = Path(shutil.copytree(repository, repository.with_name("elsewhere")))
-        publish_next(elsewhere)
-        (elsewhere / "scenes_model/3/model.py").write_text("no Python")
-        shutil.copytree(elsewhere, repository, dirs_exist_ok=True)
-        await asyncio.to_thread(until, lambda: "version 3 is not served" in caplog.text)
+        await publish_with_program(repository, 3, "no Python", caplog)
         for model in ("scenes", "scenes_model", "scenes_decode"):
             await until_served(client, model, [1])
-        assert triton.pid is not None
-        os.kill(triton.pid, signal.SIGKILL)
-        await until_served(client, "scenes", [])
+        await killed(triton, client)
         await until_served(client, "scenes", [1])
         publish_next(repository, keep=1)
         await until_served(client, "scenes_model", [4])
         await until_served(client, "scenes", [4])
         assert caplog.text.count("is not served") == 2
-
-
-async def test_a_program_that_only_triton_finds_broken_delays_no_good_version(
-    changing: tuple[Path, LocalTriton], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Triton calls such a load a success and goes on with what it had, but could not start again with it."""
-    repository, triton = changing
-    async with grpcclient.InferenceServerClient(triton.grpc_url, channel_args=CHANNEL) as client:
-        elsewhere = Path(shutil.copytree(repository, repository.with_name("elsewhere")))
-        publish_next(elsewhere)
-        (elsewhere / "scenes_model/2/model.py").write_text("import there_is_no_such_module")
-        shutil.copytree(elsewhere, repository, dirs_exist_ok=True)
-        await asyncio.to_thread(until, lambda: "version 2 is not served" in caplog.text)
+        # Triton calls the next load a success and goes on with what it had, but could not start again with it.
+        await publish_with_program(repository, 5, "import there_is_no_such_module", caplog)
         assert "there_is_no_such_module" in caplog.text
         publish_next(repository)
-        await until_served(client, "scenes", [3])
-        assert triton.pid is not None
-        os.kill(triton.pid, signal.SIGKILL)
-        await until_served(client, "scenes", [])
-        await until_served(client, "scenes", [3])
-        assert caplog.text.count("is not served") == 1
+        await until_served(client, "scenes", [6])
+        await killed(triton, client)
+        await until_served(client, "scenes", [6])
+        assert caplog.text.count("is not served") == 3
+
+
+async def publish_with_program(repository: Path, version: int, program: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Publish the next version with another program, and wait until it is given up."""
+    elsewhere = Path(shutil.copytree(repository, repository.with_name(f"elsewhere {version}")))
+    publish_next(elsewhere)
+    (elsewhere / f"scenes_model/{version}/model.py").write_text(program)
+    shutil.copytree(elsewhere, repository, dirs_exist_ok=True)
+    await asyncio.to_thread(until, lambda: f"version {version} is not served" in caplog.text)
+
+
+async def killed(triton: LocalTriton, client: grpcclient.InferenceServerClient) -> None:
+    assert triton.pid is not None
+    os.kill(triton.pid, signal.SIGKILL)
+    await until_served(client, "scenes", [])
 
 
 async def test_a_version_that_stops_being_loadable_takes_no_other_down(
@@ -155,9 +151,7 @@ async def test_a_version_that_stops_being_loadable_takes_no_other_down(
         await until_served(client, "scenes", [2])
         await overwritten(repository, 2, caplog)
         assert await versions(client, "scenes_model") == [1, 2]
-        assert triton.pid is not None
-        os.kill(triton.pid, signal.SIGKILL)
-        await until_served(client, "scenes", [])
+        await killed(triton, client)
         await until_served(client, "scenes", [1])
         assert await versions(client, "scenes_model") == [1]
         await overwritten(repository, 1, caplog)
