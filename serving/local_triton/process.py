@@ -123,11 +123,11 @@ class TritonProcess:
     def find_scratch(self) -> Path | None:
         """Returns the empty folder that the Python backend made in /tmp, whatever TMPDIR is; a killed Triton leaves it.
 
-        Returns None if several were made in the meantime, because then Triton's is unknown. Call this once
-        Triton serves.
+        Returns None if several were made until the backend was loaded, because then Triton's is unknown. Call this
+        once Triton serves.
         """
-        made = self._scratch_made or _scratch_folders() - self._scratch_before
-        self._scratch = made.pop() if len(made) == 1 else None
+        self._scratch_made = self._scratch_made or _scratch_folders() - self._scratch_before
+        self._scratch = min(self._scratch_made) if len(self._scratch_made) == 1 else None
         return self._scratch
 
     def _remove_leftovers(self) -> None:
@@ -151,8 +151,8 @@ class TritonProcess:
             if found := _UNLOADABLE.match(message):
                 model, number, reason = found.groups()
                 self.unloadable[tagger_of(model), int(number)] = f"Triton cannot load {model}: {first_line(reason)}"
-            if message.startswith(_BACKEND_LOADED) and not self._scratch_made:  # early: others make some, too
-                self._scratch_made = _scratch_folders() - self._scratch_before
+            if message.startswith(_BACKEND_LOADED):
+                self.find_scratch()  # now, before others make theirs
             if not complained and message:
                 complained = level >= logging.ERROR
                 self.complaint = first_line(message)
