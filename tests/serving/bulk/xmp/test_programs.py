@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,19 +69,27 @@ class Shown:
     history: set[str]
 
 
-def darktable(photo: Path, tmp_path: Path) -> Shown:
-    config, out = tmp_path / "darktable", tmp_path / "out.jpg"
-    shutil.rmtree(config, ignore_errors=True)
-    out.unlink(missing_ok=True)
+@pytest.fixture(scope="module")
+def darktable(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Shown]:
+    """darktable(photo) imports the photo into a new library. All have one configuration, which takes long to make."""
+    home = tmp_path_factory.mktemp("darktable")
+    return lambda photo: imported(photo, home)
+
+
+def imported(photo: Path, home: Path) -> Shown:
     if not shutil.which("darktable-cli"):
         pytest.skip("darktable-cli is not installed")
+    config, out = home / "config", home / "out.jpg"
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    for old in (out, *config.glob("library.db*")):
+        old.unlink(missing_ok=True)
     size = ("--width", "16", "--height", "16")
     subprocess.run(
         ["darktable-cli", photo, out, *size, "--core", "--configdir", config, "--library", config / "library.db"],
         capture_output=True,
         check=True,
         timeout=300,
-        env=os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        env=os.environ | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")},
     )
     with sqlite3.connect(config / "library.db") as db:
         db.execute("ATTACH ? AS data", (str(config / "data.db"),))
@@ -99,6 +107,9 @@ def darktable(photo: Path, tmp_path: Path) -> Shown:
         {color for (color,) in colors},
         {operation for (operation,) in history},
     )
+
+
+Darktable = Callable[[Path], Shown]
 
 
 @pytest.fixture
@@ -119,44 +130,44 @@ def full(photo: Path) -> Path:
     return photo
 
 
-def test_each_program_reads_each_keyword_whole(photo: Path, tmp_path: Path):
+def test_each_program_reads_each_keyword_whole(photo: Path, darktable: Darktable):
     sidecar = tagged(photo, ["großer Hund", *AWKWARD])
     wanted = ["großer Hund", *SAFE]
     assert subjects(sidecar) == wanted
     assert run("exiv2", "-PXv", "-K", "Xmp.dc.subject", sidecar).strip() == ", ".join(wanted)
-    assert darktable(photo, tmp_path).tags == {*wanted}
+    assert darktable(photo).tags == {*wanted}
 
 
-def test_lists_of_hierarchical_keywords_get_each_keyword_whole(photo: Path, tmp_path: Path):
+def test_lists_of_hierarchical_keywords_get_each_keyword_whole(photo: Path, darktable: Darktable):
     lists = {"XMP-lr:HierarchicalSubject": "|", "XMP-digiKam:TagsList": "/", "XMP-microsoft:LastKeywordXMP": "/"}
     exiftool_writes(photo, *(f"-{name}=places{separator}sea" for name, separator in lists.items()), "-Subject=sea")
     sidecar = tagged(photo, AWKWARD)
     for name, separator in lists.items():
         safe = [word.replace("/", "／") if separator == "/" else word for word in SAFE]
         assert subjects(sidecar, name) == [f"places{separator}sea", *safe]
-    assert darktable(photo, tmp_path).tags == {"places|sea", *SAFE}
+    assert darktable(photo).tags == {"places|sea", *SAFE}
     tagged(photo, [])
     for name, separator in lists.items():
         assert subjects(sidecar, name) == [f"places{separator}sea"]
 
 
-def test_a_new_sidecar_hides_nothing_from_darktable(full: Path, tmp_path: Path):
-    alone = darktable(full, tmp_path)
+def test_a_new_sidecar_hides_nothing_from_darktable(full: Path, darktable: Darktable):
+    alone = darktable(full)
     assert (alone.tags, alone.stars, alone.title) == ({"sea", "großer Hund", "port"}, 3, "Größe")
     tagged(full, ["trees"])
-    beside = darktable(full, tmp_path)
+    beside = darktable(full)
     assert beside.tags == alone.tags | {"trees"}
     beside.tags = alone.tags
     assert beside == alone
 
 
-def test_a_rejected_photo_stays_rejected(photo: Path, tmp_path: Path):
+def test_a_rejected_photo_stays_rejected(photo: Path, darktable: Darktable):
     exiftool_writes(photo, "-XMP-xmp:Rating=-1")
     tagged(photo, ["trees"])
-    assert darktable(photo, tmp_path).is_rejected
+    assert darktable(photo).is_rejected
 
 
-def test_a_new_sidecar_does_not_develop_a_photo_twice(photo: Path, tmp_path: Path):
+def test_a_new_sidecar_does_not_develop_a_photo_twice(photo: Path, darktable: Darktable):
     """darktable and Lightroom write their settings into what they export."""
     history = '<rdf:li darktable:operation="invert" darktable:num="0" darktable:enabled="1" darktable:modversion="2"'
     packet = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -165,39 +176,39 @@ def test_a_new_sidecar_does_not_develop_a_photo_twice(photo: Path, tmp_path: Pat
     <darktable:history><rdf:Seq>{history} darktable:params="00000000" darktable:blendop_version="11"/></rdf:Seq>
     </darktable:history></rdf:Description></rdf:RDF></x:xmpmeta>"""
     Image.open(photo).save(photo, xmp=packet.encode())
-    alone = darktable(photo, tmp_path)
+    alone = darktable(photo)
     sidecar = tagged(photo, ["trees"])
-    assert darktable(photo, tmp_path).history == alone.history
+    assert darktable(photo).history == alone.history
     assert b"darktable" not in sidecar.read_bytes()
     assert b"crs" not in sidecar.read_bytes()
 
 
-def test_darktable_reads_a_new_lightroom_style_sidecar(full: Path, tmp_path: Path):
+def test_darktable_reads_a_new_lightroom_style_sidecar(full: Path, darktable: Darktable):
     tagged(full, ["trees", *AWKWARD], stem=True)
-    shown = darktable(full, tmp_path)
+    shown = darktable(full)
     assert shown.tags == {"sea", "großer Hund", "port", "trees", *SAFE}
     assert (shown.stars, shown.title, shown.colors) == (3, "Größe", {0})
 
 
-def test_a_lightroom_style_sidecar_is_copied(photo: Path, tmp_path: Path):
+def test_a_lightroom_style_sidecar_is_copied(photo: Path, darktable: Darktable):
     """darktable reads a.xmp only if there is no a.jpg.xmp."""
     tagged(photo, ["ours"], stem=True)
     exiftool_writes(photo.with_suffix(".xmp"), "-Subject+=theirs", "-XMP-xmp:Rating=4", "-Title=Größe")
     sidecar = tagged(photo, ["trees"])
-    shown = darktable(photo, tmp_path)
+    shown = darktable(photo)
     assert (shown.tags, shown.stars, shown.title) == ({"theirs", "trees"}, 4, "Größe")
     assert subjects(sidecar, "XMP-dc:Subject") == ["theirs", "trees"]
 
 
-def test_keywords_that_exiftool_adds_are_shown_and_stay(photo: Path, tmp_path: Path):
+def test_keywords_that_exiftool_adds_are_shown_and_stay(photo: Path, darktable: Darktable):
     sidecar = tagged(photo, ["trees", "sea"])
     exiftool_writes(sidecar, "-XMP-dc:Subject+=added")
-    assert darktable(photo, tmp_path).tags == {"trees", "sea", "added"}
+    assert darktable(photo).tags == {"trees", "sea", "added"}
     # darktable writes every tag to both lists, and from then on reads lr:hierarchicalSubject alone.
     exiftool_writes(sidecar, *(f"-XMP-lr:HierarchicalSubject={word}" for word in ("trees", "sea", "added")))
     exiftool_writes(sidecar, "-XMP-dc:Subject+=later")
     tagged(photo, ["trees"])
-    assert darktable(photo, tmp_path).tags == {"trees", "added", "later"}
+    assert darktable(photo).tags == {"trees", "added", "later"}
     assert subjects(sidecar) == ["trees", "added", "later"]
 
 
