@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,23 @@ def run_here(
 
 @pytest.fixture
 def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tag:
-    """tag(*arguments) runs the command to its end, in the test's folder; with `**how` in a process of its own."""
+    """tag(*arguments) runs the command to its end, in the test's folder; with `**how` in a process of its own.
+
+    `input` is what it reads from standard input.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, input: str | None = None, **how: Any) -> subprocess.CompletedProcess[str]:
         repository = () if {"--repository", "--server"} & {*arguments} else ("--repository", scenes_only())
         command = tag_command(*arguments, *repository)
         if how:
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
             return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, **how)
-        return run_here(command[2:], monkeypatch, capsys)
+        with tempfile.TemporaryFile("w+") as stdin:
+            stdin.write(input or "")
+            stdin.seek(0)
+            monkeypatch.setattr(sys, "stdin", stdin)
+            return run_here(command[2:], monkeypatch, capsys)
 
     return run
 
