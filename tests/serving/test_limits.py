@@ -26,19 +26,15 @@ def slow_upload(url: str) -> socket.socket:
     return connection
 
 
-def test_slow_uploads_do_not_block_others_and_are_cut() -> None:
+def test_slow_uploads_do_not_block_others_and_are_cut_and_those_given_up_cause_no_internal_error() -> None:
     with running_gateway(max_requests="2", upload_timeout="3") as (url, _):
         held = [slow_upload(url) for _ in range(8)]
         assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
         for connection in held:
             with connection:
                 assert connection.recv(4096).startswith(b"HTTP/1.1 408")
-        assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
-
-
-def test_clients_that_hang_up_during_an_upload_cause_no_internal_error() -> None:
-    with running_gateway(max_requests="1") as (url, _):
-        slow_upload(url).close()
+        for _ in range(2):  # as many as may be under way
+            slow_upload(url).close()
         assert httpx.post(f"{url}/v1/tag", content=PHOTO).status_code == 200
         assert 'status="500"' not in httpx.get(f"{url}/metrics").text
 

@@ -1,6 +1,5 @@
 """A client that began with one version, while the server takes the next."""
 
-import shutil
 from pathlib import Path
 
 import httpx
@@ -10,7 +9,7 @@ from tritonclient.grpc import InferenceServerClient
 from serving.client import Tagger, TagResult, WrongContract
 from tests.conftest import free_port, running_gateway
 from tests.polling import until
-from tests.serving.publishing import publish_next
+from tests.serving.publishing import copy_to_change, publish_next
 
 
 def versions(url: str) -> list[int]:
@@ -27,7 +26,7 @@ def ensemble_is_ready(triton: str, version: str) -> bool:
 def test_results_stay_those_of_one_version(
     triton_arguments: dict[str, str], repository: Path, photos: list[Path], tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(repository, tmp_path / "repository"))
+    copy = copy_to_change(repository, tmp_path / "repository")
     ports = {"triton_grpc_port": str(free_port()), "triton_metrics_port": str(free_port())}
     settings = triton_arguments | ports | {"reload_interval": "0.2"}
     with running_gateway("--repository", str(copy), **settings) as (gateway, _):

@@ -78,18 +78,6 @@ async def test_it_follows_a_triton_that_others_look_after(changing: Path, tmp_pa
         await engine.close()
 
 
-async def test_it_has_versions_loaded_where_it_is_told_to(changing: Path, tmp_path: Path) -> None:
-    with explicit_triton(changing, tmp_path / "triton") as (client, port, _):
-        client.load_model("scenes")
-        engine = TritonEngine(Repository.open(changing), [f"127.0.0.1:{port}"], load=True)
-        await engine.start()
-        publish_next(changing)
-        await engine.reload()
-        assert versions(engine) == [1, 2]
-        await scores(engine, 2)
-        await engine.close()
-
-
 @pytest.mark.parametrize("fault", ["graph", "decoder", "no program"])
 async def test_a_start_over_a_broken_newest_version_serves_the_one_before(
     changing: Path, fault: str, caplog: pytest.LogCaptureFixture
@@ -119,8 +107,11 @@ async def test_a_start_over_a_broken_newest_version_serves_the_one_before(
         await engine.close()
 
 
-async def test_a_start_before_tritons_that_cannot_load_the_newest_version(changing: Path, tmp_path: Path) -> None:
+async def test_it_has_versions_loaded_where_it_is_told_to_and_the_newest_cannot_be_loaded_at_first(
+    changing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A Triton that failed to load a version stays unready, and answers with the previous version."""
+    monkeypatch.setattr("serving.engines.triton_server._NEWEST_WITHIN", 1.0)
     with explicit_triton(changing, tmp_path / "triton") as (client, port, _):
         client.load_model("scenes")
         publish_next(changing, broken=True)
@@ -138,6 +129,9 @@ async def test_a_start_before_tritons_that_cannot_load_the_newest_version(changi
         await engine.reload()
         assert versions(engine) == [1, 2]
         await scores(engine, 2)
+        publish_next(changing)
+        await engine.reload()
+        assert max(versions(engine)) == 3
         await engine.close()
 
 
