@@ -3,7 +3,7 @@
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -13,7 +13,7 @@ from labelwise.errors import LabelwiseError
 from serving.gateway.access.exposure import check_exposure, is_loopback
 from serving.settings import load_settings
 from tests.conftest import ROOT, running_gateway
-from tests.serving.gateway.test_launch import assert_one_line, serve
+from tests.serving.gateway.conftest import Ended, assert_one_line
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 
@@ -40,7 +40,7 @@ def test_a_host_that_is_not_an_address(host: str) -> None:
         check_exposure(load_settings(host=host, insecure_no_keys=True))
 
 
-def test_listening_beyond_this_machine_needs_keys_or_the_option() -> None:
+def test_listening_beyond_this_machine_needs_keys_or_the_option(serve: Callable[..., Ended]) -> None:
     assert_one_line(serve("--host", "0.0.0.0"), "0.0.0.0", "--keys FILE", "--insecure-no-keys")
     with running_gateway("--host", "0.0.0.0", "--insecure-no-keys") as (url, _):
         # Whoever it serves may call it what they like.
