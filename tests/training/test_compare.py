@@ -1,7 +1,6 @@
 """`labelwise compare`: every method trained in the same way, resumable, and a table that says what was measured."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 import torch
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TrainedSpec
 from tests.polling import PATIENCE, until
 from training.checkpoint import load_state
 from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, table, write_results
@@ -35,36 +33,6 @@ SMALL = (
     "device=cpu",
     "precision=fp32",
 )
-
-
-def test_all_variants_are_trained_once_and_told_apart(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    from_scratch = tuple(name for name in VARIANTS if name != "mulcon+queries")
-    comparison = Comparison(str(dataset), tmp_path, from_scratch, seeds=1, settings=SMALL)
-    runs = compare(comparison, jobs=2)
-    layout, labels, _, start, given, computing, *said = capsys.readouterr().out.splitlines()
-    assert layout == "Read as a CSV list."  # said once, for all runs, and before the first
-    assert labels.startswith("6 labels, with their photos to train on + for val: red circle ")
-    assert start == "Start: test_resnet with random weights."
-    assert given.startswith("Input: 32x32 pixels; bicubic; mean 0.485, 0.456, 0.406;")
-    assert computing.startswith("Computes in float32, c")  # measured once, for all runs
-    specs = [TrainedSpec.read(comparison.folder(run.method, run.seed)) for run in runs]
-    assert len({spec.training["memory_format"] for spec in specs}) == 1
-    assert [line.split(":")[0] for line in said] == [f"{k} of {len(runs)}" for k in range(1, len(runs) + 1)]
-    for run in runs:
-        line = f"{run.method}, seed {run.seed}: mAP {run.metrics['mAP']:.4f} after {run.seconds / 60:.1f} min"
-        assert sum(line in each for each in said) == 1
-    assert [(run.method, run.seed) for run in runs] == [(name, 0) for name in from_scratch]
-    results = json.loads((tmp_path / "results.json").read_text())
-    for run, entry in zip(runs, results, strict=True):
-        spec = TrainedSpec.read(comparison.folder(run.method, run.seed))
-        assert (entry["metrics"], spec.training["seed"]) == (spec.metrics, run.seed)
-        assert run.parameters > 1000
-    sizes = {run.method: run.parameters for run in runs}
-    assert sizes["bce"] < sizes["supcon"] < sizes["mulcon"] == sizes["label-bce"] == sizes["mulcon+memory"]
-    assert (tmp_path / "results.svg").read_text().count("<use") >= len(from_scratch)
-    assert "were chosen on val. 2 runs at a time, 1 thread each." in (tmp_path / "results.md").read_text()
 
 
 def test_the_table_and_the_claims_count_right():

@@ -1,7 +1,5 @@
 """A frozen backbone: its features are computed once, shared and recognised; only the head learns."""
 
-import statistics
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from labelwise.errors import LabelwiseError
-from labelwise.spec import TrainedSpec
 from tests.training.test_loop import Interrupted, Killed, assert_same, history
 from training.augment import make_transform
 from training.checkpoint import WEIGHTS_FILE, load_checkpoint, load_state, rounded_to_half
-from training.compare import Comparison, compare
 from training.config import ModelConfig, TrainConfig
 from training.data.eval_batches import EvalBatches
 from training.data.labelled_data import LabelledData
@@ -149,47 +145,6 @@ def test_features_of_another_backbone_or_damaged_ones_are_not_taken(
     for file in files:
         file.write_bytes(file.read_bytes()[:-1])
     assert torch.equal(first_of(frozen), first)
-
-
-def test_a_comparison_shares_the_features_and_trains_nothing_twice(
-    frozen: TrainConfig, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    settings = (
-        f"model={frozen.model.model_dump_json(exclude={'head', 'image_queries', 'pretrained'})}",
-        *("image={height: 32, width: 32}", "epochs=1", "contrastive_epochs=1", "workers=0", "precision=fp32"),
-    )
-    comparison = Comparison(str(dataset), tmp_path, ("bce", "mulcon"), seeds=2, settings=settings)
-    first, *others = comparison.tasks()
-    runs = [comparison.train(first)]
-    assert len(list(comparison.features.iterdir())) == 2
-    monkeypatch.setattr("training.frozen._FeatureFiles._write", None)
-    runs += [comparison.train(task) for task in others]
-    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/model.safetensors")}
-    with (comparison.folder("bce", 0) / "history.jsonl").open("a") as history:
-        history.write('{"epoch": 3, "sec')  # a machine that lost its power
-    more = compare(replace(comparison, methods=("bce", "mulcon", "ml-decoder")))
-    assert sorted(more[:4], key=lambda run: run.seed) == runs
-    assert {file: file.stat().st_mtime_ns for file in before} == before
-    assert [(run.method, run.seed) for run in more[4:]] == [("ml-decoder", 0), ("ml-decoder", 1)]
-    assert not comparison.features.exists()
-    backbones = [
-        {name: tensor for name, tensor in load_file(folder / WEIGHTS_FILE).items() if name.startswith("backbone.")}
-        for folder in (comparison.folder("bce", 0), comparison.folder("ml-decoder", 1))
-    ]
-    assert_same(*backbones)
-    assert TrainedSpec.read(comparison.folder("mulcon", 1)).training["seed"] == 1
-
-    assert (tmp_path / "results.svg").read_text().count("<use") >= len(more)
-    text = (tmp_path / "results.md").read_text()
-    values = [100 * run.metrics["mAP"] for run in more if run.method == "mulcon"]
-    for words in (
-        "16 photos to train on, 4 for val, 6 labels; preset tiny, 1 + 1 epochs, seeds 0 to 1",
-        "resnet is frozen: its features of 4 views per photo were computed once",
-        "were chosen on val. 1 run at a time, 1 thread each.",
-        f"| mulcon | {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} |",
-        "(mulcon − bce)",
-    ):
-        assert words in text
 
 
 def test_a_backbone_from_nothing_and_several_processes_are_refused(frozen: TrainConfig):
