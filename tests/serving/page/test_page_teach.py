@@ -91,7 +91,7 @@ def test_the_keyboard_alone_marks_teaches_judges_and_undoes(teaching_page: Any) 
     expect(page.get_by_text("The model everyday knows 285 labels")).to_be_visible()
     expect(learned.get_by_role("button", name="Judge the 2 most doubtful photos next")).to_be_visible()
     assert_accessible_in_both_schemes(page, "page-learned")
-    newer = {"models": [{"name": "everyday", "version": 9}]}  # for Undo; Chromium needs a moment for a new route
+    newer = {"models": [{"name": "everyday", "version": 9, "labels": []}]}  # for Undo; a new route needs a moment
     page.route("**/v1/models", lambda route: route.fulfill(json=newer), times=1)
     press_until(page, "Tab", "Judge")
     press(page, "Enter")
