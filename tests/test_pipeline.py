@@ -48,6 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         printed = [labelwise(*shlex.split(command.removeprefix("labelwise "))) for command in commands.splitlines()]
+    start, given, *_ = printed[1].splitlines()
+    assert start == "Start: resnet10t with random weights."
+    assert given.startswith("Input: 64x64 pixels; bicubic; mean 0.485, 0.456, 0.406;")
     assert (folder / "runs/shapes/report.html").is_file()
     assert " mAP " in printed[2]
     assert "Published shapes version 1 in runs/repository." in printed[3]

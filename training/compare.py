@@ -160,10 +160,12 @@ def compare(comparison: Comparison, jobs: int = 1) -> list[Run]:
         raise Stopped("Stopped: run the same command again to continue.") from stopped
     shutil.rmtree(comparison.features, ignore_errors=True)  # a stopped comparison goes on with them
     runs.sort(key=lambda run: (comparison.methods.index(run.method), run.seed))
-    write_results(
-        comparison, runs, f"{jobs} run{'s' * (jobs > 1)} at a time, {threads} thread{'s' * (threads > 1)} each"
-    )
+    write_results(comparison, runs, cores_used(jobs, threads))
     return runs
+
+
+def cores_used(jobs: int, threads: int) -> str:
+    return f"{jobs} run{'s' * (jobs > 1)} at a time, {threads} thread{'s' * (threads > 1)} each"
 
 
 def write_results(comparison: Comparison, runs: list[Run], cores: str) -> None:

@@ -14,7 +14,7 @@ import torch
 from labelwise.errors import LabelwiseError
 from tests.polling import PATIENCE, until
 from training.checkpoint import load_state
-from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, table, write_results
+from training.compare import METHODS, VARIANTS, Comparison, Run, claims, compare, cores_used, table, write_results
 from training.signals import Stopped
 from training.synth import draw_dataset
 
@@ -80,8 +80,9 @@ def test_an_undefined_metric_is_a_dash_and_failures_are_one_line(tmp_path: Path)
     comparison = Comparison(str(tmp_path / "data"), tmp_path / "out", ("bce", "supcon"), seeds=1, settings=SMALL)
     runs = [comparison.train(task) for task in comparison.tasks()]
     assert all("LRAP" not in run.metrics for run in runs)
-    write_results(comparison, runs, "1 run at a time")
+    write_results(comparison, runs, cores_used(jobs=1, threads=2))
     text = (tmp_path / "out/results.md").read_text()
+    assert "were chosen on val. 1 run at a time, 2 threads each." in text
     assert text.count("| – |") == 2
     assert "(supcon − bce)" in text
     picture = tmp_path / "out/results.svg"
