@@ -58,6 +58,15 @@ def make_ssl_contexts_once() -> None:
 make_ssl_contexts_once()
 
 
+def wait_for_answers() -> None:
+    """Lets every httpx client wait longer than the five seconds of its default: two cores may be busy."""
+    default = httpx._config.DEFAULT_TIMEOUT_CONFIG
+    default.connect = default.read = default.write = default.pool = PATIENCE
+
+
+wait_for_answers()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs tests that fork workers first: the process must not have the threads yet that gRPC leaves behind.
 

@@ -12,6 +12,7 @@ from labelwise.precision import MAX_LOSS
 from labelwise.repository import Repository, TaggerVersion
 from serving.bulk.rows import tags_of
 from tests.conftest import ROOT
+from tests.polling import PATIENCE
 
 BUNDLED = ROOT / "model_repository"
 MOST_BYTES = 40 * 2**20
@@ -86,7 +87,7 @@ def test_who_names_no_model_gets_everyday(url: str, photos: list[Path]) -> None:
     assert listed["default"] == "everyday"
     assert sorted(model["name"] for model in listed["models"]) == sorted(NAMES)
     for query, name in [("", "everyday"), *((f"?model={name}", name) for name in NAMES)]:
-        answer = httpx.post(f"{url}/v1/tag{query}", content=photos[0].read_bytes(), timeout=60).json()
+        answer = httpx.post(f"{url}/v1/tag{query}", content=photos[0].read_bytes(), timeout=PATIENCE).json()
         assert answer["model"] == name
 
 

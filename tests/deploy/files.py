@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.polling import PATIENCE
 
 DEPLOY = ROOT / "deploy"
 DOCUMENT = (ROOT / "docs/deploy.md").read_text()
@@ -88,7 +89,8 @@ def queries() -> dict[str, str]:
 
 
 def passes(*command: str | Path, **options: Any) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=False, **options)
+    words = list(map(str, command))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False, **options)
     if done.returncode:
         pytest.fail(f"{command[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
     return done.stdout

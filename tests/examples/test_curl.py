@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import ROOT, free_port
 from tests.export.test_real_triton import triton
+from tests.polling import PATIENCE
 
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 
@@ -25,7 +26,7 @@ def http_url(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = ["sh", ROOT / "examples/curl/tag.sh", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_curl_gets_the_gateways_best_labels(http_url: str, gateway_url: str, photos: list[Path]) -> None:

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from tritonclient.grpc import service_pb2
 
+from tests.polling import PATIENCE
+
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 GO_PACKAGES = Path("/usr/share/gocode")  # where Debian keeps the sources of Go's libraries
@@ -17,7 +19,7 @@ GO_PACKAGES = Path("/usr/share/gocode")  # where Debian keeps the sources of Go'
 
 def run(command: list[str | Path], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     path = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(cwd)}
-    return subprocess.run(command, cwd=cwd, env=path | environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=path | environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 
 from labelwise.spec import TaggerSpec
 from tests.conftest import ROOT
+from tests.polling import PATIENCE
 
 # Milliseconds of CPU that the process takes in a fifth of a second after each run.
 PROGRAM = """
@@ -43,5 +44,5 @@ def test_onnx_runtimes_threads_rest_between_runs(repository: Path) -> None:
     """By default they spin for some 40 ms after each run, and take the cores from decoding."""
     arguments = (str(repository / "scenes_model"), json.dumps(TaggerSpec.read(repository / "scenes").input.shape))
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert statistics.median(map(float, done.stdout.split())) < 10

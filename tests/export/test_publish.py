@@ -19,6 +19,7 @@ from labelwise.image import load_pixels
 from labelwise.repository import WEIGHTS_FILE, Repository, version_folders
 from labelwise.spec import LAST_VERSION, ImageSpec, TaggerSpec
 from tests.contracts import with_graph
+from tests.polling import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -287,7 +288,7 @@ def test_two_exports_at_once_take_turns(spec: TaggerSpec, tmp_path: Path):
     spec.write(tmp_path)
     repository = tmp_path / "für zwei" / "repository"
     command = [sys.executable, "-c", _RACE, str(repository), str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=PATIENCE)
     found = Repository.open(repository).taggers["pets"]
     assert list(found) == list(range(1, 11))
     for number, version in found.items():

@@ -23,6 +23,7 @@ from labelwise.feedback import (
     is_store,
 )
 from tests.conftest import ROOT
+from tests.polling import PATIENCE
 
 SEA = Correction("a" * 64, {"sea": True, "trees": False}, "everyday", 1, key="phone")
 _ADDS = """if True:
@@ -117,7 +118,7 @@ def test_several_processes_add_each_request_once(store: FeedbackStore):
     program = "\n    for number in range(10):\n        store.add(request(number))\n"
     processes = [run(store, program) for _ in range(3)]
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     assert [process.returncode for process in processes] == [0] * 3
     assert [rows(store, table) for table in ("photos", "contents", "answers", "requests")] == [10, 10, 20, 10]
 
@@ -148,7 +149,7 @@ def test_a_kill_at_any_step_leaves_all_of_a_request_or_nothing(store: FeedbackSt
     print(number)
 """
     process = run(store, program)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     count = int(printed)
     assert count > 15

@@ -9,6 +9,7 @@ import pytest
 
 from labelwise.image.budget import BYTES_PER_PIXEL
 from tests.labelwise.image_fuzz import MAX_PIXELS
+from tests.polling import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -19,7 +20,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts memory a
 @pytest.fixture(scope="module")
 def fuzzed() -> dict[str, object]:
     command = [sys.executable, str(Path(__file__).with_name("image_fuzz.py")), "200"]
-    run = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert run.returncode == 0, f"exit code {run.returncode}: {run.stderr[-2000:]}"
     return json.loads(run.stdout)
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.polling import PATIENCE
+
 
 @pytest.fixture(scope="session", params=["embedded", "triton"])
 def engine_url(request: pytest.FixtureRequest) -> str:
@@ -21,7 +23,7 @@ def triton_url(triton_gateway_url: str, triton_arguments: dict[str, str]) -> str
 
 @pytest.fixture
 def client(engine_url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=engine_url, timeout=30) as client:
+    with httpx.Client(base_url=engine_url, timeout=PATIENCE) as client:
         yield client
 
 

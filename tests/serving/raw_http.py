@@ -9,7 +9,7 @@ import time
 import httpx
 
 from tests.conftest import ROOT
-from tests.polling import until
+from tests.polling import PATIENCE, until
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -73,7 +73,7 @@ def assert_problem(answer: bytes, status: int, code: str) -> None:
 
 
 def assert_well(url: str) -> None:
-    answer = httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=30)
+    answer = httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
 
 

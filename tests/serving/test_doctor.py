@@ -12,11 +12,12 @@ import pytest
 from serving.doctor import examine
 from tests.conftest import ROOT
 from tests.labelwise.devices.test_choice import without_gpu
+from tests.polling import PATIENCE
 
 
 def doctor(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "labelwise", "doctor", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT, running_gateway
+from tests.polling import PATIENCE
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 
@@ -44,7 +45,7 @@ def test_every_one_of_many_simultaneous_requests_is_answered_once() -> None:
     with running_gateway(max_requests="8") as (url, _):
 
         def ask() -> None:
-            statuses.append(httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=60).status_code)
+            statuses.append(httpx.post(f"{url}/v1/tag", content=PHOTO, timeout=PATIENCE).status_code)
 
         crowd = [threading.Thread(target=ask) for _ in range(40)]
         for thread in crowd:
@@ -85,7 +86,7 @@ def test_only_a_few_large_pictures_are_decoded_at_once() -> None:
         before, statuses = peak(process.pid), []
 
         def ask() -> None:
-            statuses.append(httpx.post(f"{url}/v1/tag", content=stream.getvalue(), timeout=60).status_code)
+            statuses.append(httpx.post(f"{url}/v1/tag", content=stream.getvalue(), timeout=PATIENCE).status_code)
 
         crowd = [threading.Thread(target=ask) for _ in range(6)]
         for thread in crowd:

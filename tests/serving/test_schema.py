@@ -12,6 +12,7 @@ import pytest
 
 from serving.gateway.problems import PROBLEM_TYPE, PROBLEMS
 from tests.conftest import ROOT, running_gateway
+from tests.polling import PATIENCE
 
 METHODS = {"get", "post", "delete"}
 # Answers of the connection, to a proxy's mistake and to protect browsers are the same for every address.
@@ -76,7 +77,7 @@ def test_schemathesis_finds_nothing(url: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stdout
     assert "No issues found" in run.stdout

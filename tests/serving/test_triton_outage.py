@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import ROOT, free_port, running_gateway
+from tests.polling import PATIENCE
 
 PHOTO = (ROOT / "tests/assets/photos/trees-forest-stream.jpg").read_bytes()
 
@@ -61,7 +62,7 @@ def test_a_triton_that_does_not_start() -> None:
     url = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--engine", "triton", "--triton-url", url]
     environment = os.environ | {"LABELWISE_START_TIMEOUT": "2"}
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=PATIENCE)
     assert result.returncode == 1
     *_, line = result.stderr.strip().splitlines()
     assert line.startswith("labelwise: ")

@@ -9,6 +9,7 @@ import weakref
 import pytest
 
 from serving.workers import Workers, WorkersClosed
+from tests.polling import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +27,7 @@ class Held:
 
     def __call__(self) -> str:
         self.begun.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(PATIENCE)
         return "done"
 
 

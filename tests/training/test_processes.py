@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import LabelwiseError
+from tests.polling import PATIENCE
 from training.processes import run_all
 from training.signals import Stopped
 
@@ -64,4 +65,4 @@ def test_work_ends_with_a_parent_that_is_killed():
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.kill()
-    process.communicate(timeout=60)  # ends when nobody holds the pipe: no orphan is left
+    process.communicate(timeout=PATIENCE)  # ends when nobody holds the pipe: no orphan is left

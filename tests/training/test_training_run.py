@@ -20,7 +20,7 @@ from torch._inductor.config import cpp
 
 from labelwise.errors import DataError, LabelwiseError
 from labelwise.spec import TrainedSpec
-from tests.polling import until
+from tests.polling import PATIENCE, until
 from training.checkpoint import load_checkpoint, load_state
 from training.config import TrainConfig
 from training.data.layouts import read_data
@@ -129,7 +129,7 @@ def test_a_signal_saves_and_exits(dataset: Path, config: TrainConfig, tmp_path: 
     until((tmp_path / "run/state.pt").is_file)
     os.killpg(process.pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert re.fullmatch(r"labelwise: Stopped in epoch \d+ after step \d; go on with --resume\.\n", errors)
     assert load_state(tmp_path / "run")["step"] > 0

@@ -17,6 +17,7 @@ from PIL import Image
 from labelwise.image import ImageTooComplexError, open_rgb
 from labelwise.image.image_errors import BrokenImageError, ImageTooLargeError, UnsupportedImageError
 from tests.labelwise.image.tiff_files import FLOAT, INT, UINT, VOID, Tags, assembled, tiff
+from tests.polling import PATIENCE
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 4, 5, 6, 8
 OTHERS = (9, 10, 32803, 32844, 32845, 34892)  # ICCLab, ITULab, CFA, LogL, LogLuv, linear raw
@@ -312,6 +313,6 @@ def test_imagemagick_shows_the_same(photometric: int, bits: int, sample_format: 
     tags = palette(bits) if photometric == PALETTE else {530: [1, 1]}
     file.write_bytes(tiff(samples(photometric, bits, sample_format), photometric, bits, sample_format, tags=tags))
     command = ["convert", str(file), "-colorspace", "sRGB", "-depth", "8", f"PNG24:{converted}"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     with Image.open(converted) as image:
         assert_shows(file.read_bytes(), colours(image), within=5)

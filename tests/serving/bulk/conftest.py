@@ -14,6 +14,7 @@ import pytest
 
 from commands import main
 from tests.conftest import scenes_only
+from tests.polling import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
@@ -51,7 +52,7 @@ def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         command = tag_command(*arguments, *repository)
         if how:
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
-            return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, **how)
+            return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment, **how)
         with tempfile.TemporaryFile("w+") as stdin:
             stdin.write(input or "")
             stdin.seek(0)

@@ -113,7 +113,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
     journal = tmp_path / (out.rstrip("/") + ".journal")
     work(process.pid, 1.3)  # about half of it
     process.send_signal(signal.SIGINT)
-    printed, said = process.communicate(timeout=30)
+    printed, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, printed + said
     assert "Stopped: run the same command again to continue." in printed
     assert "Stopping" in said
@@ -162,6 +162,6 @@ def test_two_runs_cannot_write_one_output(tag: Tag, many: Callable[[int], Path],
     assert (second.returncode, second.stdout) == (1, "")
     assert second.stderr.startswith("labelwise: Another run is writing here")
     assert second.stderr.count("\n") == 1
-    first.communicate(timeout=60)
+    first.communicate(timeout=PATIENCE)
     assert first.returncode == 0
     assert len(read(tmp_path / "tags.csv")) == 60

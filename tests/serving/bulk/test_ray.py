@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import scenes_only
+from tests.polling import PATIENCE
 from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_command
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="the `ray` extra is not installed")
@@ -32,7 +33,7 @@ def test_two_workers_of_which_one_is_killed(
         text=True,
     )
     killed = kill_an_actor(run)
-    printed, said = run.communicate(timeout=120)
+    printed, said = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1, printed + said  # two photos are broken
     assert killed
     assert_same(rows_of(tmp_path / "parts"), rows_of(tmp_path / "alone.parquet"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import free_port, running_gateway
-from tests.polling import until
+from tests.polling import PATIENCE, until
 from tests.serving.bulk.conftest import ROOT, Tag, assert_same, rows_of, tag_command
 
 
@@ -55,7 +55,7 @@ def test_a_server_that_dies_and_returns_loses_nothing(many: Callable[[int], Path
     time.sleep(1)
     assert run.poll() is None  # it waits
     with gateway_at(port):
-        printed, said = run.communicate(timeout=60)
+        printed, said = run.communicate(timeout=PATIENCE)
     assert (run.returncode, "t.parquet has 150 rows" in printed) == (0, True), printed + said
     rows = rows_of(tmp_path / "t.parquet")
     assert len(rows) == 150
@@ -96,7 +96,7 @@ def test_ctrl_c_twice_does_not_wait_for_a_server_that_is_away(many: Callable[[in
         run.send_signal(signal.SIGINT)
         time.sleep(0.3)
         run.send_signal(signal.SIGINT)
-        printed, said = run.communicate(timeout=20)
+        printed, said = run.communicate(timeout=60)
         gateway.send_signal(signal.SIGCONT)
     assert (run.returncode, "Stopped" in printed, said.count("Stopping")) == (130, True, 1), printed + said
     assert len(rows_of(tmp_path / "t.parquet")) < 150

@@ -7,6 +7,7 @@ import sys
 from serving import errors as client_errors
 from serving.client import ClientError
 from tests.conftest import ROOT
+from tests.polling import PATIENCE
 
 DOCS = (ROOT / "docs/clients.md").read_text()
 
@@ -21,7 +22,7 @@ def test_its_programs_print_tags(triton_url: str) -> None:
 
 
 def run(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -31,6 +31,7 @@ from serving.client import (
 )
 from serving.gateway.access.keys import add_key
 from tests.conftest import ROOT, free_port, running_gateway
+from tests.polling import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -377,5 +378,5 @@ tagger = Tagger({triton_url!r}, "scenes")
 stream = tagger.tag_stream([{str(photos[0])!r}] * 100)
 print(next(stream).error)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")

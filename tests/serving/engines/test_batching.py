@@ -11,6 +11,7 @@ import pytest
 from serving.engines.batching import Batches, BatchSize
 from serving.inference import Outputs, Pixels
 from serving.workers import Workers, WorkersClosed
+from tests.polling import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +40,7 @@ class Graph:
 
     def __call__(self, pixels: Pixels, outputs: Sequence[str]) -> Outputs:
         self.begun.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(PATIENCE)
         values = pixels[:, 0, 0, 0]
         self.runs.append(values.tolist())
         self.asked.append(tuple(outputs))

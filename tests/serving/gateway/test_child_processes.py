@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from tests.conftest import ROOT
+from tests.polling import PATIENCE
 
 _PROGRAM = """
 import asyncio
@@ -33,5 +34,5 @@ uvloop.run(main())
 
 
 def test_none_crashes_before_it_begins() -> None:
-    run = subprocess.run([sys.executable, "-c", _PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", _PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert run.stdout == "{0}\n", run.stderr[-2000:]

@@ -14,6 +14,7 @@ import pytest
 
 from serving.gateway.listener import announce, bind
 from tests.conftest import ROOT, running_gateway
+from tests.polling import PATIENCE
 from tests.serving.gateway.conftest import Ended, assert_one_line
 
 
@@ -26,7 +27,7 @@ def test_no_repository(serve: Callable[..., Ended], tmp_path: Path) -> None:
 
 def test_a_failed_start_in_a_process_of_its_own(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "labelwise", "serve", "--port", "0", "--repository", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
     assert_one_line(Ended(done.returncode, done.stdout, done.stderr), "holds no tagger", "labelwise export")
 
 
@@ -96,7 +97,7 @@ def test_signals_end_it_well(untidy: Path, stop: signal.Signals) -> None:
     with running_gateway("--repository", str(untidy)) as (url, process):
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200
         process.send_signal(stop)
-        assert process.wait(15) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_closed_output_does_not_end_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 from labelwise.errors import LabelwiseError
 from serving.label_studio.launch import BridgeOptions
 from tests.conftest import ROOT
+from tests.polling import PATIENCE
 
 GOOD = {
     **dict.fromkeys(("model", "key", "studio_url", "studio_key", "password")),
@@ -59,7 +60,7 @@ def test_it_starts_without_its_gateway_and_ends_with_sigterm() -> None:
     url, process = started()
     assert httpx.get(f"{url}/health").json()["status"] == "UP"
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "--label-studio-key" in errors  # there will be no lessons
     assert "Traceback" not in errors
@@ -71,7 +72,7 @@ def test_a_training_that_runs_does_not_hold_up_the_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
         studio = f"http://127.0.0.1:{silent.getsockname()[1]}"
         url, process = started("--label-studio-url", studio, "--label-studio-key", "x")
-        answer = pool.submit(httpx.post, f"{url}/webhook", json=webhook, timeout=60)
+        answer = pool.submit(httpx.post, f"{url}/webhook", json=webhook, timeout=PATIENCE)
         with silent.accept()[0]:
             process.send_signal(signal.SIGTERM)
             _, errors = process.communicate(timeout=60)

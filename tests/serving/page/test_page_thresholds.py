@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import running_gateway
 from tests.labelwise.tagging_cases import Case, every_case
+from tests.polling import PATIENCE
 from tests.serving import chromium
 from tests.serving.chromium import ask_api, card, expect, open_thresholds, opened_page, pick_done, slide
 from tests.serving.many_labels import LABELS, publish_many_labels
@@ -120,7 +121,7 @@ def test_the_curl_command_gives_the_tags_of_the_page(page: Any, photos: list[Pat
     command = page.locator("#curl").inner_text()
 
     answer = subprocess.run(
-        shlex.split(command.replace("photo.jpg", str(photos[2]))), capture_output=True, check=True, timeout=30
+        shlex.split(command.replace("photo.jpg", str(photos[2]))), capture_output=True, check=True, timeout=PATIENCE
     )
 
     tags = [tag["label"] for tag in json.loads(answer.stdout)["tags"]]
@@ -208,7 +209,7 @@ def test_unfolded_labels_have_the_current_thresholds(browser: Any, many_labels_u
             shlex.split(page.locator("#curl").inner_text().replace("photo.jpg", str(photos[0]))),
             capture_output=True,
             check=True,
-            timeout=30,
+            timeout=PATIENCE,
         )
         tags = [tag["label"] for tag in json.loads(answer.stdout)["tags"]]
         assert set(named) <= set(tags)

@@ -18,6 +18,7 @@ from labelwise.spec import TaggerSpec
 from serving.bulk.rows import Row
 from serving.bulk.sources.found import FoundPhoto, look
 from serving.bulk.xmp.sidecars import Sidecars
+from tests.polling import PATIENCE
 from tests.serving.bulk.conftest import ROOT
 
 AWKWARD = ("salt, pepper", "left|right", "in;out", "day/night")
@@ -27,7 +28,7 @@ SAFE = ["salt， pepper", "left｜right", "in;out", "day/night"]
 def run(*command: str | Path) -> str:
     if not shutil.which(str(command[0])):
         pytest.skip(f"{command[0]} is not installed")
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
 
 
 def exiftool(*arguments: str | Path) -> Any:
@@ -88,7 +89,7 @@ def imported(photo: Path, home: Path) -> Shown:
         ["darktable-cli", photo, out, *size, "--core", "--configdir", config, "--library", config / "library.db"],
         capture_output=True,
         check=True,
-        timeout=300,
+        timeout=PATIENCE,
         env=os.environ | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")},
     )
     with sqlite3.connect(config / "library.db") as db:

@@ -12,7 +12,7 @@ from serving.gateway.access.auth import RequireKey
 from serving.gateway.access.keys import KeyRing, add_key, revoke_key
 from serving.gateway.problems import AnswerErrors
 from tests.conftest import ROOT, running_gateway
-from tests.polling import until
+from tests.polling import PATIENCE, until
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
 OPEN = (
@@ -54,7 +54,7 @@ def url(file: Path, key: str) -> Iterator[str]:
 
 @pytest.fixture
 def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with httpx.Client(base_url=url, timeout=PATIENCE) as client:
         yield client
 
 

@@ -13,6 +13,7 @@ from labelwise.errors import LabelwiseError
 from serving.gateway.access.exposure import check_exposure, is_loopback
 from serving.settings import load_settings
 from tests.conftest import ROOT, running_gateway
+from tests.polling import PATIENCE
 from tests.serving.gateway.conftest import Ended, assert_one_line
 
 PHOTO = (ROOT / "tests/assets/photos/sunset-bay-palm.jpg").read_bytes()
@@ -179,8 +180,8 @@ def test_uploads_never_touch_the_disk(tmp_path: Path) -> None:
     large = PHOTO + bytes(10 * 2**20)
     with running_gateway() as (url, process):
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))  # from here on, writing to any file fails
-        assert httpx.post(f"{url}/v1/tag", content=large, timeout=30).status_code == 200
-        assert httpx.post(f"{url}/v1/tag", files={"file": large}, timeout=30).status_code == 200
+        assert httpx.post(f"{url}/v1/tag", content=large, timeout=PATIENCE).status_code == 200
+        assert httpx.post(f"{url}/v1/tag", files={"file": large}, timeout=PATIENCE).status_code == 200
     control = f"""
 import pathlib, resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

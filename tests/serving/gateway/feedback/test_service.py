@@ -18,6 +18,7 @@ from serving.engines import create_engine
 from serving.gateway.app import create_app
 from serving.settings import Settings
 from tests.conftest import ROOT, running_gateway, scenes_only
+from tests.polling import PATIENCE
 from tests.serving.gateway.routes.test_tag import assert_problem
 
 SEA, FOREST = (
@@ -32,7 +33,7 @@ class Gateway(NamedTuple):
 
     def post(self, photo: bytes, token: str | None = None, **query: str) -> httpx.Response:
         headers = {} if token is None else {"Idempotency-Key": token}
-        return httpx.post(f"{self.url}/v1/feedback", params=query, content=photo, headers=headers, timeout=60)
+        return httpx.post(f"{self.url}/v1/feedback", params=query, content=photo, headers=headers, timeout=PATIENCE)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         db = sqlite3.connect(self.store)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, running_gateway
-from tests.polling import until
+from tests.polling import PATIENCE, until
 from tests.serving.raw_http import (
     GET,
     GET_AND_CLOSE,
@@ -281,7 +281,7 @@ def test_more_connections_than_descriptors() -> None:
             wait_for_room(url)
         finally:
             process.terminate()
-            log = process.communicate(timeout=30)[1]
+            log = process.communicate(timeout=PATIENCE)[1]
     assert "80 connections at most, not 1000: the limit on open files is 400" in log
     assert "Traceback" not in log
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, running_gateway
+from tests.polling import PATIENCE
 from tests.serving.bad_images import BROKEN_PROFILE, BROKEN_PROFILE_NOTE, REFUSED
 from tests.serving.gateway.routes.test_tag import assert_problem
 from tests.serving.raw_http import PHOTO
@@ -94,7 +95,7 @@ def test_ids_are_the_names_of_a_forms_files(client: httpx.Client, names: list[st
 
 def test_more_photos_than_the_model_takes_at_once(client: httpx.Client) -> None:
     photos = {str(number): PHOTOS[number % len(PHOTOS)].read_bytes() for number in range(40)}
-    results = client.post("/v1/tag:batch", json=as_json(photos), params={"scores": "all"}, timeout=120).json()[
+    results = client.post("/v1/tag:batch", json=as_json(photos), params={"scores": "all"}, timeout=PATIENCE).json()[
         "results"
     ]
     assert [result["id"] for result in results] == list(photos)
@@ -181,7 +182,7 @@ def test_other_content_types(client: httpx.Client) -> None:
 
 def test_limits_of_a_batch(tmp_path: Path) -> None:
     limits = {"max_images": "2", "max_pending_images": "2", "max_body": "300000", "max_batch_body": "500000"}
-    with running_gateway(**limits) as (url, _), httpx.Client(base_url=url, timeout=30) as client:
+    with running_gateway(**limits) as (url, _), httpx.Client(base_url=url, timeout=PATIENCE) as client:
         batch = as_form([("a", PHOTO)] * 3)
         assert_problem(client.post("/v1/tag:batch", files=batch), 413, "too_many_images")
         assert_problem(client.post("/v1/tag:batch", files=as_form([("a", bytes(600_000))])), 413, "body_too_large")
