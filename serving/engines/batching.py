@@ -59,6 +59,7 @@ class _Waiting:
     outputs: Sequence[str]
     answer: "asyncio.Future[Outputs]"
     queued: float
+    had_turn: bool = False
     is_taken: bool = False
 
 
@@ -66,8 +67,11 @@ class Batches:
     """The requests that wait for one graph. A thread that becomes free takes as many as are worth running together.
 
     Other graphs share the threads: each request queues one turn, and turns are in the order of the requests. A turn may
-    run later requests, too; their own turns then do nothing. `on_wait` gets the seconds that a request waited
-    for its run, and `on_run` the number of photos of a run, both on the threads. `clock` measures runs.
+    run later requests, too; their own turns then do nothing. But threads may come in another order than their turns: a
+    turn that ran older requests in place of its own leaves its own to one of their turns.
+
+    `on_wait` gets the seconds that a request waited for its run, and `on_run` the number of photos of a run, both on
+    the threads. `clock` measures runs.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Batches:
         self._run, self._workers, self._size = run, workers, BatchSize(most)
         self._on_wait, self._on_run, self._clock = on_wait, on_run, clock
         self._waiting: deque[_Waiting] = deque()
+        self._left = 0  # of those that wait: how many had their turn
         self.images = 0  # that wait or run
         self._lock = Lock()  # of what waits and of the batch size
 
@@ -122,11 +127,11 @@ class Batches:
         with contextlib.suppress(RuntimeError):  # the loop is closed, so the results are not needed
             batch[0].answer.get_loop().call_soon_threadsafe(_settle_all, batch, results)
 
-    def _take(self, first: _Waiting) -> list[_Waiting]:
-        """Takes what waits, from `first` on: a share, because each idle thread gets one, too."""
+    def _take(self, own: _Waiting) -> list[_Waiting]:
+        """Takes what waits, the oldest first, in the turn of `own`: a share, because each idle thread gets one, too."""
         taken: list[_Waiting] = []
         with self._lock:
-            if first.is_taken:
+            if own.is_taken and not self._left:
                 return taken
             share = -(-len(self._waiting) // (1 + self._workers.idle))
             limit, images = self._size.choose(share), 0
@@ -137,7 +142,11 @@ class Batches:
                     if taken and images > limit:
                         break
                     taken.append(one)
-                self._waiting.popleft().is_taken = True
+                one.is_taken = True
+                self._left -= one.had_turn
+                self._waiting.popleft()
+            own.had_turn = True
+            self._left += not own.is_taken
         return taken
 
     def _results(self, batch: Sequence[_Waiting]) -> list[Outputs | BaseException]:

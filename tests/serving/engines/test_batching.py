@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import threading
 from collections.abc import Callable, Sequence
 
@@ -200,6 +201,24 @@ class ByHand(Workers):
 
     def submit(self, work: Callable[[], None]) -> None:
         self.turns.append(work)
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_every_request_is_run_in_whatever_order_the_threads_come(seed: int) -> None:
+    """Threads that begin together may come in another order than their turns, and take requests of each other."""
+    workers, graph, chance = ByHand(others=0), Graph(), random.Random(seed)
+    clock = ClockOfCosts(graph, chance.choice([{1: 1, 2: 2, 4: 4}, {1: 9, 2: 6, 4: 3}]))
+    batches = Batches(graph, workers, 4, clock=clock)
+    requests = []
+    for value in range(60):
+        requests.append(asyncio.create_task(batches.infer(photos(value), TWICE, 20)))
+        await asyncio.sleep(0)
+        for _ in range(chance.randrange(3) if value < 59 else len(workers.turns)):
+            if workers.turns:
+                workers.turns.pop(chance.randrange(len(workers.turns)))()
+    await asyncio.sleep(0)
+    assert sorted(value for run in graph.runs for value in run) == list(range(60))
+    await asyncio.gather(*requests)
 
 
 @pytest.mark.parametrize(("others", "runs"), [(0, [[1, 2]]), (1, [[1], [2]])])
