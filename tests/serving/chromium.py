@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the page's tests need: pip install playwright")
 expect = sync_api.expect
-expect.set_options(timeout=20_000)  # milliseconds: two cores may be busy
+expect.set_options(timeout=60_000)  # milliseconds: two cores may be busy
 
 SCREENSHOTS = ROOT / "test-output"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -59,7 +59,7 @@ def opened_page(browser: Any, url: str, **options: Any) -> Iterator[Any]:
     """
     profile = new_profile(browser, url, **options) if options else shared_profile(browser, url)
     page = profile.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     failures: list[str] = []
     page.on("pageerror", lambda error: failures.append(str(error)))
     page.on("console", lambda message: failures.append(message.text) if "Content Security" in message.text else None)
@@ -154,5 +154,5 @@ def take_screenshot(page: Any, name: str) -> None:
             Promise.allSettled(document.getAnimations().map((animation) => animation.finished)),
         ])"""
     )
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, timeout=20_000)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, timeout=60_000)
     page.set_viewport_size(window)
