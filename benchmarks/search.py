@@ -6,7 +6,7 @@
 `make` embeds photos with the bundled tagger and writes the million: real embeddings of photos with the label, each
 moved towards one of its ten nearest and by noise as long as the distance to the nearest. A tenth of the real ones are
 the queries. `measure` runs each way in a process of its own, because of its memory, and prints rows of a Markdown
-table. The machine may be busy: processor time is what counts.
+table. The machine should be idle otherwise.
 """
 
 import argparse
@@ -217,7 +217,7 @@ def measure(way: str, folder: Path, count: int) -> None:
     recall = np.mean([len(mine & {*theirs}) / NEAREST for mine, theirs in zip(found, exact, strict=True)])
     shown = f"{recall:.3f}" if way != "labelwise-filtered" else ""  # it is exact among others
     print(
-        f"| {way} | {len(vectors):,} | {shown} | {1e3 * np.median(cpus):.1f} | {1e3 * min(walls):.1f} | "
+        f"| {way} | {len(vectors):,} | {shown} | {1e3 * np.median(walls):.1f} | {1e3 * np.median(cpus):.1f} | "
         f"{built:.0f} | {held:.0f} |",
         flush=True,
     )
@@ -255,7 +255,7 @@ def main() -> None:
     if arguments.verb == "make":
         make(arguments.folder, arguments.sources, arguments.label, arguments.photos)
         return
-    print("| way | embeddings | recall | CPU ms | quickest, ms | CPU s to build | MiB held |")
+    print("| way | embeddings | recall | ms | CPU ms | CPU s to build | MiB held |")
     print("|---|---|---|---|---|---|---|", flush=True)
     for way in arguments.ways:
         process = multiprocessing.get_context("spawn").Process(
