@@ -8,6 +8,7 @@ import numpy as np
 from labelwise.label_names import printable, some
 from labelwise.spec import TaggerSpec
 from teaching.fit import FEWEST
+from teaching.given_photos import told
 from teaching.lesson import Learned, Lesson
 
 _DOUBTFUL = 5  # photos that are shown
@@ -27,7 +28,7 @@ class Doubt(NamedTuple):
 def report(lesson: Lesson) -> Iterator[str]:
     """The lines to print."""
     if lesson.left_out:
-        yield f"Left out {len(lesson.left_out)}: {some([str(each) for each in lesson.left_out])}."
+        yield told(lesson.left_out)
     if lesson.too_few:
         yield f"Not taught, because there are fewer than {FEWEST} photos with it or without: {some(lesson.too_few)}."
     for learned in lesson.learned:

@@ -18,7 +18,7 @@ from labelwise.cores import usable_cores
 from labelwise.errors import DataError
 from labelwise.feedback import NO, UNKNOWN, YES
 from labelwise.image import MAX_PIXELS, Hold, ImageError, load_photo
-from labelwise.label_names import clean_name, printable, same_but_for_case, shown_groups
+from labelwise.label_names import clean_name, printable, same_but_for_case, shown_groups, some
 from labelwise.spec import ImageSpec
 from training.data.layouts import label_studio
 from training.data.layouts.csv_list import read_rows
@@ -50,6 +50,11 @@ class LeftOut(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file} ({self.reason})"
+
+
+def told(left_out: Sequence[LeftOut]) -> str:
+    """The sentence about photos that were left out."""
+    return f"Left out {len(left_out)}: {some([str(each) for each in left_out])}."
 
 
 def tell_nobody(step: dict[str, str | int]) -> None:

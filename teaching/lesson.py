@@ -42,6 +42,7 @@ from teaching.given_photos import (
     Tell,
     checked_label,
     tell_nobody,
+    told,
 )
 from teaching.label_rows import LabelRow, Lessons, row_after
 from teaching.last_lesson import FACT, LastLesson, fact_of, lesson_from, read_last_lessons
@@ -120,7 +121,7 @@ def teach(
         graph = open_features(_files(version)[0], spec)
         seen, too_few = look_and_recall(given, store, spec, graph, tell)
         tell({"step": "fit"})
-        learned = tuple(_learn(graph, spec, seen, label, store is not None) for label in seen.photos.labels)
+        learned = _learn_each(graph, spec, seen, store is not None)
         number = next_version(repository, spec.name)
         change = _Change(
             lambda lessons, base: lessons.taught(number, {each.label: each.row for each in learned}, base),
@@ -190,6 +191,15 @@ def _require_same_case(spec: TaggerSpec, label: str) -> None:
     for group in same_but_for_case([*spec.labels, label]):
         if label in group:
             raise DataError(f"{spec.name} has the label {group[0]!r} already: write it so, or choose another name.")
+
+
+def _learn_each(graph: FeatureGraph, spec: TaggerSpec, seen: Seen, are_corrections: bool) -> tuple[Learned, ...]:
+    try:
+        return tuple(_learn(graph, spec, seen, label, are_corrections) for label in seen.photos.labels)
+    except DataError as error:
+        if not seen.left_out:
+            raise
+        raise DataError(f"{error} {told(seen.left_out)}") from error  # perhaps that is why
 
 
 def _learn(graph: FeatureGraph, spec: TaggerSpec, seen: Seen, label: str, are_corrections: bool) -> Learned:

@@ -119,6 +119,7 @@ def test_what_cannot_be_taught_is_refused_in_one_line(everyday: Path, pictures: 
     cases = [
         (from_folders("Dog", [yes], [no]), "the label 'dog' already"),
         (from_folders("stripes", [yes / "0.png"], [no]), "1 photo with it: give at least 3"),
+        (from_folders("stripes", [yes / "0.png", yes / "gone.png"], [no]), r"Left out 1: .*gone\.png \(No such file"),
     ]
     shutil.copy(yes / "0.png", no / "copy.png")
     cases.append((from_folders("stripes", [yes], [no]), "The same photo is given as 'stripes' and as not"))
