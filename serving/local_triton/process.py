@@ -41,7 +41,6 @@ class TritonProcess:
         assert process.stdout is not None
         self._process, self._regions = process, regions
         self._scratch_before = scratch_before
-        self._scratch_made: set[Path] = set()
         self._scratch: Path | None = None
         self.serves = False
         self.unloadable: dict[VersionKey, str] = {}
@@ -96,7 +95,10 @@ class TritonProcess:
 
     @staticmethod
     async def _until(condition: Callable[[], bool], within: float) -> bool:
-        """Polls, because `wait` may also wait for other processes that hold the output, such as a stub."""
+        """Returns whether the condition came true within so many seconds.
+
+        Polls, because `wait` may also wait for other processes that hold the output, such as a stub.
+        """
         deadline = time.monotonic() + within
         while not condition():
             if time.monotonic() > deadline:
@@ -123,11 +125,12 @@ class TritonProcess:
     def find_scratch(self) -> Path | None:
         """Returns the empty folder that the Python backend made in /tmp, whatever TMPDIR is; a killed Triton leaves it.
 
-        Returns None if several were made until the backend was loaded, because then Triton's is unknown. Call this
-        once Triton serves.
+        Returns None if several were made in the meantime, because then Triton's is unknown. Call this once Triton
+        serves.
         """
-        self._scratch_made = self._scratch_made or _scratch_folders() - self._scratch_before
-        self._scratch = min(self._scratch_made) if len(self._scratch_made) == 1 else None
+        if self._scratch is None:
+            made = _scratch_folders() - self._scratch_before
+            self._scratch = made.pop() if len(made) == 1 else None
         return self._scratch
 
     def _remove_leftovers(self) -> None:

@@ -173,7 +173,10 @@ class LocalTriton:
             self._workspace = None
 
     def _has_work(self) -> bool:
-        """Returns whether anybody may still get an answer, or a trace. Its own account leaves out what is computed."""
+        """Returns whether anybody may still get an answer, or a trace.
+
+        Triton's own count of requests leaves out those that are being computed.
+        """
         return self._trace_endpoint is not None or _has_clients(self._grpc_port)
 
     def _arguments(self, repository: Path, backends: Path) -> list[str]:
