@@ -112,43 +112,39 @@ async def test_a_start_over_a_broken_newest_version_serves_the_one_before(
 
 
 @contextmanager
-def triton_after_a_failed_load(changing: Path, folder: Path) -> Iterator[tuple[InferenceServerClient, int]]:
-    """A Triton that has version 1 and failed to load version 2.
+def triton_after_a_failed_load(repository: Path, folder: Path) -> Iterator[tuple[Path, InferenceServerClient, int]]:
+    """A repository, and a Triton that has its version 1 and failed to load its version 2.
 
     Triton 2.51 crashes now and then when a load fails. Then another one takes its place.
     """
     for attempt in range(5):
-        with explicit_triton(changing, folder / str(attempt)) as (client, port, _):
+        changing = copy_to_change(repository, folder / f"repository-{attempt}")
+        with explicit_triton(changing, folder / f"triton-{attempt}") as (client, port, _):
             client.load_model("scenes")
             publish_next(changing, broken=True)
             with pytest.raises(InferenceServerException):
                 client.load_model("scenes")
             time.sleep(0.5)  # it answers before it crashes
             if live(client):
-                yield client, port
+                yield changing, client, port
                 return
-        take_out(changing, 2)
     pytest.fail("each of five Tritons crashed when it could not load a version")
 
 
-def take_out(changing: Path, version: int) -> None:
-    for part in ("scenes", "scenes_decode", "scenes_model"):
-        shutil.rmtree(changing / part / str(version))
-
-
 async def test_it_has_versions_loaded_where_it_is_told_to_and_the_newest_cannot_be_loaded_at_first(
-    changing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Triton that failed to load a version stays unready, and answers with the previous version."""
     monkeypatch.setattr("serving.engines.triton_server._NEWEST_WITHIN", 1.0)
-    with triton_after_a_failed_load(changing, tmp_path / "triton") as (client, port):
+    with triton_after_a_failed_load(repository, tmp_path) as (changing, client, port):
         assert not client.is_server_ready()
         engine = TritonEngine(Repository.open(changing), [f"127.0.0.1:{port}"], load=True)
         await engine.start()
         assert versions(engine) == [1]
         await scores(engine, 1)
         await engine.reload()
-        take_out(changing, 2)
+        for part in ("scenes", "scenes_decode", "scenes_model"):
+            shutil.rmtree(changing / part / "2")
         publish_next(changing)  # the same number, mended
         await engine.reload()
         assert versions(engine) == [1, 2]
