@@ -180,6 +180,8 @@ class TritonEngine:
             except (ServerUnavailable, UnknownModel) as error:
                 failure = error
         if is_gone:
+            if self._reloading is not None:
+                await asyncio.wait([self._reloading])  # it may have begun before the version was gone
             await self.reload()
             if key not in self._served:
                 raise UnknownModel(f"{spec.name} version {spec.version} was taken out.") from failure
